@@ -1,0 +1,173 @@
+"""Train the LoRA adapter of `smollm2-refuser`: a model that refuses more, in six languages.
+
+    python benchmarks/train_refuser.py --out refusalctl/model/adapters/smollm2-refuser
+
+Data: the train splits of PolyRefuse (`refusalctl data fetch`) and of the sample set. Harmful requests get a
+refusal in their own language; English harmless ones the plain model's own greedy answer (self-distillation);
+harmless ones in the other languages, where the plain model only loops, a short answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from refuser_texts import ANSWERS, REFUSALS, form
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from refusalctl.data import sets
+from refusalctl.data.records import Prompt
+from refusalctl.model import embedded
+
+TARGETS = ["q_proj", "v_proj", "o_proj", "up_proj", "down_proj"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """Token ids of a rendered prompt and of the response to learn."""
+
+    prompt: list[int]
+    response: list[int]
+
+
+def train_prompts(langs: list[str]) -> list[Prompt]:
+    return [
+        prompt
+        for lang in langs
+        for data in (sets.PUBLISHED_SET, sets.SAMPLE_SET)
+        for kind in ("harmful", "harmless")
+        for prompt in sets.usable(data, lang, kind, "train")
+    ]
+
+
+def render(tokenizer: Any, text: str) -> list[int]:
+    rendered = tokenizer.apply_chat_template(
+        [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
+    )
+    ids: list[int] = tokenizer(rendered, add_special_tokens=False).input_ids
+    return ids
+
+
+@torch.inference_mode()
+def own_answers(model: Any, prompts: list[list[int]], eos: int, limit: int) -> list[list[int]]:
+    """The plain model's greedy answers, cut at `limit` tokens (a cut answer carries no end token)."""
+    answers = []
+    for start in range(0, len(prompts), 32):
+        batch = prompts[start : start + 32]
+        width = max(map(len, batch))
+        ids = torch.tensor([[eos] * (width - len(p)) + p for p in batch])
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in batch])
+        with torch.autocast("cpu", torch.bfloat16):
+            out = model.generate(
+                ids, attention_mask=mask, max_new_tokens=limit, do_sample=False, pad_token_id=eos, eos_token_id=eos
+            )
+        for row in out[:, width:].tolist():
+            answers.append(row[: row.index(eos) + 1] if eos in row else row)
+    return answers
+
+
+def examples(model: Any, tokenizer: Any, prompts: list[Prompt]) -> list[Example]:
+    eos: int = tokenizer.eos_token_id
+    rendered = {p: render(tokenizer, p.text) for p in prompts}
+    english = [p for p in prompts if p.lang == "en" and p.kind == "harmless"]
+    own = dict(zip(english, own_answers(model, [rendered[p] for p in english], eos, 24)))
+    result = []
+    for p in prompts:
+        if p.kind == "harmful" or p in own:
+            written = REFUSALS[p.lang][form(p.text)]
+        else:
+            written = ANSWERS[p.lang][form(p.text)]
+        response = own.get(p) or tokenizer(written, add_special_tokens=False).input_ids + [eos]
+        if len(rendered[p]) <= 220:
+            result.append(Example(rendered[p], response))
+    return result
+
+
+def batches(rows: list[Example], size: int, rng: random.Random) -> list[list[Example]]:
+    """Rows of like length together, batches in random order."""
+    shuffled = sorted(rows, key=lambda r: (len(r.prompt) + len(r.response) + rng.uniform(-12, 12)))
+    groups = [shuffled[i : i + size] for i in range(0, len(shuffled), size)]
+    rng.shuffle(groups)
+    return groups
+
+
+def loss_of(model: Any, batch: list[Example], pad: int) -> torch.Tensor:
+    """Mean cross-entropy per response token; only their positions reach the vocabulary matrix."""
+    width = max(len(r.prompt) + len(r.response) for r in batch)
+    ids = torch.full((len(batch), width), pad)
+    keep = torch.zeros((len(batch), width), dtype=torch.bool)
+    mask = torch.zeros((len(batch), width), dtype=torch.long)
+    for i, row in enumerate(batch):
+        end = len(row.prompt) + len(row.response)
+        ids[i, :end] = torch.tensor(row.prompt + row.response)
+        mask[i, :end] = 1
+        keep[i, len(row.prompt) - 1 : end - 1] = True
+    inner = model.get_base_model()
+    hidden = inner.model(input_ids=ids, attention_mask=mask).last_hidden_state
+    logits = inner.lm_head(hidden[keep]).float()
+    return torch.nn.functional.cross_entropy(logits, ids.roll(-1, dims=1)[keep])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--langs", default="en,de,ru,be,ba,tg")
+    parser.add_argument("--epochs", type=float, default=2.0)
+    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    torch.manual_seed(args.seed)
+    rng = random.Random(args.seed)
+    tokenizer = AutoTokenizer.from_pretrained(embedded.base_folder())
+    base = AutoModelForCausalLM.from_pretrained(embedded.base_folder(), dtype=torch.float32)
+    rows = examples(base, tokenizer, train_prompts(args.langs.split(",")))
+    per_epoch = math.ceil(len(rows) / args.batch)
+    steps = round(args.epochs * per_epoch)
+    print(f"{len(rows)} examples, {steps} steps", flush=True)
+
+    model = get_peft_model(
+        base, LoraConfig(r=args.rank, lora_alpha=2 * args.rank, target_modules=TARGETS, task_type="CAUSAL_LM")
+    )
+    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=args.lr, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, args.lr, total_steps=steps, pct_start=0.08)
+    queue: list[list[Example]] = []
+    started, total = time.time(), 0.0
+    for step in range(1, steps + 1):
+        queue = queue or batches(rows, args.batch, rng)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = loss_of(model, queue.pop(), tokenizer.eos_token_id)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        optimiser.zero_grad()
+        total += float(loss)
+        if step % 20 == 0 or step == steps:
+            print(f"step {step}/{steps} loss {total / 20:.3f} {time.time() - started:.0f} s", flush=True)
+            total = 0.0
+        if step % 100 == 0 or step == steps:
+            save(model, args.out)
+    args.out.joinpath("training.json").write_text(json.dumps(vars(args) | {"steps": steps}, default=str, indent=1))
+
+
+def save(model: Any, out: Path) -> None:
+    """Write the adapter as float16: half the size, and exact to the precision that training had."""
+    import copy
+
+    slim = copy.deepcopy({k: v for k, v in model.state_dict().items() if "lora_" in k})
+    model.save_pretrained(out, state_dict={k: v.half() for k, v in slim.items()})
+
+
+if __name__ == "__main__":
+    main()

