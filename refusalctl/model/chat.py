@@ -1,0 +1,108 @@
+"""From an instruction to token ids: the tokenizer's own template, its end-of-instruction tokens, padding.
+
+The end-of-instruction tokens are what the template writes between the instruction and the model's answer
+(Arditi et al. 2024, arXiv 2406.11717, section 2.3 and appendix C.3: "post-instruction tokens"). They are
+derived here by rendering several different instructions and comparing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from refusalctl.errors import ModelError
+
+# endings that a tokenizer may merge with what follows them
+_PROBES = ("Name a colour", "Why is the sky blue?", "Напішы ліст сябру.", "List: a, b, c:", "你好", "Say \"hi\"")  # fmt: skip
+
+
+class Batch(NamedTuple):
+    """Left-padded ids and their mask: position -1 is the last prompt token of every row."""
+
+    ids: Int[Tensor, "batch seq"]
+    mask: Int[Tensor, "batch seq"]
+    position_ids: Int[Tensor, "batch seq"]
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A tokenizer with its template; `suffix` holds the ids of the end-of-instruction tokens."""
+
+    tokenizer: Any
+    suffix: tuple[int, ...]
+    pad_id: int
+    system: str | None = None
+
+    @property
+    def positions(self) -> list[int]:
+        """All end-of-instruction positions, counted from the prompt's end: -n_pos ... -1."""
+        return list(range(-len(self.suffix), 0))
+
+    @property
+    def inst_position(self) -> int:
+        """Position of the last instruction token (t_inst of Zhao et al. 2025, arXiv 2507.11878)."""
+        return -len(self.suffix) - 1
+
+    def suffix_tokens(self) -> list[str]:
+        return [self.tokenizer.decode([i]) for i in self.suffix]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the rendered prompt. Raises `ModelError` if it does not end in the template's suffix."""
+        ids = _tokenize(self.tokenizer, render(self.tokenizer, text, self.system))
+        if tuple(ids[-len(self.suffix) :]) != self.suffix or len(ids) <= len(self.suffix):
+            raise ModelError("a prompt does not end in the template's end-of-instruction tokens")
+        return ids
+
+    def batch(self, rows: Sequence[Sequence[int]], device: torch.device) -> Batch:
+        """Left-pad to the longest row; position ids start at 0 on each row's first real token."""
+        width = max(len(row) for row in rows)
+        ids = torch.tensor([[self.pad_id] * (width - len(row)) + list(row) for row in rows], device=device)
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
+        return Batch(ids, mask, (mask.cumsum(-1) - 1).clamp(min=0))
+
+
+def render(tokenizer: Any, text: str, system: str | None = None) -> str:
+    """The prompt as the model sees it, in non-thinking mode where the template offers one."""
+    turns = [{"role": "system", "content": system}] if system is not None else []
+    turns.append({"role": "user", "content": text})
+    rendered: str = tokenizer.apply_chat_template(
+        turns, tokenize=False, add_generation_prompt=True, enable_thinking=False
+    )
+    return rendered
+
+
+def _tokenize(tokenizer: Any, rendered: str) -> list[int]:
+    # the template writes its own special tokens; adding them again would double the BOS
+    ids: list[int] = tokenizer(rendered, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def open_chat(tokenizer: Any, system: str | None = None) -> Chat:
+    """Derive the end-of-instruction tokens of a template. Raises `ModelError` if it has none."""
+    encoded = []
+    for probe in _PROBES:
+        rendered = render(tokenizer, probe, system)
+        if probe not in rendered:
+            raise ModelError("the chat template does not repeat the instruction as it is given")
+        tail = rendered[rendered.rindex(probe) + len(probe) :]
+        encoded.append((_tokenize(tokenizer, rendered), tail))
+    suffix: list[int] = []
+    for column in zip(*(reversed(ids) for ids, _ in encoded), strict=False):
+        if len(set(column)) > 1:
+            break
+        suffix.insert(0, column[0])
+    # never longer than the template's own tail: probes could share their last instruction token
+    while suffix and len(tokenizer.decode(suffix)) > len(encoded[0][1]):
+        suffix.pop(0)
+    if not suffix:
+        raise ModelError(
+            "the chat template writes nothing after the instruction, so it has no end-of-instruction tokens",
+            hint="is this a chat model's template?",
+        )
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    return Chat(tokenizer, tuple(suffix), int(pad if pad is not None else 0), system)

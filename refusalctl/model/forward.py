@@ -1,0 +1,124 @@
+"""Forward passes over batches of prompts: recorded activations, last-position logits, opening probabilities."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from refusalctl.errors import ModelError
+from refusalctl.model.chat import Batch
+from refusalctl.model.hooks import Intervention, intervene, record
+from refusalctl.model.load import ChatModel
+
+
+def plan_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Indices of each batch: longest first, so that memory runs out at once or not at all, and padding is small."""
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def _last_only(model: object) -> dict[str, int]:
+    forward = inspect.signature(type(model).forward)  # type: ignore[attr-defined]
+    return {"logits_to_keep": 1} if "logits_to_keep" in forward.parameters else {}
+
+
+def _run(chat_model: ChatModel, batch: Batch, *, use_cache: bool) -> object:
+    model = chat_model.model
+    return model(
+        input_ids=batch.ids,
+        attention_mask=batch.mask,
+        position_ids=batch.position_ids,
+        use_cache=use_cache,
+        **_last_only(model),
+    )
+
+
+@torch.inference_mode()
+def activations(
+    chat_model: ChatModel, encoded: Sequence[Sequence[int]], positions: list[int], batch_size: int
+) -> Iterator[tuple[list[int], Float[Tensor, "batch n_pos n_layers d_model"]]]:
+    """`resid_pre` (float32, CPU) at `positions` for every prompt, batch by batch with the prompts' indices.
+
+    Raises `ModelError` for a NaN or an infinite value: a mean over it would poison every candidate.
+    """
+    residual = chat_model.residual
+    for indices in plan_batches([len(e) for e in encoded], batch_size):
+        batch = chat_model.chat.batch([encoded[i] for i in indices], chat_model.device)
+        out = torch.full((len(indices), len(positions), residual.n_layers, residual.d_model), float("nan"))
+        with record(residual, positions, out):
+            _run(chat_model, batch, use_cache=False)
+        if not torch.isfinite(out).all():
+            raise ModelError(
+                "the model's activations hold NaN or infinite values", hint="try --dtype float32 or bfloat16"
+            )
+        yield indices, out
+
+
+@torch.inference_mode()
+def last_logprobs(
+    chat_model: ChatModel, encoded: Sequence[Sequence[int]], intervention: Intervention, batch_size: int
+) -> Float[Tensor, "n_prompts d_vocab"]:
+    """Log-probabilities (float32, CPU) of the next token after each prompt, under `intervention`."""
+    rows: list[Tensor | None] = [None] * len(encoded)
+    with intervene(chat_model.residual, intervention):
+        for indices in plan_batches([len(e) for e in encoded], batch_size):
+            batch = chat_model.chat.batch([encoded[i] for i in indices], chat_model.device)
+            logits = _run(chat_model, batch, use_cache=False).logits[:, -1]  # type: ignore[attr-defined]
+            for i, row in zip(indices, logits.float().log_softmax(-1).cpu()):
+                rows[i] = row
+    return torch.stack([row for row in rows if row is not None])
+
+
+@torch.inference_mode()
+def opening_logprob(
+    chat_model: ChatModel,
+    encoded: Sequence[Sequence[int]],
+    openings: Sequence[Sequence[int]],
+    intervention: Intervention,
+    batch_size: int,
+) -> Float[Tensor, " n_prompts"]:
+    """log P(the answer opens with one of `openings`) after each prompt, under `intervention` (float64, CPU).
+
+    Openings are token sequences of which none begins another, so their probabilities add up. The prompt is
+    run once; every opening continues from its key-value cache.
+    """
+    result = torch.full((len(encoded),), float("nan"), dtype=torch.float64)
+    with intervene(chat_model.residual, intervention):
+        for indices in plan_batches([len(e) for e in encoded], batch_size):
+            batch = chat_model.chat.batch([encoded[i] for i in indices], chat_model.device)
+            result[indices] = _opening_batch(chat_model, batch, openings)
+    return result
+
+
+def _opening_batch(
+    chat_model: ChatModel, batch: Batch, openings: Sequence[Sequence[int]]
+) -> Float[Tensor, " batch"]:
+    n, k = batch.ids.shape[0], len(openings)
+    longest = max(len(o) for o in openings)
+    prompt = _run(chat_model, batch, use_cache=longest > 1)
+    first = prompt.logits[:, -1].float().log_softmax(-1)  # type: ignore[attr-defined]
+    ids = torch.tensor([list(o) + [chat_model.chat.pad_id] * (longest - len(o)) for o in openings], device=first.device)
+    real = torch.tensor([[1] * len(o) + [0] * (longest - len(o)) for o in openings], device=first.device)
+    total = first[:, ids[:, 0]].double()  # n, k
+    if longest > 1:
+        cache = prompt.past_key_values  # type: ignore[attr-defined]
+        cache.batch_repeat_interleave(k)
+        fed, fed_real = ids[:, :-1].repeat(n, 1), real[:, :-1].repeat(n, 1)
+        last = batch.position_ids[:, -1:].repeat_interleave(k, 0)
+        steps = torch.arange(1, longest, device=first.device)
+        out = chat_model.model(
+            input_ids=fed,
+            attention_mask=torch.cat([batch.mask.repeat_interleave(k, 0), fed_real], dim=1),
+            position_ids=last + steps,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        later = out.logits.float().log_softmax(-1)
+        target = ids[:, 1:].repeat(n, 1)
+        gained = later.gather(-1, target[..., None]).squeeze(-1).double() * real[:, 1:].repeat(n, 1)
+        total = total + gained.sum(-1).view(n, k)
+    return total.logsumexp(-1).cpu()

@@ -1,0 +1,58 @@
+"""Greedy completions under an intervention, one batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+
+from refusalctl.model.forward import plan_batches
+from refusalctl.model.hooks import Checks, Intervention, intervene
+from refusalctl.model.load import ChatModel
+
+
+class Generated(NamedTuple):
+    """One answer: its ids without padding and end token, its text, and whether the limit cut it."""
+
+    ids: list[int]
+    text: str
+    truncated: bool
+
+
+@torch.inference_mode()
+def complete(
+    chat_model: ChatModel,
+    encoded: Sequence[Sequence[int]],
+    intervention: Intervention,
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    done: frozenset[int] = frozenset(),
+) -> Iterator[tuple[list[int], list[Generated], Checks]]:
+    """Yield each batch's prompt indices and answers. Batches whose prompts are all in `done` are left out.
+
+    The batch plan does not depend on `done`, so a resumed run computes the rest as an uninterrupted one.
+    """
+    for indices in plan_batches([len(e) for e in encoded], batch_size):
+        if done.issuperset(indices):
+            continue
+        batch = chat_model.chat.batch([encoded[i] for i in indices], chat_model.device)
+        with intervene(chat_model.residual, intervention) as checks:
+            out = chat_model.model.generate(
+                input_ids=batch.ids,
+                attention_mask=batch.mask,
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                eos_token_id=chat_model.eos_ids,
+                pad_token_id=chat_model.chat.pad_id,
+            )
+        answers = [_trim(chat_model, row) for row in out[:, batch.ids.shape[1] :].tolist()]
+        yield indices, answers, checks
+
+
+def _trim(chat_model: ChatModel, row: list[int]) -> Generated:
+    ends = [i for i, token in enumerate(row) if token in chat_model.eos_ids]
+    ids = row[: ends[0]] if ends else row
+    text = chat_model.tokenizer.decode(ids, skip_special_tokens=True)
+    return Generated(ids, text, truncated=not ends)

@@ -1,0 +1,122 @@
+"""Weights and tokenizer of a resolved model, ready to be recorded and intervened on."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+
+from refusalctl.errors import BadInput, ModelError
+from refusalctl.model import embedded
+from refusalctl.model.chat import Chat, open_chat
+from refusalctl.model.residual import Residual, find_residual
+from refusalctl.model.resolve import ModelRef
+
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+DTYPES: tuple[DType, ...] = ("auto", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class ChatModel:
+    """A causal language model in eval mode with its chat template and a map of its residual stream."""
+
+    model: Any
+    tokenizer: Any
+    system: str | None
+
+    @cached_property
+    def residual(self) -> Residual:
+        return find_residual(self.model)
+
+    @cached_property
+    def chat(self) -> Chat:
+        return open_chat(self.tokenizer, self.system)
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids go: the device of the input embedding."""
+        device: torch.device = self.model.get_input_embeddings().weight.device
+        return device
+
+    @cached_property
+    def eos_ids(self) -> list[int]:
+        """Tokens that end an answer: the model's own, the tokenizer's, and the template's end of turn."""
+        own = self.model.generation_config.eos_token_id
+        ids = own if isinstance(own, list) else [own]
+        ids = [*ids, self.tokenizer.eos_token_id]
+        return sorted({int(i) for i in ids if i is not None})
+
+
+def pick_device(device: str) -> str:
+    """`auto` is the first accelerator, else the CPU; `shard` spreads a model over all devices (accelerate)."""
+    if device in ("auto", "shard"):
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    return device
+
+
+def pick_dtype(dtype: str, device: str) -> str:
+    """`auto` is float32 on a CPU and bfloat16 elsewhere. Resolved before it enters a recipe key."""
+    if dtype not in DTYPES:
+        raise BadInput(f"dtype {dtype!r} is not known", hint=f"choose among {', '.join(DTYPES)}")
+    if dtype != "auto":
+        return dtype
+    return "float32" if pick_device(device) == "cpu" else "bfloat16"
+
+
+def load(ref: ModelRef, *, device: str = "auto", dtype: str = "auto", system: str | None = None) -> ChatModel:
+    """Load weights from local files. Raises `ModelError` if they cannot be read as a causal model."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    options: dict[str, Any] = {"device_map": "auto"} if device == "shard" else {}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            ref.folder,
+            dtype=getattr(torch, pick_dtype(dtype, device)),
+            trust_remote_code=ref.trust_remote_code,
+            local_files_only=True,
+            **options,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(
+            ref.folder, trust_remote_code=ref.trust_remote_code, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        hint = "it brings code of its own: add --trust-remote-code if you trust it" if "trust_remote" in reason else None
+        raise ModelError(f"{ref.name} cannot be loaded: {reason}", hint=hint) from error
+    if ref.name == embedded.REFUSER:
+        model = _with_adapter(model)
+    if device != "shard":
+        model = model.to(pick_device(device))
+    # greedy means greedy: some models ship a repetition penalty in their generation settings
+    model.generation_config = GenerationConfig(
+        eos_token_id=model.generation_config.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    return ChatModel(model.eval().requires_grad_(False), tokenizer, system)
+
+
+def _with_adapter(model: Any) -> Any:
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(model, embedded.adapter_dir()).merge_and_unload()
+
+
+def versions() -> dict[str, Any]:
+    """Library versions, threads and machine: what may change the last bits of a result."""
+    import transformers
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+        "cuda": torch.version.cuda if torch.cuda.is_available() else None,
+    }

@@ -1,0 +1,85 @@
+"""Rates with their counts, and paired changes between two conditions on the same prompts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from refusalctl.errors import BadInput
+
+
+class Interval(NamedTuple):
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Rate:
+    """`count` of `n` labelled completions; `unparsed` more had no label and are in neither number."""
+
+    count: int
+    n: int
+    unparsed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.n <= 0 or not 0 <= self.count <= self.n:
+            raise BadInput(
+                f"a rate of {self.count} in {self.n} does not exist"
+                + (f" ({self.unparsed} completions are unparsed)" if self.unparsed else "")
+            )
+
+    @property
+    def value(self) -> float:
+        return self.count / self.n
+
+    def wilson(self, alpha: float = 0.05) -> Interval:
+        """Wilson score interval (Wilson 1927), from statsmodels."""
+        from statsmodels.stats.proportion import proportion_confint
+
+        low, high = proportion_confint(self.count, self.n, alpha=alpha, method="wilson")
+        return Interval(max(0.0, float(low)), min(1.0, float(high)))
+
+
+def outcome_rate(outcomes: Sequence[str], outcome: str) -> Rate:
+    """Share of `outcome` among labelled completions; `unparsed` ones are counted apart, never as a label."""
+    counts = Counter(outcomes)
+    return Rate(counts[outcome], len(outcomes) - counts["unparsed"], counts["unparsed"])
+
+
+@dataclass(frozen=True)
+class Flips:
+    """What became of the same prompts between baseline and an intervention.
+
+    `removed` went from refusal to compliance, `gained` the other way; moves into degenerate text, and
+    prompts that either judge left unparsed, are counted apart and never as removal.
+    """
+
+    n: int
+    removed: int
+    gained: int
+    to_degenerate: int
+    unparsed: int
+
+    @property
+    def net(self) -> float:
+        """Share of prompts from refusal to compliance minus the share that went back."""
+        return (self.removed - self.gained) / self.n
+
+
+def flips(baseline: dict[str, str], changed: dict[str, str]) -> Flips:
+    """Compare outcomes by prompt id. Raises `BadInput` unless both cover the same prompts, and any at all."""
+    if set(baseline) != set(changed) or not baseline:
+        raise BadInput(
+            f"paired conditions must hold the same prompts: {len(baseline)} and {len(changed)} prompts, "
+            f"{len(set(baseline) & set(changed))} in both"
+        )
+    moves = Counter((baseline[i], changed[i]) for i in baseline)
+    return Flips(
+        n=len(baseline),
+        removed=moves["refusal", "compliance"],
+        gained=moves["compliance", "refusal"],
+        to_degenerate=sum(c for (a, b), c in moves.items() if b == "degenerate" and a != "degenerate"),
+        unparsed=sum(c for pair, c in moves.items() if "unparsed" in pair),
+    )
