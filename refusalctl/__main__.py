@@ -1,0 +1,5 @@
+"""`python -m refusalctl`."""
+
+from refusalctl.cli.app import main
+
+main()

@@ -1,0 +1,82 @@
+"""The only place that prints. Data goes to stdout; progress, plans, hints and errors go to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from refusalctl.errors import RefusalctlError
+from refusalctl.steps.step import Advance
+
+err = Console(stderr=True, highlight=False)
+
+
+def data(text: str) -> None:
+    """One line of result, as it is."""
+    sys.stdout.write(text + "\n")
+
+
+def as_json(value: Any) -> None:
+    """One JSON document on stdout. NaN is refused: a missing measurement is null or absent, never a number."""
+    data(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str))
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
+    """A table for people on stdout; a pipe gets it without colour and as wide as it needs."""
+    out = Console(file=sys.stdout, highlight=False)
+    if not out.is_terminal:
+        out = Console(file=sys.stdout, highlight=False, width=200, no_color=True)
+    grid = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        grid.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*(escape(str(cell)) for cell in row))
+    out.print(grid)
+
+
+def show(renderable: Any) -> None:
+    """A rich renderable (a tree, say) on stdout."""
+    Console(file=sys.stdout, highlight=False).print(renderable)
+
+
+def info(text: str) -> None:
+    err.print(escape(text), style="dim")
+
+
+def success(text: str) -> None:
+    err.print(f"[green]✓[/green] {escape(text)}")
+
+
+def warn(text: str) -> None:
+    err.print(f"[yellow]note:[/yellow] {escape(text)}")
+
+
+def error(problem: RefusalctlError) -> None:
+    err.print(f"[red]error:[/red] {escape(str(problem))}", soft_wrap=True)
+
+
+class Bars:
+    """Progress bars on stderr; where stderr is no terminal, one line when a task begins."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+
+    @contextmanager
+    def task(self, what: str, total: int) -> Iterator[Advance]:
+        if self.quiet or not err.is_terminal:
+            if not self.quiet:
+                info(f"{what} ({total})")
+            yield lambda n=1: None
+            return
+        columns = (TextColumn("{task.description:<34}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as bars:
+            task = bars.add_task(what, total=total)
+            yield lambda n=1: bars.advance(task, n)

@@ -1,0 +1,63 @@
+"""`collect`: prompts to `resid_pre` at the end-of-instruction positions and the last instruction token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from refusalctl.errors import BadInput
+from refusalctl.steps import prompts as prompt_step
+from refusalctl.steps.experiment import Experiment
+from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.store import formats
+from refusalctl.store.store import Artifact
+
+FILE = "activations.h5"
+
+
+def _run(job: Job) -> dict[str, Any]:
+    from refusalctl.model.forward import activations as forward_activations
+
+    model = job.bench.model
+    rows = prompt_step.read(job.inputs["prompts"])
+    positions = _positions(model.chat.positions, job.params["positions"])
+    columns = [*positions, model.chat.inst_position]
+    shape = formats.ActivationShape(len(rows), len(columns), model.residual.n_layers, model.residual.d_model)
+    about = {
+        "positions": positions,
+        "inst_position": model.chat.inst_position,
+        "suffix_tokens": model.chat.suffix_tokens(),
+        "prompt_ids": [row.id for row in rows],
+    }
+    lang = job.inputs["prompts"].about["lang"]
+    kind = job.inputs["prompts"].about["kind"]
+    with (
+        formats.write_activations(job.out / FILE, shape, about) as writer,
+        job.bench.progress.task(f"collect {lang} {kind}", len(rows)) as advance,
+    ):
+        encoded = [model.chat.encode(row.text) for row in rows]
+        for indices, batch in forward_activations(model, encoded, columns, job.bench.batch_size):
+            writer.put(indices, batch.numpy())
+            advance(len(indices))
+    return {"n": len(rows), "longest_prompt_tokens": max(map(len, encoded))}
+
+
+STEP = Step("collect", 1, "activations", _run, uses_model=True)
+
+
+def _positions(available: list[int], wanted: tuple[int, ...] | list[int] | None) -> list[int]:
+    if wanted is None:
+        return available
+    unknown = sorted(set(wanted) - set(available))
+    if unknown:
+        raise BadInput(
+            f"position {unknown[0]} is not an end-of-instruction position of this model's template",
+            hint=f"it has {available[0]} to -1",
+        )
+    return sorted(wanted)
+
+
+def activations(bench: Workbench, experiment: Experiment, prompts: Artifact) -> Artifact:
+    """Every prompt's `resid_pre` at every layer. `positions` None means all end-of-instruction positions."""
+    about = {"model": bench.ref.name, **prompts.about}
+    wanted = sorted(experiment.positions) if experiment.positions is not None else None
+    return bench.obtain(STEP, {"positions": wanted}, {"prompts": prompts}, about)

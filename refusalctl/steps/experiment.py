@@ -1,0 +1,123 @@
+"""What an experiment asks: every parameter of the chain in one frozen record, from flags or a TOML file."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from refusalctl.errors import BadInput
+from refusalctl.stats.selection import PRESETS, Rule
+
+CAPS = {"train": 128, "val": 32, "test": None}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Defaults are those of the published runs where these name one (128 train, 32 validation prompts).
+
+    A count of None takes what there is, up to 128 train and 32 validation prompts. `positions` None means all
+    end-of-instruction positions; `layers` None all below the rule's limit.
+    """
+
+    sources: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    data: str = "sample"
+    n_train: int | None = None
+    n_val: int | None = None
+    n_test: int | None = None
+    seed: int = 0
+    positions: tuple[int, ...] | None = None
+    layers: tuple[int, ...] | None = None
+    rule: str = "arditi"
+    max_kl: float | None = None
+    min_induce: float | None = None
+    max_layer_share: float | None = None
+    filter_val: bool = True
+    max_new_tokens: int = 64
+    judge: str = "substring"
+
+    @property
+    def langs(self) -> tuple[str, ...]:
+        """Every language that takes part, sources first, each once."""
+        return tuple(dict.fromkeys((*self.sources, *self.targets)))
+
+    def n(self, split: str) -> int | None:
+        given: int | None = getattr(self, f"n_{split}")
+        return given
+
+    def resolved_rule(self) -> Rule:
+        """The preset with the thresholds that were given. Raises `BadInput` for an unknown preset."""
+        if self.rule not in PRESETS:
+            raise BadInput(f"there is no selection rule {self.rule!r}", hint=f"known: {', '.join(PRESETS)}")
+        given = {k: v for k in ("max_kl", "min_induce", "max_layer_share") if (v := getattr(self, k)) is not None}
+        return replace(PRESETS[self.rule], **given)
+
+    def check(self) -> Experiment:
+        """Raise `BadInput` for a value that cannot be meant."""
+        for name in ("n_train", "n_val", "n_test", "max_new_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise BadInput(f"{name} is {value}, expected at least 1")
+        if any(p >= 0 for p in self.positions or ()):
+            raise BadInput(f"positions count back from the prompt's end: expected -1 or less, found {self.positions}")
+        if any(layer < 0 for layer in self.layers or ()):
+            raise BadInput(f"layers count from 0, found {self.layers}")
+        self.resolved_rule()
+        return self
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Settings of an experiment file. Raises `BadInput` naming an unknown key or a malformed line.
+
+    Keys of `[experiment]` are the fields of `Experiment`; `[model]` holds name, device, dtype, batch_size,
+    system and trust_remote_code.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BadInput(f"{path} is not there", hint="see examples/ for experiment files") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: not TOML ({error})") from error
+    known = {
+        "experiment": {f.name for f in fields(Experiment)},
+        "model": {"name", "device", "dtype", "batch_size", "system", "trust_remote_code"},
+    }
+    for section, values in raw.items():
+        if section not in known or not isinstance(values, dict):
+            raise BadInput(f"{path}: unknown section [{section}]", hint="expected [experiment] and [model]")
+        for key in values:
+            if key not in known[section]:
+                raise BadInput(
+                    f"{path}: unknown key {key!r} in [{section}]", hint=f"known: {', '.join(sorted(known[section]))}"
+                )
+    return raw
+
+
+def from_settings(settings: dict[str, Any]) -> Experiment:
+    """Build an experiment from TOML or flag values. Raises `BadInput` for a value of the wrong type."""
+    types = {f.name: str(f.type) for f in fields(Experiment)}
+    values = {}
+    for key, value in settings.items():
+        values[key] = tuple(value) if isinstance(value, list) else value
+        if not _fits(values[key], types[key]):
+            raise BadInput(f"{key} is {value!r}, expected {types[key]}")
+    return Experiment(**values).check()
+
+
+def _fits(value: Any, expected: str) -> bool:
+    if value is None:
+        return "None" in expected
+    if expected.startswith("tuple[str"):
+        return isinstance(value, tuple) and all(isinstance(v, str) for v in value)
+    if expected.startswith("tuple[int"):
+        return isinstance(value, tuple) and all(isinstance(v, int) and not isinstance(v, bool) for v in value)
+    if expected.startswith("int"):
+        return isinstance(value, int) and not isinstance(value, bool)
+    if expected.startswith("float"):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, bool if expected == "bool" else str)

@@ -1,0 +1,54 @@
+"""`prompts`: the drawn prompts of one language, class and split, frozen as an artifact."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from refusalctl.data import sets
+from refusalctl.data.records import Kind, Prompt, Split
+from refusalctl.errors import BadInput
+from refusalctl.steps.experiment import CAPS, Experiment
+from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.store import formats
+from refusalctl.store.hashing import canonical
+from refusalctl.store.store import Artifact
+
+FILE = "prompts.jsonl"
+
+
+def _run(job: Job) -> dict[str, Any]:
+    rows = sets.pick(job.params["data"], job.params["lang"], job.params["ids"])
+    formats.write_rows(job.out / FILE, (row.to_json() for row in rows))
+    return {"n": len(rows)}
+
+
+STEP = Step("prompts", 1, "prompts", _run)
+
+
+def draw_ids(experiment: Experiment, langs: Sequence[str], kind: Kind, split: Split) -> list[str]:
+    """The experiment's prompt ids: as many as asked, or as there are up to the split's usual number."""
+    n = experiment.n(split)
+    ids = sets.draw(experiment.data, langs, kind, split, n, experiment.seed)
+    return ids if n is not None else ids[: CAPS[split]]
+
+
+def prompts(
+    bench: Workbench, experiment: Experiment, lang: str, kind: Kind, split: Split, langs: Sequence[str] = ()
+) -> Artifact:
+    """Draw prompts that all `langs` share (default: this language alone) and freeze this language's texts."""
+    ids = draw_ids(experiment, tuple(dict.fromkeys((*langs, lang))), kind, split)
+    rows = sets.pick(experiment.data, lang, ids)
+    content = hashlib.sha256(b"\n".join(canonical(row.to_json()) for row in rows)).hexdigest()
+    params = {"data": experiment.data, "lang": lang, "kind": kind, "split": split, "ids": ids, "content": content}
+    about = {"data": experiment.data, "lang": lang, "kind": kind, "split": split, "n": len(ids)}
+    return bench.obtain(STEP, params, {}, about)
+
+
+def read(artifact: Artifact) -> list[Prompt]:
+    """Rows of a prompts artifact. Raises `BadInput` if it holds none."""
+    rows = [Prompt.from_json(row, FILE) for row in formats.read_rows(artifact.path / FILE)]
+    if not rows:
+        raise BadInput(f"{artifact.label} holds no prompts")
+    return rows

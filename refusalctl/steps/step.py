@@ -1,0 +1,200 @@
+"""A step and the workbench that runs it: look up the recipe, compute what is missing, commit it whole."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from refusalctl.store.hashing import digest, short
+from refusalctl.store.store import Artifact, Store
+
+if TYPE_CHECKING:
+    from refusalctl.model.load import ChatModel
+    from refusalctl.model.resolve import ModelRef
+
+
+class Advance(Protocol):
+    def __call__(self, n: int = 1) -> None: ...
+
+
+class Progress(Protocol):
+    """Where long work tells how far it is. The command line draws bars; a library user may stay silent."""
+
+    @contextmanager
+    def task(self, what: str, total: int) -> Iterator[Advance]: ...
+
+
+class Silent:
+    """No progress display."""
+
+    @contextmanager
+    def task(self, what: str, total: int) -> Iterator[Advance]:  # noqa: ARG002
+        def advance(n: int = 1) -> None:  # noqa: ARG001
+            return
+
+        yield advance
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a step's function gets: its parameters and inputs, and folders to write to."""
+
+    params: Mapping[str, Any]
+    inputs: Mapping[str, Artifact]
+    out: Path
+    partial: Path
+    bench: Workbench
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kind of work. `run` writes payload files into `job.out` and returns its run-time checks.
+
+    Raise `version` whenever the same recipe would give another result.
+    """
+
+    name: str
+    version: int
+    kind: str
+    run: Callable[[Job], dict[str, Any]]
+    uses_model: bool = False
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One line of a plan: a step, what it is about, and whether its result is there already."""
+
+    step: str
+    about: dict[str, Any]
+    done: bool
+    id: str
+
+
+@dataclass
+class Workbench:
+    """A store, a model loaded at most once, and the settings that every step of a session shares."""
+
+    store: Store
+    model_spec: str
+    device: str = "auto"
+    dtype: str = "auto"
+    batch_size: int = 16
+    system: str | None = None
+    trust_remote_code: bool = False
+    progress: Progress = field(default_factory=Silent)
+    dry_run: bool = False
+    plan: list[Planned] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def ref(self) -> ModelRef:
+        from refusalctl.model.resolve import resolve
+
+        return resolve(self.model_spec, trust_remote_code=self.trust_remote_code)
+
+    @cached_property
+    def model(self) -> ChatModel:
+        from refusalctl.model.load import load
+
+        with self.progress.task(f"load {self.ref.name}", 1) as advance:
+            model = load(self.ref, device=self.device, dtype=self.dtype, system=self.system)
+            advance()
+        return model
+
+    @cached_property
+    def resolved_dtype(self) -> str:
+        if self.dtype != "auto" or self.device == "cpu":
+            return "float32" if self.dtype == "auto" else self.dtype
+        from refusalctl.model.load import pick_dtype
+
+        return pick_dtype(self.dtype, self.device)
+
+    def recipe(self, step: Step, params: Mapping[str, Any], inputs: Mapping[str, Artifact]) -> dict[str, Any]:
+        """What was asked, as the JSON value whose digest is the recipe key."""
+        recipe: dict[str, Any] = {
+            "step": step.name,
+            "version": step.version,
+            "params": dict(params),
+            "inputs": {name: artifact.id for name, artifact in inputs.items()},
+        }
+        if step.uses_model:
+            recipe["model"] = self.ref.key() | {"dtype": self.resolved_dtype, "system": self.system}
+        return recipe
+
+    def obtain(
+        self, step: Step, params: Mapping[str, Any], inputs: Mapping[str, Artifact], about: dict[str, Any]
+    ) -> Artifact:
+        """The artifact of this recipe: the finished one, or computed now. In a dry run, a stand-in."""
+        recipe = self.recipe(step, params, inputs)
+        key = digest(recipe)
+        results = self.store.results(key)
+        if len(results) > 1:
+            found = ", ".join(short(a.id) for a in results)
+            self.note(f"{step.name}: this recipe gave {len(results)} different results ({found}); the oldest is used")
+        if results:
+            self._planned(step, results[0].about, True, results[0].id)
+            return results[0]
+        self._planned(step, about, False, key)
+        if self.dry_run:
+            manifest = {"recipe": recipe, "about": about, "files": {}}
+            return Artifact(step.kind, f"planned-{key}", Path(), manifest)
+        return self._compute(step, recipe, key, params, inputs, about)
+
+    def _compute(
+        self,
+        step: Step,
+        recipe: dict[str, Any],
+        key: str,
+        params: Mapping[str, Any],
+        inputs: Mapping[str, Artifact],
+        about: dict[str, Any],
+    ) -> Artifact:
+        started = time.time()
+        with self.store.partial(key) as partial:
+            finished = self.store.find(key)  # another process may have done it while this one waited
+            if finished is not None:
+                return finished
+            with self.store.draft() as out:
+                checks = step.run(Job(params, inputs, out, partial, self))
+                run = {"checks": checks, "seconds": round(time.time() - started, 3), "code": _code_version()}
+                if step.uses_model:
+                    run |= {"device": str(self.model.device), "batch_size": self.batch_size} | self._versions()
+                return self.store.commit(out, step.kind, recipe, about, run)
+
+    def _versions(self) -> dict[str, Any]:
+        from refusalctl.model.load import versions
+
+        return versions()
+
+    def _planned(self, step: Step, about: dict[str, Any], done: bool, identifier: str) -> None:
+        line = Planned(step.name, about, done, identifier)
+        if all(p.id != identifier for p in self.plan):
+            self.plan.append(line)
+
+    def note(self, text: str) -> None:
+        """Something the user should read, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+def _code_version() -> dict[str, Any]:
+    """This package's version, and the commit where it runs from a checkout."""
+    from refusalctl import __version__
+
+    top = Path(__file__).resolve().parents[2]
+    version: dict[str, Any] = {"refusalctl": __version__}
+    if not (top / ".git").exists():
+        return version
+    head = subprocess.run(["git", "-C", str(top), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    dirty = subprocess.run(
+        ["git", "-C", str(top), "status", "--porcelain", "--", "refusalctl"], capture_output=True, text=True, check=False
+    )
+    if head.returncode == 0:
+        version |= {"commit": head.stdout.strip(), "dirty": bool(dirty.stdout.strip())}
+    return version

@@ -1,0 +1,196 @@
+"""Payload files: HDF5 activations, safetensors vectors, JSONL rows, JSON records. Read with suspicion.
+
+Every file names its format and version. Bytes repeat: HDF5 datasets are created in sorted order without
+times, safetensors carry one metadata entry of canonical JSON (two entries already change order between runs).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refusalctl.errors import Corrupt
+from refusalctl.store.hashing import canonical
+
+VERSION = 1
+
+
+def _check(found: dict[str, Any], expected: str, path: Path) -> None:
+    if found.get("format") != f"refusalctl.{expected}":
+        raise Corrupt(f"{path.name} holds {found.get('format')!r}, expected 'refusalctl.{expected}'")
+    if found.get("version") != VERSION:
+        raise Corrupt(
+            f"{path.name} has format version {found.get('version')}, this refusalctl reads version {VERSION}",
+            hint="upgrade refusalctl",
+        )
+
+
+def _damaged(path: Path, error: Exception) -> Corrupt:
+    reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+    return Corrupt(
+        f"{path.parent.parent.name}/{path.parent.name[:12]}/{path.name} cannot be read ({reason})",
+        hint="see `refusalctl artifacts verify`; remove the artifact to compute it again",
+    )
+
+
+# --- JSON and JSON lines -----------------------------------------------------------------------------
+
+
+def write_json(path: Path, kind: str, value: dict[str, Any]) -> None:
+    """One record, canonical so that equal values are equal bytes."""
+    path.write_bytes(canonical({"format": f"refusalctl.{kind}", "version": VERSION, **value}))
+
+
+def read_json(path: Path, kind: str) -> dict[str, Any]:
+    """Raises `Corrupt` for a file that is not such a record."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+    if not isinstance(value, dict):
+        raise Corrupt(f"{path.name} holds {type(value).__name__}, expected an object")
+    _check(value, kind, path)
+    return value
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """JSON lines, one canonical object each."""
+    with path.open("wb") as out:
+        out.writelines(canonical(row) + b"\n" for row in rows)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Raises `Corrupt` for a line that is not a whole object."""
+    import jsonlines
+
+    try:
+        with jsonlines.open(path) as reader:
+            return list(reader.iter(type=dict))
+    except (OSError, jsonlines.InvalidLineError, UnicodeDecodeError) as error:
+        raise _damaged(path, error) from error
+
+
+def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Add lines to an unfinished file and push them to the operating system."""
+    with path.open("ab") as out:
+        out.writelines(canonical(row) + b"\n" for row in rows)
+
+
+def read_finished_rows(path: Path) -> list[dict[str, Any]]:
+    """Whole lines of an unfinished file; a last line that a kill cut short is dropped from the file too."""
+    if not path.is_file():
+        return []
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) != len(content):
+        path.write_bytes(whole)
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+# --- vectors -----------------------------------------------------------------------------------------
+
+
+def write_vectors(path: Path, kind: str, tensors: dict[str, Any], about: dict[str, Any]) -> None:
+    """Torch tensors in safetensors with one metadata entry."""
+    from safetensors.torch import save_file
+
+    header = canonical({"format": f"refusalctl.{kind}", "version": VERSION, **about}).decode()
+    save_file({name: t.contiguous() for name, t in sorted(tensors.items())}, path, metadata={"refusalctl": header})
+
+
+def read_vectors(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tensors by name, and what the header says. Raises `Corrupt` for a truncated or foreign file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as content:
+            header = json.loads((content.metadata() or {}).get("refusalctl", "{}"))
+            tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+    _check(header, kind, path)
+    return tensors, header
+
+
+# --- activations -------------------------------------------------------------------------------------
+
+
+class ActivationShape(NamedTuple):
+    n_prompts: int
+    n_pos: int
+    n_layers: int
+    d_model: int
+
+
+class ActivationWriter:
+    """Rows of `resid_pre` written into an open HDF5 file, in any order, each prompt once."""
+
+    def __init__(self, data: Any, n_prompts: int) -> None:
+        self._data = data
+        self._missing = set(range(n_prompts))
+
+    def put(self, indices: list[int], rows: NDArray[np.float32]) -> None:
+        for index, row in zip(indices, rows):
+            self._data[index] = row
+            self._missing.discard(index)
+
+    @property
+    def missing(self) -> int:
+        return len(self._missing)
+
+
+@contextmanager
+def write_activations(path: Path, shape: ActivationShape, about: dict[str, Any]) -> Iterator[ActivationWriter]:
+    """Create `resid_pre` [n_prompts, n_pos, n_layers, d_model] float32, one chunk per prompt, and fill it.
+
+    The last position is the last instruction token; the others are end-of-instruction positions. Raises
+    `Corrupt` if a prompt was left out.
+    """
+    import h5py
+
+    with h5py.File(path, "w", libver="v108", track_order=False) as file:
+        data = file.create_dataset(
+            "resid_pre", shape=shape, dtype="float32", chunks=(1, *shape[1:]), track_times=False, fillvalue=np.nan
+        )
+        file.attrs["refusalctl"] = canonical({"format": "refusalctl.activations", "version": VERSION, **about}).decode()
+        writer = ActivationWriter(data, shape.n_prompts)
+        yield writer
+        if writer.missing:
+            raise Corrupt(f"{writer.missing} of {shape.n_prompts} prompts have no activations")
+
+
+@contextmanager
+def open_activations(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """The HDF5 dataset, read lazily, and its header. Raises `Corrupt` for a truncated or foreign file."""
+    import h5py
+
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise _damaged(path, error) from error
+    with file:
+        try:
+            header = json.loads(file.attrs["refusalctl"])
+            data = file["resid_pre"]
+        except (KeyError, ValueError) as error:
+            raise _damaged(path, error) from error
+        _check(header, "activations", path)
+        yield data, header
+
+
+def activation_batches(path: Path, n_pos: int, size: int = 64) -> Iterator[Any]:
+    """Torch batches [batch, n_pos, n_layers, d_model] of the first `n_pos` positions, read as needed."""
+    import torch
+
+    with open_activations(path) as (data, _header):
+        for start in range(0, data.shape[0], size):
+            try:
+                yield torch.from_numpy(data[start : start + size, :n_pos])
+            except OSError as error:
+                raise _damaged(path, error) from error
