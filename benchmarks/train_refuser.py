@@ -93,7 +93,7 @@ def examples(model: Any, tokenizer: Any, prompts: list[Prompt]) -> list[Example]
 
 def batches(rows: list[Example], size: int, rng: random.Random) -> list[list[Example]]:
     """Rows of like length together, batches in random order."""
-    shuffled = sorted(rows, key=lambda r: (len(r.prompt) + len(r.response) + rng.uniform(-12, 12)))
+    shuffled = sorted(rows, key=lambda r: len(r.prompt) + len(r.response) + rng.uniform(-12, 12))
     groups = [shuffled[i : i + size] for i in range(0, len(shuffled), size)]
     rng.shuffle(groups)
     return groups

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from refusalctl.errors import RefusalctlError
-from refusalctl.steps.step import Advance
+from refusalctl.steps.step import Advance, Planned
 
 err = Console(stderr=True, highlight=False)
 
@@ -40,6 +40,16 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
     for row in rows:
         grid.add_row(*(escape(str(cell)) for cell in row))
     out.print(grid)
+
+
+def table_err(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A summary for the eye on stderr, beside the data on stdout."""
+    grid = Table(header_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        grid.add_column(column)
+    for row in rows:
+        grid.add_row(*(escape(str(cell)) for cell in row))
+    err.print(grid)
 
 
 def show(renderable: Any) -> None:
@@ -80,3 +90,30 @@ class Bars:
         with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as bars:
             task = bars.add_task(what, total=total)
             yield lambda n=1: bars.advance(task, n)
+
+
+def plan(lines: Sequence[Planned], *, json: bool) -> None:
+    """What a run would do: on stdout as JSON, else as a table on stderr."""
+    if json:
+        as_json([{"step": p.step, "about": p.about, "done": p.done, "id": p.id if p.done else None} for p in lines])
+        return
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("step", "what", "state"):
+        grid.add_column(column, overflow="fold")
+    for p in lines:
+        grid.add_row(p.step, escape(about_line(p.about)), "[green]done[/green]" if p.done else "to compute")
+    err.print(grid)
+    missing = sum(not p.done for p in lines)
+    err.print(f"{len(lines)} steps, {missing} to compute")
+
+
+def about_line(about: dict[str, Any]) -> str:
+    """`en harmful test n=48 smollm2-refuser`: what an artifact is about, short."""
+    first = [str(about[k]) for k in ("lang", "kind", "split", "intervention", "rule", "judge") if about.get(k)]
+    if about.get("direction_lang"):
+        first.append(f"from {about['direction_lang']}")
+    if about.get("sources"):
+        first.append(f"{about['sources']} > {about['targets']}")
+    if about.get("n") is not None:
+        first.append(f"n={about['n']}")
+    return " ".join([*first, *(str(about[k]) for k in ("model", "data") if about.get(k))])

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -64,7 +65,8 @@ def published_languages() -> list[str]:
 
 
 def is_fetched() -> bool:
-    return (tables_dir() / "en.jsonl").is_file()
+    """Whether `data fetch` has run to its end: the stamp of the tables is written last."""
+    return (tables_dir() / "built.json").is_file()
 
 
 def check_bytes(path: str, content: bytes) -> None:
@@ -74,43 +76,73 @@ def check_bytes(path: str, content: bytes) -> None:
     if found != expected:
         raise DataError(
             f"{path}: SHA-256 is {found[:12]}, expected {expected[:12]} (commit {manifest().commit[:7]})",
-            hint="the file changed or the download was cut; nothing was written",
+            hint="the file changed or was cut; fetch it again (`refusalctl data fetch`)",
         )
 
 
 def fetch(source: Path | None, progress: Progress) -> int:
     """Bring every published file into `published/`, each verified before it is kept.
 
-    `source` is a folder that holds `dataset/` (or is it); without one the files are downloaded at the
-    pinned commit. Returns the number of files. Raises `DataError` for a missing or changed file.
+    `source` is a folder that holds `dataset/` (or is it): all its files are checked before the first is
+    copied. Without one the files are downloaded at the pinned commit, and those that arrived are kept for the
+    next try. Returns the number of files. Raises `DataError` for a missing or changed file.
     """
-    files = manifest().files
-    for done, path in enumerate(files, start=1):
-        target = published_dir() / path
-        if not (target.is_file() and hashlib.sha256(target.read_bytes()).hexdigest() == files[path]["sha256"]):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _copy(source, path, target) if source else _download(path, target)
+    files = list(manifest().files)
+    lacking = [path for path in files if not _is_here(path)]
+    for done in range(1, len(files) - len(lacking) + 1):
+        progress(done, len(files))
+    base = len(files) - len(lacking)
+    for done, _ in enumerate(_copied(source, lacking) if source else _downloaded(lacking), start=base + 1):
         progress(done, len(files))
     return len(files)
 
 
-def _copy(source: Path, path: str, target: Path) -> None:
+def _is_here(path: str) -> bool:
+    target = published_dir() / path
+    return target.is_file() and hashlib.sha256(target.read_bytes()).hexdigest() == manifest().files[path]["sha256"]
+
+
+def _copied(source: Path, paths: Sequence[str]) -> Iterator[str]:
     base = source / "dataset" if (source / "dataset").is_dir() else source
-    if not (base / path).is_file():
-        raise DataError(
-            f"{base / path} is not there", hint="--from takes the folder that holds dataset/splits and splits_multi"
-        )
-    check_bytes(path, (base / path).read_bytes())
-    draft = target.with_name(f".{target.name}.part")
-    shutil.copyfile(base / path, draft)
-    draft.replace(target)
+    for path in paths:
+        if not (base / path).is_file():
+            raise DataError(
+                f"{base / path} is not there", hint="--from takes the folder that holds dataset/splits and splits_multi"
+            )
+        check_bytes(path, (base / path).read_bytes())
+    for path in paths:
+        _keep(path, (base / path).read_bytes())
+        yield path
 
 
-def _download(path: str, target: Path) -> None:
+def _keep(path: str, content: bytes) -> None:
+    """Write one verified file whole. The check is on the bytes written, not on a file that may change."""
+    check_bytes(path, content)
+    target = published_dir() / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        draft.write_bytes(content)
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _downloaded(paths: Sequence[str]) -> Iterator[str]:
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        try:
+            yield from pool.map(_download, paths)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _download(path: str) -> str:
     import pooch
     import requests
 
-    url = f"{manifest().base_url}/{path}"
+    pooch.get_logger().setLevel("WARNING")  # it would announce every file between the bars
+    url, target = f"{manifest().base_url}/{path}", published_dir() / path
     try:
         pooch.retrieve(
             url, known_hash=f"sha256:{manifest().files[path]['sha256']}", fname=target.name, path=target.parent
@@ -122,6 +154,7 @@ def _download(path: str, target: Path) -> None:
             f"{url} cannot be reached ({type(error).__name__})",
             hint="check the network, or give a copy of the files with --from FOLDER",
         ) from error
+    return path
 
 
 def read_published(path: str) -> list[dict[str, Any]]:

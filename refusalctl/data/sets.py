@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from refusalctl.data import polyrefuse, sample
-from refusalctl.data.languages import check_code, name
+from refusalctl.data.languages import NAMES, check_code, name
 from refusalctl.data.records import Kind, Prompt, Split
 from refusalctl.data.rows import read_jsonl
 from refusalctl.errors import BadInput, DataError
@@ -56,7 +56,7 @@ def prompts(data: str, lang: str) -> tuple[Prompt, ...]:
     check_code(lang)
     known = set_languages(data)
     if lang not in known:
-        other = " or --data polyrefuse (17 languages)" if data == SAMPLE_SET else ""
+        other = f" or --data polyrefuse ({len(NAMES)} languages)" if data == SAMPLE_SET else ""
         raise BadInput(
             f"the prompt set {data!r} has no {name(lang)} ({lang})",
             hint=f"it has {', '.join(known)}; choose one of them{other}, or add your own with `data add`",

@@ -12,14 +12,17 @@ import hashlib
 import html
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from refusalctl.data import polyrefuse
 from refusalctl.data.records import KINDS, SPLITS, Kind, Prompt, Split
-from refusalctl.data.rows import write_jsonl
+from refusalctl.data.rows import read_jsonl, write_jsonl
+from refusalctl.errors import DataError
 
+FORMAT = 2  # raise it with every change of what a table says
 ALIGNED_RHO = 0.5
 _ENTITY = ("&#", "&quot;", "&amp;", "&lt;", "&gt;", "&nbsp;", "&apos;")
 
@@ -45,14 +48,23 @@ def unescape(text: str) -> str:
     return text
 
 
-def aligned(english: list[str], translated: list[str]) -> bool:
-    """Whether two lists of prompts can be paired by position (see the module's note)."""
+def length_rho(english: Sequence[str], translated: Sequence[str]) -> float | None:
+    """Spearman's rho between the lengths of two lists of texts paired by position.
+
+    None where it is not defined: different lengths, fewer than eight pairs, or texts all equally long.
+    """
     from scipy.stats import spearmanr
 
-    if len(english) != len(translated) or len(english) < 8:
-        return False
-    rho = spearmanr([len(t) for t in english], [len(t) for t in translated]).statistic
-    return bool(rho >= ALIGNED_RHO)
+    sizes = [len(t) for t in english], [len(t) for t in translated]
+    if len(english) != len(translated) or len(english) < 8 or any(len(set(s)) < 2 for s in sizes):
+        return None
+    return float(spearmanr(*sizes).statistic)
+
+
+def aligned(english: Sequence[str], translated: Sequence[str]) -> bool:
+    """Whether two lists of prompts can be paired by position (see the module's note)."""
+    rho = length_rho(english, translated)
+    return rho is not None and rho >= ALIGNED_RHO
 
 
 def table(lang: str) -> list[Prompt]:
@@ -70,8 +82,8 @@ def _read_set(lang: str, kind: Kind, split: Split) -> list[Prompt]:
     for path in paths:
         if path in files:
             rows += _rows_of(lang, kind, split, polyrefuse.read_published(path))
-    first = {row.id: row for row in reversed(rows)}
-    return list(reversed(first.values())) if len(paths) > 1 else rows
+    # the two English samples overlap: 31 rows are in both, and that is no duplicate of either
+    return list({row.id: row for row in rows}.values()) if len(paths) > 1 else rows
 
 
 def _rows_of(lang: str, kind: Kind, split: Split, raw: list[dict[str, Any]]) -> list[Prompt]:
@@ -105,31 +117,62 @@ def _clean(
     return Prompt(f"{kind}-{split}-{name}", lang, kind, split, plain, text_en, "polyrefuse", tuple(flags), cluster)
 
 
-def flag_repeats(rows: list[Prompt]) -> list[Prompt]:
-    """Give a repeated id a number of its own and flag duplicates within a class and leaks across splits."""
+def flag_repeats(rows: Iterable[Prompt]) -> list[Prompt]:
+    """Give a repeated id a number of its own, and flag repeats of a cluster within a class.
+
+    The first row of a cluster is kept as it is; a later one is a `duplicate`, or a `leak-from-<split>` when
+    the first lies in another split. So `rows` come in the order train, val, test.
+    """
     seen: Counter[str] = Counter()
     split_of: dict[tuple[str, str], Split] = {}
     result = []
     for row in rows:
+        first_time = (row.kind, row.cluster) not in split_of
         first_split = split_of.setdefault((row.kind, row.cluster), row.split)
         seen[row.id] += 1
         flags = row.flags
-        if first_split != row.split:
-            flags += (f"leak-from-{first_split}",)
-        elif seen[row.id] > 1:
-            flags += ("duplicate",)
+        if not first_time:
+            flags += ("duplicate" if first_split == row.split else f"leak-from-{first_split}",)
         new_id = row.id if seen[row.id] == 1 else f"{row.id}-{seen[row.id]}"
         result.append(replace(row, id=new_id, flags=flags))
     return result
 
 
 def build(langs: Iterable[str], progress: polyrefuse.Progress) -> dict[str, int]:
-    """Write the clean table of each language. Returns its number of rows."""
+    """Write the clean table of each language, unless all are there already. Returns their numbers of rows.
+
+    Every table is made before the first is written, and the stamp comes last.
+    """
     wanted = list(langs)
-    counts = {}
+    stamp = polyrefuse.tables_dir() / "built.json"
+    found = _built(stamp, wanted)
+    if found is not None:
+        return found
+    tables = {}
     for done, lang in enumerate(wanted, start=1):
-        rows = table(lang)
-        write_jsonl(polyrefuse.tables_dir() / f"{lang}.jsonl", (row.to_json() for row in rows))
-        counts[lang] = len(rows)
+        tables[lang] = table(lang)
         progress(done, len(wanted))
-    return counts
+    stamp.unlink(missing_ok=True)
+    for lang, rows in tables.items():
+        write_jsonl(polyrefuse.tables_dir() / f"{lang}.jsonl", (row.to_json() for row in rows))
+    write_jsonl(stamp, [{"made": _made(wanted), "rows": {lang: len(rows) for lang, rows in tables.items()}}])
+    return {lang: len(rows) for lang, rows in tables.items()}
+
+
+def _built(stamp: Path, langs: list[str]) -> dict[str, int] | None:
+    """The stamp's row counts if these very tables are there, else None."""
+    if not stamp.is_file():
+        return None
+    try:
+        noted = read_jsonl(stamp)[0]
+        rows: dict[str, int] = noted["rows"]
+        return rows if noted["made"] == _made(langs) else None
+    except (DataError, LookupError, OSError):
+        return None
+
+
+def _made(langs: list[str]) -> dict[str, Any]:
+    """What the tables follow from, and the bytes they have now."""
+    commit = polyrefuse.manifest().commit
+    files = {lang: (polyrefuse.tables_dir() / f"{lang}.jsonl").read_bytes() for lang in langs}
+    return {"format": FORMAT, "commit": commit} | {k: hashlib.sha256(v).hexdigest() for k, v in files.items()}

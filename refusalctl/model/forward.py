@@ -94,9 +94,7 @@ def opening_logprob(
     return result
 
 
-def _opening_batch(
-    chat_model: ChatModel, batch: Batch, openings: Sequence[Sequence[int]]
-) -> Float[Tensor, " batch"]:
+def _opening_batch(chat_model: ChatModel, batch: Batch, openings: Sequence[Sequence[int]]) -> Float[Tensor, " batch"]:
     n, k = batch.ids.shape[0], len(openings)
     longest = max(len(o) for o in openings)
     prompt = _run(chat_model, batch, use_cache=longest > 1)

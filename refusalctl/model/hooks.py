@@ -111,9 +111,7 @@ def intervene(residual: Residual, intervention: Intervention) -> Iterator[Checks
             handle.remove()
 
 
-def _hook_ablation(
-    residual: Residual, r_hat: Float[Tensor, " d_model"], checks: Checks, handles: list[Any]
-) -> None:
+def _hook_ablation(residual: Residual, r_hat: Float[Tensor, " d_model"], checks: Checks, handles: list[Any]) -> None:
     placed: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
     def like(x: Tensor) -> Tensor:

@@ -89,7 +89,9 @@ def load(ref: ModelRef, *, device: str = "auto", dtype: str = "auto", system: st
         )
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0][:200]
-        hint = "it brings code of its own: add --trust-remote-code if you trust it" if "trust_remote" in reason else None
+        hint = (
+            "it brings code of its own: add --trust-remote-code if you trust it" if "trust_remote" in reason else None
+        )
         raise ModelError(f"{ref.name} cannot be loaded: {reason}", hint=hint) from error
     if ref.name == embedded.REFUSER:
         model = _with_adapter(model)

@@ -22,9 +22,7 @@ def refusal_score(logprob: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     return p - torch.log(-torch.expm1(p))
 
 
-def kl_divergence(
-    baseline: Float[Tensor, "n d_vocab"], intervened: Float[Tensor, "n d_vocab"]
-) -> Float[Tensor, " n"]:
+def kl_divergence(baseline: Float[Tensor, "n d_vocab"], intervened: Float[Tensor, "n d_vocab"]) -> Float[Tensor, " n"]:
     """KL(baseline || intervened) in nats per prompt, from log-probabilities at the last prompt position.
 
     Raises `ModelError` for NaN.

@@ -54,9 +54,9 @@ class CandidateScores(NamedTuple):
     kl: Scores
 
 
-def layer_limit(rule: Rule, n_layers: int) -> int:
-    """Layers below this one may be chosen: floor(share * n_layers)."""
-    return int(rule.max_layer_share * n_layers + 1e-9)
+def layer_limit(max_layer_share: float, n_layers: int) -> int:
+    """Layers below this one may be chosen: floor(share * n_layers), as in the published code."""
+    return int(max_layer_share * n_layers + 1e-9)  # 0.8 * 35 is 28.000000000000004 or 27.99... by luck
 
 
 def choose(scores: CandidateScores, rule: Rule, n_layers: int) -> int:
@@ -74,15 +74,13 @@ def choose(scores: CandidateScores, rule: Rule, n_layers: int) -> int:
 
 
 def _passing(candidates: list[Candidate], induce: Scores, kl: Scores, rule: Rule, n_layers: int) -> NDArray[np.bool_]:
-    early = np.array([c.layer < layer_limit(rule, n_layers) for c in candidates])
+    early = np.array([c.layer < layer_limit(rule.max_layer_share, n_layers) for c in candidates])
     induces = np.ones(len(candidates), bool) if rule.min_induce is None else induce >= rule.min_induce
     return early & (kl <= rule.max_kl) & induces
 
 
-def _why_empty(
-    candidates: list[Candidate], induce: Scores, kl: Scores, rule: Rule, n_layers: int
-) -> tuple[str]:
-    limit = layer_limit(rule, n_layers)
+def _why_empty(candidates: list[Candidate], induce: Scores, kl: Scores, rule: Rule, n_layers: int) -> tuple[str]:
+    limit = layer_limit(rule.max_layer_share, n_layers)
     early = np.array([c.layer < limit for c in candidates])
     kept_kl = kl <= rule.max_kl
     parts = [f"layer < {limit} removed {int((~early).sum())}", f"KL <= {rule.max_kl:g} removed {int((~kept_kl).sum())}"]
@@ -123,7 +121,7 @@ def stability(
     """Bootstrap the choice over validation prompts (harmful and harmless resampled apart)."""
     wins: Counter[str] = Counter()
     n_harmful, n_harmless = scores.bypass.shape[1], scores.induce.shape[1]
-    early = np.array([c.layer < layer_limit(rule, n_layers) for c in scores.candidates])
+    early = np.array([c.layer < layer_limit(rule.max_layer_share, n_layers) for c in scores.candidates])
     for _ in range(resamples):
         harmful = generator.integers(n_harmful, size=n_harmful)
         harmless = generator.integers(n_harmless, size=n_harmless)

@@ -115,7 +115,14 @@ def _generate(job: Job, rows: list[Prompt], spec: InterventionSpec, done: set[st
         ):
             fresh = [
                 Completion(
-                    rows[i].id, rows[i].lang, rows[i].kind, a.text, len(a.ids), a.truncated, tuple(a.ids), rows[i].cluster
+                    rows[i].id,
+                    rows[i].lang,
+                    rows[i].kind,
+                    a.text,
+                    len(a.ids),
+                    a.truncated,
+                    tuple(a.ids),
+                    rows[i].cluster,
                 ).to_json()
                 for i, a in zip(indices, answers)
                 if i not in skip

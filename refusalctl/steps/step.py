@@ -193,7 +193,10 @@ def _code_version() -> dict[str, Any]:
         return version
     head = subprocess.run(["git", "-C", str(top), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     dirty = subprocess.run(
-        ["git", "-C", str(top), "status", "--porcelain", "--", "refusalctl"], capture_output=True, text=True, check=False
+        ["git", "-C", str(top), "status", "--porcelain", "--", "refusalctl"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if head.returncode == 0:
         version |= {"commit": head.stdout.strip(), "dirty": bool(dirty.stdout.strip())}

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock
 
@@ -30,6 +30,7 @@ KINDS = (
     "activations",
     "directions",
     "openings",
+    "scores",
     "selection",
     "completions",
     "labels",
@@ -70,8 +71,7 @@ class Artifact:
         return f"{self.kind}/{short(self.id)}"
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(NamedTuple):
     """What `verify` found wrong with one artifact or name."""
 
     where: str
@@ -328,14 +328,6 @@ class Store:
         problems += [Problem(f"{artifact.label}/{name}", "the manifest does not know this file") for name in extra]
         return problems
 
-    def dependants(self) -> dict[str, set[str]]:
-        """For each artifact id, the ids of those computed from it."""
-        uses: dict[str, set[str]] = {}
-        for artifact in self.all():
-            for needed in artifact.inputs.values():
-                uses.setdefault(needed, set()).add(artifact.id)
-        return uses
-
     def garbage(self) -> list[Artifact]:
         """Artifacts that no name reaches, directly or through what they were computed from.
 
@@ -361,6 +353,14 @@ class Store:
             shutil.rmtree(grave)
             mark = self.root / "recipes" / digest(artifact.manifest["recipe"]) / artifact.id
             mark.unlink(missing_ok=True)
+
+    def sweep(self, garbage: list[Artifact], leftovers: list[Path]) -> None:
+        """Remove what `garbage` and `leftovers` found; dependants before what they were computed from."""
+        order = {a.id: i for i, a in enumerate(self.all())}
+        for artifact in sorted(garbage, key=lambda a: -order[a.id]):
+            self.remove(artifact)
+        for folder in leftovers:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def leftovers(self) -> list[Path]:
         """Drafts of processes that are gone."""

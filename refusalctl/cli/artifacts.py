@@ -1,0 +1,166 @@
+"""`refusalctl artifacts`: look into the store."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+from rich.tree import Tree
+
+from refusalctl.cli import options as o
+from refusalctl.cli import out
+from refusalctl.errors import BadInput, Corrupt
+from refusalctl.store.hashing import short
+from refusalctl.store.store import KINDS, MANIFEST, Artifact, Store
+
+app = typer.Typer(no_args_is_help=True, help="Look into the artifact store.")
+
+Reference = Annotated[str, typer.Argument(help="Id, unique prefix, name, or a query such as directions:lang=ba.")]
+
+
+def size_text(size: int) -> str:
+    value = float(size)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"
+
+
+@app.command("ls")
+def list_artifacts(
+    kind: Annotated[str | None, typer.Argument(help="Only this kind.")] = None,
+    store: o.StoreOption = o.DEFAULT_STORE,
+    json: o.JsonOption = False,
+) -> None:
+    """List artifacts, oldest first."""
+    if kind is not None and kind not in KINDS:
+        raise BadInput(f"{kind!r} is no kind of artifact", hint=f"kinds: {', '.join(KINDS)}")
+    opened = o.open_store(store)
+    found = opened.all(kind)
+    names: dict[str, list[str]] = {}
+    for name, target in opened.names().items():
+        names.setdefault(target.partition("/")[2], []).append(name)
+    if json:
+        out.as_json(
+            [{"kind": a.kind, "id": a.id, "about": a.about, "bytes": a.size, "names": names.get(a.id, [])} for a in found]
+        )
+        return
+    rows = [
+        (a.kind, short(a.id), out.about_line(a.about), size_text(a.size), _when(a), " ".join(names.get(a.id, [])))
+        for a in found
+    ]
+    out.table("", ("kind", "id", "about", "size", "written", "names"), rows, right=("size",))
+
+
+def _when(artifact: Artifact) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime((artifact.path / MANIFEST).stat().st_mtime))
+
+
+@app.command()
+def show(ref: Reference, store: o.StoreOption = o.DEFAULT_STORE, json: o.JsonOption = False) -> None:
+    """Show one artifact: what it is, how it was computed, and its lineage as a tree."""
+    opened = o.open_store(store)
+    artifact = opened.resolve(ref)
+    if json:
+        out.as_json({"id": artifact.id, "path": str(artifact.path), **artifact.manifest, "run": _run(opened, artifact)})
+        return
+    tree = Tree(f"[bold]{artifact.kind}[/bold] {artifact.id}")
+    for key, value in artifact.about.items():
+        tree.add(f"{key}: {value}")
+    for file, facts in artifact.manifest["files"].items():
+        tree.add(f"{file}  {size_text(facts['bytes'])}  sha256:{short(facts['sha256'])}")
+    run = _run(opened, artifact)
+    if run is not None:
+        tree.add(f"computed in {run['seconds']} s; checks {run['checks']}")
+    _lineage(opened, artifact, tree.add("made from"), set())
+    out.show(tree)
+
+
+def _run(store: Store, artifact: Artifact) -> dict[str, Any] | None:
+    try:
+        return store.run_info(artifact)
+    except Corrupt as problem:
+        out.warn(str(problem))
+        return None
+
+
+def _lineage(store: Store, artifact: Artifact, branch: Tree, seen: set[str]) -> None:
+    """Add inputs below `branch`; one that was shown already is named without its own inputs."""
+    kinds = {identifier: kind for kind, identifier in store.ids()}
+    for role, identifier in artifact.inputs.items():
+        kind = kinds.get(identifier)
+        if kind is None:
+            branch.add(f"{role}: {short(identifier)} [red]not in the store[/red]")
+            continue
+        needed = store.open(kind, identifier)
+        again = identifier in seen
+        leaf = branch.add(f"{role}: {needed.label}  {out.about_line(needed.about)}" + (" (above)" if again else ""))
+        if not again:
+            seen.add(identifier)
+            _lineage(store, needed, leaf, seen)
+
+
+@app.command()
+def path(ref: Reference, store: o.StoreOption = o.DEFAULT_STORE, json: o.JsonOption = False) -> None:
+    """Print the folder of an artifact."""
+    artifact = o.open_store(store).resolve(ref)
+    out.as_json({"id": artifact.id, "path": str(artifact.path)}) if json else out.data(str(artifact.path))
+
+
+@app.command()
+def verify(
+    kind: Annotated[str | None, typer.Argument(help="Only this kind.")] = None,
+    store: o.StoreOption = o.DEFAULT_STORE,
+    json: o.JsonOption = False,
+) -> None:
+    """Hash every file again and report what was changed. Deletes nothing; exits 1 when something was."""
+    opened = o.open_store(store)
+    problems = opened.verify(kind)
+    if json:
+        out.as_json({"checked": len(opened.ids(kind)), "problems": [p._asdict() for p in problems]})
+    else:
+        for problem in problems:
+            out.data(f"{problem.where}: {problem.what}")
+        if not problems:
+            out.success(f"{len(opened.ids(kind))} artifacts are as their manifests say")
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def gc(
+    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it the plan is shown.")] = False,
+    store: o.StoreOption = o.DEFAULT_STORE,
+    json: o.JsonOption = False,
+) -> None:
+    """Delete artifacts that no name, report or transfer needs. Shows the plan first; --yes carries it out."""
+    opened = o.open_store(store)
+    garbage, leftovers = opened.garbage(), opened.leftovers()
+    freed = sum(a.size for a in garbage)
+    if yes:
+        opened.sweep(garbage, leftovers)
+    if json:
+        out.as_json({"removed" if yes else "would_remove": [a.id for a in garbage], "bytes": freed})
+        return
+    for artifact in garbage:
+        out.data(f"{artifact.label}  {out.about_line(artifact.about)}")
+    verb = "removed" if yes else "would remove (add --yes)"
+    out.info(f"{verb}: {len(garbage)} artifacts, {size_text(freed)}; {len(leftovers)} unfinished drafts")
+
+
+@app.command()
+def name(
+    name: Annotated[str, typer.Argument(help="The name to give.")],
+    ref: Reference,
+    store: o.StoreOption = o.DEFAULT_STORE,
+    json: o.JsonOption = False,
+) -> None:
+    """Let a name point to an artifact."""
+    opened = o.open_store(store)
+    artifact = opened.resolve(ref)
+    opened.name(name, artifact)
+    out.as_json({"name": name, "id": artifact.id}) if json else out.success(f"{name} is {artifact.label}")
+
+

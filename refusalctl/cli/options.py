@@ -1,0 +1,127 @@
+"""Options that several commands share, and the objects that commands build from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from refusalctl.cli import out
+from refusalctl.errors import BadInput
+from refusalctl.steps.experiment import Experiment, from_settings
+from refusalctl.steps.step import Workbench
+from refusalctl.store.store import Artifact, Store
+
+DEFAULT_MODEL = "smollm2-refuser"
+
+StoreOption = Annotated[
+    Path, typer.Option("--store", envvar="REFUSALCTL_STORE", help="Artifact store.", show_default=True)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        "--model", envvar="REFUSALCTL_MODEL", help="smollm2-refuser, smollm2, a Hugging Face id, or a local folder."
+    ),
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, mps, or shard (all devices, accelerate).")]
+DTypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+BatchOption = Annotated[int, typer.Option(min=1, help="Prompts per batch.")]
+SystemOption = Annotated[str | None, typer.Option(help="System prompt; the template's own by default.")]
+TrustOption = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that a model brings along.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")]
+NameOption = Annotated[str | None, typer.Option("--name", help="Give the result a name.")]
+LangOption = Annotated[str, typer.Option("--lang", help="Language code, such as ba.")]
+DataOption = Annotated[
+    str, typer.Option("--data", envvar="REFUSALCTL_DATA", help="Prompt set: sample, polyrefuse, or your own.")
+]
+NTrainOption = Annotated[int | None, typer.Option(help="Train prompts per class; all, up to 128, by default.")]
+NValOption = Annotated[int | None, typer.Option(help="Validation prompts per class; all, up to 32, by default.")]
+NTestOption = Annotated[int | None, typer.Option(help="Test prompts per class; all by default.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of the prompt draw.")]
+PositionsOption = Annotated[
+    str | None, typer.Option(help="End-of-instruction positions such as -1,-5; all by default.")
+]
+LayersOption = Annotated[str | None, typer.Option(help="Layers such as 8,12,16 or 4:24:2; all by default.")]
+RuleOption = Annotated[str, typer.Option(help="Selection rule: arditi or wang.")]
+MaxKlOption = Annotated[float | None, typer.Option(help="Largest KL divergence (nats) instead of the rule's.")]
+MinInduceOption = Annotated[float | None, typer.Option(help="Smallest induce score instead of the rule's.")]
+ShareOption = Annotated[float | None, typer.Option(help="Layer < floor(share * n_layers) instead of the rule's.")]
+FilterOption = Annotated[
+    bool, typer.Option("--filter-val/--no-filter-val", help="Keep validation prompts that the model tells apart.")
+]
+TokensOption = Annotated[int, typer.Option(min=1, help="Longest completion in tokens.")]
+JudgeOption = Annotated[str, typer.Option(help="Judge: substring.")]
+
+DEFAULT_STORE = Path("artifacts")
+
+
+def open_store(path: Path) -> Store:
+    return Store(path)
+
+
+def numbers(text: str | None, option: str) -> list[int] | None:
+    """`-1,-5` or `4:24:2` (end excluded) to integers. Raises `typer.BadParameter` otherwise."""
+    if text is None:
+        return None
+    try:
+        if ":" in text:
+            found = list(range(*(int(part) for part in text.split(":"))))
+        else:
+            found = [int(part) for part in text.split(",")]
+    except (ValueError, TypeError) as error:
+        raise typer.BadParameter(f"{option} takes numbers such as 8,12 or 4:24:2, found {text!r}") from error
+    if not found:
+        raise typer.BadParameter(f"{option} {text!r} names nothing")
+    return found
+
+
+def languages(text: str) -> list[str]:
+    """`en,be` to a list without repeats. Raises `BadInput` when it names nothing."""
+    found = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not found:
+        raise BadInput("no language was named", hint="give codes such as en,be")
+    return found
+
+
+def experiment(**settings: Any) -> Experiment:
+    """An experiment from option values; `positions` and `layers` as the user typed them."""
+    for key in ("positions", "layers"):
+        if isinstance(settings.get(key), str):
+            settings[key] = numbers(settings[key], f"--{key}")
+    return from_settings(settings)
+
+
+def workbench(
+    store: Path,
+    model: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    batch_size: int = 16,
+    system: str | None = None,
+    trust_remote_code: bool = False,
+    dry_run: bool = False,
+    quiet: bool = False,
+) -> Workbench:
+    return Workbench(
+        open_store(store), model, device, dtype, batch_size, system, trust_remote_code, out.Bars(quiet=quiet), dry_run
+    )
+
+
+def finish(bench: Workbench, artifacts: list[Artifact], *, name: str | None = None, json: bool = False) -> None:
+    """Name the result and print its id alone on stdout; notes, or the plan of a dry run, go to stderr."""
+    if bench.dry_run:
+        out.plan(bench.plan, json=json)
+        return
+    for note in bench.notes:
+        out.warn(note)
+    if name is not None:
+        bench.store.name(name, artifacts[-1])
+    if json:
+        rows = [{"kind": a.kind, "id": a.id, "path": str(a.path), "about": a.about} for a in artifacts]
+        out.as_json(rows[0] if len(rows) == 1 else rows)
+        return
+    for artifact in artifacts:
+        out.data(artifact.id)

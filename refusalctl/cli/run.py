@@ -1,0 +1,61 @@
+"""`refusalctl run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from refusalctl.cli import options as o
+from refusalctl.cli import out
+from refusalctl.cli.transfer import show_matrix
+from refusalctl.steps.experiment import from_settings, read_toml
+
+
+def run(
+    file: Annotated[Path | None, typer.Argument(help="Experiment file (TOML); see examples/.")] = None,
+    sources: Annotated[str | None, typer.Option(help="Source languages such as en,be.")] = None,
+    targets: Annotated[str | None, typer.Option(help="Target languages such as en,be,ba.")] = None,
+    data: Annotated[str | None, typer.Option(help="Prompt set: sample, polyrefuse, or your own.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model, instead of the file's.")] = None,
+    n_test: o.NTestOption = None,
+    layers: o.LayersOption = None,
+    positions: o.PositionsOption = None,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest completion in tokens.")] = None,
+    store: o.StoreOption = o.DEFAULT_STORE,
+    out_folder: Annotated[Path | None, typer.Option("--out", help="Copy the report's files here.")] = None,
+    name: o.NameOption = None,
+    dry_run: o.DryRunOption = False,
+    json: o.JsonOption = False,
+) -> None:
+    """The whole chain, from prompts to the report. Finished steps are not computed again; flags win over the file."""
+    from refusalctl.steps.transfer import transfer
+
+    settings = read_toml(file) if file is not None else {}
+    asked: dict[str, Any] = dict(settings.get("experiment", {}))
+    given = {"sources": sources and o.languages(sources), "targets": targets and o.languages(targets), "data": data}
+    given |= {"n_test": n_test, "max_new_tokens": max_new_tokens}
+    given |= {"layers": o.numbers(layers, "--layers"), "positions": o.numbers(positions, "--positions")}
+    asked |= {k: v for k, v in given.items() if v is not None}
+    if not asked.get("sources") or not asked.get("targets"):
+        raise typer.BadParameter("name --sources and --targets, or a FILE that does")
+    machine = dict(settings.get("model", {}))
+    chosen = model or machine.pop("name", o.DEFAULT_MODEL)
+    machine.pop("name", None)
+    bench = o.workbench(store, chosen, dry_run=dry_run, **machine)
+    matrix = transfer(bench, from_settings(asked))
+    if dry_run:
+        o.finish(bench, [matrix], json=json)
+        return
+    from refusalctl.steps.report import report
+
+    page = report(bench, matrix)
+    computed = sum(not p.done for p in bench.plan)
+    show_matrix(matrix)
+    out.success(f"{len(bench.plan)} steps, {computed} computed now; report: {page.path / 'report.html'}")
+    if out_folder is not None:
+        from refusalctl.cli.report import copy_files
+
+        copy_files(page, out_folder)
+    o.finish(bench, [page], name=name, json=json)

@@ -1,0 +1,52 @@
+"""`refusalctl select`."""
+
+from __future__ import annotations
+
+from refusalctl.cli import options as o
+from refusalctl.cli import out
+
+
+def select(
+    lang: o.LangOption,
+    rule: o.RuleOption = "arditi",
+    max_kl: o.MaxKlOption = None,
+    min_induce: o.MinInduceOption = None,
+    max_layer_share: o.ShareOption = None,
+    filter_val: o.FilterOption = True,
+    n_train: o.NTrainOption = None,
+    n_val: o.NValOption = None,
+    positions: o.PositionsOption = None,
+    layers: o.LayersOption = None,
+    judge: o.JudgeOption = "substring",
+    data: o.DataOption = "sample",
+    seed: o.SeedOption = 0,
+    model: o.ModelOption = o.DEFAULT_MODEL,
+    store: o.StoreOption = o.DEFAULT_STORE,
+    device: o.DeviceOption = "auto",
+    dtype: o.DTypeOption = "auto",
+    batch_size: o.BatchOption = 16,
+    system: o.SystemOption = None,
+    trust_remote_code: o.TrustOption = False,
+    name: o.NameOption = None,
+    dry_run: o.DryRunOption = False,
+    json: o.JsonOption = False,
+) -> None:
+    """Score every candidate on validation prompts and choose one by a rule; all scores are kept."""
+    from refusalctl.steps.scores import chosen, selection
+
+    experiment = o.experiment(
+        data=data, seed=seed, positions=positions, layers=layers, n_train=n_train, n_val=n_val, rule=rule,
+        max_kl=max_kl, min_induce=min_induce, max_layer_share=max_layer_share, filter_val=filter_val, judge=judge,
+    )  # fmt: skip
+    bench = o.workbench(
+        store, model, device=device, dtype=dtype, batch_size=batch_size, system=system,
+        trust_remote_code=trust_remote_code, dry_run=dry_run,
+    )  # fmt: skip
+    found = selection(bench, experiment, lang)
+    if not dry_run:
+        at = chosen(found)
+        out.success(
+            f"{lang}: position {at['pos']}, layer {at['layer']}: bypass {at['bypass']:.2f}, "
+            f"induce {at['induce']:.2f}, KL {at['kl']:.3f}"
+        )
+    o.finish(bench, [found], name=name, json=json)

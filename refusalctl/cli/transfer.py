@@ -1,0 +1,77 @@
+"""`refusalctl transfer`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from refusalctl.cli import options as o
+from refusalctl.cli import out
+from refusalctl.store.store import Artifact
+
+
+def transfer(
+    sources: Annotated[str, typer.Option(help="Languages to take a direction from, such as en,be.")],
+    targets: Annotated[str, typer.Option(help="Languages to apply it in, such as en,be,ba.")],
+    rule: o.RuleOption = "arditi",
+    max_kl: o.MaxKlOption = None,
+    min_induce: o.MinInduceOption = None,
+    max_layer_share: o.ShareOption = None,
+    filter_val: o.FilterOption = True,
+    n_train: o.NTrainOption = None,
+    n_val: o.NValOption = None,
+    n_test: o.NTestOption = None,
+    positions: o.PositionsOption = None,
+    layers: o.LayersOption = None,
+    max_new_tokens: o.TokensOption = 64,
+    judge: o.JudgeOption = "substring",
+    data: o.DataOption = "sample",
+    seed: o.SeedOption = 0,
+    model: o.ModelOption = o.DEFAULT_MODEL,
+    store: o.StoreOption = o.DEFAULT_STORE,
+    device: o.DeviceOption = "auto",
+    dtype: o.DTypeOption = "auto",
+    batch_size: o.BatchOption = 16,
+    system: o.SystemOption = None,
+    trust_remote_code: o.TrustOption = False,
+    name: o.NameOption = None,
+    dry_run: o.DryRunOption = False,
+    json: o.JsonOption = False,
+) -> None:
+    """Every source in every target: baseline, native and transferred ablation, as one artifact."""
+    from refusalctl.steps.transfer import transfer as transfer_step
+
+    experiment = o.experiment(
+        sources=o.languages(sources), targets=o.languages(targets), data=data, seed=seed, positions=positions,
+        layers=layers, n_train=n_train, n_val=n_val, n_test=n_test, rule=rule, max_kl=max_kl, min_induce=min_induce,
+        max_layer_share=max_layer_share, filter_val=filter_val, max_new_tokens=max_new_tokens, judge=judge,
+    )  # fmt: skip
+    bench = o.workbench(
+        store, model, device=device, dtype=dtype, batch_size=batch_size, system=system,
+        trust_remote_code=trust_remote_code, dry_run=dry_run,
+    )  # fmt: skip
+    found = transfer_step(bench, experiment)
+    if not dry_run:
+        show_matrix(found)
+    o.finish(bench, [found], name=name, json=json)
+
+
+def show_matrix(transfer: Artifact) -> None:
+    """Refusal rates of every cell, on stderr."""
+    from refusalctl.stats.rates import Rate
+    from refusalctl.steps.transfer import read
+
+    rows = []
+    for cell in read(transfer)["cells"]:
+        counts = cell["counts"]
+        labelled = cell["n"] - counts.get("unparsed", 0)
+        rate = Rate(counts.get("refusal", 0), labelled, counts.get("unparsed", 0))
+        low, high = rate.wilson()
+        flips = cell.get("flips")
+        moved = f"{flips['removed']} removed, {flips['gained']} gained" if flips else ""
+        rows.append(
+            (cell["target"], cell["condition"], cell["source"] or "", labelled, f"{rate.value:.0%}",
+             f"[{low:.0%}, {high:.0%}]", counts.get("degenerate", 0), moved)
+        )  # fmt: skip
+    out.table_err(("target", "condition", "source", "n", "refusal", "95 %", "degenerate", "paired"), rows)

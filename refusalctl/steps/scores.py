@@ -1,0 +1,217 @@
+"""`select`: candidate directions to scores of every candidate, and the one that the rule chooses.
+
+Scoring runs the model; choosing does not, so another rule or threshold costs no forward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from refusalctl.errors import BadInput, EmptySelection
+from refusalctl.stats.selection import Candidate, CandidateScores, Rule, choose, layer_limit, stability
+from refusalctl.steps import directions as direction_step
+from refusalctl.steps import openings as opening_step
+from refusalctl.steps import prompts as prompt_step
+from refusalctl.steps.completions import SELECTION_FILE
+from refusalctl.steps.directions import KINDS
+from refusalctl.steps.experiment import Experiment
+from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.store import formats
+from refusalctl.store.store import Artifact
+
+if TYPE_CHECKING:
+    import torch
+
+    from refusalctl.model.hooks import Intervention
+    from refusalctl.model.load import ChatModel
+
+SCORES_FILE = "scores.json"
+STABILITY_SEED = 0
+
+
+class Scorer:
+    """Validation prompts of one language with their baselines, ready to score any candidate vector."""
+
+    def __init__(self, model: ChatModel, openings: list[list[int]], batch_size: int) -> None:
+        self.model, self.openings, self.batch_size = model, openings, batch_size
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        return [self.model.chat.encode(text) for text in texts]
+
+    def refusal(self, encoded: list[list[int]], intervention: Intervention) -> torch.Tensor:
+        """Refusal score of each prompt under an intervention."""
+        from refusalctl.model.forward import opening_logprob
+        from refusalctl.stats.refusal import refusal_score
+
+        return refusal_score(opening_logprob(self.model, encoded, self.openings, intervention, self.batch_size))
+
+    def logprobs(self, encoded: list[list[int]], intervention: Intervention) -> torch.Tensor:
+        from refusalctl.model.forward import last_logprobs
+
+        return last_logprobs(self.model, encoded, intervention, self.batch_size)
+
+    def score(
+        self,
+        candidate: Candidate,
+        vector: torch.Tensor,
+        harmful: list[list[int]],
+        harmless: list[list[int]],
+        reference: torch.Tensor,
+    ) -> dict[str, Any]:
+        """Bypass, induce and KL of one candidate: means, and per prompt so that any rule can be applied later."""
+        from refusalctl.model.hooks import Intervention
+        from refusalctl.stats.refusal import kl_divergence
+
+        ablation = Intervention("ablate", vector, candidate.layer)
+        addition = Intervention("add", vector, candidate.layer)
+        each = {
+            "bypass": self.refusal(harmful, ablation),
+            "induce": self.refusal(harmless, addition),
+            "kl": kl_divergence(reference, self.logprobs(harmless, ablation)),
+        }
+        means = {k: float(v.mean()) for k, v in each.items()}
+        return {**candidate._asdict(), **means, "per_prompt": {k: v.tolist() for k, v in each.items()}}
+
+
+def _run_score(job: Job) -> dict[str, Any]:
+    from refusalctl.model.hooks import Intervention
+
+    tensors, header = formats.read_vectors(job.inputs["directions"].path / direction_step.FILE, "directions")
+    vectors, positions = tensors["candidates"], header["positions"]
+    opening = opening_step.read(job.inputs["openings"])
+    scorer = Scorer(job.bench.model, opening["sequences"], job.bench.batch_size)
+    encoded = {k: scorer.encode([p.text for p in prompt_step.read(job.inputs[f"val_{k}"])]) for k in KINDS}
+    baseline = {k: scorer.refusal(encoded[k], Intervention()) for k in KINDS}
+    kept = _keep(baseline, bool(job.params["filter_val"]))
+    grid = _grid(positions, vectors.shape[1], job.params["max_layer_share"], job.params["layers"])
+    table = {
+        "n_layers": vectors.shape[1],
+        "positions": positions,
+        "suffix_tokens": header["suffix_tokens"],
+        "baseline": {k: v.tolist() for k, v in baseline.items()},
+        "filter_val": bool(job.params["filter_val"]),
+        "kept": kept,
+        "candidates": [],
+    }
+    if all(kept.values()):  # an emptied class is a finding that `choose` reports; there is nothing to score
+        harmful = [encoded["harmful"][i] for i in kept["harmful"]]
+        harmless = [encoded["harmless"][i] for i in kept["harmless"]]
+        reference = scorer.logprobs(harmless, Intervention())
+
+        def score(candidate: Candidate) -> dict[str, Any]:
+            vector = vectors[positions.index(candidate.pos), candidate.layer]
+            return scorer.score(candidate, vector, harmful, harmless, reference)
+
+        table["candidates"] = _score_all(grid, score, job)
+    formats.write_json(job.out / SCORES_FILE, "scores", table)
+    return {"kept": {k: len(v) for k, v in kept.items()}, "candidates": len(table["candidates"])}
+
+
+def _score_all(grid: list[Candidate], score: Callable[[Candidate], dict[str, Any]], job: Job) -> list[dict[str, Any]]:
+    """Scores in grid order. Finished candidates outlive an interruption."""
+    kept = job.partial / "candidates.jsonl"
+    rows = formats.read_finished_rows(kept)
+    with job.bench.progress.task(f"score {job.inputs['directions'].about['lang']}", len(grid)) as advance:
+        advance(len(rows))
+        for candidate in grid[len(rows) :]:
+            row = score(candidate)
+            formats.append_rows(kept, [row])
+            rows.append(row)
+            advance()
+    return rows
+
+
+def _keep(baseline: dict[str, torch.Tensor], wanted: bool) -> dict[str, list[int]]:
+    """Indices of validation prompts that the model treats as their class says (Arditi et al. 2024, appendix B)."""
+    good = {"harmful": baseline["harmful"] > 0, "harmless": baseline["harmless"] < 0}
+    return {k: [i for i, ok in enumerate(good[k].tolist()) if ok or not wanted] for k in KINDS}
+
+
+def _grid(positions: list[int], n_layers: int, share: float, layers: list[int] | None) -> list[Candidate]:
+    """Candidates below the layer limit. Raises `BadInput` for a layer that the model does not have."""
+    for layer in layers or ():
+        if layer >= n_layers:
+            raise BadInput(f"layer {layer} is not there: the model has layers 0 to {n_layers - 1}")
+    limit = layer_limit(share, n_layers)
+    chosen = [layer for layer in (layers if layers is not None else range(n_layers)) if layer < limit]
+    if not chosen:
+        raise BadInput(f"no layer is left: the rule asks for layer < {limit}", hint="choose lower --layers")
+    return [Candidate(pos, layer) for pos in positions for layer in chosen]
+
+
+def _run_select(job: Job) -> dict[str, Any]:
+    rule = Rule(**job.params["rule"])
+    table = formats.read_json(job.inputs["scores"].path / SCORES_FILE, "scores")
+    _check_kept(table)
+    scores = _as_scores(table)
+    winner = scores.candidates[choose(scores, rule, table["n_layers"])]
+    steady = stability(scores, rule, table["n_layers"], np.random.default_rng(STABILITY_SEED))
+    tensors, header = formats.read_vectors(job.inputs["directions"].path / direction_step.FILE, "directions")
+    vector = tensors["candidates"][header["positions"].index(winner.pos), winner.layer]
+    about = {"pos": winner.pos, "layer": winner.layer, "lang": job.inputs["directions"].about["lang"]}
+    about["suffix_tokens"] = header["suffix_tokens"]
+    table = {k: v for k, v in table.items() if k not in ("format", "version")}
+    formats.write_json(job.out / SCORES_FILE, "scores", table | {"rule": asdict(rule), "stability": steady._asdict()})
+    formats.write_vectors(job.out / SELECTION_FILE, "selection", {"direction": vector}, about)
+    return {"winner_share": steady.winners.get(f"{winner.pos},{winner.layer}", 0.0)}
+
+
+def _check_kept(table: dict[str, Any]) -> None:
+    """Raise `EmptySelection` when the filter left a class without validation prompts."""
+    for kind, sign, best in (("harmful", "> 0", max), ("harmless", "< 0", min)):
+        if not table["kept"][kind]:
+            scores = table["baseline"][kind]
+            raise EmptySelection(
+                f"none of {len(scores)} {kind} validation prompts has a baseline refusal score {sign} "
+                f"(the best has {best(scores):.2f})",
+                hint="the model does not tell the classes apart in this language; --no-filter-val keeps all prompts",
+            )
+
+
+def _as_scores(table: dict[str, Any]) -> CandidateScores:
+    rows = table["candidates"]
+    columns = (np.array([row["per_prompt"][k] for row in rows]) for k in ("bypass", "induce", "kl"))
+    return CandidateScores([Candidate(row["pos"], row["layer"]) for row in rows], *columns)
+
+
+SCORE = Step("score", 1, "scores", _run_score, uses_model=True)
+STEP = Step("select", 1, "selection", _run_select)
+
+
+def scores(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str, ...] = ()) -> Artifact:
+    """Every candidate's scores on the validation prompts; no rule but its layer limit enters here."""
+    inputs = {
+        "directions": direction_step.directions(bench, experiment, lang, langs),
+        "openings": opening_step.openings(bench, experiment, lang, langs),
+        **{f"val_{k}": prompt_step.prompts(bench, experiment, lang, k, "val", langs) for k in KINDS},
+    }
+    layers = sorted(experiment.layers) if experiment.layers is not None else None
+    share = experiment.resolved_rule().max_layer_share
+    params = {"filter_val": experiment.filter_val, "layers": layers, "max_layer_share": share}
+    about = {"model": bench.ref.name, "lang": lang, "data": experiment.data}
+    return bench.obtain(SCORE, params, inputs, about)
+
+
+def selection(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str, ...] = ()) -> Artifact:
+    """The chosen direction of one language. Raises `EmptySelection` when nothing can be chosen honestly."""
+    scored = scores(bench, experiment, lang, langs)
+    rule = experiment.resolved_rule()
+    inputs = {"scores": scored, "directions": direction_step.directions(bench, experiment, lang, langs)}
+    about = {"model": bench.ref.name, "lang": lang, "data": experiment.data, "rule": rule.name}
+    return bench.obtain(STEP, {"rule": asdict(rule)}, inputs, about)
+
+
+def read_scores(artifact: Artifact) -> dict[str, Any]:
+    return formats.read_json(artifact.path / SCORES_FILE, "scores")
+
+
+def chosen(artifact: Artifact) -> dict[str, Any]:
+    """Position, layer and scores of the winner."""
+    _tensors, header = formats.read_vectors(artifact.path / SELECTION_FILE, "selection")
+    at = (header["pos"], header["layer"])
+    scores = next(c for c in read_scores(artifact)["candidates"] if (c["pos"], c["layer"]) == at)
+    return {"pos": at[0], "layer": at[1], **{k: scores[k] for k in ("bypass", "induce", "kl")}}
