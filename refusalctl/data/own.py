@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
@@ -189,7 +190,8 @@ def merge(
         sets.prompts.cache_clear()
         if not any(folder.glob("*.jsonl")):  # nothing was added: leave no empty set behind
             (folder / ".lock").unlink(missing_ok=True)
-            folder.rmdir()
+            with suppress(OSError):  # unfinished translations may lie there
+                folder.rmdir()
 
 
 def _merge_locked(folder: Path, lang: str, rows: list[Numbered], replace_same: bool, keep_same: bool) -> Added:
@@ -230,8 +232,9 @@ def _check_parallel(rows: Iterable[Numbered], lang: str, there: Mapping[str, Map
         for row, prompt in rows:
             twin = prompts.get(prompt.id)
             if other != lang and twin and (twin.kind, twin.split) != (prompt.kind, prompt.split):
+                here, elsewhere = f"{prompt.kind}/{prompt.split}", f"{twin.kind}/{twin.split}"
                 raise DataError(
-                    f"row {row}: {prompt.id!r} is {prompt.kind}/{prompt.split}, but {twin.kind}/{twin.split} in {other}",
+                    f"row {row}: {prompt.id!r} is {here}, but {elsewhere} in {other}",
                     hint="an id names one prompt in every language of a set",
                 )
 

@@ -20,7 +20,7 @@ UNFIT = ("duplicate", "leak-from-train", "leak-from-val", "empty", "untranslated
 
 def set_names() -> list[str]:
     """Names that `--data` takes: the two that ship with the tool, and the user's own."""
-    own = sorted(p.name for p in own_dir().iterdir() if p.is_dir()) if own_dir().is_dir() else []
+    own = sorted({p.parent.name for p in own_dir().glob("*/*.jsonl")})
     return [SAMPLE_SET, PUBLISHED_SET, *own]
 
 
@@ -45,7 +45,7 @@ def _folder(data: str) -> Path:
             )
         return polyrefuse.tables_dir()
     folder = own_dir() / data
-    if not folder.is_dir():
+    if data not in set_names():
         raise BadInput(f"there is no prompt set {data!r}", hint=f"known: {', '.join(set_names())}")
     return folder
 

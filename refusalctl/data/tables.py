@@ -24,6 +24,7 @@ from refusalctl.errors import DataError
 
 FORMAT = 2  # raise it with every change of what a table says
 ALIGNED_RHO = 0.5
+SECOND_HARMLESS_TEST = "splits/harmless_test_500_sampled.json"  # the sample that ba, be and tg were made from
 _ENTITY = ("&#", "&quot;", "&amp;", "&lt;", "&gt;", "&nbsp;", "&apos;")
 
 
@@ -77,7 +78,7 @@ def _read_set(lang: str, kind: Kind, split: Split) -> list[Prompt]:
     files = polyrefuse.manifest().files
     paths = [polyrefuse.file_of(lang, kind, split)]
     if lang == "en" and (kind, split) == ("harmless", "test"):
-        paths.append("splits/harmless_test_500_sampled.json")  # the sample that ba, be and tg were made from
+        paths.append(SECOND_HARMLESS_TEST)
     rows: list[Prompt] = []
     for path in paths:
         if path in files:
@@ -86,8 +87,13 @@ def _read_set(lang: str, kind: Kind, split: Split) -> list[Prompt]:
     return list({row.id: row for row in rows}.values()) if len(paths) > 1 else rows
 
 
+def texts_of(lang: str, raw: Iterable[dict[str, Any]]) -> list[str]:
+    """The prompts of one published file in its language, as published."""
+    return [str(r["instruction"] if lang == "en" else r.get("instruction_translated", r["instruction"])) for r in raw]
+
+
 def _rows_of(lang: str, kind: Kind, split: Split, raw: list[dict[str, Any]]) -> list[Prompt]:
-    texts = [str(r["instruction"] if lang == "en" else r.get("instruction_translated", r["instruction"])) for r in raw]
+    texts = texts_of(lang, raw)
     by_position = lang != "en" and split != "test"
     if not by_position:
         english: list[str | None] = [str(r["instruction"]) for r in raw]

@@ -5,8 +5,6 @@ The end-of-instruction tokens are what the template writes between the instructi
 derived here by rendering several different instructions and comparing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Forward passes over batches of prompts: recorded activations, last-position logits, opening probabilities."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Iterator, Sequence
 

@@ -1,7 +1,5 @@
 """Record and intervene on the residual stream through hooks that are always removed."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field

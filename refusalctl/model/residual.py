@@ -6,8 +6,6 @@ wrong one ablate something else and nobody notices, so the writes are those chil
 outputs, in one probe forward, add up to what the block adds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +19,6 @@ from torch import Tensor, nn
 from refusalctl.errors import ModelError
 
 _PROBE_TOKENS = 12
-_TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2, torch.float64: 1e-8}
 
 
 @dataclass(frozen=True)
@@ -76,10 +73,7 @@ def find_residual(model: Any) -> Residual:
     with _probe(blocks, seen):
         ids = torch.arange(1, _PROBE_TOKENS + 1, device=model.get_input_embeddings().weight.device)[None]
         model(input_ids=ids, use_cache=False)
-    names = {_write_names(type(model).__name__, index, found) for index, found in seen.items()}
-    if len(names) != 1:
-        raise ModelError(f"{type(model).__name__}: its blocks write the residual stream in different ways: {names}")
-    (write_names,) = names
+    write_names = _write_names(type(model).__name__, list(seen.values()))
     writes = [tuple(block.get_submodule(name) for name in write_names) for block in blocks]
     return Residual(blocks, writes, write_names, _final_norm(model, blocks), config.hidden_size)
 
@@ -114,33 +108,39 @@ def _probe(blocks: list[nn.Module], seen: dict[int, dict[str, Tensor]]) -> Itera
             handle.remove()
 
 
-def _write_names(architecture: str, index: int, seen: dict[str, Tensor]) -> tuple[str, ...]:
-    """Names of the two children (or the one) whose outputs add up to what the block adds.
-
-    Scaled writes (Granite's residual multiplier) are found by least squares.
-    """
-    if "<input>" not in seen or "<output>" not in seen:
-        raise ModelError(f"{architecture}: block {index} did not run in the probe forward")
-    added = (seen["<output>"].double() - seen["<input>"].double()).flatten()
-    children = {
-        n: t.double().flatten() for n, t in seen.items() if not n.startswith("<") and t.numel() == added.numel()
-    }
-    tolerance = _TOLERANCE.get(seen["<input>"].dtype, 1e-4)
-    best: tuple[float, tuple[str, ...]] = (float("inf"), ())
-    for names in [*combinations(children, 2), *combinations(children, 1)]:
-        parts = torch.stack([children[n] for n in names], dim=1)
-        scale = torch.linalg.lstsq(parts.cpu(), added.cpu()[:, None]).solution
-        error = (parts.cpu() @ scale - added.cpu()[:, None]).norm() / added.norm().cpu()
-        used = all(abs(float(s)) > 1e-3 for s in scale)
-        if used and float(error) < best[0]:
-            best = (float(error), names)
-    if best[0] > tolerance:
+def _write_names(architecture: str, seen: list[dict[str, Tensor]]) -> tuple[str, ...]:
+    """Names of the two children (or the one) whose outputs add up to what each block adds, in every block."""
+    for index, found in enumerate(seen):
+        if "<input>" not in found or "<output>" not in found:
+            raise ModelError(f"{architecture}: block {index} did not run in the probe forward")
+    children = [n for n in seen[0] if not n.startswith("<") and seen[0][n].shape == seen[0]["<output>"].shape]
+    choices = [*combinations(children, 2), *combinations(children, 1)]
+    excess = {names: max(_unexplained(found, names) for found in seen) for names in choices}
+    best = min(excess, key=lambda names: excess[names], default=())
+    if not best or excess[best] > 1.0:
         raise ModelError(
-            f"{architecture}: the writes to the residual stream were not found (best error {best[0]:.1e}, "
-            f"allowed {tolerance:.0e})",
+            f"{architecture}: the writes to the residual stream were not found"
+            + (f" (best fit misses by {excess[best]:.1f} times what rounding allows)" if best else ""),
             hint="this architecture is not supported; please open an issue with its name",
         )
-    return best[1]
+    return best
+
+
+def _unexplained(seen: dict[str, Tensor], names: tuple[str, ...]) -> float:
+    """What the named outputs leave of a block's addition, in units of what rounding allows; infinite for no fit.
+
+    Scaled writes (Granite's residual multiplier) are found by least squares. Each token counts relative to its
+    stream's length: the first tokens' is often hundreds of times longer, and its rounding would hide the rest.
+    """
+    after = seen["<output>"].double().cpu()[0]
+    length = after.norm(dim=-1, keepdim=True)
+    added = ((after - seen["<input>"].double().cpu()[0]) / length).flatten()
+    parts = torch.stack([(seen[n].double().cpu()[0] / length).flatten() for n in names], dim=1)
+    scale = torch.linalg.lstsq(parts, added[:, None]).solution
+    if any(abs(float(s)) < 1e-3 for s in scale):
+        return float("inf")
+    rounding = 2 * torch.finfo(seen["<output>"].dtype).eps * len(length) ** 0.5
+    return float((parts @ scale - added[:, None]).norm() / (1e-4 * added.norm() + rounding))
 
 
 def _final_norm(model: Any, blocks: list[nn.Module]) -> nn.Module | None:

@@ -138,7 +138,14 @@ def nllb(spec: str, lang: str, code: str | None = None) -> Nllb:
     unknown = [c for c in ("eng_Latn", wanted) if tokenizer.convert_tokens_to_ids(c) in (None, tokenizer.unk_token_id)]
     if unknown:
         raise ModelError(f"the tokenizer of {spec} has no language code {unknown[0]}", hint="give an NLLB-200 model")
-    return Nllb(model, tokenizer, wanted, f"nllb:{Path(spec).name if Path(spec).is_dir() else spec}")
+    return Nllb(model, tokenizer, wanted, _name(spec, model))
+
+
+def _name(spec: str, model: Any) -> str:
+    """The model's name without a path of this machine, and its hub commit where there is one."""
+    commit = getattr(model.config, "_commit_hash", None)
+    name = f"nllb:{Path(spec).resolve().name if Path(spec).is_dir() else spec}"
+    return f"{name}@{commit[:12]}" if commit else name
 
 
 def _open(spec: str) -> tuple[Any, Any]:

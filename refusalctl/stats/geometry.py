@@ -1,7 +1,5 @@
 """Directions from activations: difference-in-means."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import torch

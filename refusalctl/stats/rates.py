@@ -83,3 +83,11 @@ def flips(baseline: dict[str, str], changed: dict[str, str]) -> Flips:
         to_degenerate=sum(c for (a, b), c in moves.items() if b == "degenerate" and a != "degenerate"),
         unparsed=sum(c for pair, c in moves.items() if "unparsed" in pair),
     )
+
+
+def fewest_flips(alpha: float = 0.05) -> int:
+    """Prompts that must change, all one way, before the exact two-sided McNemar test gives p < alpha (McNemar 1947).
+
+    k changes of which none goes back have p = 2 * 0.5**k.
+    """
+    return next(k for k in range(1, 1000) if 2 * 0.5**k < alpha)

@@ -1,7 +1,5 @@
 """Refusal score and KL divergence: what a candidate direction is scored by."""
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float
 from torch import Tensor

@@ -69,7 +69,7 @@ def choose(scores: CandidateScores, rule: Rule, n_layers: int) -> int:
     bypass, induce, kl = scores.bypass.mean(1), scores.induce.mean(1), scores.kl.mean(1)
     passing = _passing(scores.candidates, induce, kl, rule, n_layers)
     if not passing.any():
-        raise EmptySelection(*_why_empty(scores.candidates, induce, kl, rule, n_layers))
+        raise EmptySelection(_why_empty(scores.candidates, induce, kl, rule, n_layers))
     return int(np.where(passing, bypass, np.inf).argmin())
 
 
@@ -79,7 +79,7 @@ def _passing(candidates: list[Candidate], induce: Scores, kl: Scores, rule: Rule
     return early & (kl <= rule.max_kl) & induces
 
 
-def _why_empty(candidates: list[Candidate], induce: Scores, kl: Scores, rule: Rule, n_layers: int) -> tuple[str]:
+def _why_empty(candidates: list[Candidate], induce: Scores, kl: Scores, rule: Rule, n_layers: int) -> str:
     limit = layer_limit(rule.max_layer_share, n_layers)
     early = np.array([c.layer < limit for c in candidates])
     kept_kl = kl <= rule.max_kl
@@ -96,7 +96,7 @@ def _why_empty(candidates: list[Candidate], induce: Scores, kl: Scores, rule: Ru
         best = int(np.where(early, kl, np.inf).argmin())
         ways.append(f"--max-kl {_up(float(kl[best]))} together with --min-induce {_down(float(induce[best]))}")
     advice = f"the best would pass with {' or '.join(ways)}" if ways else "widen --layers or --max-layer-share"
-    return (f"none of {len(candidates)} candidates passes rule {rule.name!r}: {', '.join(parts)}; {advice}",)
+    return f"none of {len(candidates)} candidates passes rule {rule.name!r}: {', '.join(parts)}; {advice}"
 
 
 def _up(value: float) -> str:
@@ -121,13 +121,11 @@ def stability(
     """Bootstrap the choice over validation prompts (harmful and harmless resampled apart)."""
     wins: Counter[str] = Counter()
     n_harmful, n_harmless = scores.bypass.shape[1], scores.induce.shape[1]
-    early = np.array([c.layer < layer_limit(rule.max_layer_share, n_layers) for c in scores.candidates])
     for _ in range(resamples):
         harmful = generator.integers(n_harmful, size=n_harmful)
         harmless = generator.integers(n_harmless, size=n_harmless)
-        passing = early & (scores.kl[:, harmless].mean(1) <= rule.max_kl)
-        if rule.min_induce is not None:
-            passing &= scores.induce[:, harmless].mean(1) >= rule.min_induce
+        induce, kl = scores.induce[:, harmless].mean(1), scores.kl[:, harmless].mean(1)
+        passing = _passing(scores.candidates, induce, kl, rule, n_layers)
         if not passing.any():
             wins["none"] += 1
             continue

@@ -147,7 +147,9 @@ class ActivationWriter:
 
 @contextmanager
 def write_activations(path: Path, shape: ActivationShape, about: dict[str, Any]) -> Iterator[ActivationWriter]:
-    """Create `resid_pre` [n_prompts, n_pos, n_layers, d_model] float32, one chunk per prompt, and fill it.
+    """Create `resid_pre` [n_prompts, n_pos, n_layers, d_model] float32, and fill it.
+
+    Contiguous on disk, so that bytes do not depend on the order of writing and the file can be memory-mapped.
 
     The last position is the last instruction token; the others are end-of-instruction positions. Raises
     `Corrupt` if a prompt was left out.
@@ -156,7 +158,7 @@ def write_activations(path: Path, shape: ActivationShape, about: dict[str, Any])
 
     with h5py.File(path, "w", libver="v108", track_order=False) as file:
         data = file.create_dataset(
-            "resid_pre", shape=shape, dtype="float32", chunks=(1, *shape[1:]), track_times=False, fillvalue=np.nan
+            "resid_pre", shape=shape, dtype="float32", chunks=None, track_times=False, fillvalue=np.nan
         )
         file.attrs["refusalctl"] = canonical({"format": "refusalctl.activations", "version": VERSION, **about}).decode()
         writer = ActivationWriter(data, shape.n_prompts)

@@ -1,0 +1,267 @@
+"""Figures of a report, drawn with Agg on objects of their own: no global state, and the same bytes each time."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+
+from refusalctl.data.languages import name as language_name
+from refusalctl.steps.report import SPOILED, Choice, Condition, Content, Missing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe and Ito (2008), without black and yellow: baseline and native have marks of their own
+PALETTE = ("#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#D55E00", "#009E73")
+NATIVE, BASELINE, GREY = "#009E73", "#595959", "#8a8a8a"
+STYLES = ("-", "--", "-.", ":")
+_RC: dict[Any, Any] = {
+    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "path",
+    "axes.titlesize": 9, "hatch.linewidth": 0.6, "font.family": "DejaVu Sans", "axes.axisbelow": True,
+}  # fmt: skip
+DESCRIPTIONS = {
+    "refusal_rates": "Bar chart: refusal rate per target language at baseline, under transferred directions and under "
+    "its own direction, with 95 % Wilson intervals. The table below holds every number.",
+    "transfer_matrix": "Heat map: refusal rate after ablation for each source direction and target language. "
+    "The table below holds every number.",
+    "layer_scores": "Line charts: bypass, induce and KL scores of every candidate by layer, one line per token "
+    "position. candidates.csv holds every number.",
+}
+
+
+@contextmanager
+def _style(**more: str) -> Iterator[None]:
+    """Our settings alone: a reader's own matplotlibrc must not change a report's bytes."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_RC | more)
+        yield
+
+
+def _plain(text: str) -> str:
+    return text.replace("$", r"\$")  # a dollar sign would begin mathematics
+
+
+def _percent(value: float) -> str:
+    return f"{value * 100:.0f}"
+
+
+# --- refusal rates -----------------------------------------------------------------------------------
+
+
+def refusal_rates(rows: Content) -> Figure:
+    """Bars per target: baseline, each transferred source, native; an interval on each."""
+    sources = [s for s in rows.experiment["sources"] if any(t != s for t in rows.targets)]
+    colours = {s: PALETTE[i % 5] for i, s in enumerate(sources)}
+    bars = sum(len(rows.of(t)) for t in rows.targets)
+    width = max(5.4, 1.0 + 0.42 * bars + 0.35 * len(rows.targets))
+    with _style():
+        figure = Figure(figsize=(width, 3.7), layout="constrained")
+        axes = figure.add_subplot()
+        at, ticks = 0.0, []
+        for target in rows.targets:
+            group = rows.of(target)
+            for i, row in enumerate(group):
+                _bar(axes, at + i, row, colours)
+            ticks.append(at + (len(group) - 1) / 2)
+            at += len(group) + 0.9
+        names = [f"{language_name(t)}\nn = {rows.baseline(t).n}" for t in rows.targets]
+        axes.set_xticks(ticks, [_plain(n) for n in names])
+        axes.tick_params(axis="x", length=0)
+        axes.set(ylim=(0, 112), xlim=(-0.9, at - 0.9), ylabel="refusal rate, %")
+        axes.set_yticks(range(0, 101, 20))
+        axes.grid(axis="y", color="#e3e3e3", linewidth=0.7)
+        figure.legend(
+            handles=_legend(rows, colours), loc="outside upper left", ncols=3 if width < 7 else 5, frameon=False
+        )
+    return figure
+
+
+def _look(row: Condition | Missing, colours: dict[str, str]) -> dict[str, Any]:
+    if row.condition == "baseline":
+        return {"facecolor": BASELINE, "edgecolor": BASELINE}
+    if row.condition == "native":
+        return {"facecolor": "white", "edgecolor": NATIVE, "hatch": "////"}
+    colour = colours[str(row.source)]
+    return {"facecolor": colour, "edgecolor": colour}
+
+
+def _bar(axes: Axes, x: float, row: Condition | Missing, colours: dict[str, str]) -> None:
+    rate = row.rate("refusal") if isinstance(row, Condition) else None
+    if isinstance(row, Missing) or rate is None:
+        why = "no direction" if isinstance(row, Missing) else "no label"
+        text = f"{why}: {language_name(row.source) if row.source else 'baseline'}"
+        axes.text(x, 2, _plain(text), rotation=90, ha="center", va="bottom", color="#555555", fontsize=8)
+        return
+    low, high = rate.wilson()
+    value = 100 * rate.value
+    axes.bar(x, value, width=0.82, linewidth=0.9, **_look(row, colours))
+    error = [[max(0.0, value - 100 * low)], [max(0.0, 100 * high - value)]]
+    axes.errorbar(x, value, error, color="black", linewidth=0.9, capsize=2.5)
+    mark = "†" if row.spoiled > SPOILED else ""
+    axes.text(x, 100 * high + 1.5, _percent(rate.value) + mark, ha="center", va="bottom", fontsize=8)
+
+
+def _legend(rows: Content, colours: dict[str, str]) -> list[Patch]:
+    handles = [Patch(facecolor=BASELINE, label="baseline")]
+    for source, colour in colours.items():
+        handles.append(Patch(facecolor=colour, label=_plain(f"{language_name(source)} direction")))
+    handles.append(Patch(facecolor="white", edgecolor=NATIVE, hatch="////", label="target's own direction"))
+    if any(isinstance(c, Condition) and c.spoiled > SPOILED for c in rows.conditions):
+        handles.append(Patch(alpha=0, label="† over 20 % degenerate or unparsed"))
+    return handles
+
+
+# --- transfer matrix ---------------------------------------------------------------------------------
+
+
+def transfer_matrix(rows: Content) -> Figure:
+    """Sources down, targets across, baseline on top; a last row of own directions where a target is no source."""
+    sources: list[str] = list(rows.experiment["sources"])
+    own = any(t not in sources for t in rows.targets)
+    names = ["no direction\n(baseline)", *(f"{language_name(s)}\ndirection" for s in sources)]
+    names += ["target's own\ndirection"] if own else []
+    n_rows, n_columns = len(names), len(rows.targets)
+    with _style():
+        figure = Figure(figsize=(1.7 + 1.05 * n_columns, 0.75 + 0.66 * n_rows), layout="constrained")
+        axes = figure.add_subplot()
+        for x, target in enumerate(rows.targets):
+            by_source = {c.source: c for c in rows.of(target)}
+            for y, source in enumerate([None, *sources, *([target] if own else [])]):
+                _cell(axes, x, y, by_source[source], mpl.colormaps["Blues"])
+        axes.set(xlim=(-0.02, n_columns + 0.02), ylim=(n_rows + 0.02, -0.02))
+        axes.set_xticks([i + 0.5 for i in range(n_columns)], [_plain(language_name(t)) for t in rows.targets])
+        axes.set_yticks([i + 0.5 for i in range(n_rows)], [_plain(n) for n in names])
+        axes.xaxis.tick_top()
+        axes.xaxis.set_label_position("top")
+        axes.set_xlabel("harmful test prompts in")
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+    return figure
+
+
+def _cell(axes: Axes, x: int, y: int, row: Condition | Missing, colours: Any) -> None:
+    rate = row.rate("refusal") if isinstance(row, Condition) else None
+    if isinstance(row, Missing) or rate is None:
+        axes.add_patch(Rectangle((x + 0.02, y + 0.02), 0.96, 0.96, facecolor="white", edgecolor="#bdbdbd", hatch="///"))
+        text = "no direction" if isinstance(row, Missing) else "no label"
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+        axes.text(x + 0.5, y + 0.5, text, ha="center", va="center", fontsize=8, color="#444444", bbox=box)
+        return
+    shade = 0.04 + 0.86 * rate.value
+    axes.add_patch(Rectangle((x + 0.02, y + 0.02), 0.96, 0.96, facecolor=colours(shade), edgecolor="#bdbdbd"))
+    if row.condition == "native":
+        outline = Rectangle((x + 0.045, y + 0.045), 0.91, 0.91, fill=False, edgecolor="#D55E00", linewidth=2)
+        axes.add_patch(outline)
+    ink = "white" if shade > 0.55 else "black"
+    mark = " †" if row.spoiled > SPOILED else ""
+    axes.text(x + 0.5, y + 0.42, f"{_percent(rate.value)} %{mark}", ha="center", va="center", color=ink, fontsize=11)
+    axes.text(x + 0.5, y + 0.74, f"n = {rate.n}", ha="center", va="center", color=ink, fontsize=8)
+
+
+# --- layer scores ------------------------------------------------------------------------------------
+
+_PANELS = (("bypass", "bypass (lower is better)"), ("induce", "induce (higher is better)"), ("kl", "KL, nats (lower)"))
+
+
+def layer_scores(rows: Content) -> Figure:
+    """One row of panels per language with a direction: bypass, induce and KL by layer, a line per position."""
+    choices = list(rows.choices.values())
+    with _style():
+        figure = Figure(figsize=(8.6, 0.75 + 1.85 * max(1, len(choices))), layout="constrained")
+        if not choices:
+            figure.text(0.5, 0.5, "no direction was chosen in any language", ha="center", va="center")
+            return figure
+        grid = figure.subplots(len(choices), 3, squeeze=False)
+        for found, line in zip(choices, grid):
+            for axes, (score, title) in zip(line, _PANELS):
+                _panel(axes, found, score)
+                axes.set_title(title if found is choices[0] else "", loc="left")
+            line[0].set_ylabel(_plain(language_name(found.lang)), fontweight="bold")
+        for axes in grid[-1]:
+            axes.set_xlabel("layer")
+        handles, labels = _unique_legend(grid)
+        figure.legend(handles, labels, loc="outside upper left", ncols=4, frameon=False)
+    return figure
+
+
+def _panel(axes: Axes, found: Choice, score: str) -> None:
+    for i, pos in enumerate(found.positions):
+        points = [(c.layer, getattr(c, score)) for c in found.candidates if c.pos == pos]
+        style = {"color": PALETTE[i % 6], "linestyle": STYLES[i // 6 % 4], "linewidth": 1.2, "marker": "o"}
+        text = _plain(f"position {pos}: {found.token(pos)!a}")
+        axes.plot(*zip(*sorted(points)), markersize=2.2, label=text, **style)
+    if score == "kl":
+        axes.set_yscale("symlog", linthresh=found.rule["max_kl"])
+    limit = {"kl": found.rule["max_kl"], "induce": found.rule["min_induce"]}.get(score)
+    if limit is not None:
+        axes.axhline(limit, color="black", linestyle=(0, (4, 3)), linewidth=0.9, label="threshold of the rule")
+    winner = found.winner
+    axes.plot(
+        winner.layer, getattr(winner, score), marker="o", markersize=9, markerfacecolor="none", color="black",
+        linestyle="none", markeredgewidth=1.4, label="chosen",
+    )  # fmt: skip
+    axes.grid(color="#ececec", linewidth=0.6)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+def _unique_legend(grid: Any) -> tuple[list[Any], list[str]]:
+    seen: dict[str, Any] = {}
+    for axes in grid.flat:
+        for handle, text in zip(*axes.get_legend_handles_labels()):
+            seen.setdefault(text, handle)
+    last = [t for t in ("threshold of the rule", "chosen") if t in seen]
+    order = [t for t in seen if t not in last] + last
+    return [seen[t] for t in order], order
+
+
+FIGURES: dict[str, Callable[[Content], Figure]] = {
+    "refusal_rates": refusal_rates,
+    "transfer_matrix": transfer_matrix,
+    "layer_scores": layer_scores,
+}
+
+
+# --- to bytes ----------------------------------------------------------------------------------------
+
+
+def png(figure: Figure) -> bytes:
+    """200 dpi, without the library's version in the metadata."""
+    out = io.BytesIO()
+    with _style():
+        FigureCanvasAgg(figure)
+        figure.savefig(out, format="png", dpi=200, metadata={"Software": None})
+    return out.getvalue()
+
+
+def svg(figure: Figure, name: str) -> str:
+    """Text drawn as paths, so that it looks the same everywhere; ids salted with the name, no date."""
+    out = io.StringIO()
+    nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    with _style(**{"svg.hashsalt": name}):
+        figure.savefig(out, format="svg", metadata=nothing)
+    return out.getvalue()
+
+
+def inline(text: str, name: str, description: str) -> str:
+    """An SVG file as an element of a page: ids made unique, described for readers who hear it.
+
+    Width follows the page between readable limits.
+    """
+    text = re.sub(r"<!--.*?-->", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = re.sub(r'(xlink:href="|url\()#', rf"\1#{name}-", text)
+    points = float(re.search(r'viewBox="0 0 ([\d.]+)', text)[1])  # type: ignore[index]
+    pixels = points * 96 / 72
+    size = f'style="max-width:{pixels * 1.15:.0f}px;min-width:{min(pixels, 330 + pixels * 0.35):.0f}px"'
+    text = re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"|<svg ', lambda m: f"<svg {m[1] or ''}", text, count=1)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{escape(description)}" {size} ', 1).strip()

@@ -1,0 +1,254 @@
+"""Fetch, list, add and translate prompt sets: what `refusalctl data` does beside its audit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from refusalctl.data import own, polyrefuse, rows, sets, tables
+from refusalctl.data.languages import check_code
+from refusalctl.data.records import KINDS, SPLITS, Kind, Prompt, Split
+from refusalctl.errors import BadInput, DataError
+from refusalctl.model.translate import Outcome, Translator, google, nllb, outcome
+from refusalctl.steps.step import Progress
+
+
+class Fetched(NamedTuple):
+    """Number of published files, and the rows of each language's table."""
+
+    files: int
+    rows: dict[str, int]
+
+
+def fetch(source: Path | None, progress: Progress) -> Fetched:
+    """Verify and keep the published files, then build the table of every language. See `polyrefuse.fetch`."""
+    with progress.task("fetch and verify", len(polyrefuse.manifest().files)) as advance:
+        files = polyrefuse.fetch(source, lambda _done, _total: advance())
+    langs = polyrefuse.published_languages()
+    with progress.task("build tables", len(langs)) as advance:
+        built = tables.build(langs, lambda _done, _total: advance())
+    sets.prompts.cache_clear()
+    return Fetched(files, built)
+
+
+class Count(NamedTuple):
+    """Rows of one class and split, and how many of them an experiment may draw."""
+
+    rows: int
+    usable: int
+
+
+Counts = dict[str, dict[str, Count]]
+
+
+def listing() -> dict[str, dict[str, Counts] | None]:
+    """For each set and language the counts by class and split; None for a set that has not been fetched."""
+    return {name: _counts(name) if _is_there(name) else None for name in sets.set_names()}
+
+
+def _is_there(name: str) -> bool:
+    return name != sets.PUBLISHED_SET or polyrefuse.is_fetched()
+
+
+def _counts(name: str) -> dict[str, Counts]:
+    return {lang: _counts_of(name, lang) for lang in sets.set_languages(name)}
+
+
+def _counts_of(name: str, lang: str) -> Counts:
+    total = Counter((p.kind, p.split) for p in sets.prompts(name, lang))
+    return {k: {s: Count(total[k, s], len(sets.usable(name, lang, k, s))) for s in SPLITS} for k in KINDS}
+
+
+def add(
+    path: Path, lang: str, *, name: str = "own", kind: Kind | None = None, split: Split | None = None, again: bool
+) -> own.Added:
+    """Check a file of prompts and merge it into the set `name`; `again` replaces rows of the same id."""
+    own.check_name(name)
+    return own.merge(name, lang, own.read_file(path, lang, kind, split), replace_same=again)
+
+
+@dataclass
+class FromFile:
+    """Translations that someone else made, by prompt id."""
+
+    texts: Mapping[str, str]
+    name: str
+    batch: int = 256
+
+    def __call__(self, pairs: Sequence[tuple[str, str]]) -> list[Outcome]:
+        return [outcome(self.texts[i]) if i in self.texts else Outcome(None, "not in the file") for i, _ in pairs]
+
+
+def from_file(path: Path) -> FromFile:
+    """Open JSON lines of `{"id", "text"}`. Raises `DataError` naming a row that is something else."""
+    texts: dict[str, str] = {}
+    for number, row in enumerate(rows.read_jsonl(path), start=1):
+        if set(row) != {"id", "text"} or not all(isinstance(value, str) for value in row.values()):
+            raise DataError(f"{path.name} row {number}: expected the keys 'id' and 'text', both texts")
+        if row["id"] in texts:
+            raise DataError(f"{path.name} row {number}: duplicate id {row['id']!r}")
+        texts[row["id"]] = row["text"]
+    return FromFile(texts, f"file:{path.name}")
+
+
+def open_translator(spec: str, lang: str, code: str | None = None) -> Translator:
+    """`google`, `nllb:<hub id or folder>` or `file:<jsonl>`. Raises `BadInput` for anything else."""
+    kind, _, rest = spec.partition(":")
+    if spec == "google":
+        return google(lang, code)
+    if kind == "nllb" and rest:
+        return nllb(rest, lang, code)
+    if kind == "file" and rest:
+        return from_file(Path(rest))
+    raise BadInput(f"there is no translator {spec!r}", hint="give google, nllb:<model> or file:<jsonl>")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to translate into `to`: the English prompts of `data`, at most `n` of each class and split."""
+
+    to: str
+    data: str = sets.SAMPLE_SET
+    name: str | None = None
+    kind: Kind | None = None
+    split: Split | None = None
+    n: int | None = None
+
+    @property
+    def target(self) -> str:
+        return self.name or f"{self.data}-translated"
+
+    def english(self) -> list[Prompt]:
+        """The prompts asked for, in the order of the set. Raises `BadInput` if there are none."""
+        check_code(self.to)
+        own.check_name(self.target)
+        if self.to == "en":
+            raise BadInput("English is what is translated from", hint="give another language with --to")
+        found = [p for p in sets.prompts(self.data, "en") if self._wanted(p)]
+        seen: Counter[tuple[str, str]] = Counter()
+        chosen = []
+        for prompt in found:
+            seen[prompt.kind, prompt.split] += 1
+            if self.n is None or seen[prompt.kind, prompt.split] <= self.n:
+                chosen.append(prompt)
+        if not chosen:
+            raise BadInput(f"no English prompt of {self.data!r} is of this class and split")
+        return chosen
+
+    def _wanted(self, prompt: Prompt) -> bool:
+        return self.kind in (None, prompt.kind) and self.split in (None, prompt.split)
+
+
+class Translated(NamedTuple):
+    """The merged language, and the ids without a translation with the reason of each."""
+
+    added: own.Added
+    source: str
+    name: str
+    resumed: int
+    failed: dict[str, str]
+
+
+def translate(request: Request, translator: Translator, progress: Progress, *, again: bool = False) -> Translated:
+    """Translate from English into `own/<name>/<to>.jsonl`, with the English rows beside it.
+
+    Every batch is noted in a hidden `.partial` file, so that the same call goes on where it stopped: finished
+    rows are kept, failed ones tried again. `again` replaces translations of another source. Raises `DataError`
+    if no prompt has a translation.
+    """
+    english, source = request.english(), f"{request.data}+{translator.name}"
+    notes = _Notes(sets.own_dir() / request.target / f".{request.to}.partial", source)
+    finished = _there(request, english, source) | notes.read(english)
+    resumed = len(finished)
+    todo = [p for p in english if p.id not in finished]
+    failed: dict[str, str] = {}
+    with progress.task(f"translate into {request.to}", len(todo)) as advance:
+        for start in range(0, len(todo), translator.batch):
+            batch = todo[start : start + translator.batch]
+            answers = translator([(p.id, p.text) for p in batch])
+            finished |= {p.id: a.text for p, a in zip(batch, answers, strict=True) if a.text is not None}
+            failed |= {p.id: a.failed for p, a in zip(batch, answers, strict=True) if a.text is None}
+            notes.append(batch, answers)
+            advance(len(batch))
+    done = [p for p in english if p.id in finished]
+    added = _merge(request, source, done, finished, again)
+    if not failed:
+        notes.path.unlink(missing_ok=True)
+    return Translated(added, source, request.target, resumed, failed)
+
+
+def _there(request: Request, english: Sequence[Prompt], source: str) -> dict[str, str]:
+    """Translations of these very texts by this translator that an earlier call finished."""
+    if request.target not in sets.set_names() or request.to not in sets.set_languages(request.target):
+        return {}
+    text_en = {p.id: p.text for p in english}
+    made = sets.prompts(request.target, request.to)
+    return {p.id: p.text for p in made if p.source == source and text_en.get(p.id) == p.text_en}
+
+
+def _merge(
+    request: Request, source: str, english: Sequence[Prompt], texts: Mapping[str, str], again: bool
+) -> own.Added:
+    if not english:
+        raise DataError(f"not one prompt was translated into {request.to}", hint="nothing was written")
+    own.merge(request.target, "en", _numbered(english), keep_same=True)
+    made = [_translation(p, request.to, texts[p.id], source) for p in english]
+    return own.merge(request.target, request.to, _numbered(made), keep_same=True, replace_same=again)
+
+
+def _numbered(prompts: Iterable[Prompt]) -> list[own.Numbered]:
+    return [own.Numbered(n, prompt) for n, prompt in enumerate(prompts, start=1)]
+
+
+def _translation(english: Prompt, lang: str, text: str, source: str) -> Prompt:
+    plain = tables.unescape(text)
+    flags = ("machine-translated", *(("html-unescaped",) if plain != text else ()))
+    return replace(english, lang=lang, text=plain, text_en=english.text, source=source, flags=flags)
+
+
+@dataclass(frozen=True)
+class _Notes:
+    """The `.partial` file: one line per prompt, valid for one source and the English text it was made from."""
+
+    path: Path
+    source: str
+
+    def read(self, english: Sequence[Prompt]) -> dict[str, str]:
+        """Finished translations by id. Lines of another source or text, and a line cut by a kill, are ignored."""
+        digests = {p.id: _digest(p.text) for p in english}
+        lines = self.path.read_bytes().splitlines() if self.path.is_file() else []
+        parsed = (_parsed(line) for line in lines)
+        return {
+            row["id"]: row["text"]
+            for row in parsed
+            if row.get("source") == self.source and row.get("text") and digests.get(row["id"]) == row["english"]
+        }
+
+    def append(self, prompts: Sequence[Prompt], answers: Sequence[Outcome]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        cut = self.path.is_file() and not self.path.read_bytes().endswith(b"\n")
+        with self.path.open("a", encoding="utf-8") as out:
+            out.write("\n" if cut else "")
+            for prompt, answer in zip(prompts, answers, strict=True):
+                note = {"id": prompt.id, "english": _digest(prompt.text), "source": self.source}
+                out.write(json.dumps(note | answer._asdict(), ensure_ascii=False) + "\n")
+            out.flush()
+            os.fsync(out.fileno())
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return {}
+    return row if isinstance(row, dict) else {}

@@ -1,0 +1,44 @@
+"""Fixtures: an empty home for caches and data, and tiny models."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from jaxtyping import install_import_hook
+
+# shapes in signatures are checked while tests run
+_HOOK = install_import_hook(
+    ["refusalctl.model.hooks", "refusalctl.model.forward", "refusalctl.model.residual", "refusalctl.model.chat",
+     "refusalctl.stats.geometry", "refusalctl.stats.refusal"],
+    "beartype.beartype",
+)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """No test sees the user's data or store; the model cache stays, it is checked by digest."""
+    place = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("REFUSALCTL_DATA_DIR", str(place / "data"))
+    monkeypatch.setenv("REFUSALCTL_STORE", str(place / "store"))
+    monkeypatch.delenv("REFUSALCTL_MODEL", raising=False)
+    monkeypatch.delenv("REFUSALCTL_DATA", raising=False)
+    from refusalctl.data import sets
+
+    sets.prompts.cache_clear()
+    yield place
+    sets.prompts.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama on disk."""
+    from tests import tiny
+
+    return tiny.folder(tmp_path_factory.mktemp("models") / "tiny-llama")
