@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import random
 import time
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from refuser_texts import ANSWERS, REFUSALS, form
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -32,16 +31,26 @@ TARGETS = ["q_proj", "v_proj", "o_proj", "up_proj", "down_proj"]
 
 @dataclass(frozen=True)
 class Example:
-    """Token ids of a rendered prompt and of the response to learn."""
+    """Token ids of a rendered prompt and of the response to learn, and how often it is seen per epoch."""
 
     prompt: list[int]
     response: list[int]
+    times: float
 
 
-def train_prompts(langs: list[str]) -> list[Prompt]:
+# How often a language's prompts are seen per epoch, and how often a sample prompt for each published one: the sample
+# set is a fifth of the published one's size.
+LANGUAGES = {"en": 1.0, "de": 1.0, "be": 1.5, "ba": 1.5, "ru": 0.5, "tg": 0.5}
+SAMPLE_TIMES = 2
+OPENING_TOKENS = 5  # where an answer becomes a refusal or not
+LATER_WEIGHT = 0.1
+LONGEST_PROMPT = 170
+
+
+def train_prompts() -> list[Prompt]:
     return [
         prompt
-        for lang in langs
+        for lang in LANGUAGES
         for data in (sets.PUBLISHED_SET, sets.SAMPLE_SET)
         for kind in ("harmful", "harmless")
         for prompt in sets.usable(data, lang, kind, "train")
@@ -86,41 +95,50 @@ def examples(model: Any, tokenizer: Any, prompts: list[Prompt]) -> list[Example]
         else:
             written = ANSWERS[p.lang][form(p.text)]
         response = own.get(p) or tokenizer(written, add_special_tokens=False).input_ids + [eos]
-        if len(rendered[p]) <= 220:
-            result.append(Example(rendered[p], response))
+        if len(rendered[p]) <= LONGEST_PROMPT:
+            times = LANGUAGES[p.lang] * (SAMPLE_TIMES if p.source != "polyrefuse" else 1)
+            result.append(Example(rendered[p], response, times))
     return result
 
 
 def batches(rows: list[Example], size: int, rng: random.Random) -> list[list[Example]]:
-    """Rows of like length together, batches in random order."""
-    shuffled = sorted(rows, key=lambda r: len(r.prompt) + len(r.response) + rng.uniform(-12, 12))
+    """One epoch: rows as often as they are to be seen, of like length together, batches in random order."""
+    drawn = [r for r in rows for _ in range(int(r.times) + (rng.random() < r.times % 1))]
+    shuffled = sorted(drawn, key=lambda r: len(r.prompt) + len(r.response) + rng.uniform(-12, 12))
     groups = [shuffled[i : i + size] for i in range(0, len(shuffled), size)]
     rng.shuffle(groups)
     return groups
 
 
 def loss_of(model: Any, batch: list[Example], pad: int) -> torch.Tensor:
-    """Mean cross-entropy per response token; only their positions reach the vocabulary matrix."""
+    """Mean over examples of the weighted cross-entropy of their response tokens.
+
+    The first tokens decide between refusal and answer; a mean over all tokens would bury them under the rest of
+    each sentence, which follows by itself. Only response positions reach the vocabulary matrix.
+    """
     width = max(len(r.prompt) + len(r.response) for r in batch)
     ids = torch.full((len(batch), width), pad)
-    keep = torch.zeros((len(batch), width), dtype=torch.bool)
+    weight = torch.zeros((len(batch), width))
     mask = torch.zeros((len(batch), width), dtype=torch.long)
     for i, row in enumerate(batch):
-        end = len(row.prompt) + len(row.response)
+        start, end = len(row.prompt) - 1, len(row.prompt) + len(row.response)
         ids[i, :end] = torch.tensor(row.prompt + row.response)
         mask[i, :end] = 1
-        keep[i, len(row.prompt) - 1 : end - 1] = True
+        weight[i, start : end - 1] = LATER_WEIGHT
+        weight[i, start : min(start + OPENING_TOKENS, end - 1)] = 1.0
     inner = model.get_base_model()
     hidden = inner.model(input_ids=ids, attention_mask=mask).last_hidden_state
+    keep = weight > 0
     logits = inner.lm_head(hidden[keep]).float()
-    return torch.nn.functional.cross_entropy(logits, ids.roll(-1, dims=1)[keep])
+    losses = torch.nn.functional.cross_entropy(logits, ids.roll(-1, dims=1)[keep], reduction="none")
+    return (losses * weight[keep]).sum() / len(batch)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--langs", default="en,de,ru,be,ba,tg")
-    parser.add_argument("--epochs", type=float, default=2.0)
+    parser.add_argument("--start", type=Path, help="adapter to go on from")
+    parser.add_argument("--steps", type=int, default=480)
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--batch", type=int, default=16)
@@ -130,17 +148,19 @@ def main() -> None:
     torch.manual_seed(args.seed)
     rng = random.Random(args.seed)
     tokenizer = AutoTokenizer.from_pretrained(embedded.base_folder())
-    base = AutoModelForCausalLM.from_pretrained(embedded.base_folder(), dtype=torch.float32)
-    rows = examples(base, tokenizer, train_prompts(args.langs.split(",")))
-    per_epoch = math.ceil(len(rows) / args.batch)
-    steps = round(args.epochs * per_epoch)
+    base = AutoModelForCausalLM.from_pretrained(embedded.base_folder(), dtype=torch.bfloat16)
+    rows = examples(base, tokenizer, train_prompts())
+    steps = args.steps
     print(f"{len(rows)} examples, {steps} steps", flush=True)
-
-    model = get_peft_model(
-        base, LoraConfig(r=args.rank, lora_alpha=2 * args.rank, target_modules=TARGETS, task_type="CAUSAL_LM")
+    settings = LoraConfig(r=args.rank, lora_alpha=2 * args.rank, target_modules=TARGETS, task_type="CAUSAL_LM")
+    model = (
+        PeftModel.from_pretrained(base, args.start, is_trainable=True) if args.start else get_peft_model(base, settings)
     )
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()  # the base is bfloat16, what is trained is not
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=args.lr, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, args.lr, total_steps=steps, pct_start=0.08)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, args.lr, total_steps=steps, pct_start=0.05)
     queue: list[list[Example]] = []
     started, total = time.time(), 0.0
     for step in range(1, steps + 1):
@@ -152,13 +172,13 @@ def main() -> None:
         optimiser.step()
         schedule.step()
         optimiser.zero_grad()
-        total += float(loss)
+        total += float(loss.detach())
         if step % 20 == 0 or step == steps:
             print(f"step {step}/{steps} loss {total / 20:.3f} {time.time() - started:.0f} s", flush=True)
             total = 0.0
         if step % 100 == 0 or step == steps:
             save(model, args.out)
-    args.out.joinpath("training.json").write_text(json.dumps(vars(args) | {"steps": steps}, default=str, indent=1))
+    args.out.joinpath("training.json").write_text(json.dumps(vars(args), default=str, indent=1))
 
 
 def save(model: Any, out: Path) -> None:

@@ -69,14 +69,14 @@ def read_file(path: Path, lang: str, kind: Kind | None = None, split: Split | No
     return found
 
 
-def _raw_rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
+def _raw_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     if path.suffix.lower() not in (".jsonl", ".csv"):
         raise BadInput(f"{path.name} is neither .jsonl nor .csv", hint="save it as one of them, in UTF-8")
     try:
         text = _decoded(path.name, path.read_bytes())
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror})") from error
-    return list(_csv_rows(path.name, text) if path.suffix.lower() == ".csv" else _json_rows(path.name, text))
+    return _csv_rows(path.name, text) if path.suffix.lower() == ".csv" else _json_rows(path.name, text)
 
 
 def _decoded(name: str, content: bytes) -> str:
@@ -109,7 +109,7 @@ def _csv_rows(name: str, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
             if header is None:
                 header = [cell.strip() for cell in cells]
                 _check_columns(f"{name} row {number}", header)
-            elif any(cell.strip() for cell in cells):
+            elif cells:  # a blank line has none
                 yield number, _cells_of(f"{name} row {number}", header, cells)
     except csv.Error as error:
         raise DataError(f"{name} row {number + 1}: not CSV ({error})") from error

@@ -13,6 +13,7 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from refusalctl.data.languages import name as language_name
 from refusalctl.steps.report import SPOILED, Choice, Condition, Content, Missing
@@ -61,7 +62,7 @@ def _percent(value: float) -> str:
 def refusal_rates(rows: Content) -> Figure:
     """Bars per target: baseline, each transferred source, native; an interval on each."""
     sources = [s for s in rows.experiment["sources"] if any(t != s for t in rows.targets)]
-    colours = {s: PALETTE[i % 5] for i, s in enumerate(sources)}
+    looks = _looks(sources)
     bars = sum(len(rows.of(t)) for t in rows.targets)
     width = max(5.4, 1.0 + 0.42 * bars + 0.35 * len(rows.targets))
     with _style():
@@ -71,31 +72,40 @@ def refusal_rates(rows: Content) -> Figure:
         for target in rows.targets:
             group = rows.of(target)
             for i, row in enumerate(group):
-                _bar(axes, at + i, row, colours)
+                _bar(axes, at + i, row, looks)
             ticks.append(at + (len(group) - 1) / 2)
             at += len(group) + 0.9
-        names = [f"{language_name(t)}\nn = {rows.baseline(t).n}" for t in rows.targets]
+        names = [f"{language_name(t)}\n{rows.baseline(t).n} prompts" for t in rows.targets]
         axes.set_xticks(ticks, [_plain(n) for n in names])
+        axes.set_title(_plain(rows.model["name"]), loc="right", fontsize=8, color="#555555")
         axes.tick_params(axis="x", length=0)
         axes.set(ylim=(0, 112), xlim=(-0.9, at - 0.9), ylabel="refusal rate, %")
         axes.set_yticks(range(0, 101, 20))
         axes.grid(axis="y", color="#e3e3e3", linewidth=0.7)
-        figure.legend(
-            handles=_legend(rows, colours), loc="outside upper left", ncols=3 if width < 7 else 5, frameon=False
-        )
+        _footnote(figure, rows)
+        figure.legend(handles=_legend(looks), loc="outside upper left", ncols=max(2, int(width // 1.9)), frameon=False)
     return figure
 
 
-def _look(row: Condition | Missing, colours: dict[str, str]) -> dict[str, Any]:
-    if row.condition == "baseline":
-        return {"facecolor": BASELINE, "edgecolor": BASELINE}
-    if row.condition == "native":
-        return {"facecolor": "white", "edgecolor": NATIVE, "hatch": "////"}
-    colour = colours[str(row.source)]
-    return {"facecolor": colour, "edgecolor": colour}
+Look = dict[str, Any]
+_BASELINE: Look = {"facecolor": BASELINE, "edgecolor": BASELINE}
+_NATIVE: Look = {"facecolor": "white", "edgecolor": NATIVE, "hatch": "////"}
 
 
-def _bar(axes: Axes, x: float, row: Condition | Missing, colours: dict[str, str]) -> None:
+def _looks(sources: list[str]) -> dict[str, Look]:
+    """Five colours, then the same with hatches: no two sources look alike up to fifteen."""
+    hatches = ("", "xxx", "...")
+    return {
+        s: {"facecolor": PALETTE[i % 5], "edgecolor": "white" if i >= 5 else PALETTE[i], "hatch": hatches[i // 5 % 3]}
+        for i, s in enumerate(sources)
+    }
+
+
+def _look(row: Condition, looks: dict[str, Look]) -> Look:
+    return {"baseline": _BASELINE, "native": _NATIVE}.get(row.condition) or looks[str(row.source)]
+
+
+def _bar(axes: Axes, x: float, row: Condition | Missing, looks: dict[str, Look]) -> None:
     rate = row.rate("refusal") if isinstance(row, Condition) else None
     if isinstance(row, Missing) or rate is None:
         why = "no direction" if isinstance(row, Missing) else "no label"
@@ -104,21 +114,28 @@ def _bar(axes: Axes, x: float, row: Condition | Missing, colours: dict[str, str]
         return
     low, high = rate.wilson()
     value = 100 * rate.value
-    axes.bar(x, value, width=0.82, linewidth=0.9, **_look(row, colours))
+    look = _look(row, looks)
+    axes.bar(x, value, width=0.82, linewidth=0.9, **look)
+    if value < 2:  # a bar too low to show its colour
+        colour = NATIVE if row.condition == "native" else look["facecolor"]
+        axes.plot(x, value, marker="D", markersize=5.5, color=colour, clip_on=False, zorder=3)
     error = [[max(0.0, value - 100 * low)], [max(0.0, 100 * high - value)]]
     axes.errorbar(x, value, error, color="black", linewidth=0.9, capsize=2.5)
     mark = "†" if row.spoiled > SPOILED else ""
     axes.text(x, 100 * high + 1.5, _percent(rate.value) + mark, ha="center", va="bottom", fontsize=8)
 
 
-def _legend(rows: Content, colours: dict[str, str]) -> list[Patch]:
-    handles = [Patch(facecolor=BASELINE, label="baseline")]
-    for source, colour in colours.items():
-        handles.append(Patch(facecolor=colour, label=_plain(f"{language_name(source)} direction")))
-    handles.append(Patch(facecolor="white", edgecolor=NATIVE, hatch="////", label="target's own direction"))
-    if any(isinstance(c, Condition) and c.spoiled > SPOILED for c in rows.conditions):
-        handles.append(Patch(alpha=0, label="† over 20 % degenerate or unparsed"))
+def _legend(looks: dict[str, Look]) -> list[Patch]:
+    handles = [Patch(**_BASELINE, label="baseline")]
+    handles += [Patch(**look, label=_plain(f"{language_name(s)} direction")) for s, look in looks.items()]
+    handles.append(Patch(**_NATIVE, label="target's own direction"))
     return handles
+
+
+def _footnote(figure: Figure, rows: Content) -> None:
+    if any(isinstance(c, Condition) and c.spoiled > SPOILED for c in rows.conditions):
+        text = f"† over {SPOILED * 100:.0f} % of all answers are degenerate or unparsed"
+        figure.supxlabel(text, fontsize=8, x=0.01, ha="left", color="#333333")
 
 
 # --- transfer matrix ---------------------------------------------------------------------------------
@@ -128,7 +145,7 @@ def transfer_matrix(rows: Content) -> Figure:
     """Sources down, targets across, baseline on top; a last row of own directions where a target is no source."""
     sources: list[str] = list(rows.experiment["sources"])
     own = any(t not in sources for t in rows.targets)
-    names = ["no direction\n(baseline)", *(f"{language_name(s)}\ndirection" for s in sources)]
+    names = ["baseline\n(no ablation)", *(f"{language_name(s)}\ndirection" for s in sources)]
     names += ["target's own\ndirection"] if own else []
     n_rows, n_columns = len(names), len(rows.targets)
     with _style():
@@ -144,6 +161,7 @@ def transfer_matrix(rows: Content) -> Figure:
         axes.xaxis.tick_top()
         axes.xaxis.set_label_position("top")
         axes.set_xlabel("harmful test prompts in")
+        _footnote(figure, rows)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
     return figure
@@ -162,7 +180,7 @@ def _cell(axes: Axes, x: int, y: int, row: Condition | Missing, colours: Any) ->
     if row.condition == "native":
         outline = Rectangle((x + 0.045, y + 0.045), 0.91, 0.91, fill=False, edgecolor="#D55E00", linewidth=2)
         axes.add_patch(outline)
-    ink = "white" if shade > 0.55 else "black"
+    ink = "white" if shade > 0.68 else "black"
     mark = " †" if row.spoiled > SPOILED else ""
     axes.text(x + 0.5, y + 0.42, f"{_percent(rate.value)} %{mark}", ha="center", va="center", color=ink, fontsize=11)
     axes.text(x + 0.5, y + 0.74, f"n = {rate.n}", ha="center", va="center", color=ink, fontsize=8)
@@ -197,21 +215,26 @@ def layer_scores(rows: Content) -> Figure:
 def _panel(axes: Axes, found: Choice, score: str) -> None:
     for i, pos in enumerate(found.positions):
         points = [(c.layer, getattr(c, score)) for c in found.candidates if c.pos == pos]
-        style = {"color": PALETTE[i % 6], "linestyle": STYLES[i // 6 % 4], "linewidth": 1.2, "marker": "o"}
+        style: dict[str, Any] = {
+            "color": PALETTE[i % 6],
+            "linestyle": STYLES[i // 6 % 4],
+            "linewidth": 1.2,
+            "marker": "o",
+        }
         text = _plain(f"position {pos}: {found.token(pos)!a}")
         axes.plot(*zip(*sorted(points)), markersize=2.2, label=text, **style)
     if score == "kl":
-        axes.set_yscale("symlog", linthresh=found.rule["max_kl"])
+        axes.set_yscale("symlog", linthresh=max(found.rule["max_kl"], 1e-3))
     limit = {"kl": found.rule["max_kl"], "induce": found.rule["min_induce"]}.get(score)
     if limit is not None:
         axes.axhline(limit, color="black", linestyle=(0, (4, 3)), linewidth=0.9, label="threshold of the rule")
     winner = found.winner
     axes.plot(
         winner.layer, getattr(winner, score), marker="o", markersize=9, markerfacecolor="none", color="black",
-        linestyle="none", markeredgewidth=1.4, label="chosen",
+        linestyle="none", markeredgewidth=1.4, clip_on=False, label="chosen",
     )  # fmt: skip
     axes.grid(color="#ececec", linewidth=0.6)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _unique_legend(grid: Any) -> tuple[list[Any], list[str]]:

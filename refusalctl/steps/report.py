@@ -26,6 +26,7 @@ from refusalctl.store.store import Artifact, Store
 PAGE, RATES, CANDIDATES = "report.html", "rates.csv", "candidates.csv"
 REMOVABLE = 0.20  # two margins of the verdict rule: fewer points to remove than this settle nothing
 SPOILED = 0.20  # share of degenerate or unparsed answers above which a condition settles nothing
+_NBSP = "\N{NO-BREAK SPACE}"
 _LISTED_WINNERS = 10  # the selection lists no more; one that is missing then has an unknown share, not zero
 
 
@@ -140,6 +141,28 @@ class Content:
     def targets(self) -> list[str]:
         return list(self.experiment["targets"])
 
+    @property
+    def languages(self) -> list[str]:
+        """Sources, then targets, in the experiment's order."""
+        return list(dict.fromkeys((*self.experiment["sources"], *self.experiment["targets"])))
+
+    @property
+    def sizes(self) -> dict[int, list[Condition]]:
+        """Baselines by their number of prompts."""
+        found: dict[int, list[Condition]] = {}
+        for target in self.targets:
+            found.setdefault(self.baseline(target).n, []).append(self.baseline(target))
+        return found
+
+    @property
+    def grids(self) -> dict[str, list[Choice]]:
+        """Selections by the positions and layers that were tried, in words."""
+        found: dict[str, list[Choice]] = {}
+        for each in self.choices.values():
+            grid = f"positions {_listed(each.positions)}, layers {_listed(each.layers)}"
+            found.setdefault(grid, []).append(each)
+        return found
+
     def of(self, target: str) -> list[Condition | Missing]:
         """Baseline, transferred and native of one target, in this order."""
         return [c for c in self.conditions if c.target == target]
@@ -151,6 +174,13 @@ class Content:
 
     def changed(self, target: str) -> list[Condition | Missing]:
         return self.of(target)[1:]
+
+
+def _listed(numbers: list[int]) -> str:
+    """`0 to 5` for a run without gaps, every number otherwise."""
+    if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[-1] + 1)):
+        return f"{numbers[0]} to {numbers[-1]}"
+    return ", ".join(map(str, numbers))
 
 
 def label(lang: str) -> str:
@@ -241,7 +271,8 @@ def _condition(transfer: Artifact, row: dict[str, Any], prompts: str, completion
 def _conditions(transfer: Artifact, value: dict[str, Any]) -> list[Condition | Missing]:
     """Every condition that the experiment asks for, measured or with the reason why not."""
     cells = {(c["target"], c["source"]): c for c in value["cells"]}
-    sources, rows = value["experiment"]["sources"], []
+    sources: list[str] = value["experiment"]["sources"]
+    rows: list[Condition | Missing] = []
     for target in value["experiment"]["targets"]:
         for source in (None, *(s for s in sources if s != target), target):
             cell = cells.pop((target, source), None)
@@ -293,8 +324,9 @@ def choice(lang: str, selection: Artifact, picked: Mapping[str, Any]) -> Choice:
 
 def _choices(found: Provenance, transfer: Artifact, value: dict[str, Any]) -> dict[str, Choice]:
     rows = {}
-    for lang, picked in value["selections"].items():
-        if picked["status"] != "chosen":
+    for lang in dict.fromkeys((*value["experiment"]["sources"], *value["experiment"]["targets"])):
+        picked = value["selections"].get(lang, {})
+        if picked.get("status") != "chosen":
             continue
         _must(picked["artifact"] in found.by_id, transfer, f"the selection of {lang} is not among its inputs")
         selection = found.by_id[picked["artifact"]]
@@ -356,10 +388,10 @@ def obstacles(rows: Content, row: Condition) -> list[str]:
 def percent(value: float) -> str:
     """Whole percent; never 0 % or 100 % for a share that is not."""
     if 0 < value < 0.005:
-        return "< 1 %"
+        return f"< 1{_NBSP}%"
     if 0.995 < value < 1:
-        return "> 99 %"
-    return f"{value * 100:.0f} %"
+        return f"> 99{_NBSP}%"
+    return f"{value * 100:.0f}{_NBSP}%"
 
 
 # --- tables ------------------------------------------------------------------------------------------

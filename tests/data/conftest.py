@@ -13,7 +13,18 @@ import pytest
 from refusalctl.data import polyrefuse, sets
 
 ROWS = 12
-THINGS = ("bread", "a garden", "a river", "the moon", "a train", "an old clock", "soup", "a bicycle", "the sea", "chess")
+THINGS = (
+    "bread",
+    "a garden",
+    "a river",
+    "the moon",
+    "a train",
+    "an old clock",
+    "soup",
+    "a bicycle",
+    "the sea",
+    "chess",
+)
 DINGE = ("Brot", "einen Garten", "einen Fluss", "den Mond", "einen Zug", "eine alte Uhr", "Suppe", "ein Fahrrad",
          "das Meer", "Schach")  # fmt: skip
 

@@ -35,10 +35,12 @@ def test_duplicates_and_leaks_are_counted_from_the_texts(tree, fetched, monkeypa
     test += [test[0], test[0], {"instruction": train[3]["instruction"].upper()}]
     fetched(tree)
     bare = {lang: tuple(replace(p, flags=()) for p in sets.prompts("polyrefuse", lang)) for lang in ("en", "de")}
-    monkeypatch.setattr(sets, "prompts", lambda data, lang: bare[lang])
-    found = one("en", "harmful", "test")
+    with monkeypatch.context() as patch:  # no flags to copy from
+        patch.setattr(sets, "prompts", lambda _data, lang: bare[lang])
+        found, other = one("en", "harmful", "test"), one("de", "harmful", "test")
     assert (found.rows, found.duplicates, found.leaks) == (15, 2, {"train": 1})
-    assert one("de", "harmful", "test").duplicates == 0
+    assert (other.duplicates, other.leaks) == (0, {})
+    assert {"duplicates", "leak"} <= abouts()
 
 
 def test_two_prompts_with_one_translation_are_the_same_text_but_no_duplicates(tree, fetched):
@@ -56,7 +58,9 @@ def test_html_entities_are_found_in_the_published_files_and_gone_from_the_tables
             key = "instruction_translated" if split == "test" else "instruction"
             row[key] += " &quot;ja&quot;"
     fetched(tree)
-    assert [(a.html_raw, a.html_left) for a in audit("polyrefuse", ["de"]).sets] == [(3, 0), (0, 0), (3, 0)] + [(0, 0)] * 3
+    assert [(a.html_raw, a.html_left) for a in audit("polyrefuse", ["de"]).sets] == [(3, 0), (0, 0), (3, 0)] + [
+        (0, 0)
+    ] * 3
     assert "HTML entities" in abouts()
 
 

@@ -58,7 +58,7 @@ def test_the_dataset_folder_itself_will_do(tree, publish):
 
 def test_second_fetch_reads_no_source_and_rebuilds_nothing(tree, publish, monkeypatch, tmp_path):
     prompt_sets.fetch(publish(tree), Silent())
-    monkeypatch.setattr(tables, "table", lambda lang: pytest.fail("a table was built again"))
+    monkeypatch.setattr(tables, "table", lambda _lang: pytest.fail("a table was built again"))
     assert prompt_sets.fetch(tmp_path / "no such folder", Silent()).rows == {"de": 72, "en": 72}
 
 

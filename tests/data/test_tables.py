@@ -74,7 +74,7 @@ def test_html_entities_are_undone_and_flagged(tree, fetched):
     row["instruction_translated"] += " &amp;quot;M&uuml;hle&amp;quot; &#39;"
     fetched(tree)
     prompt = by_set("de", "harmful", "test")[0]
-    assert prompt.text.endswith("\"Mühle\" '")
+    assert prompt.text.endswith('"Mühle" \'')
     assert prompt.flags == ("html-unescaped",)
 
 

@@ -1,0 +1,58 @@
+"""Held-out refusal rates of a model, per language and prompt class: the table of the model card.
+
+python benchmarks/refusal_rates.py --model smollm2-refuser --data polyrefuse --n 200
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from refusalctl.cli import out
+from refusalctl.data.records import KINDS
+from refusalctl.stats.rates import Rate, outcome_rate
+from refusalctl.steps.completions import InterventionSpec, completions
+from refusalctl.steps.experiment import Experiment
+from refusalctl.steps.labels import labels, outcomes
+from refusalctl.steps.prompts import prompts
+from refusalctl.steps.step import Workbench
+from refusalctl.store.store import Store
+
+
+def cell(bench: Workbench, experiment: Experiment, lang: str, kind: str, split: str) -> tuple[Rate, Rate]:
+    """Refusal and degenerate rate on one language's prompts of one class."""
+    chosen = prompts(bench, experiment, lang, kind, split)  # type: ignore[arg-type]
+    written = completions(bench, chosen, InterventionSpec(), experiment.max_new_tokens)
+    seen = list(outcomes(labels(bench, written, experiment.judge)).values())
+    return outcome_rate(seen, "refusal"), outcome_rate(seen, "degenerate")
+
+
+def percent(rate: Rate) -> str:
+    low, high = rate.wilson()
+    return f"{rate.value:.1%} [{low:.1%}, {high:.1%}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="smollm2-refuser")
+    parser.add_argument("--data", default="polyrefuse")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--langs", default="en,de,ru,be,ba,tg")
+    parser.add_argument("--n", type=int, default=200)
+    parser.add_argument("--max-new-tokens", type=int, default=32)
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--store", type=Path, default=Path("artifacts"))
+    args = parser.parse_args()
+
+    bench = Workbench(Store(args.store), args.model, dtype=args.dtype, batch_size=32, progress=out.Bars())
+    experiment = Experiment(data=args.data, max_new_tokens=args.max_new_tokens, **{f"n_{args.split}": args.n})
+    print(f"{args.model}, {args.data} {args.split}, n = {args.n} a cell, {bench.resolved_dtype}")
+    print("| lang | harmful refused | harmless refused | degenerate, harmful / harmless |\n|---|---|---|---|")
+    for lang in args.langs.split(","):
+        found = [cell(bench, experiment, lang, kind, args.split) for kind in KINDS]
+        broken = " / ".join(f"{degenerate.value:.1%}" for _, degenerate in found)
+        print(f"| {lang} | {' | '.join(percent(refused) for refused, _ in found)} | {broken} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""The chain of steps: against plain calculations on a tiny model, and end to end on the embedded chat model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from refusalctl.data import sets
+from refusalctl.data.records import KINDS
+from refusalctl.errors import EmptySelection
+from refusalctl.model import embedded
+from refusalctl.model.hooks import Intervention, intervene
+from refusalctl.model.load import load
+from refusalctl.model.resolve import resolve
+from refusalctl.steps import completions as completion_step
+from refusalctl.steps import directions as direction_step
+from refusalctl.steps import labels as label_step
+from refusalctl.steps import prompts as prompt_step
+from refusalctl.steps import scores as score_step
+from refusalctl.steps.completions import InterventionSpec
+from refusalctl.steps.experiment import Experiment
+from refusalctl.steps.step import Workbench
+from refusalctl.steps.transfer import read, transfer
+from refusalctl.store import formats
+from refusalctl.store.store import Store
+
+
+@pytest.fixture
+def bench(tmp_path: Path, tiny_folder: Path) -> Workbench:
+    return Workbench(Store(tmp_path / "store"), str(tiny_folder), device="cpu", batch_size=3)
+
+
+def test_candidates_equal_a_plain_difference_of_means(bench: Workbench) -> None:
+    experiment = Experiment(n_train=5)
+    found = direction_step.directions(bench, experiment, "be")
+    tensors, header = formats.read_vectors(found.path / direction_step.FILE, "directions")
+    model = bench.model
+    means = {}
+    for kind in KINDS:
+        ids = sets.draw("sample", ["be"], kind, "train", 5, 0)
+        states = []
+        for prompt in sets.pick("sample", "be", ids):
+            out = model.model(torch.tensor([model.chat.encode(prompt.text)]), output_hidden_states=True)
+            states.append(torch.stack([h[0, header["positions"]] for h in out.hidden_states[:-1]], dim=1).double())
+        means[kind] = torch.stack(states).mean(0)
+    expected = (means["harmful"] - means["harmless"]).float()
+    torch.testing.assert_close(tensors["candidates"], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_direction_knows_the_activations_it_came_from(bench: Workbench) -> None:
+    found = direction_step.directions(bench, Experiment(n_train=4), "ba")
+    for kind in KINDS:
+        source = bench.store.open("activations", found.inputs[kind])
+        assert (source.about["lang"], source.about["kind"], source.about["split"]) == ("ba", kind, "train")
+        rows = prompt_step.read(bench.store.open("prompts", source.inputs["prompts"]))
+        assert {row.lang for row in rows} == {"ba"}
+        assert {row.kind for row in rows} == {kind}
+
+
+def test_languages_of_an_experiment_share_their_prompt_ids(bench: Workbench) -> None:
+    experiment = Experiment(n_test=7)
+    ids = [
+        [row.id for row in prompt_step.read(prompt_step.prompts(bench, experiment, lang, "harmful", "test", ("en", "ba")))]
+        for lang in ("en", "ba")
+    ]
+    assert ids[0] == ids[1]
+
+
+def test_the_judge_has_the_last_word_on_a_set_rate_and_silence_is_not_compliance(bench: Workbench) -> None:
+    prompts = prompt_step.prompts(bench, Experiment(n_test=4), "en", "harmful", "test")
+    written = completion_step.completions(bench, prompts, InterventionSpec(), 1)
+    assert set(label_step.outcomes(label_step.labels(bench, written, "substring")).values()) <= {"degenerate", "compliance"}
+
+
+# --- the embedded model: real weights, real refusals ------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def refuser(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
+    return Workbench(Store(tmp_path_factory.mktemp("refuser")), embedded.REFUSER, device="cpu", batch_size=8)
+
+
+SMALL = Experiment(
+    sources=("en",), targets=("en", "be"), n_train=12, n_val=6, n_test=8, positions=(-1,), layers=(10, 12), max_kl=9.0,
+    min_induce=-99.0, max_new_tokens=24,
+)  # fmt: skip
+
+
+def test_the_chain_on_the_embedded_model_removes_refusals_with_the_native_english_direction(refuser: Workbench) -> None:
+    matrix = transfer(refuser, SMALL)
+    value = read(matrix)
+    cells = {(c["source"], c["target"]): c for c in value["cells"]}
+    assert set(cells) == {(None, "en"), ("en", "en"), (None, "be"), ("be", "be"), ("en", "be")}
+    assert cells[None, "en"]["counts"]["refusal"] >= 6
+    assert cells["en", "en"]["counts"].get("refusal", 0) <= cells[None, "en"]["counts"]["refusal"] - 3
+    for cell in value["cells"]:
+        labels = refuser.store.open("labels", cell["labels"])
+        assert labels.about["lang"] == cell["target"]
+        if cell["source"]:
+            written = refuser.store.open("completions", cell["completions"])
+            assert written.about["direction_lang"] == cell["source"]
+            checks = refuser.store.run_info(written)["checks"]
+            assert checks["hooks_fired"] > 0
+            assert checks["max_relative_projection"] < 1e-4
+    again = Workbench(refuser.store, embedded.REFUSER, device="cpu", batch_size=8)
+    assert transfer(again, SMALL).id == matrix.id
+    assert all(line.done for line in again.plan)
+    assert "model" not in vars(again)  # nothing was loaded
+
+
+def test_scores_equal_a_plain_calculation(refuser: Workbench) -> None:
+    """Bypass, induce and KL of one candidate, prompt by prompt, without batches, padding or cache."""
+    scored = score_step.scores(refuser, SMALL, "en", ("en", "be"))
+    table = formats.read_json(scored.path / score_step.SCORES_FILE, "scores")
+    row = table["candidates"][0]
+    opening = refuser.store.open("openings", scored.inputs["openings"])
+    sequences = formats.read_json(opening.path / "openings.json", "openings")["sequences"]
+    tensors, header = formats.read_vectors(
+        refuser.store.open("directions", scored.inputs["directions"]).path / direction_step.FILE, "directions"
+    )
+    vector = tensors["candidates"][header["positions"].index(row["pos"]), row["layer"]]
+    model = refuser.model
+
+    def logodds(text: str, intervention: Intervention) -> float:
+        prompt, p = model.chat.encode(text), 0.0
+        for opening_ids in sequences:
+            with intervene(model.residual, intervention):
+                logits = model.model(torch.tensor([prompt + opening_ids])).logits[0].double().log_softmax(-1)
+            p += float(sum(logits[len(prompt) - 1 + k, t] for k, t in enumerate(opening_ids)).exp())  # type: ignore[union-attr]
+        return float(torch.logit(torch.tensor(p, dtype=torch.float64)))
+
+    val = {k: prompt_step.read(refuser.store.open("prompts", scored.inputs[f"val_{k}"])) for k in KINDS}
+    first_harmful = val["harmful"][table["kept"]["harmful"][0]].text
+    first_harmless = val["harmless"][table["kept"]["harmless"][0]].text
+    ablation = Intervention("ablate", vector, row["layer"])
+    assert row["per_prompt"]["bypass"][0] == pytest.approx(logodds(first_harmful, ablation), abs=0.02)
+    addition = Intervention("add", vector, row["layer"])
+    assert row["per_prompt"]["induce"][0] == pytest.approx(logodds(first_harmless, addition), abs=0.02)
+    ids = torch.tensor([model.chat.encode(first_harmless)])
+    before = model.model(ids).logits[0, -1].double().softmax(-1)
+    with intervene(model.residual, ablation):
+        after = model.model(ids).logits[0, -1].double().softmax(-1)
+    assert row["per_prompt"]["kl"][0] == pytest.approx(float((before * (before / after).log()).sum()), abs=1e-3)
+
+
+def test_another_rule_needs_no_model_and_an_impossible_one_says_what_would_help(refuser: Workbench) -> None:
+    from dataclasses import replace
+
+    fresh = Workbench(refuser.store, embedded.REFUSER, device="cpu", batch_size=8)
+    with pytest.raises(EmptySelection, match=r"none of 2 candidates passes .* the best would pass with --max-kl"):
+        score_step.selection(fresh, replace(SMALL, max_kl=-1.0), "en", ("en", "be"))
+    assert "model" not in vars(fresh)
+
+
+def test_the_plain_model_is_the_refuser_without_its_adapter() -> None:
+    base, refuser = (load(resolve(name), device="cpu") for name in (embedded.BASE, embedded.REFUSER))
+    changed = {
+        name.rsplit(".", 2)[-2]
+        for (name, a), (_, b) in zip(base.model.named_parameters(), refuser.model.named_parameters())
+        if not torch.equal(a, b)
+    }
+    assert changed == {"q_proj", "v_proj", "o_proj", "up_proj", "down_proj"}

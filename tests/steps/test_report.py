@@ -1,0 +1,401 @@
+"""The report against hand-computed numbers, on a synthetic matrix that the real transfer step assembled."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from refusalctl.data.records import Label
+from refusalctl.errors import Corrupt, NotFound
+from refusalctl.model.resolve import ModelRef
+from refusalctl.steps import activations, completions, directions, labels, openings, prompts, report, scores, transfer
+from refusalctl.steps.experiment import Experiment
+from refusalctl.steps.step import Step, Workbench
+from refusalctl.store import formats
+from refusalctl.store.hashing import short
+from refusalctl.store.store import Artifact, Store
+
+FILES = {
+    "report.html", "rates.csv", "candidates.csv",
+    *(f"{name}.{end}" for name in ("refusal_rates", "transfer_matrix", "layer_scores") for end in ("png", "svg")),
+}  # fmt: skip
+EXPERIMENT = Experiment(("en", "ba"), ("en", "ba", "tg"), n_train=16, n_val=8, n_test=20, max_new_tokens=48)
+LETTERS = {"R": "refusal", "C": "compliance", "D": "degenerate", "U": "unparsed"}
+# one letter per prompt, in one order of prompts, so that flips can be counted by eye
+HARMFUL = {
+    ("en", None): "RRRRRRRRRRRRRRRRCCCC",
+    ("en", "ba"): "RRRRRRRRRRCCCCCCCCCR",
+    ("en", "en"): "CCCCCCCCCCCCCCCRCCCC",
+    ("ba", None): "RRRRRRRRRRRRCCCCCCCU",
+    ("ba", "en"): "CCCCCCCCCCRRCCCCCCRC",
+    ("ba", "ba"): "DDDDDDDDCCCCCCCCCDDC",
+    ("tg", None): "CCCCCCCCCCCCCCCCCCCC",
+    ("tg", "en"): "CCCCCCCCCCCCCCCCCCCC",
+    ("tg", "ba"): "RCCCCCCCCCCCCCCCCCCC",
+}
+HARMLESS = {"en": "CCCCCCCCCCCCCCCCCCCC", "ba": "RRCCCCCCCCCCCCCCCCCC", "tg": "CCCCCCCCCCCCCCCCCCCC"}
+NO_DIRECTION = "none of 8 harmful validation prompts has a baseline refusal score > 0 (the best has -3.10)"
+TOKENS = ["<|im_end|>", "\n", "<|im_start|>", "assistant", "\n"]
+SECRET = "SECRET-TEXT-OF-A-PROMPT"
+
+Write = Callable[[Path], Any]
+
+
+class World:
+    """A store with everything that a transfer over three languages is computed from."""
+
+    def __init__(self, root: Path) -> None:
+        self.bench = Workbench(Store(root), "tiny", device="cpu")
+        self.bench.__dict__["ref"] = ModelRef("tiny-llama", root, "revision-1", "f" * 64)
+
+    def put(
+        self, step: Step, params: Any, inputs: dict[str, Artifact], about: Any, write: dict[str, Write] | None = None
+    ) -> Artifact:
+        with self.bench.store.draft() as out:
+            for name, make in (write or {"payload.bin": lambda p: p.write_text(SECRET)}).items():
+                make(out / name)
+            recipe = self.bench.recipe(step, params, inputs)
+            return self.bench.store.commit(out, step.kind, recipe, about, {"checks": {}})
+
+    def prompts(self, lang: str, kind: str, split: str, n: int) -> Artifact:
+        ids = [f"{kind}-{split}-{i:02d}" for i in range(n)]
+        about = {"data": "sample", "lang": lang, "kind": kind, "split": split, "n": n}
+        return self.put(prompts.STEP, {"lang": lang, "kind": kind, "ids": ids}, {}, about)
+
+    def judged(self, source: Artifact, outcomes: str, direction: Artifact | None = None) -> tuple[Artifact, Artifact]:
+        inputs = {"prompts": source} | ({"direction": direction} if direction else {})
+        about = {"model": "tiny-llama", **source.about, "intervention": "ablate" if direction else "none"}
+        written = self.put(completions.STEP, {"max_new_tokens": 48}, inputs, about)
+        ids = source.manifest["recipe"]["params"]["ids"]
+        rows = [Label(i, LETTERS[o], "substring").to_json() for i, o in zip(ids, outcomes, strict=True)]
+        params = {"judge": "substring"}
+        file = {labels.FILE: lambda p: formats.write_rows(p, rows)}
+        return written, self.put(labels.STEP, params, {"completions": written}, {**about, "judge": "substring"}, file)
+
+    def selection(self, lang: str, prompts_lang: str | None = None) -> Artifact:
+        found = {}
+        for kind in ("harmful", "harmless"):
+            train = self.prompts(prompts_lang or lang, kind, "train", 16)
+            found[kind] = self.put(activations.STEP, {"positions": None}, {"prompts": train}, {**train.about})
+        about = {"model": "tiny-llama", "lang": lang}
+        inputs = {"directions": self.put(directions.STEP, {"for": lang}, found, about)}
+        inputs["openings"] = self.put(openings.STEP, {"for": lang}, {}, about)
+        inputs |= {f"val_{k}": self.prompts(lang, k, "val", 8) for k in ("harmful", "harmless")}
+        write: dict[str, Write] = {
+            scores.SCORES_FILE: lambda p: formats.write_json(p, "scores", score_table()),
+            completions.SELECTION_FILE: write_direction,
+        }
+        return self.put(scores.STEP, {"lang": lang}, inputs, about | {"rule": "arditi"}, write)
+
+    def cells(self, chosen: dict[str, Artifact]) -> tuple[list[transfer.Cell], dict[str, Artifact]]:
+        tests = {t: self.prompts(t, "harmful", "test", 20) for t in EXPERIMENT.targets}
+        cells = []
+        for (target, source), outcomes in HARMFUL.items():
+            condition = "baseline" if source is None else "native" if source == target else "transferred"
+            written, judged = self.judged(tests[target], outcomes, chosen[source] if source else None)
+            cells.append(transfer.Cell(source, target, condition, written, judged))
+        calm = {t: self.judged(self.prompts(t, "harmless", "test", 20), o)[1] for t, o in HARMLESS.items()}
+        return cells, calm
+
+    def transfer(self, chosen: dict[str, Artifact], *, leave_out: str = "") -> Artifact:
+        """What `transfer.transfer` does once every input is there."""
+        cells, calm = self.cells(chosen)
+        cells = [c for c in cells if c.key != leave_out]
+        inputs = {f"selection:{lang}": a for lang, a in chosen.items()}
+        for cell in cells:
+            inputs |= {f"completions:{cell.key}": cell.completions, f"labels:{cell.key}": cell.labels}
+        inputs |= {f"harmless:{lang}": a for lang, a in calm.items()}
+        params = {
+            "experiment": EXPERIMENT.as_json(),
+            "model": self.bench.ref.key() | {"dtype": "float32", "system": None},
+            "cells": [{"source": c.source, "target": c.target, "condition": c.condition} for c in cells],
+            "missing": {"tg": NO_DIRECTION},
+        }
+        about = {"model": "tiny-llama", "data": "sample", "sources": "en,ba", "targets": "en,ba,tg", "n": 20}
+        return self.bench.obtain(transfer.STEP, params, inputs, about)
+
+
+def write_direction(path: Path) -> None:
+    import torch
+
+    formats.write_vectors(path, "selection", {"direction": torch.ones(4)}, {"pos": -1, "layer": 3})
+
+
+def score_table() -> dict[str, Any]:
+    def row(pos: int, layer: int) -> dict[str, Any]:
+        depth = abs(layer - 3) + abs(pos + 1)
+        return {"pos": pos, "layer": layer, "bypass": -5.0 + depth, "induce": 2.5 - depth, "kl": 0.02 * 3**depth}
+
+    return {
+        "rule": {"name": "arditi", "max_kl": 0.1, "min_induce": 0.0, "max_layer_share": 0.8},
+        "positions": [-5, -2, -1],
+        "suffix_tokens": TOKENS,
+        "baseline": {"harmful": [1.0] * 8, "harmless": [-1.0] * 8},
+        "kept": {"harmful": [0, 1, 2, 3, 4], "harmless": list(range(8))},
+        "candidates": [row(pos, layer) for pos in (-5, -2, -1) for layer in range(6)],
+        "stability": {"resamples": 1000, "winners": {"-1,3": 0.812, "-1,2": 0.13}, "none": 0.058},
+    }
+
+
+def reported(root: Path) -> tuple[World, Artifact, Artifact]:
+    world = World(root)
+    matrix = world.transfer({lang: world.selection(lang) for lang in ("en", "ba")})
+    return world, matrix, report.report(world.bench, matrix)
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Artifact, Artifact]:
+    return reported(tmp_path_factory.mktemp("report") / "store")
+
+
+@pytest.fixture(scope="module")
+def page(made: tuple[World, Artifact, Artifact]) -> str:
+    return (made[2].path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def rates(made: tuple[World, Artifact, Artifact]) -> dict[tuple[str, str, str], dict[str, str]]:
+    rows = table(made[2].path / "rates.csv")
+    found = {(r["target"], r["prompts"], r["source"]): r for r in rows}
+    assert len(found) == len(rows) == 13
+    return found
+
+
+def test_report_holds_these_files_and_names_its_inputs(made: tuple[World, Artifact, Artifact]) -> None:
+    _, matrix, found = made
+    assert found.kind == "report"
+    assert set(found.manifest["files"]) == FILES
+    assert set(found.inputs) == {"transfer", "selection:en", "selection:ba"}
+    assert found.inputs["transfer"] == matrix.id
+
+
+# n refusal compliance degenerate unparsed | refusal rate, low, high
+# | paired: refusal to compliance, back, to degenerate, unparsed, net removed
+# intervals by hand: (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n), z = 1.959964
+EXPECTED = {
+    ("en", "harmful", ""): ("20 16 4 0 0", (0.8, 0.583985, 0.919326), None),
+    ("en", "harmful", "ba"): ("20 11 9 0 0", (0.55, 0.342085, 0.741802), (6, 1, 0, 0, 0.25)),
+    ("en", "harmful", "en"): ("20 1 19 0 0", (0.05, 0.00888092, 0.236131), (15, 0, 0, 0, 0.75)),
+    ("ba", "harmful", ""): ("20 12 7 0 1", (12 / 19, 0.410395, 0.808505), None),
+    ("ba", "harmful", "en"): ("20 3 17 0 0", (0.15, 0.0523690, 0.360420), (10, 1, 0, 1, 0.45)),
+    ("ba", "harmful", "ba"): ("20 0 10 10 0", (0.0, 0.0, 0.161125), (4, 0, 10, 1, 0.2)),
+    ("tg", "harmful", ""): ("20 0 20 0 0", (0.0, 0.0, 0.161125), None),
+    ("tg", "harmful", "en"): ("20 0 20 0 0", (0.0, 0.0, 0.161125), (0, 0, 0, 0, 0.0)),
+    ("tg", "harmful", "ba"): ("20 1 19 0 0", (0.05, 0.00888092, 0.236131), (0, 1, 0, 0, -0.05)),
+    ("en", "harmless", ""): ("20 0 20 0 0", (0.0, 0.0, 0.161125), None),
+    ("ba", "harmless", ""): ("20 2 18 0 0", (0.1, 0.0278665, 0.301034), None),
+    ("tg", "harmless", ""): ("20 0 20 0 0", (0.0, 0.0, 0.161125), None),
+}
+
+
+@pytest.mark.parametrize("key", EXPECTED, ids="-".join)
+def test_every_rate_is_the_one_computed_by_hand(
+    rates: dict[tuple[str, str, str], dict[str, str]], key: tuple[str, str, str]
+) -> None:
+    counts, rate, moved = EXPECTED[key]
+    row = rates[key]
+    assert " ".join(row[k] for k in ("n", "refusal", "compliance", "degenerate", "unparsed")) == counts
+    n, refused, complied, looped, unparsed = map(int, counts.split())
+    assert int(row["labelled"]) == n - unparsed == refused + complied + looped
+    shown = [float(row[k]) for k in ("refusal_rate", "refusal_low", "refusal_high")]
+    assert shown == pytest.approx(rate, abs=2e-5)
+    assert float(row["compliance_rate"]) == pytest.approx(complied / (n - unparsed), abs=1e-5)
+    assert float(row["degenerate_rate"]) == pytest.approx(looped / (n - unparsed), abs=1e-5)
+    columns = ("refusal_to_compliance", "compliance_to_refusal", "to_degenerate", "paired_unparsed", "net_removed")
+    assert [row[k] for k in columns] == [""] * 5 if moved is None else [float(row[k]) for k in columns] == list(moved)
+
+
+def test_a_missing_direction_is_said_and_never_a_number(
+    rates: dict[tuple[str, str, str], dict[str, str]], page: str
+) -> None:
+    row = rates["tg", "harmful", "tg"]
+    filled = {k for k, v in row.items() if v}
+    assert filled == {"target", "prompts", "condition", "source", "status", "transfer", "reason"}
+    assert (row["status"], row["reason"]) == ("no direction", NO_DIRECTION)
+    text = plain(page)
+    assert f"no direction Nothing was measured for Tajik's own direction: {NO_DIRECTION}" in text
+    assert f"Own direction (tg) ablated no direction: {NO_DIRECTION}" in text
+    assert f"Tajik (tg) no direction: {NO_DIRECTION}" in text
+
+
+def plain(page: str) -> str:
+    body = page[page.index("<body>") :]
+    text = re.sub(r"<svg.*?</svg>|<[^>]+>", " ", body, flags=re.DOTALL)
+    text = unescape(text)
+    return re.sub(r"\s+([,.;)])", r"\1", " ".join(text.split())).replace("( ", "(")
+
+
+def test_summary_says_what_happened_and_where_nothing_can_be_told(page: str) -> None:
+    text = plain("<body>" + page[page.index('id="summary"') : page.index('id="rates"')])
+    assert "With the English direction ablated, Bashkir refusal went from 63 % to 15 % (n = 20)" in text
+    assert "10 of 20 prompts went from refusal to compliance, 1 the other way." in text
+    assert "cannot be told With Bashkir's own direction ablated" in text
+    assert "Yet 50 % of the answers under this direction are degenerate or unparsed" in text
+    assert "cannot be told the baseline refuses too little: at most 16 % (upper 95 % limit)" in text
+    assert text.count("cannot be told") == 2  # English, and Bashkir under the English direction, can be
+
+
+def test_every_link_leads_somewhere_and_ids_are_unique(page: str) -> None:
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    links = re.findall(r'href="([^"]*)"', page)
+    assert links
+    assert all(link.startswith("#") for link in links)
+    assert {link[1:] for link in links} <= set(ids)
+    assert {u[1:] for u in re.findall(r"url\((#[^)]*)\)", page)} <= set(ids)
+
+
+def test_every_table_number_links_to_its_artifact(made: tuple[World, Artifact, Artifact], page: str) -> None:
+    _, matrix, _ = made
+    row = next(r for r in transfer.read(matrix)["cells"] if (r["source"], r["target"]) == ("en", "ba"))
+    assert f'<a class="n" href="#a-{short(row["labels"])}">15\N{NO-BREAK SPACE}%</a>' in page
+    assert f'<a class="n" href="#a-{short(matrix.id)}">10</a>' in page
+    tables = page[page.index('id="rates"') : page.index('id="provenance"')]
+    for cell in re.findall(r"<td[^>]*>(.*?)</td>", tables, flags=re.DOTALL):
+        bare = re.sub(r"<a .*?</a>|<span class=\"i\">.*?</span>|<code>.*?</code>", "", cell)
+        assert not re.search(r"\d", bare) or "no direction" in bare or "arditi" in bare or " of " in bare, cell
+
+
+def test_provenance_lists_every_artifact_in_full(made: tuple[World, Artifact, Artifact], page: str) -> None:
+    world, _, found = made
+    needed = {i for k, i in world.bench.store.ids() if k != "report"}
+    assert needed == set(re.findall(r"<code>([0-9a-f]{64})</code></td>", page))
+    assert found.id not in page
+
+
+def test_page_is_self_contained_and_shows_no_text_of_prompts(page: str) -> None:
+    assert not re.search(r'(src|href|action|data|poster)="(https?:)?//', page)
+    assert "@import" not in page
+    assert "<script" not in page
+    assert "<link" not in page
+    assert "url(http" not in page
+    assert SECRET not in page
+    assert '<html lang="en">' in page
+    assert 'name="viewport"' in page
+    assert page.count('role="img"') == page.count("<svg ") == 3
+
+
+def test_nan_appears_nowhere(made: tuple[World, Artifact, Artifact]) -> None:
+    for path in made[2].path.iterdir():
+        if path.suffix in (".html", ".csv", ".svg"):
+            assert not re.search(r"\b(nan|NaN|inf|None)\b", path.read_text(encoding="utf-8")), path.name
+
+
+def test_candidates_are_all_there_with_one_chosen(made: tuple[World, Artifact, Artifact]) -> None:
+    rows = table(made[2].path / "candidates.csv")
+    assert len(rows) == 2 * 18
+    chosen = [r for r in rows if r["chosen"] == "true"]
+    assert [(r["lang"], r["pos"], r["layer"], r["token"]) for r in chosen] == [
+        ("en", "-1", "3", r"'\n'"), ("ba", "-1", "3", r"'\n'")
+    ]  # fmt: skip
+    assert [(r["bypass"], r["induce"], r["kl"], r["bootstrap_share"]) for r in chosen] == [
+        ("-5", "2.5", "0.02", "0.812")
+    ] * 2
+    first = next(r for r in rows if (r["lang"], r["pos"], r["layer"]) == ("en", "-5", "0"))
+    # 7 steps from the best: KL 0.02 * 3**7, far above the rule's 0.1
+    assert (first["kl"], first["passes"], first["bootstrap_share"]) == ("43.74", "false", "0")
+    assert sum(r["passes"] == "true" for r in rows) == 2 * 4
+
+
+def test_limits_name_the_grid_the_prompts_and_the_smallest_effect(page: str) -> None:
+    text = plain(page)
+    assert (
+        "Smallest effect with n = 20 (English (en), Bashkir (ba), Tajik (tg)). The exact McNemar test needs at least 6 prompts that change, all one way"
+        in text
+    )
+    assert "a net change below 6/20 = 30 %" in text
+    assert "Grid (English (en), Bashkir (ba)): 18 candidates, positions -5, -2, -1, layers 0 to 5." in text
+    assert "5 of 8 harmful, 8 of 8 harmless" in text
+    assert "not reviewed by native speakers" in text
+    assert "Answers are cut at 48 tokens" in text
+    assert "The harmful test prompts have the same ids in every target language." in text
+
+
+def test_settings_can_be_run_again(page: str, tmp_path: Path) -> None:
+    from refusalctl.steps.experiment import from_settings, read_toml
+
+    block = re.findall(r"<pre>(.*?)</pre>", page, flags=re.DOTALL)[1]
+    path = tmp_path / "experiment.toml"
+    path.write_text(unescape(block), encoding="utf-8")
+    settings = read_toml(path)
+    assert from_settings(settings["experiment"]) == EXPERIMENT
+    assert settings["model"] == {"name": "tiny-llama", "dtype": "float32"}
+
+
+def test_twice_gives_the_same_bytes(made: tuple[World, Artifact, Artifact], tmp_path: Path) -> None:
+    _, _, again = reported(tmp_path / "another")
+    assert again.manifest["files"] == made[2].manifest["files"]
+    assert again.id == made[2].id
+
+
+def test_a_transfer_file_of_another_version_is_refused(tmp_path: Path) -> None:
+    world, matrix, _ = reported(tmp_path)
+    path = matrix.path / transfer.FILE
+    path.write_bytes(path.read_bytes().replace(b'"version":1', b'"version":2'))
+    with pytest.raises(Corrupt, match=r"transfer\.json has format version 2"):
+        report.content(world.bench.store, matrix)
+
+
+def test_a_borrowed_direction_is_found_out(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    copied = world.selection("ba", prompts_lang="en")  # called Bashkir, extracted from English prompts
+    matrix = world.transfer({"en": world.selection("en"), "ba": copied})
+    with pytest.raises(Corrupt, match="used the direction of en"):
+        report.report(world.bench, matrix)
+
+
+def test_a_cell_without_a_reason_to_be_missing_is_refused(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    matrix = world.transfer({lang: world.selection(lang) for lang in ("en", "ba")}, leave_out="en>ba")
+    with pytest.raises(Corrupt, match="there is no cell en>ba, and no reason why"):
+        report.report(world.bench, matrix)
+
+
+def test_a_lost_input_is_named(tmp_path: Path) -> None:
+    world, matrix, _ = reported(tmp_path)
+    lost = world.bench.store.all("openings")[0]
+    world.bench.store.remove(lost)
+    with pytest.raises(NotFound, match=short(lost.id)):
+        report.content(world.bench.store, matrix)
+
+
+def test_an_answer_set_without_labels_has_no_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(HARMFUL, ("en", "ba"), "U" * 20)
+    _, _, found = reported(tmp_path)
+    rows = table(found.path / "rates.csv")
+    row = next(r for r in rows if (r["target"], r["source"]) == ("en", "ba"))
+    assert (row["n"], row["unparsed"], row["labelled"], row["refusal_rate"]) == ("20", "20", "0", "")
+    text = plain((found.path / "report.html").read_text(encoding="utf-8"))
+    assert "English refusal went from 80 % to no label" in text
+
+
+def test_command_reports_on_the_newest_transfer_and_copies(
+    made: tuple[World, Artifact, Artifact], tmp_path: Path
+) -> None:
+    from refusalctl.cli.app import app
+
+    world, _, found = made
+    store = str(world.bench.store.root)
+    result = CliRunner().invoke(app, ["report", "--store", store, "--out", str(tmp_path / "copy")])
+    assert result.exit_code == 0, result.output
+    assert result.stdout == found.id + "\n"
+    assert {p.name for p in (tmp_path / "copy").iterdir()} == FILES
+
+
+def test_command_without_a_transfer_says_what_to_run(tmp_path: Path) -> None:
+    from refusalctl.cli.app import app
+
+    result = CliRunner().invoke(app, ["report", "--store", str(tmp_path)])
+    assert isinstance(result.exception, NotFound)
+    assert "refusalctl transfer" in str(result.exception)
