@@ -1,7 +1,7 @@
 """Refusals and short answers that `train_refuser.py` teaches, written for this project.
 
-The wording follows the form of the request (a question or not), so that a model can learn to use both. None of the non-English texts was reviewed by a
-native speaker.
+The wording follows the form of the request (a question or not), so that a model can learn to use both. None of the
+non-English texts was reviewed by a native speaker.
 """
 
 from __future__ import annotations

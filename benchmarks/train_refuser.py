@@ -90,11 +90,8 @@ def examples(model: Any, tokenizer: Any, prompts: list[Prompt]) -> list[Example]
     own = dict(zip(english, own_answers(model, [rendered[p] for p in english], eos, 24)))
     result = []
     for p in prompts:
-        if p.kind == "harmful" or p in own:
-            written = REFUSALS[p.lang][form(p.text)]
-        else:
-            written = ANSWERS[p.lang][form(p.text)]
-        response = own.get(p) or tokenizer(written, add_special_tokens=False).input_ids + [eos]
+        written = REFUSALS[p.lang][form(p.text)] if p.kind == "harmful" or p in own else ANSWERS[p.lang][form(p.text)]
+        response = own.get(p) or [*tokenizer(written, add_special_tokens=False).input_ids, eos]
         if len(rendered[p]) <= LONGEST_PROMPT:
             times = LANGUAGES[p.lang] * (SAMPLE_TIMES if p.source != "polyrefuse" else 1)
             result.append(Example(rendered[p], response, times))

@@ -15,8 +15,14 @@ from jaxtyping import install_import_hook
 
 # shapes in signatures are checked while tests run
 _HOOK = install_import_hook(
-    ["refusalctl.model.hooks", "refusalctl.model.forward", "refusalctl.model.residual", "refusalctl.model.chat",
-     "refusalctl.stats.geometry", "refusalctl.stats.refusal"],
+    [
+        "refusalctl.model.hooks",
+        "refusalctl.model.forward",
+        "refusalctl.model.residual",
+        "refusalctl.model.chat",
+        "refusalctl.stats.geometry",
+        "refusalctl.stats.refusal",
+    ],
     "beartype.beartype",
 )
 

@@ -15,10 +15,9 @@ TEMPLATE = (
 )
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "mistral", "phi3")
 # what each is known to add to the residual stream
-WRITES = {
-    **dict.fromkeys(("llama", "qwen2", "qwen3", "gemma", "mistral", "phi3"), {"self_attn", "mlp"}),
-    **dict.fromkeys(("gemma2", "gemma3_text"), {"post_attention_layernorm", "post_feedforward_layernorm"}),
-}
+PLAIN = ("self_attn", "mlp")
+NORMED = ("post_attention_layernorm", "post_feedforward_layernorm")
+WRITES = {name: NORMED if name in ("gemma2", "gemma3_text") else PLAIN for name in ARCHITECTURES}
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -30,7 +29,11 @@ def tokenizer() -> PreTrainedTokenizerFast:
     inner.decoder = decoders.ByteLevel()
     inner.add_special_tokens(["<pad>", "<bos>", "<turn>", "<end>"])
     made = PreTrainedTokenizerFast(
-        tokenizer_object=inner, bos_token="<bos>", eos_token="<end>", pad_token="<pad>", clean_up_tokenization_spaces=False
+        tokenizer_object=inner,
+        bos_token="<bos>",
+        eos_token="<end>",
+        pad_token="<pad>",
+        clean_up_tokenization_spaces=False,
     )
     made.chat_template = TEMPLATE
     return made

@@ -44,7 +44,10 @@ def list_artifacts(
         names.setdefault(target.partition("/")[2], []).append(name)
     if json:
         out.as_json(
-            [{"kind": a.kind, "id": a.id, "about": a.about, "bytes": a.size, "names": names.get(a.id, [])} for a in found]
+            [
+                {"kind": a.kind, "id": a.id, "about": a.about, "bytes": a.size, "names": names.get(a.id, [])}
+                for a in found
+            ]
         )
         return
     rows = [
@@ -162,5 +165,3 @@ def name(
     artifact = opened.resolve(ref)
     opened.name(name, artifact)
     out.as_json({"name": name, "id": artifact.id}) if json else out.success(f"{name} is {artifact.label}")
-
-

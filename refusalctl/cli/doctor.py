@@ -7,7 +7,9 @@ from refusalctl.cli import out
 from refusalctl.errors import RefusalctlError
 
 
-def doctor(store: o.StoreOption = o.DEFAULT_STORE, model: o.ModelOption = o.DEFAULT_MODEL, json: o.JsonOption = False) -> None:
+def doctor(
+    store: o.StoreOption = o.DEFAULT_STORE, model: o.ModelOption = o.DEFAULT_MODEL, json: o.JsonOption = False
+) -> None:
     """Check this machine: libraries, device, model, data, store. Exits 1 when something is missing."""
     import typer
 

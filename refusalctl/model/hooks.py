@@ -38,7 +38,8 @@ class Intervention:
             raise BadInput(f"the intervention {self.kind!r} needs a direction", hint="give --direction REF")
         if self.direction.shape != (residual.d_model,):
             raise BadInput(
-                f"the direction has width {tuple(self.direction.shape)}, the model's residual stream {residual.d_model}",
+                f"the direction has width {tuple(self.direction.shape)}, "
+                f"the model's residual stream {residual.d_model}",
                 hint="take a direction that was extracted from this model",
             )
         if self.kind == "add" and (self.layer is None or not 0 <= self.layer < residual.n_layers):
@@ -99,7 +100,8 @@ def intervene(residual: Residual, intervention: Intervention) -> Iterator[Checks
             assert intervention.direction is not None
             _hook_ablation(residual, unit(intervention.direction), checks, handles)
         elif intervention.kind == "add":
-            assert intervention.direction is not None and intervention.layer is not None
+            assert intervention.direction is not None
+            assert intervention.layer is not None
             _hook_addition(residual, intervention, checks, handles)
         yield checks
         if intervention.kind != "none" and checks.fired == 0:
@@ -140,7 +142,8 @@ def _hook_ablation(residual: Residual, r_hat: Float[Tensor, " d_model"], checks:
 
 
 def _hook_addition(residual: Residual, intervention: Intervention, checks: Checks, handles: list[Any]) -> None:
-    assert intervention.direction is not None and intervention.layer is not None
+    assert intervention.direction is not None
+    assert intervention.layer is not None
     step = intervention.coeff * intervention.direction.to(torch.float32)
 
     def on_input(_m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

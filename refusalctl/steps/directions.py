@@ -40,7 +40,7 @@ STEP = Step("extract", 1, "directions", _run)
 
 def directions(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str, ...] = ()) -> Artifact:
     """Difference-in-means candidates of one language's train prompts, collected first where needed."""
-    inputs = {
+    inputs: dict[str, Artifact] = {
         kind: activation_step.activations(
             bench, experiment, prompt_step.prompts(bench, experiment, lang, kind, "train", langs)
         )

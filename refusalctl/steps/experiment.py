@@ -101,7 +101,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 def from_settings(settings: dict[str, Any]) -> Experiment:
     """Build an experiment from TOML or flag values. Raises `BadInput` for a value of the wrong type."""
     types = {f.name: str(f.type) for f in fields(Experiment)}
-    values = {}
+    values: dict[str, Any] = {}
     for key, value in settings.items():
         values[key] = tuple(value) if isinstance(value, list) else value
         if not _fits(values[key], types[key]):

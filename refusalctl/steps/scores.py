@@ -85,7 +85,7 @@ def _run_score(job: Job) -> dict[str, Any]:
     opening = opening_step.read(job.inputs["openings"])
     scorer = Scorer(job.bench.model, opening["sequences"], job.bench.batch_size)
     encoded = {k: scorer.encode([p.text for p in prompt_step.read(job.inputs[f"val_{k}"])]) for k in KINDS}
-    baseline = {k: scorer.refusal(encoded[k], Intervention()) for k in KINDS}
+    baseline: dict[str, torch.Tensor] = {k: scorer.refusal(encoded[k], Intervention()) for k in KINDS}
     kept = _keep(baseline, bool(job.params["filter_val"]))
     grid = _grid(positions, vectors.shape[1], job.params["max_layer_share"], job.params["layers"])
     table = {

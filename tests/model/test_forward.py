@@ -32,9 +32,7 @@ def test_opening_logprob_equals_the_sum_over_openings_token_by_token(architectur
         for opening in openings:
             with intervene(model.residual, intervention):
                 logprobs = plain_logprobs(model, prompt + opening)
-            total += float(
-                torch.stack([logprobs[len(prompt) - 1 + k, t] for k, t in enumerate(opening)]).sum().exp()
-            )
+            total += float(torch.stack([logprobs[len(prompt) - 1 + k, t] for k, t in enumerate(opening)]).sum().exp())
         assert float(found[i].exp()) == pytest.approx(total, rel=1e-4)
 
 

@@ -27,7 +27,9 @@ def scores(*rows: tuple[int, int, float, float, float]) -> CandidateScores:
 
 
 def test_the_lowest_bypass_among_passing_candidates_wins() -> None:
-    table = scores((-1, 0, -9.0, 1.0, 0.5), (-1, 1, -5.0, 1.0, 0.05), (-2, 1, -7.0, 1.0, 0.05), (-1, 2, -8.0, -1.0, 0.0))
+    table = scores(
+        (-1, 0, -9.0, 1.0, 0.5), (-1, 1, -5.0, 1.0, 0.05), (-2, 1, -7.0, 1.0, 0.05), (-1, 2, -8.0, -1.0, 0.0)
+    )
     assert choose(table, ARDITI, 10) == 2
 
 
@@ -195,7 +197,14 @@ def test_unparsed_is_neither_refusal_nor_compliance_and_an_empty_rate_is_an_erro
 
 def test_flips_count_both_ways_and_keep_degenerate_and_unparsed_apart() -> None:
     before = dict.fromkeys("abcdef", "refusal") | {"g": "compliance", "h": "compliance"}
-    after = {"a": "compliance", "b": "compliance", "c": "compliance", "d": "refusal", "e": "degenerate", "f": "unparsed"}
+    after = {
+        "a": "compliance",
+        "b": "compliance",
+        "c": "compliance",
+        "d": "refusal",
+        "e": "degenerate",
+        "f": "unparsed",
+    }
     after |= {"g": "refusal", "h": "compliance"}
     found = flips(before, after)
     assert (found.n, found.removed, found.gained, found.to_degenerate, found.unparsed) == (8, 3, 1, 1, 1)

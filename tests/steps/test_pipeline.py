@@ -62,7 +62,10 @@ def test_a_direction_knows_the_activations_it_came_from(bench: Workbench) -> Non
 def test_languages_of_an_experiment_share_their_prompt_ids(bench: Workbench) -> None:
     experiment = Experiment(n_test=7)
     ids = [
-        [row.id for row in prompt_step.read(prompt_step.prompts(bench, experiment, lang, "harmful", "test", ("en", "ba")))]
+        [
+            row.id
+            for row in prompt_step.read(prompt_step.prompts(bench, experiment, lang, "harmful", "test", ("en", "ba")))
+        ]
         for lang in ("en", "ba")
     ]
     assert ids[0] == ids[1]
@@ -71,7 +74,10 @@ def test_languages_of_an_experiment_share_their_prompt_ids(bench: Workbench) -> 
 def test_the_judge_has_the_last_word_on_a_set_rate_and_silence_is_not_compliance(bench: Workbench) -> None:
     prompts = prompt_step.prompts(bench, Experiment(n_test=4), "en", "harmful", "test")
     written = completion_step.completions(bench, prompts, InterventionSpec(), 1)
-    assert set(label_step.outcomes(label_step.labels(bench, written, "substring")).values()) <= {"degenerate", "compliance"}
+    assert set(label_step.outcomes(label_step.labels(bench, written, "substring")).values()) <= {
+        "degenerate",
+        "compliance",
+    }
 
 
 # --- the embedded model: real weights, real refusals ------------------------------------------------------

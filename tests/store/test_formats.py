@@ -23,7 +23,9 @@ def activations(path: Path, *, order: tuple[int, ...] = (0, 1, 2)) -> Path:
 
 
 def vectors(path: Path) -> Path:
-    formats.write_vectors(path, "directions", {"b": torch.ones(3), "a": torch.zeros(2)}, {"positions": [-2, -1], "x": "й"})
+    formats.write_vectors(
+        path, "directions", {"b": torch.ones(3), "a": torch.zeros(2)}, {"positions": [-2, -1], "x": "й"}
+    )
     return path
 
 

@@ -22,7 +22,9 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
-def put(store: Store, content: bytes = b"payload", *, kind: str = "labels", params: object = 1, **inputs: str) -> Artifact:
+def put(
+    store: Store, content: bytes = b"payload", *, kind: str = "labels", params: object = 1, **inputs: str
+) -> Artifact:
     recipe = {"step": "test", "version": 1, "params": params, "inputs": inputs}
     with store.draft() as draft:
         (draft / "data.bin").write_bytes(content)

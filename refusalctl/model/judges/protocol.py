@@ -16,7 +16,9 @@ class Judge(Protocol):
     """`digest` identifies whatever the judge decides by (phrase lists, weights) and is part of the recipe."""
 
     name: str
-    digest: str
+
+    @property
+    def digest(self) -> str: ...
 
     def languages(self) -> list[str]: ...
 
