@@ -34,7 +34,11 @@ def run(
 
     settings = read_toml(file) if file is not None else {}
     asked: dict[str, Any] = dict(settings.get("experiment", {}))
-    given: dict[str, Any] = {"sources": sources and o.languages(sources), "targets": targets and o.languages(targets), "data": data}
+    given: dict[str, Any] = {
+        "sources": sources and o.languages(sources),
+        "targets": targets and o.languages(targets),
+        "data": data,
+    }
     given |= {"n_test": n_test, "max_new_tokens": max_new_tokens}
     given |= {"layers": o.numbers(layers, "--layers"), "positions": o.numbers(positions, "--positions")}
     asked |= {k: v for k, v in given.items() if v is not None}

@@ -96,6 +96,22 @@ def draw(data: str, langs: Sequence[str], kind: Kind, split: Split, n: int | Non
     return sorted(shared, key=lambda i: hashlib.sha256(f"{seed}:{i}".encode()).digest())[:wanted]
 
 
+def parallel(data: str, lang: str, langs: Sequence[str], kind: Kind, split: Split) -> list[str]:
+    """`lang` and those of `langs` whose prompts are its translations: half of the ids so far must stay shared.
+
+    Published harmless test rows of the old and the new languages are different samples, and the Chinese harmless
+    train and validation rows are not aligned with any other.
+    """
+    group = [lang]
+    shared = {p.id for p in usable(data, lang, kind, split)}
+    for other in langs:
+        both = shared & {p.id for p in usable(data, other, kind, split)}
+        if other != lang and 2 * len(both) >= len(shared):
+            group.append(other)
+            shared = both
+    return group
+
+
 def pick(data: str, lang: str, ids: Iterable[str]) -> list[Prompt]:
     """The prompts with these ids in one language, in the order of `ids`."""
     by_id = {p.id: p for p in prompts(data, lang)}

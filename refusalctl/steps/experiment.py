@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from refusalctl.errors import BadInput
-from refusalctl.stats.selection import PRESETS, Rule
+from refusalctl.stats.rule import PRESETS, Rule
 
 CAPS = {"train": 128, "val": 32, "test": None}
 

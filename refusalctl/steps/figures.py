@@ -63,28 +63,49 @@ def refusal_rates(rows: Content) -> Figure:
     """Bars per target: baseline, each transferred source, native; an interval on each."""
     sources = [s for s in rows.experiment["sources"] if any(t != s for t in rows.targets)]
     looks = _looks(sources)
-    bars = sum(len(rows.of(t)) for t in rows.targets)
-    width = max(5.4, 1.0 + 0.42 * bars + 0.35 * len(rows.targets))
+    lines = _lines(rows)
+    longest = max(sum(len(rows.of(t)) + 0.9 for t in line) for line in lines)
+    width = max(5.4, 1.0 + 0.42 * longest)
     with _style():
-        figure = Figure(figsize=(width, 3.7), layout="constrained")
-        axes = figure.add_subplot()
-        at, ticks = 0.0, []
-        for target in rows.targets:
-            group = rows.of(target)
-            for i, row in enumerate(group):
-                _bar(axes, at + i, row, looks)
-            ticks.append(at + (len(group) - 1) / 2)
-            at += len(group) + 0.9
-        names = [f"{language_name(t)}\n{rows.baseline(t).n} prompts" for t in rows.targets]
-        axes.set_xticks(ticks, [_plain(n) for n in names])
-        axes.set_title(_plain(rows.model["name"]), loc="right", fontsize=8, color="#555555")
-        axes.tick_params(axis="x", length=0)
-        axes.set(ylim=(0, 112), xlim=(-0.9, at - 0.9), ylabel="refusal rate, %")
-        axes.set_yticks(range(0, 101, 20))
-        axes.grid(axis="y", color="#e3e3e3", linewidth=0.7)
+        figure = Figure(figsize=(width, 1.1 + 2.6 * len(lines)), layout="constrained")
+        for axes, targets in zip(figure.subplots(len(lines), squeeze=False)[:, 0], lines):
+            _groups(axes, rows, targets, looks)
+            axes.set(ylim=(0, 112), xlim=(-0.9, longest - 0.9), ylabel="refusal rate, %")
+        figure.axes[0].set_title(_plain(rows.model["name"]), loc="right", fontsize=8, color="#555555")
         _footnote(figure, rows)
-        figure.legend(handles=_legend(looks), loc="outside upper left", ncols=max(2, int(width // 1.9)), frameon=False)
+        handles = _legend(looks)
+        columns = _columns(width, [str(h.get_label()) for h in handles])
+        figure.legend(handles=handles, loc="outside upper left", ncols=columns, frameon=False)
     return figure
+
+
+def _lines(rows: Content, most: int = 28) -> list[list[str]]:
+    """Targets broken into lines of up to `most` bars, so that many languages stay readable."""
+    lines: list[list[str]] = [[]]
+    for target in rows.targets:
+        if lines[-1] and sum(len(rows.of(t)) for t in (*lines[-1], target)) > most:
+            lines.append([])
+        lines[-1].append(target)
+    return lines
+
+
+def _columns(width: float, labels: list[str]) -> int:
+    """How many legend columns fit: a character takes 0.066 inches, a handle with its margins 0.45."""
+    return max(1, int(width / (0.45 + 0.066 * max(map(len, labels)))))
+
+
+def _groups(axes: Axes, rows: Content, targets: list[str], looks: dict[str, Look]) -> None:
+    at, ticks = 0.0, []
+    for target in targets:
+        group = rows.of(target)
+        for i, row in enumerate(group):
+            _bar(axes, at + i, row, looks)
+        ticks.append(at + (len(group) - 1) / 2)
+        at += len(group) + 0.9
+    axes.set_xticks(ticks, [_plain(f"{language_name(t)}\n{rows.baseline(t).n} prompts") for t in targets])
+    axes.tick_params(axis="x", length=0, pad=7)
+    axes.set_yticks(range(0, 101, 20))
+    axes.grid(axis="y", color="#e3e3e3", linewidth=0.7)
 
 
 Look = dict[str, Any]
@@ -208,7 +229,7 @@ def layer_scores(rows: Content) -> Figure:
         for axes in grid[-1]:
             axes.set_xlabel("layer")
         handles, labels = _unique_legend(grid)
-        figure.legend(handles, labels, loc="outside upper left", ncols=4, frameon=False)
+        figure.legend(handles, labels, loc="outside upper left", ncols=_columns(8.6, labels), frameon=False)
     return figure
 
 

@@ -27,18 +27,28 @@ def _run(job: Job) -> dict[str, Any]:
 STEP = Step("prompts", 1, "prompts", _run)
 
 
-def draw_ids(experiment: Experiment, langs: Sequence[str], kind: Kind, split: Split) -> list[str]:
-    """The experiment's prompt ids: as many as asked, or as there are up to the split's usual number."""
-    n = experiment.n(split)
-    ids = sets.draw(experiment.data, langs, kind, split, n, experiment.seed)
-    return ids if n is not None else ids[: CAPS[split]]
+def partners(experiment: Experiment, lang: str, langs: Sequence[str], kind: Kind, split: Split) -> list[str]:
+    """Languages that share this draw. Harmful prompts must be parallel in all; harmless ones where they can be."""
+    everyone = list(dict.fromkeys((*langs, lang)))
+    if kind == "harmful":
+        return everyone
+    return [each for each in everyone if each in sets.parallel(experiment.data, lang, everyone, kind, split)]
 
 
 def prompts(
     bench: Workbench, experiment: Experiment, lang: str, kind: Kind, split: Split, langs: Sequence[str] = ()
 ) -> Artifact:
-    """Draw prompts that all `langs` share (default: this language alone) and freeze this language's texts."""
-    ids = draw_ids(experiment, tuple(dict.fromkeys((*langs, lang))), kind, split)
+    """Draw prompts that all `langs` share (default: this language alone) and freeze this language's texts.
+
+    A language whose harmless prompts are no translations of the others' gets its own draw, and a note says so.
+    """
+    group = partners(experiment, lang, langs, kind, split)
+    apart = [other for other in langs if other not in group]
+    if apart:
+        bench.note(f"{lang}: its {kind} {split} prompts are not parallel with {', '.join(apart)}: another draw")
+    n = experiment.n(split)
+    ids = sets.draw(experiment.data, group, kind, split, n, experiment.seed)
+    ids = ids if n is not None else ids[: CAPS[split]]
     rows = sets.pick(experiment.data, lang, ids)
     content = hashlib.sha256(b"\n".join(canonical(row.to_json()) for row in rows)).hexdigest()
     params = {"data": experiment.data, "lang": lang, "kind": kind, "split": split, "ids": ids, "content": content}

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from refusalctl.errors import BadInput, EmptySelection
-from refusalctl.stats.selection import Candidate, CandidateScores, Rule, choose, layer_limit, stability
+from refusalctl.stats.rule import Rule, layer_limit
+from refusalctl.stats.selection import Candidate, CandidateScores, choose, stability
 from refusalctl.steps import directions as direction_step
 from refusalctl.steps import openings as opening_step
 from refusalctl.steps import prompts as prompt_step

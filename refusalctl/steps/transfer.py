@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from refusalctl.data import sets
 from refusalctl.errors import EmptySelection
 from refusalctl.stats.rates import flips
 from refusalctl.steps import completions as completion_step
@@ -80,6 +81,9 @@ def harmless_baselines(bench: Workbench, experiment: Experiment) -> dict[str, Ar
     """Labels on harmless test prompts without intervention, per target: what the model refuses without need."""
     labels = {}
     for target in experiment.targets:
+        if not sets.usable(experiment.data, target, "harmless", "test"):
+            bench.note(f"{target}: the set {experiment.data!r} has no harmless test prompts: no baseline on them")
+            continue
         prompts = prompt_step.prompts(bench, experiment, target, "harmless", "test", experiment.langs)
         written = completion_step.completions(bench, prompts, InterventionSpec(), experiment.max_new_tokens)
         labels[target] = label_step.labels(bench, written, experiment.judge)
@@ -102,8 +106,10 @@ def _run(job: Job) -> dict[str, Any]:
             row["flips"] = asdict(flips(baselines[cell["target"]], outcomes))
         rows.append(row)
     harmless = {}
-    for target in job.params["experiment"]["targets"]:
-        labels = job.inputs[f"harmless:{target}"]
+    for name, labels in job.inputs.items():
+        role, _, target = name.partition(":")
+        if role != "harmless":
+            continue
         counts = Counter(label_step.outcomes(labels).values())
         harmless[target] = {"labels": labels.id, "n": counts.total(), "counts": dict(sorted(counts.items()))}
     value = {

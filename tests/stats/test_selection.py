@@ -15,7 +15,8 @@ from refusalctl.stats import openings
 from refusalctl.stats.geometry import RunningMean, cosine, difference_in_means
 from refusalctl.stats.rates import Rate, flips, outcome_rate
 from refusalctl.stats.refusal import kl_divergence, refusal_score
-from refusalctl.stats.selection import PRESETS, Candidate, CandidateScores, choose, layer_limit, stability
+from refusalctl.stats.rule import PRESETS, layer_limit
+from refusalctl.stats.selection import Candidate, CandidateScores, choose, stability
 
 ARDITI, WANG = PRESETS["arditi"], PRESETS["wang"]
 

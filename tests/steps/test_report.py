@@ -310,10 +310,8 @@ def test_candidates_are_all_there_with_one_chosen(made: tuple[World, Artifact, A
 
 def test_limits_name_the_grid_the_prompts_and_the_smallest_effect(page: str) -> None:
     text = plain(page)
-    assert (
-        "Smallest effect with n = 20 (English (en), Bashkir (ba), Tajik (tg)). The exact McNemar test needs at least 6 prompts that change, all one way"
-        in text
-    )
+    assert "Smallest effect with n = 20 (English (en), Bashkir (ba), Tajik (tg))." in text
+    assert "at least 6 prompts that change, all one way" in text
     assert "a net change below 6/20 = 30 %" in text
     assert "Grid (English (en), Bashkir (ba)): 18 candidates, positions -5, -2, -1, layers 0 to 5." in text
     assert "5 of 8 harmful, 8 of 8 harmless" in text

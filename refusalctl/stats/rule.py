@@ -1,0 +1,31 @@
+"""Selection rules and their published presets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A candidate must pass every limit; among those the lowest bypass score wins.
+
+    `max_layer_share`: layer < floor(share * n_layers). `min_induce` None switches that test off.
+    """
+
+    name: str
+    max_kl: float
+    min_induce: float | None
+    max_layer_share: float
+
+
+PRESETS = {
+    # Arditi et al. 2024, section 2.3 and appendix B; code of andyrdt/refusal_direction
+    "arditi": Rule("arditi", max_kl=0.1, min_induce=0.0, max_layer_share=0.8),
+    # Wang et al. 2025 as published: the induce test is commented out, KL up to 0.2
+    "wang": Rule("wang", max_kl=0.2, min_induce=None, max_layer_share=0.8),
+}
+
+
+def layer_limit(max_layer_share: float, n_layers: int) -> int:
+    """Layers below this one may be chosen: floor(share * n_layers), as in the published code."""
+    return int(max_layer_share * n_layers + 1e-9)  # 0.8 * 35 is 28.000000000000004 or 27.99... by luck
