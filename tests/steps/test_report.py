@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections.abc import Callable
 from html import unescape
@@ -389,6 +390,19 @@ def test_command_reports_on_the_newest_transfer_and_copies(
     assert result.exit_code == 0, result.output
     assert result.stdout == found.id + "\n"
     assert {p.name for p in (tmp_path / "copy").iterdir()} == FILES
+
+
+def test_newest_transfer_is_the_one_finished_last(tmp_path: Path) -> None:
+    from refusalctl.cli.report import newest
+
+    world = World(tmp_path)
+    chosen = {lang: world.selection(lang) for lang in ("en", "ba")}
+    made = [world.transfer(chosen), world.transfer(chosen, leave_out="en>ba")]
+    for last in made:
+        for each in made:
+            stamp = 2_000_000_000 if each is last else 1_000_000_000
+            os.utime(each.path / "manifest.json", (stamp, stamp))
+        assert newest(world.bench.store).id == last.id
 
 
 def test_command_without_a_transfer_says_what_to_run(tmp_path: Path) -> None:
