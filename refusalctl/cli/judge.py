@@ -30,10 +30,10 @@ def judge(
         found.append(labels(bench, written, judge))
         if not dry_run:
             seen = list(outcomes(found[-1]).values())
-            refused = outcome_rate(seen, "refusal")
-            low, high = refused.wilson()
             counts = ", ".join(f"{n} {outcome}" for outcome, n in Counter(seen).most_common())
-            out.success(
-                f"{out.about_line(written.about)}: {refused.value:.0%} refusal [{low:.0%}, {high:.0%}] ({counts})"
-            )
+            rate = ""
+            if any(outcome != "unparsed" for outcome in seen):
+                refused = outcome_rate(seen, "refusal")
+                rate = f"{refused.value:.0%} refusal [" + "{:.0%}, {:.0%}] ".format(*refused.wilson())
+            out.success(f"{out.about_line(written.about)}: {rate}({counts})")
     o.finish(bench, found, name=name, json=json)

@@ -66,12 +66,14 @@ def show_matrix(transfer: Artifact) -> None:
     for cell in read(transfer)["cells"]:
         counts = cell["counts"]
         labelled = cell["n"] - counts.get("unparsed", 0)
-        rate = Rate(counts.get("refusal", 0), labelled, counts.get("unparsed", 0))
-        low, high = rate.wilson()
+        share, interval = "no label", ""
+        if labelled:
+            rate = Rate(counts.get("refusal", 0), labelled, counts.get("unparsed", 0))
+            share, interval = f"{rate.value:.0%}", "[{:.0%}, {:.0%}]".format(*rate.wilson())
         flips = cell.get("flips")
         moved = f"{flips['removed']} removed, {flips['gained']} gained" if flips else ""
         rows.append(
-            (cell["target"], cell["condition"], cell["source"] or "", labelled, f"{rate.value:.0%}",
-             f"[{low:.0%}, {high:.0%}]", counts.get("degenerate", 0), moved)
+            (cell["target"], cell["condition"], cell["source"] or "", labelled, share, interval,
+             counts.get("degenerate", 0), moved)
         )  # fmt: skip
     out.table_err(("target", "condition", "source", "n", "refusal", "95 %", "degenerate", "paired"), rows)

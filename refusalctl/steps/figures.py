@@ -16,7 +16,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from refusalctl.data.languages import name as language_name
-from refusalctl.steps.report import SPOILED, Choice, Condition, Content, Missing
+from refusalctl.steps.report_rows import SPOILED, Choice, Condition, Content, Missing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,0 +1,189 @@
+"""A transfer artifact and all that it came from, read as report rows; parts that contradict each other are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from refusalctl.data.records import OUTCOMES
+from refusalctl.errors import Corrupt, NotFound
+from refusalctl.stats.rates import Flips
+from refusalctl.steps import scores as score_step
+from refusalctl.steps import transfer as transfer_step
+from refusalctl.steps.report_rows import Choice, Condition, Content, Drawn, Kept, Missing, Scored
+from refusalctl.store.hashing import short
+from refusalctl.store.store import Artifact, Store
+
+_LISTED_WINNERS = 10  # the selection lists no more; one that is missing then has an unknown share, not zero
+
+
+class Provenance:
+    """Every artifact that a transfer was computed from, by id."""
+
+    def __init__(self, store: Store, top: Artifact) -> None:
+        kinds = {identifier: kind for kind, identifier in store.ids()}
+        self.by_id = {top.id: top}
+        waiting = list(top.inputs.values())
+        while waiting:
+            identifier = waiting.pop()
+            if identifier in self.by_id:
+                continue
+            if identifier not in kinds:
+                raise NotFound(
+                    f"{top.label} needs the artifact {short(identifier)}, which is not in {store.root}",
+                    hint="run `refusalctl transfer` again with the same settings to compute what is missing",
+                )
+            artifact = store.open(kinds[identifier], identifier)
+            self.by_id[identifier] = artifact
+            waiting += artifact.inputs.values()
+
+    def origins(self, artifact: Artifact) -> list[Artifact]:
+        """The prompts artifacts that this one was computed from."""
+        if artifact.kind == "prompts":
+            return [artifact]
+        found = [o for i in artifact.inputs.values() for o in self.origins(self.by_id[i])]
+        return list({o.id: o for o in found}.values())
+
+    def source_language(self, selection: Artifact) -> str:
+        """Language of the prompts that a direction was extracted from. Raises `Corrupt` unless it is one."""
+        directions = self.by_id[selection.inputs["directions"]]
+        languages = {o.about["lang"] for o in self.origins(directions)}
+        if len(languages) != 1:
+            raise Corrupt(f"{selection.label} was extracted from prompts in {sorted(languages)}, expected one language")
+        return str(languages.pop())
+
+    def sorted(self) -> list[Artifact]:
+        order = ("transfer", "selection", "directions", "openings", "activations", "labels", "completions", "prompts")
+        rank = {kind: i for i, kind in enumerate(order)}
+        return sorted(
+            self.by_id.values(), key=lambda a: (rank.get(a.kind, len(rank)), sorted(map(str, a.about.items())), a.id)
+        )
+
+
+def _must(condition: bool, transfer: Artifact, what: str) -> None:
+    if not condition:
+        raise Corrupt(f"{transfer.label}: {what}", hint="see `refusalctl artifacts verify`, and run `transfer` again")
+
+
+def _check_chain(found: Provenance, transfer: Artifact, row: Condition, model: Mapping[str, Any]) -> None:
+    """Follow one cell's artifacts back: labels, completions, prompts, direction. Raises `Corrupt` on a mismatch."""
+    where = f"cell {row.source or 'baseline'}>{row.target} ({row.prompts})"
+    _must({row.labels, row.completions} <= set(found.by_id), transfer, f"{where} names artifacts that it lacks")
+    labels, written = found.by_id[row.labels], found.by_id[row.completions]
+    _must(labels.inputs.get("completions") == written.id, transfer, f"{where}: the labels are of other completions")
+    _must(written.manifest["recipe"].get("model") == model, transfer, f"{where}: the completions are of another model")
+    prompts = found.by_id[written.inputs["prompts"]].about
+    _must(prompts["lang"] == row.target, transfer, f"{where} was measured on {prompts['lang']} prompts")
+    _must(prompts["kind"] == row.prompts, transfer, f"{where} was measured on {prompts['kind']} prompts")
+    direction = written.inputs.get("direction")
+    used = found.source_language(found.by_id[direction]) if direction else None
+    _must(used == row.source, transfer, f"{where} used the direction of {used or 'no language'}")
+
+
+# --- transfer.json and scores to rows ----------------------------------------------------------------
+
+
+def _condition(transfer: Artifact, row: dict[str, Any], prompts: str, completions: str) -> Condition:
+    counts = row["counts"]
+    where = f"cell {row['source'] or 'baseline'}>{row['target']}"
+    _must(set(counts) <= set(OUTCOMES), transfer, f"{where} counts unknown outcomes {sorted(counts)}")
+    _must(row["n"] > 0 and sum(counts.values()) == row["n"], transfer, f"{where}: the counts do not add up to n")
+    flips = Flips(**row["flips"]) if row.get("flips") else None
+    source, target = row["source"], row["target"]
+    return Condition(target, source, row["condition"], prompts, row["n"], counts, row["labels"], completions, flips)
+
+
+def _conditions(transfer: Artifact, value: dict[str, Any]) -> list[Condition | Missing]:
+    """Every condition that the experiment asks for, measured or with the reason why not."""
+    cells = {(c["target"], c["source"]): c for c in value["cells"]}
+    sources: list[str] = value["experiment"]["sources"]
+    rows: list[Condition | Missing] = []
+    for target in value["experiment"]["targets"]:
+        for source in (None, *(s for s in sources if s != target), target):
+            cell = cells.pop((target, source), None)
+            if cell is not None:
+                rows.append(_condition(transfer, cell, "harmful", cell["completions"]))
+                continue
+            why = value["selections"].get(source, {}).get("reason") if source else None
+            _must(why is not None, transfer, f"there is no cell {source or 'baseline'}>{target}, and no reason why")
+            rows.append(Missing(target, source, "native" if source == target else "transferred", str(why)))
+    _must(not cells, transfer, f"cells {sorted(map(str, cells))} were not asked for")
+    return rows
+
+
+def _harmless(found: Provenance, transfer: Artifact, value: dict[str, Any]) -> dict[str, Condition]:
+    rows = {}
+    for target, row in value["harmless"].items():
+        _must(row["labels"] in found.by_id, transfer, f"the harmless labels of {target} are not among its inputs")
+        completions = found.by_id[row["labels"]].inputs.get("completions", "")
+        full = {**row, "target": target, "source": None, "condition": "baseline"}
+        rows[target] = _condition(transfer, full, "harmless", completions)
+    return rows
+
+
+def _passes(scores: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
+    # the selection scores no layer beyond the rule's limit, so that test is met by being there
+    induces = rule["min_induce"] is None or scores["induce"] >= rule["min_induce"]
+    return bool(scores["kl"] <= rule["max_kl"] and induces)
+
+
+def choice(lang: str, selection: Artifact, picked: Mapping[str, Any]) -> Choice:
+    """Rows of one selection's `scores.json`; `picked` is the winner as the transfer names it."""
+    scores = score_step.read_scores(selection)
+    winners, tokens = scores["stability"]["winners"], scores["suffix_tokens"]
+    candidates = []
+    for row in scores["candidates"]:
+        share = winners.get(f"{row['pos']},{row['layer']}", None if len(winners) >= _LISTED_WINNERS else 0.0)
+        is_winner = (row["pos"], row["layer"]) == (picked["pos"], picked["layer"])
+        values = (row["bypass"], row["induce"], row["kl"])
+        token = tokens[row["pos"]]
+        candidates.append(
+            Scored(row["pos"], token, row["layer"], *values, _passes(row, scores["rule"]), is_winner, share)
+        )
+    kept = {k: Kept(len(scores["kept"][k]), len(scores["baseline"][k])) for k in ("harmful", "harmless")}
+    steady = scores["stability"]
+    result = Choice(lang, selection.id, scores["rule"], kept, steady["resamples"], steady["none"], tuple(candidates))
+    _must(any(c.chosen for c in candidates), selection, f"the winner {picked['pos'], picked['layer']} has no scores")
+    return result
+
+
+def _choices(found: Provenance, transfer: Artifact, value: dict[str, Any]) -> dict[str, Choice]:
+    rows = {}
+    for lang in dict.fromkeys((*value["experiment"]["sources"], *value["experiment"]["targets"])):
+        picked = value["selections"].get(lang, {})
+        if picked.get("status") != "chosen":
+            continue
+        _must(picked["artifact"] in found.by_id, transfer, f"the selection of {lang} is not among its inputs")
+        selection = found.by_id[picked["artifact"]]
+        actual = found.source_language(selection)
+        _must(actual == lang, transfer, f"the direction called {lang} was extracted from {actual} prompts")
+        rows[lang] = choice(actual, selection, picked)
+    return rows
+
+
+def content(store: Store, transfer: Artifact) -> Content:
+    """Read a transfer and all that it came from. Raises `Corrupt` where its parts contradict each other."""
+    value = transfer_step.read(transfer)
+    found = Provenance(store, transfer)
+    rows, harmless = _conditions(transfer, value), _harmless(found, transfer, value)
+    for row in (*rows, *harmless.values()):
+        if isinstance(row, Condition):
+            _check_chain(found, transfer, row, value["model"])
+    prompts = [a for a in found.sorted() if a.kind == "prompts"]
+    tested = {tuple(a.manifest["recipe"]["params"]["ids"]) for a in prompts if _is(a, "test", "harmful")}
+    return Content(
+        transfer=transfer.id,
+        experiment=value["experiment"],
+        model=value["model"],
+        conditions=tuple(rows),
+        harmless=harmless,
+        choices=_choices(found, transfer, value),
+        no_direction={k: v["reason"] for k, v in value["selections"].items() if v["status"] != "chosen"},
+        drawn={(a.about["lang"], a.about["split"], a.about["kind"]): Drawn(a.about["n"], a.id) for a in prompts},
+        same_prompts=len(tested) == 1,
+        sources=tuple(found.sorted()),
+    )
+
+
+def _is(prompts: Artifact, split: str, kind: str) -> bool:
+    return (prompts.about["split"], prompts.about["kind"]) == (split, kind)
