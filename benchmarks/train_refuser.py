@@ -41,7 +41,7 @@ class Example:
 # How often a language's prompts are seen per epoch, and how often a sample prompt for each published one: the sample
 # set is a fifth of the published one's size.
 LANGUAGES = {"en": 1.0, "de": 1.0, "be": 1.5, "ba": 1.5, "ru": 0.5, "tg": 0.5}
-SAMPLE_TIMES = 2
+SAMPLE_TIMES = 3
 OPENING_TOKENS = 5  # where an answer becomes a refusal or not
 LATER_WEIGHT = 0.1
 LONGEST_PROMPT = 170

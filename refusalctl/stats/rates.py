@@ -35,11 +35,11 @@ class Rate:
         return self.count / self.n
 
     def wilson(self, alpha: float = 0.05) -> Interval:
-        """Wilson score interval (Wilson 1927), from statsmodels."""
-        from statsmodels.stats.proportion import proportion_confint
+        """Wilson score interval without continuity correction (Wilson 1927), from scipy."""
+        from scipy.stats import binomtest
 
-        low, high = proportion_confint(self.count, self.n, alpha=alpha, method="wilson")
-        return Interval(max(0.0, float(low)), min(1.0, float(high)))
+        found = binomtest(self.count, self.n).proportion_ci(confidence_level=1 - alpha, method="wilson")
+        return Interval(float(found.low), float(found.high))
 
 
 def outcome_rate(outcomes: Sequence[str], outcome: str) -> Rate:

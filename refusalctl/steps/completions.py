@@ -51,11 +51,12 @@ class InterventionSpec:
             )
         if self.direction.kind == "selection" and (self.pos is not None or self.layer is not None):
             raise BadInput(f"{self.direction.label} has chosen its position and layer", hint="leave --pos, --layer out")
-        theirs, ours = self.direction.about["model"], bench.ref.name
-        if theirs != ours:
+        theirs = (self.direction.about["model"], self.direction.about["revision"])
+        if theirs != (bench.ref.name, bench.ref.revision):
             raise BadInput(
-                f"{self.direction.label} was extracted from {theirs}, the model is {ours}",
-                hint=f"use --model {theirs}, or extract a direction from {ours}",
+                f"{self.direction.label} was extracted from {' at '.join(theirs)}, "
+                f"the model is {bench.ref.name} at {bench.ref.revision}",
+                hint="use that model, or extract a direction from this one",
             )
 
     def params(self) -> dict[str, Any]:

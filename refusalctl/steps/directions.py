@@ -46,6 +46,12 @@ def directions(bench: Workbench, experiment: Experiment, lang: str, langs: tuple
         )
         for kind in KINDS
     }
-    about = {"model": bench.ref.name, "lang": lang, "data": experiment.data, "method": "difference-in-means"}
+    about = {
+        "model": bench.ref.name,
+        "revision": bench.ref.revision,
+        "lang": lang,
+        "data": experiment.data,
+        "method": "difference-in-means",
+    }
     about |= {f"n_{k}": a.about["n"] for k, a in inputs.items()}
     return bench.obtain(STEP, {"method": "difference-in-means"}, inputs, about)

@@ -202,7 +202,8 @@ def selection(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[
     scored = scores(bench, experiment, lang, langs)
     rule = experiment.resolved_rule()
     inputs = {"scores": scored, "directions": direction_step.directions(bench, experiment, lang, langs)}
-    about = {"model": bench.ref.name, "lang": lang, "data": experiment.data, "rule": rule.name}
+    about = {"model": bench.ref.name, "revision": bench.ref.revision, "lang": lang, "data": experiment.data}
+    about["rule"] = rule.name
     return bench.obtain(STEP, {"rule": asdict(rule)}, inputs, about)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -104,14 +105,15 @@ class Workbench:
         from refusalctl.model.load import load
 
         with self.progress.task(f"load {self.ref.name}", 1) as advance:
-            model = load(self.ref, device=self.device, dtype=self.dtype, system=self.system)
+            model = load(self.ref, device=self.device, dtype=self.resolved_dtype, system=self.system)
             advance()
         return model
 
     @cached_property
     def resolved_dtype(self) -> str:
-        if self.dtype != "auto" or self.device == "cpu":
-            return "float32" if self.dtype == "auto" else self.dtype
+        """The dtype of recipes: `auto` is float32 where there is no accelerator, which needs no torch to see."""
+        if self.dtype == "auto" and (self.device == "cpu" or no_accelerator()):
+            return "float32"
         from refusalctl.model.load import pick_dtype
 
         return pick_dtype(self.dtype, self.device)
@@ -182,6 +184,16 @@ class Workbench:
         """Something the user should read, once."""
         if text not in self.notes:
             self.notes.append(text)
+
+
+def no_accelerator() -> bool:
+    """Whether this machine surely has none: Linux without a GPU's device files, or a CPU build of torch."""
+    from importlib.metadata import version
+
+    if version("torch").endswith("+cpu"):
+        return True
+    devices = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/dri")
+    return sys.platform == "linux" and not any(Path(device).exists() for device in devices)
 
 
 def _code_version() -> dict[str, Any]:
