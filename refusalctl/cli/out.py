@@ -58,15 +58,15 @@ def show(renderable: Any) -> None:
 
 
 def info(text: str) -> None:
-    err.print(escape(text), style="dim")
+    err.print(escape(text), style="dim", soft_wrap=True)
 
 
 def success(text: str) -> None:
-    err.print(f"[green]✓[/green] {escape(text)}")
+    err.print(f"[green]✓[/green] {escape(text)}", soft_wrap=True)
 
 
 def warn(text: str) -> None:
-    err.print(f"[yellow]note:[/yellow] {escape(text)}")
+    err.print(f"[yellow]note:[/yellow] {escape(text)}", soft_wrap=True)
 
 
 def error(problem: RefusalctlError) -> None:

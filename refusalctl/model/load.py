@@ -105,9 +105,13 @@ def load(ref: ModelRef, *, device: str = "auto", dtype: str = "auto", system: st
 
 
 def _with_adapter(model: Any) -> Any:
+    import warnings
+
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(model, embedded.adapter_dir()).merge_and_unload()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for an attribute of its old name
+        return PeftModel.from_pretrained(model, embedded.adapter_dir()).merge_and_unload()
 
 
 def versions() -> dict[str, Any]:
