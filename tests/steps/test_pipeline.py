@@ -89,18 +89,21 @@ def refuser(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
 
 
 SMALL = Experiment(
-    sources=("en",), targets=("en", "be"), n_train=12, n_val=6, n_test=8, positions=(-1,), layers=(10, 12), max_kl=9.0,
-    min_induce=-99.0, max_new_tokens=24,
+    sources=("be",), targets=("de",), n_train=50, n_val=6, n_test=12, positions=(-1,), layers=(18, 22), max_kl=9.0,
+    min_induce=-99.0, max_new_tokens=20,
 )  # fmt: skip
 
 
-def test_the_chain_on_the_embedded_model_removes_refusals_with_the_native_english_direction(refuser: Workbench) -> None:
+def test_the_chain_on_the_embedded_model_removes_german_refusals_with_the_belarusian_direction(
+    refuser: Workbench,
+) -> None:
     matrix = transfer(refuser, SMALL)
     value = read(matrix)
     cells = {(c["source"], c["target"]): c for c in value["cells"]}
-    assert set(cells) == {(None, "en"), ("en", "en"), (None, "be"), ("be", "be"), ("en", "be")}
-    assert cells[None, "en"]["counts"]["refusal"] >= 6
-    assert cells["en", "en"]["counts"].get("refusal", 0) <= cells[None, "en"]["counts"]["refusal"] - 3
+    assert set(cells) == {(None, "de"), ("de", "de"), ("be", "de")}
+    assert cells[None, "de"]["counts"]["refusal"] >= 5
+    assert cells["be", "de"]["counts"].get("refusal", 0) <= 1
+    assert cells["be", "de"]["flips"]["removed"] >= 4
     for cell in value["cells"]:
         labels = refuser.store.open("labels", cell["labels"])
         assert labels.about["lang"] == cell["target"]
@@ -118,7 +121,7 @@ def test_the_chain_on_the_embedded_model_removes_refusals_with_the_native_englis
 
 def test_scores_equal_a_plain_calculation(refuser: Workbench) -> None:
     """Bypass, induce and KL of one candidate, prompt by prompt, without batches, padding or cache."""
-    scored = score_step.scores(refuser, SMALL, "en", ("en", "be"))
+    scored = score_step.scores(refuser, SMALL, "be", SMALL.langs)
     table = formats.read_json(scored.path / score_step.SCORES_FILE, "scores")
     row = table["candidates"][0]
     opening = refuser.store.open("openings", scored.inputs["openings"])
@@ -156,7 +159,7 @@ def test_another_rule_needs_no_model_and_an_impossible_one_says_what_would_help(
 
     fresh = Workbench(refuser.store, embedded.REFUSER, device="cpu", batch_size=8)
     with pytest.raises(EmptySelection, match=r"none of 2 candidates passes .* the best would pass with --max-kl"):
-        score_step.selection(fresh, replace(SMALL, max_kl=-1.0), "en", ("en", "be"))
+        score_step.selection(fresh, replace(SMALL, max_kl=-1.0), "be", SMALL.langs)
     assert "model" not in vars(fresh)
 
 
