@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,9 +45,11 @@ def run(
     asked |= {k: v for k, v in given.items() if v is not None}
     if not asked.get("sources") or not asked.get("targets"):
         raise typer.BadParameter("name --sources and --targets, or a FILE that does")
+    if "data" not in asked and os.environ.get("REFUSALCTL_DATA"):
+        asked["data"] = os.environ["REFUSALCTL_DATA"]
     machine = dict(settings.get("model", {}))
-    chosen = model or machine.pop("name", o.DEFAULT_MODEL)
-    machine.pop("name", None)
+    named = machine.pop("name", None) or os.environ.get("REFUSALCTL_MODEL") or o.DEFAULT_MODEL
+    chosen = model or named
     bench = o.workbench(store, chosen, dry_run=dry_run, **machine)
     matrix = transfer(bench, from_settings(asked))
     if dry_run:

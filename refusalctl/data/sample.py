@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from functools import cache
 from pathlib import Path
@@ -37,14 +36,6 @@ def user_home() -> Path:
 
 def languages() -> list[str]:
     return [lang for lang in SAMPLE if (home() / "sample" / f"{lang}.jsonl").is_file()]
-
-
-def digest() -> str:
-    """SHA-256 over the sample files, in language order."""
-    total = hashlib.sha256()
-    for lang in languages():
-        total.update((home() / "sample" / f"{lang}.jsonl").read_bytes())
-    return total.hexdigest()
 
 
 def prompts(lang: str) -> list[Prompt]:

@@ -7,6 +7,7 @@ derived here by rendering several different instructions and comparing.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from refusalctl.errors import ModelError
 
+FIXED_DATE = datetime(2024, 7, 26)  # what Llama 3's templates take where they are given no date
 # endings that a tokenizer may merge with what follows them
 _PROBES = (
     "Name a colour",
@@ -76,7 +78,13 @@ def render(tokenizer: Any, text: str, system: str | None = None) -> str:
     turns = [{"role": "system", "content": system}] if system is not None else []
     turns.append({"role": "user", "content": text})
     rendered: str = tokenizer.apply_chat_template(
-        turns, tokenize=False, add_generation_prompt=True, enable_thinking=False
+        turns,
+        tokenize=False,
+        add_generation_prompt=True,
+        enable_thinking=False,
+        # some templates write today's date: a run over midnight would compare two different prompts
+        date_string=FIXED_DATE.strftime("%d %b %Y"),
+        strftime_now=FIXED_DATE.strftime,
     )
     return rendered
 

@@ -13,6 +13,7 @@ from refusalctl.errors import BadInput, ModelError
 from refusalctl.model.residual import Residual, block_input, hidden_of, unit
 
 InterventionKind = Literal["none", "ablate", "add"]
+TOLERANCE = {"float32": 1e-3, "float16": 0.02, "bfloat16": 0.1}  # of |r_hat . x| / |x| after a block
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,15 @@ class Checks:
         """The largest relative projection seen, or None where nothing was ablated."""
         return max((float(t) for t in self.worst.values()), default=None)
 
-    def as_json(self) -> dict[str, Any]:
-        return {"hooks_fired": self.fired, "max_relative_projection": self.max_projection}
+    def verify(self, dtype: str) -> None:
+        """Raise `ModelError` if something is left along the direction, beyond rounding, or is not a number."""
+        found = self.max_projection
+        if found is not None and not found <= TOLERANCE[dtype]:
+            raise ModelError(
+                f"after ablation the residual stream keeps a share of {found:.2g} along the direction, "
+                f"at most {TOLERANCE[dtype]:g} is rounding in {dtype}",
+                hint="try --dtype float32; if it stays, this architecture is not supported",
+            )
 
 
 def ablate(x: Float[Tensor, "... d_model"], r_hat: Float[Tensor, " d_model"]) -> Float[Tensor, "... d_model"]:

@@ -13,7 +13,7 @@ from refusalctl.errors import BadInput, ModelError
 from refusalctl.model import embedded
 from refusalctl.model.chat import Chat, open_chat
 from refusalctl.model.residual import Residual, find_residual
-from refusalctl.model.resolve import ModelRef
+from refusalctl.model.resolve import ModelRef, weights
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 DTYPES: tuple[DType, ...] = ("auto", "float32", "bfloat16", "float16")
@@ -56,6 +56,11 @@ def pick_device(device: str) -> str:
         if torch.cuda.is_available():
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise BadInput(f"the device {device!r} cannot be used ({reason})", hint="try auto or cpu") from error
     return device
 
 
@@ -75,19 +80,21 @@ def load(ref: ModelRef, *, device: str = "auto", dtype: str = "auto", system: st
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    folder = weights(ref)
     options: dict[str, Any] = {"device_map": "auto"} if device == "shard" else {}
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            ref.folder,
+            folder,
             dtype=getattr(torch, pick_dtype(dtype, device)),
             trust_remote_code=ref.trust_remote_code,
             local_files_only=True,
+            use_safetensors=True,  # other formats are unpickled, and are not part of the revision
             **options,
         )
         tokenizer = AutoTokenizer.from_pretrained(
-            ref.folder, trust_remote_code=ref.trust_remote_code, local_files_only=True
+            folder, trust_remote_code=ref.trust_remote_code, local_files_only=True
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, ImportError) as error:
         reason = str(error).strip().splitlines()[0][:200]
         hint = (
             "it brings code of its own: add --trust-remote-code if you trust it" if "trust_remote" in reason else None

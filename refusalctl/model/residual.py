@@ -28,7 +28,6 @@ class Residual:
     blocks: list[nn.Module]
     writes: list[tuple[nn.Module, ...]]
     write_names: tuple[str, ...]
-    final_norm: nn.Module | None
     d_model: int
 
     @property
@@ -75,7 +74,7 @@ def find_residual(model: Any) -> Residual:
         model(input_ids=ids, use_cache=False)
     write_names = _write_names(type(model).__name__, list(seen.values()))
     writes = [tuple(block.get_submodule(name) for name in write_names) for block in blocks]
-    return Residual(blocks, writes, write_names, _final_norm(model, blocks), config.hidden_size)
+    return Residual(blocks, writes, write_names, config.hidden_size)
 
 
 @contextmanager
@@ -132,6 +131,8 @@ def _unexplained(seen: dict[str, Tensor], names: tuple[str, ...]) -> float:
     Scaled writes (Granite's residual multiplier) are found by least squares. Each token counts relative to its
     stream's length: the first tokens' is often hundreds of times longer, and its rounding would hide the rest.
     """
+    if not set(names) <= set(seen):
+        return float("inf")
     after = seen["<output>"].double().cpu()[0]
     length = after.norm(dim=-1, keepdim=True)
     added = ((after - seen["<input>"].double().cpu()[0]) / length).flatten()
@@ -141,16 +142,6 @@ def _unexplained(seen: dict[str, Tensor], names: tuple[str, ...]) -> float:
         return float("inf")
     rounding = 2 * torch.finfo(seen["<output>"].dtype).eps * len(length) ** 0.5
     return float((parts @ scale - added[:, None]).norm() / (1e-4 * added.norm() + rounding))
-
-
-def _final_norm(model: Any, blocks: list[nn.Module]) -> nn.Module | None:
-    """The norm after the last block: the sibling of the block list whose name ends in `norm`."""
-    for parent in model.modules():
-        children = dict(parent.named_children())
-        if any(isinstance(c, nn.ModuleList) and len(c) and c[0] is blocks[0] for c in children.values()):
-            norms = [c for n, c in children.items() if n.endswith(("norm", "ln_f"))]
-            return norms[-1] if norms else None
-    return None
 
 
 def unit(vector: Float[Tensor, " d_model"]) -> Float[Tensor, " d_model"]:

@@ -12,7 +12,8 @@ from pathlib import Path
 from refusalctl.errors import ModelError
 from refusalctl.model import embedded
 
-_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py"]
+_SMALL = ["*.json", "*.model", "*.txt", "*.jinja", "*.py"]
+_FILES = [*_SMALL, "*.safetensors"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class ModelRef:
     revision: str
     template: str
     trust_remote_code: bool = False
+    hub: bool = False
 
     def key(self) -> dict[str, str | bool]:
         """The part of a recipe that says which model was asked."""
@@ -42,42 +44,49 @@ class ModelRef:
 def resolve(spec: str, *, trust_remote_code: bool = False) -> ModelRef:
     """Find an embedded name, a local folder, or a hub id (`org/name` or `org/name@revision`).
 
+    Of a hub model only the small files are fetched here; its weights come with `weights`, when they are needed.
     Raises `ModelError` when it is not there or its tokenizer has no chat template.
     """
+    hub = False
     if spec in embedded.NAMES:
         folder, name, revision = embedded.base_folder(), spec, embedded.revision(spec)
     elif Path(spec).is_dir():
         folder, name = Path(spec).resolve(), Path(spec).resolve().name
         revision = f"files-{_folder_digest(folder)[:32]}"
     elif spec.count("/") == 1 and not spec.startswith((".", "/", "~")):
-        folder, name = _from_hub(spec), spec.partition("@")[0]
+        name, _, asked = spec.partition("@")
+        folder, hub = _from_hub(name, asked or None, _SMALL), True
         revision = folder.name
     else:
         raise ModelError(
             f"there is no model {spec!r}",
             hint=f"give {' or '.join(embedded.NAMES)}, a Hugging Face id (org/name), or a local folder",
         )
-    return ModelRef(name, folder, revision, _template_digest(folder, spec), trust_remote_code)
+    return ModelRef(name, folder, revision, _template_digest(folder, spec), trust_remote_code, hub)
 
 
-def _from_hub(spec: str) -> Path:
+def weights(ref: ModelRef) -> Path:
+    """The folder with the weights, fetched now if they belong to a hub model. Raises `ModelError`."""
+    return _from_hub(ref.name, ref.revision, _FILES) if ref.hub else ref.folder
+
+
+def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    name, _, revision = spec.partition("@")
     try:
-        return Path(snapshot_download(name, revision=revision or None, allow_patterns=_FILES))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except LocalEntryNotFoundError as error:
         raise ModelError(
             f"{name} is not in the local cache and the Hugging Face hub cannot be reached",
             hint="check the network, or give a local folder",
         ) from error
     except HFValidationError as error:
-        raise ModelError(f"{spec!r} is not a Hugging Face id", hint="the form is org/name or org/name@rev") from error
+        raise ModelError(f"{name!r} is not a Hugging Face id", hint="the form is org/name or org/name@rev") from error
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "no answer"
         raise ModelError(
-            f"the Hugging Face hub refused {spec!r} ({status})",
+            f"the Hugging Face hub refused {name!r} ({status})",
             hint="check the name; for a gated model accept its licence and run `hf auth login`",
         ) from error
 

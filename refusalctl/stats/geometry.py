@@ -49,11 +49,3 @@ def difference_in_means(
     if not torch.isfinite(difference).all():
         raise BadInput("a candidate direction holds NaN or infinite values")
     return difference.to(torch.float32)
-
-
-def cosine(a: Float[Tensor, "*d"], b: Float[Tensor, "*d"]) -> float:
-    """Cosine of two vectors. Raises `BadInput` if either is zero."""
-    lengths = float(a.double().norm() * b.double().norm())
-    if lengths == 0.0:
-        raise BadInput("the cosine with a zero vector does not exist")
-    return float(a.double().flatten() @ b.double().flatten()) / lengths

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,10 @@ class InterventionSpec:
         """Raise `BadInput` for a combination that cannot be meant."""
         if self.kind not in ("none", "ablate", "add"):
             raise BadInput(f"there is no intervention {self.kind!r}", hint="choose none, ablate or add")
+        if self.kind != "add" and self.coeff != 1.0:
+            raise BadInput(f"a coefficient has no meaning for {self.kind!r}", hint="it belongs to --intervention add")
+        if not math.isfinite(self.coeff):
+            raise BadInput(f"the coefficient is {self.coeff}, expected a number")
         if self.kind == "none":
             if self.direction is not None:
                 raise BadInput("the intervention 'none' takes no direction", hint="add --intervention ablate or add")
@@ -128,10 +133,11 @@ def _generate(job: Job, rows: list[Prompt], spec: InterventionSpec, done: set[st
                 for i, a in zip(indices, answers)
                 if i not in skip
             ]
+            checks.verify(job.bench.resolved_dtype)
             formats.append_rows(kept, fresh)
             advance(len(fresh))
             fired += checks.fired
-            worst = max(filter(None, (worst, checks.max_projection)), default=None)
+            worst = max((w for w in (worst, checks.max_projection) if w is not None), default=None)
     return {"hooks_fired": fired, "max_relative_projection": worst}
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from refusalctl.data.records import Label
+from refusalctl.errors import BadInput
 from refusalctl.steps import completions as completion_step
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
@@ -35,7 +36,13 @@ def labels(bench: Workbench, completions: Artifact, judge: str) -> Artifact:
     """One label per completion. Raises `BadInput` for an unknown judge or a language that it cannot judge."""
     from refusalctl.model.judges import judge_named
 
-    params = {"judge": judge, "judge_digest": judge_named(judge).digest}
+    asked = judge_named(judge)
+    if completions.about["lang"] not in asked.languages():
+        raise BadInput(
+            f"the judge {judge!r} does not know the language {completions.about['lang']!r}",
+            hint=f"it knows {', '.join(asked.languages())}",
+        )
+    params = {"judge": judge, "judge_digest": asked.digest}
     return bench.obtain(STEP, params, {"completions": completions}, {**completions.about, "judge": judge})
 
 

@@ -159,6 +159,8 @@ class Workbench:
         about: dict[str, Any],
     ) -> Artifact:
         started = time.time()
+        for artifact in inputs.values():
+            self.store.check(artifact)
         with self.store.partial(key) as partial:
             finished = self.store.find(key)  # another process may have done it while this one waited
             if finished is not None:

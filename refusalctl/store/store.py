@@ -279,6 +279,14 @@ class Store:
             raise Ambiguous(reference, [a.label for a in candidates])
         return candidates[0]
 
+    def check(self, artifact: Artifact) -> None:
+        """Hash an artifact's payload before it is believed. Raises `Corrupt` naming the first file that differs."""
+        for problem in self._payload_problems(artifact):
+            raise Corrupt(
+                f"{problem.where}: {problem.what}",
+                hint="see `refusalctl artifacts verify`; remove the artifact to compute it again",
+            )
+
     def run_info(self, artifact: Artifact) -> dict[str, Any]:
         """What `run.json` says of how an artifact was computed. Raises `Corrupt` when it was changed."""
         try:

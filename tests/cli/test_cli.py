@@ -225,7 +225,7 @@ def test_a_truncated_artifact_is_named(run) -> None:  # type: ignore[no-untyped-
     first = run("collect", "--lang", "ba", "--n", "4").out.split()[0]
     file = Path(run("artifacts", "path", first).out.strip()) / "activations.h5"
     file.write_bytes(file.read_bytes()[:5000])
-    fails(run("extract", "--lang", "ba", "--n-train", "4"), 1, "activations.h5 cannot be read", "artifacts verify")
+    fails(run("extract", "--lang", "ba", "--n-train", "4"), 1, "activations.h5: it has 5000 bytes", "artifacts verify")
     verified = run("artifacts", "verify")
     assert verified.code == 1
     assert "5000 bytes, expected" in verified.out

@@ -93,7 +93,7 @@ def test_nan_activations_are_an_error() -> None:
     with torch.no_grad():
         model.model.get_input_embeddings().weight[:] = float("nan")
     object.__setattr__(model, "residual", chat_model().residual.__class__(
-        list(model.model.model.layers), [], (), None, 32))  # fmt: skip
+        list(model.model.model.layers), [], (), 32))  # fmt: skip
     with pytest.raises(ModelError, match="NaN"):
         list(forward.activations(model, [model.chat.encode("Hi")], [-1], 1))
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from refusalctl.errors import BadInput, EmptySelection, ModelError
 from refusalctl.stats import openings
-from refusalctl.stats.geometry import RunningMean, cosine, difference_in_means
+from refusalctl.stats.geometry import RunningMean, difference_in_means
 from refusalctl.stats.rates import Rate, flips, outcome_rate
 from refusalctl.stats.refusal import kl_divergence, refusal_score
 from refusalctl.stats.rule import PRESETS, layer_limit
@@ -173,12 +173,6 @@ def test_difference_points_from_harmless_to_harmful() -> None:
     assert found.tolist() == [[[2.0, 2.0]]]
     with pytest.raises(BadInput, match="NaN"):
         difference_in_means(torch.full((1, 1, 2), float("nan")), torch.zeros((1, 1, 2)))
-
-
-def test_cosine() -> None:
-    assert cosine(torch.tensor([1.0, 0.0]), torch.tensor([1.0, 1.0])) == pytest.approx(2**-0.5)
-    with pytest.raises(BadInput):
-        cosine(torch.zeros(2), torch.ones(2))
 
 
 def test_wilson_against_published_values() -> None:
