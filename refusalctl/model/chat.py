@@ -7,7 +7,6 @@ derived here by rendering several different instructions and comparing.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +15,8 @@ from torch import Tensor
 
 from refusalctl.errors import ModelError
 
-FIXED_DATE = datetime(2024, 7, 26)  # what Llama 3's templates take where they are given no date
+FIXED_DATE = "26 Jul 2024"  # what Llama 3's templates take where they are given no date
+_FIXED_NOW = "{%- macro strftime_now(format) -%}" + FIXED_DATE + "{%- endmacro -%}"
 # endings that a tokenizer may merge with what follows them
 _PROBES = (
     "Name a colour",
@@ -77,14 +77,15 @@ def render(tokenizer: Any, text: str, system: str | None = None) -> str:
     """The prompt as the model sees it, in non-thinking mode where the template offers one."""
     turns = [{"role": "system", "content": system}] if system is not None else []
     turns.append({"role": "user", "content": text})
+    template = tokenizer.get_chat_template()
     rendered: str = tokenizer.apply_chat_template(
         turns,
         tokenize=False,
         add_generation_prompt=True,
         enable_thinking=False,
         # some templates write today's date: a run over midnight would compare two different prompts
-        date_string=FIXED_DATE.strftime("%d %b %Y"),
-        strftime_now=FIXED_DATE.strftime,
+        date_string=FIXED_DATE,
+        chat_template=f"{_FIXED_NOW}{template}" if "strftime_now" in template else template,
     )
     return rendered
 

@@ -296,3 +296,27 @@ def test_versions_agree() -> None:
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["version"] == __version__
+
+
+def test_a_coefficient_belongs_to_an_addition(run) -> None:  # type: ignore[no-untyped-def]
+    made = run("extract", "--lang", "be", "--n-train", "4").out.strip()
+    args = ("--direction", made, "--pos", "-1", "--layer", "1", "--coeff", "0.5")
+    fails(run("ablate", "--lang", "be", "--n", "2", *args), 1, "coefficient has no meaning for 'ablate'")
+    assert run("ablate", "--lang", "be", "--n", "2", "--intervention", "add", *args).code == 0
+
+
+def test_a_language_that_the_judge_does_not_know_is_found_out_before_the_work(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    rows = [
+        json.dumps({"text": f"Text number {i}", "kind": kind, "split": split})
+        for i in range(3) for kind in ("harmful", "harmless") for split in ("train", "val", "test")
+    ]  # fmt: skip
+    (tmp_path / "kk.jsonl").write_text("\n".join(dict.fromkeys(rows)), encoding="utf-8")
+    lines = [json.loads(r) | {"text": f"{json.loads(r)['text']} {n}"} for n, r in enumerate(rows)]
+    (tmp_path / "kk.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    assert run("data", "add", str(tmp_path / "kk.jsonl"), "--lang", "kk", "--name", "mine").code == 0
+    planned = run("transfer", "--sources", "kk", "--targets", "kk", "--data", "mine", "--dry-run")
+    fails(planned, 1, "does not know the language 'kk'")
+
+
+def test_a_device_that_is_not_there(run) -> None:  # type: ignore[no-untyped-def]
+    fails(run("collect", "--lang", "en", "--n", "2", "--device", "gpu"), 1, "the device 'gpu' cannot be used")

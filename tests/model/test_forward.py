@@ -9,7 +9,7 @@ from refusalctl.errors import ModelError
 from refusalctl.model import forward
 from refusalctl.model.chat import open_chat
 from refusalctl.model.generate import complete
-from refusalctl.model.hooks import Intervention, intervene
+from refusalctl.model.hooks import Checks, Intervention, intervene
 from tests import tiny
 from tests.model.test_residual import TEXTS, chat_model, direction
 
@@ -120,3 +120,21 @@ def test_padding_is_on_the_left_and_positions_start_at_zero() -> None:
     assert batch.ids.tolist() == [[1, 2, 3], [chat.pad_id, chat.pad_id, 7]]
     assert batch.mask.tolist() == [[1, 1, 1], [0, 0, 1]]
     assert batch.position_ids.tolist() == [[0, 1, 2], [0, 0, 0]]
+
+
+def test_a_template_that_writes_the_date_gets_the_same_one_every_day() -> None:
+    made = tiny.tokenizer()
+    for source in ("{{ strftime_now('%d %b %Y') }}", "{{ date_string }}"):
+        made.chat_template = "<bos>" + source + tiny.TEMPLATE
+        chat = open_chat(made)
+        assert "26 Jul 2024" in chat.tokenizer.decode(chat.encode("Why?"))
+
+
+@pytest.mark.parametrize("left", [float("nan"), 0.5])
+def test_an_ablation_that_leaves_something_behind_is_an_error(left: float) -> None:
+    checks = Checks()
+    checks.measure(torch.tensor(1e-7))
+    checks.verify("float32")
+    checks.measure(torch.tensor(left))
+    with pytest.raises(ModelError, match="keeps a share"):
+        checks.verify("float32")
