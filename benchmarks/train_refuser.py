@@ -24,6 +24,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from refusalctl.data import sets
 from refusalctl.data.records import Prompt
+from refusalctl.data.rows import read_jsonl
 from refusalctl.model import embedded
 
 TARGETS = ["q_proj", "v_proj", "o_proj", "up_proj", "down_proj"]
@@ -38,8 +39,8 @@ class Example:
     times: float
 
 
-# How often a language's prompts are seen per epoch, and how often a sample prompt for each published one: the sample
-# set is a fifth of the published one's size.
+# How often a language's prompts are seen per epoch, and how often a mild prompt for each published one, of which there
+# are more.
 LANGUAGES = {"en": 1.0, "de": 1.0, "be": 1.5, "ba": 1.5, "ru": 0.5, "tg": 0.5}
 SAMPLE_TIMES = 3
 OPENING_TOKENS = 5  # where an answer becomes a refusal or not
@@ -48,7 +49,13 @@ LONGEST_PROMPT = 170
 
 
 def train_prompts() -> list[Prompt]:
-    return [
+    """Train splits of both prompt sets, and mild prompts written for this training alone (`refuser_prompts/`)."""
+    extra = [
+        Prompt(**row, source="refuser-prompts")
+        for lang in LANGUAGES
+        for row in read_jsonl(Path(__file__).with_name("refuser_prompts") / f"{lang}.jsonl")
+    ]
+    return extra + [
         prompt
         for lang in LANGUAGES
         for data in (sets.PUBLISHED_SET, sets.SAMPLE_SET)
