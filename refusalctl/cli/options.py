@@ -11,7 +11,7 @@ from refusalctl.cli import out
 from refusalctl.errors import BadInput
 from refusalctl.steps.experiment import Experiment, from_settings
 from refusalctl.steps.step import Workbench
-from refusalctl.store.store import Artifact, Store
+from refusalctl.store.store import Artifact, Store, check_name
 
 DEFAULT_MODEL = "smollm2-refuser"
 
@@ -31,7 +31,15 @@ BatchOption = Annotated[int, typer.Option(min=1, help="Prompts per batch.")]
 SystemOption = Annotated[str | None, typer.Option(help="System prompt; the template's own by default.")]
 TrustOption = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that a model brings along.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")]
-NameOption = Annotated[str | None, typer.Option("--name", help="Give the result a name.")]
+
+
+def _good_name(name: str | None) -> str | None:
+    if name is not None:
+        check_name(name)  # now, not after hours of work
+    return name
+
+
+NameOption = Annotated[str | None, typer.Option("--name", help="Give the result a name.", callback=_good_name)]
 LangOption = Annotated[str, typer.Option("--lang", help="Language code, such as ba.")]
 DataOption = Annotated[
     str, typer.Option("--data", envvar="REFUSALCTL_DATA", help="Prompt set: sample, polyrefuse, or your own.")

@@ -11,6 +11,14 @@ from refusalctl.errors import BadInput
 from refusalctl.stats.rule import PRESETS, Rule
 
 CAPS = {"train": 128, "val": 32, "test": None}
+MODEL_KEYS = {
+    "name": "str",
+    "device": "str",
+    "dtype": "str",
+    "batch_size": "int",
+    "system": "str",
+    "trust_remote_code": "bool",
+}
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path}: not TOML ({error})") from error
     known = {
         "experiment": {f.name for f in fields(Experiment)},
-        "model": {"name", "device", "dtype", "batch_size", "system", "trust_remote_code"},
+        "model": set(MODEL_KEYS),
     }
     for section, values in raw.items():
         if section not in known or not isinstance(values, dict):
@@ -95,6 +103,9 @@ def read_toml(path: Path) -> dict[str, Any]:
                 raise BadInput(
                     f"{path}: unknown key {key!r} in [{section}]", hint=f"known: {', '.join(sorted(known[section]))}"
                 )
+    for key, value in raw.get("model", {}).items():
+        if not _fits(value, MODEL_KEYS[key]) or (key == "batch_size" and value < 1):
+            raise BadInput(f"{path}: {key} in [model] is {value!r}, expected {MODEL_KEYS[key]}")
     return raw
 
 

@@ -100,6 +100,14 @@ def explained(path: Path) -> Iterator[None]:
         raise StoreError(f"cannot write to the store {path}: {what}", hint=hint) from error
 
 
+def check_name(name: str) -> None:
+    """Raise `BadInput` for a name that could be taken for an id, a path or a query."""
+    if not name or "/" in name or ":" in name or name.startswith(".") or set(name) <= _HEX:
+        raise BadInput(
+            f"{name!r} cannot be a name", hint="use letters, digits, '-' and '_', not only hexadecimal digits"
+        )
+
+
 class Store:
     """Artifacts below one folder. Creating the object touches nothing on disk."""
 
@@ -163,10 +171,7 @@ class Store:
 
     def name(self, name: str, artifact: Artifact) -> None:
         """Let `name` point to an artifact. Raises `BadInput` for a name that looks like an id or a path."""
-        if not name or "/" in name or ":" in name or name.startswith(".") or set(name) <= _HEX:
-            raise BadInput(
-                f"{name!r} cannot be a name", hint="use letters, digits, '-' and '_', not only hexadecimal digits"
-            )
+        check_name(name)
         with explained(self.root):
             target = self.root / "names" / name
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -249,6 +249,8 @@ def test_experiment_files_are_checked(run, tmp_path: Path) -> None:  # type: ign
         ("[experimnt]\n", ("unknown section",)),
         ("[experiment]\nsources = 3\ntargets=['en']\n", ("sources is 3", "tuple[str")),
         ("not toml", ("not TOML",)),
+        ("[model]\nbatch_size = '64'\n", ("batch_size in [model] is '64', expected int",)),
+        ("[model]\nbatch_size = 0\n", ("batch_size in [model] is 0",)),
     ):
         file.write_text(content)
         fails(run("run", str(file)), 1, *words)
@@ -316,6 +318,12 @@ def test_a_language_that_the_judge_does_not_know_is_found_out_before_the_work(ru
     assert run("data", "add", str(tmp_path / "kk.jsonl"), "--lang", "kk", "--name", "mine").code == 0
     planned = run("transfer", "--sources", "kk", "--targets", "kk", "--data", "mine", "--dry-run")
     fails(planned, 1, "does not know the language 'kk'")
+
+
+def test_a_name_that_cannot_be_one_is_refused_before_the_work(run) -> None:  # type: ignore[no-untyped-def]
+    result = run("extract", "--lang", "be", "--n-train", "4", "--name", "a/b")
+    fails(result, 1, "'a/b' cannot be a name")
+    assert "collect" not in result.err
 
 
 def test_a_device_that_is_not_there(run) -> None:  # type: ignore[no-untyped-def]
