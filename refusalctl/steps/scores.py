@@ -158,7 +158,7 @@ def _run_select(job: Job) -> dict[str, Any]:
     table = {k: v for k, v in table.items() if k not in ("format", "version")}
     formats.write_json(job.out / SCORES_FILE, "scores", table | {"rule": asdict(rule), "stability": steady._asdict()})
     formats.write_vectors(job.out / SELECTION_FILE, "selection", {"direction": vector}, about)
-    return {"winner_share": steady.winners.get(f"{winner.pos},{winner.layer}", 0.0)}
+    return {"winner_share": steady.winners.get(f"{winner.pos},{winner.layer}")}  # None: not among the ten listed
 
 
 def _check_kept(table: dict[str, Any]) -> None:
