@@ -41,8 +41,8 @@ class Example:
 
 # How often a language's prompts are seen per epoch, and how often a mild prompt for each published one, of which there
 # are more.
-LANGUAGES = {"en": 1.0, "de": 1.0, "be": 1.5, "ba": 1.5, "ru": 0.5, "tg": 0.5}
-SAMPLE_TIMES = 3
+LANGUAGES = {"en": 1.0, "de": 1.0, "be": 1.3, "ba": 1.3, "ru": 0.25, "tg": 0.25}
+SAMPLE_TIMES = 1
 OPENING_TOKENS = 5  # where an answer becomes a refusal or not
 LATER_WEIGHT = 0.1
 LONGEST_PROMPT = 170
