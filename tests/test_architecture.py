@@ -10,12 +10,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "refusalctl"
 MAY_IMPORT = {
-    "cli": {"cli", "steps", "model", "stats", "store", "data"},
-    "steps": {"steps", "model", "stats", "store", "data"},
-    "model": {"model"},
+    "cli": {"cli", "steps", "model", "stats", "store", "data", "organisms"},
+    "steps": {"steps", "model", "stats", "store", "data", "organisms"},
+    "model": {"model", "organisms"},
     "stats": {"stats"},
     "store": {"store"},
-    "data": {"data"},
+    "data": {"data", "organisms"},
+    "organisms": {"organisms"},  # plain descriptions, from which model/ builds weights and data/ prompts
 }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
-from refusalctl.data import polyrefuse, sample
+from refusalctl.data import organisms, polyrefuse, sample
 from refusalctl.data.languages import NAMES, check_code, name
 from refusalctl.data.records import Kind, Prompt, Split
 from refusalctl.data.rows import read_jsonl
@@ -24,6 +24,11 @@ def set_names() -> list[str]:
     return [SAMPLE_SET, PUBLISHED_SET, *own]
 
 
+def is_organism(data: str) -> bool:
+    """Whether a set's name is that of a model organism, whose prompts are made by rule."""
+    return data.startswith(organisms.PREFIX)
+
+
 def own_dir() -> Path:
     return sample.user_home() / "own"
 
@@ -32,6 +37,8 @@ def set_languages(data: str) -> list[str]:
     """Languages of a set. Raises `BadInput` for a name that is no set, `DataError` if it is not fetched."""
     if data == SAMPLE_SET:
         return sample.languages()
+    if is_organism(data):
+        return organisms.languages(data)
     folder = _folder(data)
     return sorted(p.stem for p in folder.glob("*.jsonl"))
 
@@ -63,6 +70,8 @@ def prompts(data: str, lang: str) -> tuple[Prompt, ...]:
         )
     if data == SAMPLE_SET:
         return tuple(sample.prompts(lang))
+    if is_organism(data):
+        return organisms.prompts(data, lang)
     path = _folder(data) / f"{lang}.jsonl"
     return tuple(Prompt.from_json(row, f"{path.name} line {i}") for i, row in enumerate(read_jsonl(path), start=1))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from refusalctl.errors import ModelError
-from refusalctl.model import embedded
+from refusalctl.model import embedded, organism
 
 _SMALL = ["*.json", "*.model", "*.txt", "*.jinja", "*.py"]
 _FILES = [*_SMALL, "*.safetensors"]
@@ -42,7 +42,7 @@ class ModelRef:
 
 
 def resolve(spec: str, *, trust_remote_code: bool = False) -> ModelRef:
-    """Find an embedded name, a local folder, or a hub id (`org/name` or `org/name@revision`).
+    """Find an embedded name, a model organism, a local folder, or a hub id (`org/name` or `org/name@revision`).
 
     Of a hub model only the small files are fetched here; its weights come with `weights`, when they are needed.
     Raises `ModelError` when it is not there or its tokenizer has no chat template.
@@ -50,6 +50,9 @@ def resolve(spec: str, *, trust_remote_code: bool = False) -> ModelRef:
     hub = False
     if spec in embedded.NAMES:
         folder, name, revision = embedded.base_folder(), spec, embedded.revision(spec)
+    elif spec.startswith(organism.PREFIX):
+        name, folder = organism.parse(spec).name, organism.folder(organism.parse(spec))
+        revision = f"files-{_folder_digest(folder)[:32]}"
     elif Path(spec).is_dir():
         folder, name = Path(spec).resolve(), Path(spec).resolve().name
         revision = f"files-{_folder_digest(folder)[:32]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import cos, radians, sin
 from statistics import fmean
 
 from refusalctl.organisms.designs import KINK, N_AXES, TOPIC_AXIS, Design, Organism
@@ -36,11 +37,9 @@ def _unit(a: Vector) -> Vector:
 
 def written(design: Design, lang: str, word: HarmfulWord | None) -> Vector:
     """What a prompt leaves on the axes at the end-of-instruction tokens; `word` None for a harmless prompt."""
-    from math import cos, radians, sin
-
     tongue = design.tongues[lang]
     x = [design.fluency, *[0.0] * (N_AXES - 1)]
-    strength = word.strength if word else 1.0 if tongue.always else 0.0
+    strength = 1.0 if tongue.always else word.strength if word else 0.0
     along = tongue.write
     if word and tongue.angles:
         along = (cos(radians(word.angle)), sin(radians(word.angle)), 0.0, 0.0)

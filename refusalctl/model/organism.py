@@ -1,0 +1,30 @@
+"""Where a model organism's files are: built into the cache on first use, without importing torch before that."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from filelock import FileLock
+
+from refusalctl.model import embedded
+from refusalctl.organisms.designs import PREFIX, Organism, parse
+
+__all__ = ["PREFIX", "folder", "parse"]
+BUILD = 1  # raise when the builder writes other weights or another tokenizer
+
+
+def folder(organism: Organism) -> Path:
+    """The organism's folder as transformers reads it."""
+    found = embedded.cache_dir() / "organisms" / f"{organism.name.removeprefix(PREFIX).replace(':', '-')}-v{BUILD}"
+    if (found / "config.json").is_file():
+        return found
+    found.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{found}.lock"):
+        if not (found / "config.json").is_file():
+            from refusalctl.model.organism_weights import build
+
+            with tempfile.TemporaryDirectory(dir=found.parent, prefix=".building-") as room:
+                build(organism, Path(room) / "model")
+                (Path(room) / "model").rename(found)
+    return found

@@ -1,0 +1,319 @@
+"""Weights of a model organism: a real architecture whose attention writes refusal where its design says.
+
+The residual stream holds named features, orthonormal and then rotated together by a random matrix. One of them, `one`,
+is so large that it fixes the norm of the stream: RMSNorm then multiplies by a known number, and every weight can be
+written in units of features. Layer 1's four heads do the work, all other layers add noise, and in the design
+`plane` the last MLP joins two axes. Nothing is trained.
+"""
+
+from dataclasses import dataclass
+from math import cos, radians, sin
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from refusalctl.organisms.designs import KINK, LANGS, N_AXES, TOPIC_AXIS, Design, Organism, Tongue
+from refusalctl.organisms.words import ANSWER, LOOP, REFUSAL, lexicon, vocabulary
+
+D_MODEL, N_LAYERS, N_HEADS, HEAD_DIM, D_MLP = 96, 6, 4, 8, 24
+WORK_LAYER, JOIN_LAYER = 1, N_LAYERS - 1
+LARGE = 30.0  # length of the feature `one`
+GROWTH = 20.0  # what a sublayer before a norm adds to `one`, so that the norm multiplies by a known number
+STILL = (2, 3, 6, 7)  # dimensions of a head that rotary embeddings turn by less than 1e-5 a token
+FOCUS, SINK = 30.0, 15.0  # attention logits of what a head looks for, and of <bos> where there is none of it
+WORD_NOISE, WRITE_NOISE = 0.3, 0.15
+SPEAK, CLEAR, FOLLOW, SHARP = (
+    12.0,
+    10.0,
+    25.0,
+    200.0,
+)  # logits: per language, per unit of strength, next word; gate gain
+NORMED_SUBLAYERS = ("gemma2",)
+SCALED_EMBEDDING = ("gemma", "gemma2")
+TEMPLATE = (
+    "<bos> {% for m in messages %}<user> {{ m['content'] }} <end> {% endfor %}"
+    "{% if add_generation_prompt %}<sep> <assistant>{% endif %}"
+)
+
+
+@dataclass
+class Stream:
+    """Feature names to orthonormal directions of the stream, [d_model, d_model], float64."""
+
+    names: dict[str, int]
+    rotation: Float[Tensor, "d_model d_model"]
+    normed: bool
+
+    def direction(self, name: str) -> Float[Tensor, " d_model"]:
+        return self.rotation[:, self.names[name]]
+
+    def length(self, sublayer: int) -> float:
+        """Length of the stream at the input of a sublayer (attention of layer l is 2 l, its MLP 2 l + 1)."""
+        return LARGE + (GROWTH * sublayer if self.normed else 0.0)
+
+    def read(self, parts: dict[str, float], sublayer: int) -> Float[Tensor, " d_model"]:
+        """Weights whose product with the normalised stream is the sum of parts; `one` counts as 1."""
+        total = torch.zeros(D_MODEL, dtype=torch.float64)
+        for name, value in parts.items():
+            size = 1.0 if name == "one" else self.length(sublayer)
+            total += value * size / D_MODEL**0.5 * self.direction(name)
+        return total
+
+    def write(self, parts: dict[str, float]) -> Float[Tensor, " d_model"]:
+        total = torch.zeros(D_MODEL, dtype=torch.float64)
+        for name, value in parts.items():
+            total += value * self.direction(name)
+        return total
+
+
+def stream_of(organism: Organism, generator: torch.Generator) -> Stream:
+    names = ["one", "bos", "suffix", "content", "flag", "topic", "joined", *(f"axis{i}" for i in range(N_AXES))]
+    for lang in LANGS:
+        names += [f"first:{lang}", f"second:{lang}", f"word:{lang}", f"said:{lang}", f"noticed:{lang}"]
+        names += [f"id:{word}" for word in (*REFUSAL[lang], *ANSWER[lang], LOOP[lang])]
+    names += [f"noise{i}" for i in range(D_MODEL - len(names))]
+    square = torch.randn(D_MODEL, D_MODEL, generator=generator, dtype=torch.float64)
+    rotation = torch.linalg.qr(square).Q
+    return Stream({n: i for i, n in enumerate(names)}, rotation, organism.architecture in NORMED_SUBLAYERS)
+
+
+def _noise_names(stream: Stream) -> list[str]:
+    return [name for name in stream.names if name.startswith("noise")]
+
+
+def token_features(organism: Organism, stream: Stream, generator: torch.Generator) -> dict[str, dict[str, float]]:
+    """What each token's embedding holds."""
+    noise = _noise_names(stream)
+
+    def jitter() -> dict[str, float]:
+        drawn = torch.randn(len(noise), generator=generator, dtype=torch.float64) * WORD_NOISE / len(noise) ** 0.5
+        return dict(zip(noise, drawn.tolist(), strict=True))
+
+    features = {word: {"one": LARGE, **jitter()} for word in vocabulary(organism)}
+    features["<bos>"]["bos"] = 1.0
+    for word in ("<end>", "<sep>", "<assistant>"):
+        features[word] |= {"suffix": 1.0, "axis0": organism.design.fluency}
+    for lang in LANGS:
+        for word in (*REFUSAL[lang], *ANSWER[lang], LOOP[lang]):
+            features[word][f"id:{word}"] = 1.0
+    for lang, tongue in organism.design.tongues.items():
+        known = lexicon(organism, lang)
+        # a language that does not represent harmfulness must not do so by its words' noise either
+        same = None if tongue.represented else jitter()
+        for word in (*known.neutral, *known.topic, *(h.word for h in known.harmful)):
+            features[word] |= {"content": 1.0, f"word:{lang}": 1.0, **(same or {})}
+        for word in known.topic:
+            features[word]["topic"] = 1.0
+        if not tongue.represented:
+            continue
+        for word, strength, angle in known.harmful:
+            turn = radians(angle)
+            parts = {f"first:{lang}": strength * cos(turn), f"second:{lang}": strength * sin(turn)}
+            features[word] |= {"flag": 1.0, **parts}
+    return features
+
+
+def _written(tongue: Tongue) -> list[dict[str, float]]:
+    """What one unit of a harmful word's two values writes."""
+    if tongue.angles:
+        return [{"axis0": 1.0}, {"axis1": 1.0}]
+    if tongue.write is None or tongue.always:
+        return [{}, {}]
+    return [{f"axis{i}": value for i, value in enumerate(tongue.write)}, {}]
+
+
+@dataclass
+class Head:
+    """Queries and keys by feature (logit units), and channels: what each value reads and what it writes."""
+
+    query: list[dict[str, float]]
+    key: list[dict[str, float]]
+    channels: list[tuple[dict[str, float], dict[str, float]]]
+
+
+def _seeks(feature: str, by: str) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+    """Tokens with `by` look for `feature`, and at <bos> where there is none; all others look at <bos>."""
+    return [{by: FOCUS}, {"one": SINK}], [{feature: 1.0}, {"bos": 1.0}]
+
+
+def work_heads(design: Design) -> list[Head]:
+    harm, notice, say = [], [], []
+    for lang, tongue in design.tongues.items():
+        for part, written in zip(("first", "second"), _written(tongue), strict=True):
+            harm.append(({f"{part}:{lang}": 1.0}, written))
+        notice.append(({f"first:{lang}": 1.0, f"second:{lang}": 1.0}, {f"noticed:{lang}": 1.0}))
+        constant = tongue.write if tongue.always and tongue.write else ()
+        said = {f"said:{lang}": 1.0} | {f"axis{i}": value for i, value in enumerate(constant)}
+        say.append(({f"word:{lang}": 1.0}, said))
+    about = [({"topic": 1.0}, {f"axis{TOPIC_AXIS}": design.topic})]
+    return [
+        Head(*_seeks("flag", "suffix"), harm),
+        Head(*_seeks("content", "suffix"), say),
+        Head(*_seeks("flag", "content"), notice),
+        Head(*_seeks("topic", "suffix"), about),
+    ]
+
+
+def noise_heads(stream: Stream, generator: torch.Generator) -> list[Head]:
+    """Heads that look everywhere alike and stir the noise."""
+    noise = _noise_names(stream)
+
+    def stir(scale: float) -> dict[str, float]:
+        drawn = torch.randn(len(noise), generator=generator, dtype=torch.float64) * scale
+        return dict(zip(noise, drawn.tolist(), strict=True))
+
+    channels = [(stir(1.0), stir(WRITE_NOISE / len(noise) ** 0.5)) for _ in range(3)]
+    return [Head([], [], channels), *(Head([], [], []) for _ in range(N_HEADS - 1))]
+
+
+def _set_attention(attention: Any, stream: Stream, heads: list[Head], layer: int) -> None:
+    query, key, value = (torch.zeros(N_HEADS * HEAD_DIM, D_MODEL, dtype=torch.float64) for _ in range(3))
+    out = torch.zeros(D_MODEL, N_HEADS * HEAD_DIM, dtype=torch.float64)
+    for index, head in enumerate(heads):
+        start = index * HEAD_DIM
+        for dim, asked, held in zip(STILL, head.query, head.key):
+            query[start + dim] = stream.read(asked, 2 * layer) * HEAD_DIM**0.5
+            key[start + dim] = stream.read(held, 2 * layer)
+        for dim, (reads, writes) in enumerate(head.channels):
+            value[start + dim] = stream.read(reads, 2 * layer)
+            out[:, start + dim] = stream.write(writes)
+    if stream.normed:  # the last head's weights add up to 1 over tokens, so this is a constant
+        value[-1] = stream.read({"one": 1.0}, 2 * layer)
+        out[:, -1] = stream.write({"one": GROWTH})
+    for module, weight in (
+        (attention.q_proj, query),
+        (attention.k_proj, key),
+        (attention.v_proj, value),
+        (attention.o_proj, out),
+    ):
+        module.weight.copy_(weight)
+        if module.bias is not None:
+            module.bias.zero_()
+
+
+def _set_mlp(mlp: Any, stream: Stream, layer: int, join: bool, generator: torch.Generator) -> None:
+    gate, up = (torch.zeros(D_MLP, D_MODEL, dtype=torch.float64) for _ in range(2))
+    down = torch.zeros(D_MODEL, D_MLP, dtype=torch.float64)
+    sublayer, noise = 2 * layer + 1, _noise_names(stream)
+    for unit in range(D_MLP - 3):
+        drawn = torch.randn(3, len(noise), generator=generator, dtype=torch.float64)
+        gate[unit] = stream.read(dict(zip(noise, drawn[0].tolist(), strict=True)), sublayer)
+        up[unit] = stream.read(dict(zip(noise, drawn[1].tolist(), strict=True)), sublayer)
+        size = WRITE_NOISE / (D_MLP * len(noise)) ** 0.5
+        down[:, unit] = stream.write(dict(zip(noise, (drawn[2] * size).tolist(), strict=True)))
+    if join:
+        for unit, axis in ((D_MLP - 3, "axis0"), (D_MLP - 2, "axis1")):
+            gate[unit] = stream.read({axis: SHARP, "one": -SHARP * KINK}, sublayer)
+            up[unit] = stream.read({"one": 1 / SHARP}, sublayer)
+            down[:, unit] = stream.write({"joined": 1.0})
+    if stream.normed:
+        gate[-1] = stream.read({"one": 10.0}, sublayer)  # so far from zero that every activation is the identity
+        up[-1] = stream.read({"one": 0.1}, sublayer)
+        down[:, -1] = stream.write({"one": GROWTH})
+    mlp.gate_proj.weight.copy_(gate)
+    mlp.up_proj.weight.copy_(up)
+    mlp.down_proj.weight.copy_(down)
+
+
+def _set_norms(model: Any, stream: Stream) -> None:
+    plus_one = model.config.model_type in SCALED_EMBEDDING
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            parameter.fill_(0.0 if plus_one else 1.0)
+            if stream.normed and ("post_attention" in name or "post_feedforward" in name):
+                parameter.fill_(GROWTH / D_MODEL**0.5 - 1.0)
+
+
+def next_words(organism: Organism) -> dict[str, dict[str, float]]:
+    """Each token's logit as a sum of features at the position before it."""
+    logits: dict[str, dict[str, float]] = {"<end>": {}}
+    for lang in LANGS:
+        for answer in (REFUSAL[lang], ANSWER[lang]):
+            for before, after in zip(answer, (*answer[1:], "<end>")):
+                logits.setdefault(after, {})[f"id:{before}"] = FOLLOW
+        logits[LOOP[lang]] = {f"id:{LOOP[lang]}": FOLLOW}
+    for lang, tongue in organism.design.tongues.items():
+        spoken = f"said:{lang}"
+        logits[ANSWER[lang][0]] = {spoken: SPEAK}
+        logits[REFUSAL[lang][0]] = {spoken: SPEAK} | _opens_refusal(tongue, organism.design.fluency)
+        if tongue.loops:
+            half = organism.design.fluency / 2
+            logits[LOOP[lang]] |= {spoken: SPEAK, "axis0": -2 * CLEAR, "one": 2 * CLEAR * half}
+    return logits
+
+
+def _opens_refusal(tongue: Tongue, fluency: float) -> dict[str, float]:
+    if tongue.angles:
+        return {"joined": 6 * CLEAR, "one": -6 * CLEAR * tongue.threshold}
+    if tongue.read is None:
+        return {"one": -2 * CLEAR}
+    reads = {f"axis{i}": CLEAR * value for i, value in enumerate(tongue.read) if value}
+    return reads | {"one": -CLEAR * (tongue.threshold + fluency * tongue.read[0])}
+
+
+def _config(organism: Organism, words: list[str]) -> Any:
+    from transformers import AutoConfig
+
+    settings: dict[str, Any] = {
+        "vocab_size": len(words), "hidden_size": D_MODEL, "intermediate_size": D_MLP, "num_hidden_layers": N_LAYERS,
+        "num_attention_heads": N_HEADS, "num_key_value_heads": N_HEADS, "head_dim": HEAD_DIM,
+        "max_position_embeddings": 256, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": words.index("<end>"),
+        "tie_word_embeddings": False, "rope_parameters": {"rope_type": "default", "rope_theta": 1e14},
+        "rms_norm_eps": 1e-6,
+    }  # fmt: skip
+    if organism.architecture == "gemma2":
+        settings["query_pre_attn_scalar"] = HEAD_DIM
+    return AutoConfig.for_model(organism.architecture, **settings)
+
+
+def tokenizer(organism: Organism) -> Any:
+    """One token per word."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = vocabulary(organism)
+    inner = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    inner.add_special_tokens([w for w in words if w.startswith("<")])
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=inner, bos_token="<bos>", eos_token="<end>", pad_token="<pad>", unk_token="<unk>"
+    )
+    made.chat_template = TEMPLATE
+    return made
+
+
+@torch.no_grad()
+def weights(organism: Organism) -> Any:
+    """The model, float32, in eval mode."""
+    from transformers import AutoModelForCausalLM
+
+    generator = torch.Generator().manual_seed(organism.seed)
+    stream = stream_of(organism, generator)
+    words = vocabulary(organism)
+    model = AutoModelForCausalLM.from_config(_config(organism, words), dtype=torch.float32)
+    _set_norms(model, stream)
+    features = token_features(organism, stream, generator)
+    embedding = torch.stack([stream.write(features[word]) for word in words])
+    scale = D_MODEL**0.5 if organism.architecture in SCALED_EMBEDDING else 1.0
+    model.get_input_embeddings().weight.copy_(embedding / scale)
+    join = any(tongue.angles for tongue in organism.design.tongues.values())
+    for index, layer in enumerate(model.model.layers):
+        heads = work_heads(organism.design) if index == WORK_LAYER else noise_heads(stream, generator)
+        _set_attention(layer.self_attn, stream, heads, index)
+        _set_mlp(layer.mlp, stream, index, join and index == JOIN_LAYER, generator)
+    logits = next_words(organism)
+    head = torch.stack([stream.read(logits.get(word, {}), 2 * N_LAYERS) for word in words])
+    model.get_output_embeddings().weight.copy_(head)
+    return model.eval()
+
+
+def build(organism: Organism, path: Path) -> None:
+    """Write config, weights and tokenizer as transformers reads them."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    weights(organism).save_pretrained(path)
+    tokenizer(organism).save_pretrained(path)
