@@ -89,6 +89,10 @@ def _run_score(job: Job) -> dict[str, Any]:
     baseline: dict[str, torch.Tensor] = {k: scorer.refusal(encoded[k], Intervention()) for k in KINDS}
     kept = _keep(baseline, bool(job.params["filter_val"]))
     grid = _grid(positions, vectors.shape[1], job.params["max_layer_share"], job.params["layers"])
+    flat = [c for c in grid if _is_flat(tensors, positions.index(c.pos), c.layer)]
+    grid = [c for c in grid if c not in flat]
+    if not grid:
+        raise EmptySelection("harmful and harmless prompts differ at no candidate position and layer")
     table = {
         "n_layers": vectors.shape[1],
         "positions": positions,
@@ -96,6 +100,7 @@ def _run_score(job: Job) -> dict[str, Any]:
         "baseline": {k: v.tolist() for k, v in baseline.items()},
         "filter_val": bool(job.params["filter_val"]),
         "kept": kept,
+        "flat": [list(c) for c in flat],
         "candidates": [],
     }
     if all(kept.values()):  # an emptied class is a finding that `choose` reports; there is nothing to score
@@ -144,6 +149,15 @@ def _grid(positions: list[int], n_layers: int, share: float, layers: list[int] |
     return [Candidate(pos, layer) for pos in positions for layer in chosen]
 
 
+def _is_flat(tensors: dict[str, torch.Tensor], column: int, layer: int) -> bool:
+    """Whether both classes have the same mean here, up to rounding: no direction, so nothing to score.
+
+    At layer 0 an end-of-instruction token's stream is its embedding, the same after every prompt.
+    """
+    length = tensors["candidates"][column, layer].double().norm()
+    return bool(length <= 1e-6 * tensors["mean_harmless"][column, layer].double().norm())
+
+
 def _run_select(job: Job) -> dict[str, Any]:
     rule = Rule(**job.params["rule"])
     table = formats.read_json(job.inputs["scores"].path / SCORES_FILE, "scores")
@@ -179,7 +193,7 @@ def _as_scores(table: dict[str, Any]) -> CandidateScores:
     return CandidateScores([Candidate(row["pos"], row["layer"]) for row in rows], *columns)
 
 
-SCORE = Step("score", 1, "scores", _run_score, uses_model=True)
+SCORE = Step("score", 2, "scores", _run_score, uses_model=True)
 STEP = Step("select", 1, "selection", _run_select)
 
 
