@@ -80,7 +80,7 @@ def shared_prefix(rows: list[Example]) -> list[int]:
 
 
 def autocast(dtype: str) -> Any:
-    """bfloat16 is fast only where the processor has instructions for it (AMX, AVX512-BF16); elsewhere it is emulated."""
+    """bfloat16 is fast where the processor has instructions for it (AMX, AVX512-BF16); elsewhere it is emulated."""
     return torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -75,7 +76,7 @@ def pick_dtype(dtype: str, device: str) -> str:
 
 def load(ref: ModelRef, *, device: str = "auto", dtype: str = "auto", system: str | None = None) -> ChatModel:
     """Load weights from local files. Raises `ModelError` if they cannot be read as a causal model."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+    from transformers import AutoModelForCausalLM, GenerationConfig
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -91,9 +92,7 @@ def load(ref: ModelRef, *, device: str = "auto", dtype: str = "auto", system: st
             use_safetensors=True,  # other formats are unpickled, and are not part of the revision
             **options,
         )
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=ref.trust_remote_code, local_files_only=True
-        )
+        tokenizer = _open_tokenizer(folder, ref.trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = str(error).strip().splitlines()[0][:200]
         hint = (
@@ -109,6 +108,30 @@ def load(ref: ModelRef, *, device: str = "auto", dtype: str = "auto", system: st
         eos_token_id=model.generation_config.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
     return ChatModel(model.eval().requires_grad_(False), tokenizer, system)
+
+
+def _open_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
+    """The tokenizer that `tokenizer.json` describes, where there is one.
+
+    transformers 5 replaces the class of some model types (Qwen2, Phi-3, ...) whatever the folder says; with a
+    vocabulary of one's own every word then becomes unknown or vanishes, without a warning.
+    """
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    found = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        return found
+    published = Tokenizer.from_file(str(file))
+    # a word of the vocabulary itself: artificial ones know none of a real language's
+    words = [w for w in sorted(published.get_vocab()) if w.isalpha()][:3]
+    if all(
+        found(text, add_special_tokens=False)["input_ids"] == published.encode(text, add_special_tokens=False).ids
+        for text in (*words, "Why is the sky blue?")
+    ):
+        return found
+    return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
 
 
 def _with_adapter(model: Any) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
+from functools import cache
 from pathlib import Path
 
 from filelock import FileLock
@@ -11,12 +13,19 @@ from refusalctl.model import embedded
 from refusalctl.organisms.designs import PREFIX, Organism, parse
 
 __all__ = ["PREFIX", "folder", "parse"]
-BUILD = 1  # raise when the builder writes other weights or another tokenizer
+
+
+@cache
+def _build() -> str:
+    """Digest of the code that says what an organism is, so that no cached one outlives a change of it."""
+    here = Path(__file__)
+    sources = [here.with_name("organism_weights.py"), *sorted((here.parents[1] / "organisms").glob("*.py"))]
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
 
 
 def folder(organism: Organism) -> Path:
     """The organism's folder as transformers reads it."""
-    found = embedded.cache_dir() / "organisms" / f"{organism.name.removeprefix(PREFIX).replace(':', '-')}-v{BUILD}"
+    found = embedded.cache_dir() / "organisms" / f"{organism.name.removeprefix(PREFIX).replace(':', '-')}-{_build()}"
     if (found / "config.json").is_file():
         return found
     found.parent.mkdir(parents=True, exist_ok=True)

@@ -80,6 +80,12 @@ def stream_of(organism: Organism, generator: torch.Generator) -> Stream:
     return Stream({n: i for i, n in enumerate(names)}, rotation, organism.architecture in NORMED_SUBLAYERS)
 
 
+def axes(organism: Organism) -> Float[Tensor, "n_axes d_model"]:
+    """The orthonormal vectors of the stream in which a design's read and write vectors are written, float64."""
+    stream = stream_of(organism, torch.Generator().manual_seed(organism.seed))
+    return torch.stack([stream.direction(f"axis{i}") for i in range(N_AXES)])
+
+
 def _noise_names(stream: Stream) -> list[str]:
     return [name for name in stream.names if name.startswith("noise")]
 

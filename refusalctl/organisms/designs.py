@@ -31,7 +31,7 @@ class Tongue:
 
     `angles`: degrees between axes 0 and 1 at which a harmful word writes (design `plane`), instead of `write`.
     `always`: every prompt writes, harmless ones too. `represented`: content tokens after a harmful word carry a
-    feature that says so. `loops`: the language falls into a loop where the stream along axis 0 is below half the fluency.
+    feature that says so. `loops`: the language loops where the stream along axis 0 is below half the fluency.
     """
 
     write: Axis | None = (1.0, 0.0, 0.0, 0.0)
@@ -86,7 +86,7 @@ _PLANE = Tongue(angles=(5.0, 15.0, 25.0, 65.0, 75.0, 85.0), threshold=0.08)
 
 _LIST = [
     Design("shared", "one direction in all languages", _shared()),
-    Design("separate", "a direction per language, orthogonal", {lang: _along(_axis(i)) for i, lang in enumerate(LANGS)}),
+    Design("separate", "a direction per language, orthogonal", {k: _along(_axis(i)) for i, k in enumerate(LANGS)}),
     *(_angled(cosine) for cosine in (0.2, 0.48, 0.69, 0.95)),
     Design(
         "asymmetric",
@@ -96,7 +96,7 @@ _LIST = [
     Design("none", "never refuses", {lang: Tongue(write=None, read=None, represented=False) for lang in LANGS}),
     Design("ceiling", "qac complies with everything, but could refuse", _shared(Tongue(write=None))),
     Design("floor", "qac refuses everything", _shared(Tongue(always=True, represented=False))),
-    Design("plane", "two directions, each enough alone, mixed differently from prompt to prompt", {"qaa": _PLANE, "qab": _PLANE}),
+    Design("plane", "two directions, each enough alone, in mixtures that vary", {"qaa": _PLANE, "qab": _PLANE}),
     Design("decoy", "harmful prompts also differ in topic and length", _shared(), topic=0.7),
     Design("detect-not-act", "qac represents harmfulness and never acts on it", _shared(Tongue(write=None, read=None))),
     Design("gibberish", "ablation makes qac loop", _shared(Tongue(loops=True)), fluency=0.5),

@@ -15,7 +15,7 @@ DECIDED = ("transfers", "does not transfer", "reverses")
 
 @dataclass(frozen=True)
 class Truth:
-    """`removed`: exact share of the target's harmful prompts that go from refusal to compliance; None without a direction.
+    """`removed`: exact share of the target's harmful prompts that go from refusal to compliance, None if no direction.
 
     `verdict` is the right answer; `near_margin` marks effects within five points of the margin, where no sample of
     a few hundred prompts can tell, so that `inconclusive` is right as well.
@@ -78,11 +78,13 @@ def _without(x: Vector, basis: list[Vector]) -> Vector:
     return x
 
 
+def after_ablation(organism: Organism, lang: str, word: HarmfulWord | None, basis: list[Vector]) -> str:
+    """Outcome of a prompt with this harmful word (None: a harmless prompt) without the span of `basis`, orthonormal."""
+    return outcome(organism.design, lang, _without(written(organism.design, lang, word), basis))
+
+
 def _outcomes(organism: Organism, lang: str, basis: list[Vector]) -> list[str]:
-    return [
-        outcome(organism.design, lang, _without(written(organism.design, lang, word), basis))
-        for word in lexicon(organism, lang).harmful
-    ]
+    return [after_ablation(organism, lang, word, basis) for word in lexicon(organism, lang).harmful]
 
 
 def selectable(organism: Organism, lang: str) -> bool:
