@@ -135,12 +135,15 @@ def verify(
 @app.command()
 def gc(
     yes: Annotated[bool, typer.Option("--yes", help="Delete; without it the plan is shown.")] = False,
+    keep_hours: Annotated[
+        float, typer.Option(min=0, help="Keep what is younger: a run in progress has named nothing yet.")
+    ] = 24.0,
     store: o.StoreOption = o.DEFAULT_STORE,
     json: o.JsonOption = False,
 ) -> None:
     """Delete artifacts that no name, report or transfer needs. Shows the plan first; --yes carries it out."""
     opened = o.open_store(store)
-    garbage, leftovers = opened.garbage(), opened.leftovers()
+    garbage, leftovers = opened.garbage(3600 * keep_hours), opened.leftovers(3600 * keep_hours)
     freed = sum(a.size for a in garbage)
     if yes:
         opened.sweep(garbage, leftovers)

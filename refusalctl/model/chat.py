@@ -73,20 +73,33 @@ class Chat:
         return Batch(ids, mask, (mask.cumsum(-1) - 1).clamp(min=0))
 
 
-def render(tokenizer: Any, text: str, system: str | None = None) -> str:
-    """The prompt as the model sees it, in non-thinking mode where the template offers one."""
+def render(
+    tokenizer: Any, text: str, system: str | None = None, *, answer: str | None = None, generate: bool = True
+) -> str:
+    """The prompt as the model sees it, in non-thinking mode where the template offers one; with its answer, if given.
+
+    Raises `ModelError` where the template refuses it (Gemma's takes no system prompt).
+    """
     turns = [{"role": "system", "content": system}] if system is not None else []
     turns.append({"role": "user", "content": text})
+    if answer is not None:
+        turns.append({"role": "assistant", "content": answer})
     template = tokenizer.get_chat_template()
-    rendered: str = tokenizer.apply_chat_template(
-        turns,
-        tokenize=False,
-        add_generation_prompt=True,
-        enable_thinking=False,
-        # some templates write today's date: a run over midnight would compare two different prompts
-        date_string=FIXED_DATE,
-        chat_template=f"{_FIXED_NOW}{template}" if "strftime_now" in template else template,
-    )
+    from jinja2 import TemplateError
+
+    try:
+        rendered: str = tokenizer.apply_chat_template(
+            turns,
+            tokenize=False,
+            add_generation_prompt=generate,
+            enable_thinking=False,
+            # some templates write today's date: a run over midnight would compare two different prompts
+            date_string=FIXED_DATE,
+            chat_template=f"{_FIXED_NOW}{template}" if "strftime_now" in template else template,
+        )
+    except TemplateError as error:
+        hint = "this template takes no system prompt: leave --system out" if system is not None else None
+        raise ModelError(f"the chat template refuses this conversation: {error}", hint=hint) from error
     return rendered
 
 
@@ -94,6 +107,23 @@ def _tokenize(tokenizer: Any, rendered: str) -> list[int]:
     # the template writes its own special tokens; adding them again would double the BOS
     ids: list[int] = tokenizer(rendered, add_special_tokens=False)["input_ids"]
     return ids
+
+
+def end_of_turn(tokenizer: Any) -> int | None:
+    """The special token that the template writes right after an answer, or None where it writes another kind.
+
+    Models without generation settings would otherwise run on to the token limit after their answer has ended.
+    """
+    answer = _PROBES[0]
+    try:
+        rendered = render(tokenizer, _PROBES[1], answer=answer, generate=False)
+    except ModelError:
+        return None
+    if answer not in rendered:
+        return None
+    rest = _tokenize(tokenizer, rendered[rendered.rindex(answer) + len(answer) :])
+    added = tokenizer.added_tokens_decoder
+    return rest[0] if rest and rest[0] in added and added[rest[0]].special else None
 
 
 def open_chat(tokenizer: Any, system: str | None = None) -> Chat:

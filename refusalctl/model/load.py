@@ -12,7 +12,7 @@ import torch
 
 from refusalctl.errors import BadInput, ModelError
 from refusalctl.model import embedded
-from refusalctl.model.chat import Chat, open_chat
+from refusalctl.model.chat import Chat, end_of_turn, open_chat
 from refusalctl.model.residual import Residual, find_residual
 from refusalctl.model.resolve import ModelRef, weights
 
@@ -47,7 +47,7 @@ class ChatModel:
         """Tokens that end an answer: the model's own, the tokenizer's, and the template's end of turn."""
         own = self.model.generation_config.eos_token_id
         ids = own if isinstance(own, list) else [own]
-        ids = [*ids, self.tokenizer.eos_token_id]
+        ids = [*ids, self.tokenizer.eos_token_id, end_of_turn(self.tokenizer)]
         return sorted({int(i) for i in ids if i is not None})
 
 

@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -341,14 +342,17 @@ class Store:
         problems += [Problem(f"{artifact.label}/{name}", "the manifest does not know this file") for name in extra]
         return problems
 
-    def garbage(self) -> list[Artifact]:
+    def garbage(self, min_age: float = 0.0) -> list[Artifact]:
         """Artifacts that no name reaches, directly or through what they were computed from.
 
-        Reports and transfers count as named: they are what a user asked for.
+        Reports and transfers count as named: they are what a user asked for. What is younger than `min_age` seconds
+        is kept with all that it needs: a run that is not finished yet has named nothing.
         """
         by_id = {a.id: a for a in self.all()}
+        newest = time.time() - min_age
         wanted = [t.partition("/")[2] for t in self.names().values()]
         wanted += [a.id for a in by_id.values() if a.kind in ("report", "transfer")]
+        wanted += [a.id for a in by_id.values() if (a.path / MANIFEST).stat().st_mtime > newest]
         kept: set[str] = set()
         while wanted:
             identifier = wanted.pop()
@@ -375,12 +379,15 @@ class Store:
         for folder in leftovers:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def leftovers(self) -> list[Path]:
-        """Drafts of processes that are gone."""
+    def leftovers(self, min_age: float = 0.0) -> list[Path]:
+        """Drafts of processes that are gone, untouched for `min_age` seconds: on a shared store a process of another
+        host looks gone."""
         home = self.root / "tmp"
         if not home.is_dir():
             return []
-        return [p for p in home.iterdir() if not _alive(p.name.partition("-")[0])]
+        newest = time.time() - min_age
+        drafts = [p for p in home.iterdir() if not _alive(p.name.partition("-")[0])]
+        return [p for p in drafts if max(f.stat().st_mtime for f in (p, *p.rglob("*"))) <= newest]
 
 
 def _alive(pid: str) -> bool:

@@ -239,3 +239,13 @@ def test_an_unwritable_store_is_one_clear_line(store: Store, monkeypatch: pytest
 def test_an_unrelated_missing_permission_is_not_blamed_on_the_store(store: Store) -> None:
     with pytest.raises(PermissionError), store.draft():
         raise PermissionError(13, "Permission denied", "elsewhere/model.safetensors")
+
+
+def test_what_a_run_in_progress_has_just_written_is_no_garbage(store: Store) -> None:
+    young = put(store)
+    assert store.garbage(min_age=3600) == []
+    assert [a.id for a in store.garbage()] == [young.id]
+    draft = store.root / "tmp" / "999999999-abc"
+    draft.mkdir(parents=True)
+    assert store.leftovers(min_age=3600) == []
+    assert store.leftovers() == [draft]

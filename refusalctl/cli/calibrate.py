@@ -1,0 +1,98 @@
+"""`refusalctl calibrate`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from refusalctl.cli import options as o
+from refusalctl.cli import out
+from refusalctl.errors import BadInput
+
+if TYPE_CHECKING:
+    from refusalctl.steps.calibrate import Calibration, Outcome
+
+
+def calibrate(
+    designs: Annotated[
+        list[str] | None, typer.Argument(help="Designs, such as shared; all by default.", show_default=False)
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="One architecture, one size: about a minute.")] = False,
+    cells: Annotated[bool, typer.Option("--cells", help="List every verdict beside the truth.")] = False,
+    store: o.StoreOption = o.DEFAULT_STORE,
+    name: o.NameOption = None,
+    dry_run: o.DryRunOption = False,
+    json: o.JsonOption = False,
+) -> None:
+    """Run the whole pipeline on models whose refusal mechanism is known, and compare its verdicts with the truth.
+
+    Exit code 1 when a verdict is wrong.
+    """
+    from refusalctl.organisms.designs import DESIGNS
+    from refusalctl.steps.calibrate import calibrate as calibrate_step
+    from refusalctl.steps.calibrate import trials
+
+    unknown = [d for d in designs or () if d not in DESIGNS]
+    if unknown:
+        raise BadInput(f"there is no design {unknown[0]!r}", hint=f"known: {', '.join(DESIGNS)}")
+    todo = trials(designs or list(DESIGNS), quick=quick)
+    if dry_run:
+        rows = [(t.organism.design.name, t.organism.architecture, t.organism.seed, t.n, t.rank) for t in todo]
+        if json:
+            out.as_json([dict(zip(("design", "architecture", "seed", "n", "rank"), row, strict=True)) for row in rows])
+        else:
+            out.table_err(("design", "architecture", "seed", "n", "rank"), rows)
+        return
+    bench = o.workbench(store, o.DEFAULT_MODEL)
+    found = calibrate_step(bench, todo)
+    assert found.artifact is not None
+    if name is not None:
+        bench.store.name(name, found.artifact)
+    if json:
+        out.as_json({"id": found.artifact.id, "trials": [t.as_json() for t in found.outcomes]})
+    else:
+        _show(found, cells)
+        out.data(found.artifact.id)
+    if found.count()["wrong"]:
+        raise typer.Exit(1)
+
+
+def _show(found: Calibration, cells: bool) -> None:
+    if cells:
+        out.table_err(
+            ("design", "n", "source", "target", "question", "truth", "verdict", ""),
+            [row for each in found.outcomes for row in _cell_rows(each)],
+        )
+    columns = ("design", "planted", "runs", "right", "undecided", "wrong", "cosine", "seconds")
+    out.table_err(columns, _design_rows(found))
+    total = found.count()
+    line = f"{len(found.outcomes)} runs: " + ", ".join(f"{n} {grade}" for grade, n in total.items())
+    if total["wrong"]:
+        out.warn(f"{line}: a wrong verdict on a known truth; do not trust this installation")
+    else:
+        out.success(line)
+
+
+def _cell_rows(outcome: Outcome) -> list[tuple[Any, ...]]:
+    design = outcome.trial.organism.design.name
+    marks = {"right": "", "undecided": "held back", "wrong": "WRONG"}
+    return [
+        (design, outcome.trial.n, g.source, g.target, g.question, g.truth, g.measured, marks[g.grade])
+        for g in outcome.graded
+    ]
+
+
+def _design_rows(found: Calibration) -> list[tuple[Any, ...]]:
+    rows = []
+    for name in dict.fromkeys(each.trial.organism.design.name for each in found.outcomes):
+        mine = [each for each in found.outcomes if each.trial.organism.design.name == name]
+        cosines = [c for each in mine for c in each.cosine.values()]
+        counts = found.count(name)
+        seconds = f"{sum(each.seconds for each in mine):.1f}"
+        about = mine[0].trial.organism.design.about
+        low = f">= {min(cosines):.3f}" if cosines else "none chosen"
+        if name == "decoy":
+            low += f", topic {max(t for each in mine for t in each.topic.values()):.2f}"
+        rows.append((name, about, len(mine), counts["right"], counts["undecided"], counts["wrong"], low, seconds))
+    return rows
