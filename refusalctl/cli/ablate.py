@@ -30,6 +30,7 @@ def ablate(
     store: o.StoreOption = o.DEFAULT_STORE,
     device: o.DeviceOption = "auto",
     dtype: o.DTypeOption = "auto",
+    attention: o.AttentionOption = "sdpa",
     batch_size: o.BatchOption = 16,
     system: o.SystemOption = None,
     trust_remote_code: o.TrustOption = False,
@@ -43,8 +44,8 @@ def ablate(
 
     experiment = o.experiment(data=data, seed=seed, **{f"n_{split}": n})
     bench = o.workbench(
-        store, model, device=device, dtype=dtype, batch_size=batch_size, system=system,
-        trust_remote_code=trust_remote_code, dry_run=dry_run,
+        store, model, device=device, dtype=dtype, attention=attention, batch_size=batch_size,
+        system=system, trust_remote_code=trust_remote_code, dry_run=dry_run,
     )  # fmt: skip
     asked = intervention or ("none" if direction is None else "ablate")
     source = bench.store.resolve(direction) if direction is not None else None

@@ -11,6 +11,7 @@ from rich.tree import Tree
 from refusalctl.cli import options as o
 from refusalctl.cli import out
 from refusalctl.errors import BadInput, Corrupt
+from refusalctl.store import care
 from refusalctl.store.hashing import short
 from refusalctl.store.store import KINDS, MANIFEST, Artifact, Store
 
@@ -143,10 +144,10 @@ def gc(
 ) -> None:
     """Delete artifacts that no name, report or transfer needs. Shows the plan first; --yes carries it out."""
     opened = o.open_store(store)
-    garbage, leftovers = opened.garbage(3600 * keep_hours), opened.leftovers(3600 * keep_hours)
+    garbage, leftovers = care.garbage(opened, 3600 * keep_hours), care.leftovers(opened, 3600 * keep_hours)
     freed = sum(a.size for a in garbage)
     if yes:
-        opened.sweep(garbage, leftovers)
+        care.sweep(opened, garbage, leftovers)
     if json:
         out.as_json({"removed" if yes else "would_remove": [a.id for a in garbage], "bytes": freed})
         return

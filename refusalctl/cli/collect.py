@@ -22,6 +22,7 @@ def collect(
     store: o.StoreOption = o.DEFAULT_STORE,
     device: o.DeviceOption = "auto",
     dtype: o.DTypeOption = "auto",
+    attention: o.AttentionOption = "sdpa",
     batch_size: o.BatchOption = 16,
     system: o.SystemOption = None,
     trust_remote_code: o.TrustOption = False,
@@ -36,8 +37,8 @@ def collect(
     assert split in SPLITS
     experiment = o.experiment(data=data, seed=seed, positions=positions, **{f"n_{split}": n})
     bench = o.workbench(
-        store, model, device=device, dtype=dtype, batch_size=batch_size, system=system,
-        trust_remote_code=trust_remote_code, dry_run=dry_run,
+        store, model, device=device, dtype=dtype, attention=attention, batch_size=batch_size,
+        system=system, trust_remote_code=trust_remote_code, dry_run=dry_run,
     )  # fmt: skip
     found = [
         activations(bench, experiment, prompts(bench, experiment, lang, each, split))

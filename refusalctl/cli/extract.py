@@ -15,6 +15,7 @@ def extract(
     store: o.StoreOption = o.DEFAULT_STORE,
     device: o.DeviceOption = "auto",
     dtype: o.DTypeOption = "auto",
+    attention: o.AttentionOption = "sdpa",
     batch_size: o.BatchOption = 16,
     system: o.SystemOption = None,
     trust_remote_code: o.TrustOption = False,
@@ -27,7 +28,7 @@ def extract(
 
     experiment = o.experiment(data=data, seed=seed, positions=positions, n_train=n_train)
     bench = o.workbench(
-        store, model, device=device, dtype=dtype, batch_size=batch_size, system=system,
-        trust_remote_code=trust_remote_code, dry_run=dry_run,
+        store, model, device=device, dtype=dtype, attention=attention, batch_size=batch_size,
+        system=system, trust_remote_code=trust_remote_code, dry_run=dry_run,
     )  # fmt: skip
     o.finish(bench, [directions(bench, experiment, lang)], name=name, json=json)

@@ -27,6 +27,7 @@ ModelOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, mps, or shard (all devices, accelerate).")]
 DTypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+AttentionOption = Annotated[str, typer.Option(help="Attention kernel: sdpa, eager or flash_attention_2.")]
 BatchOption = Annotated[int, typer.Option(min=1, help="Prompts per batch.")]
 SystemOption = Annotated[str | None, typer.Option(help="System prompt; the template's own by default.")]
 TrustOption = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that a model brings along.")]
@@ -107,6 +108,7 @@ def workbench(
     *,
     device: str = "auto",
     dtype: str = "auto",
+    attention: str = "sdpa",
     batch_size: int = 16,
     system: str | None = None,
     trust_remote_code: bool = False,
@@ -114,8 +116,9 @@ def workbench(
     quiet: bool = False,
 ) -> Workbench:
     return Workbench(
-        open_store(store), model, device, dtype, batch_size, system, trust_remote_code, out.Bars(quiet=quiet), dry_run
-    )
+        open_store(store), model, device, dtype, attention, batch_size, system, trust_remote_code,
+        out.Bars(quiet=quiet), dry_run,
+    )  # fmt: skip
 
 
 def finish(bench: Workbench, artifacts: list[Artifact], *, name: str | None = None, json: bool = False) -> None:

@@ -20,10 +20,22 @@ def run(
     targets: Annotated[str | None, typer.Option(help="Target languages such as en,be,ba.")] = None,
     data: Annotated[str | None, typer.Option(help="Prompt set: sample, polyrefuse, or your own.")] = None,
     model: Annotated[str | None, typer.Option(help="Model, instead of the file's.")] = None,
+    n_train: o.NTrainOption = None,
+    n_val: o.NValOption = None,
     n_test: o.NTestOption = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the prompt draw.")] = None,
     layers: o.LayersOption = None,
     positions: o.PositionsOption = None,
+    rule: Annotated[str | None, typer.Option(help="Selection rule: arditi or wang.")] = None,
+    max_kl: o.MaxKlOption = None,
+    min_induce: o.MinInduceOption = None,
+    max_layer_share: o.ShareOption = None,
     max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest completion in tokens.")] = None,
+    judge: Annotated[str | None, typer.Option(help="Judge, such as substring.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps, or shard.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")] = None,
+    attention: Annotated[str | None, typer.Option(help="sdpa, eager or flash_attention_2.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Prompts per batch.")] = None,
     store: o.StoreOption = o.DEFAULT_STORE,
     out_folder: Annotated[Path | None, typer.Option("--out", help="Copy the report's files here.")] = None,
     name: o.NameOption = None,
@@ -38,16 +50,18 @@ def run(
     given: dict[str, Any] = {
         "sources": sources and o.languages(sources),
         "targets": targets and o.languages(targets),
-        "data": data,
-    }
-    given |= {"n_test": n_test, "max_new_tokens": max_new_tokens}
+        "data": data, "n_train": n_train, "n_val": n_val, "n_test": n_test, "seed": seed, "rule": rule,
+        "max_kl": max_kl, "min_induce": min_induce, "max_layer_share": max_layer_share,
+        "max_new_tokens": max_new_tokens, "judge": judge,
+    }  # fmt: skip
     given |= {"layers": o.numbers(layers, "--layers"), "positions": o.numbers(positions, "--positions")}
     asked |= {k: v for k, v in given.items() if v is not None}
     if not asked.get("sources") or not asked.get("targets"):
         raise typer.BadParameter("name --sources and --targets, or a FILE that does")
     if "data" not in asked and os.environ.get("REFUSALCTL_DATA"):
         asked["data"] = os.environ["REFUSALCTL_DATA"]
-    machine = dict(settings.get("model", {}))
+    here = {"device": device, "dtype": dtype, "attention": attention, "batch_size": batch_size}
+    machine = settings.get("model", {}) | {k: v for k, v in here.items() if v is not None}
     named = machine.pop("name", None) or os.environ.get("REFUSALCTL_MODEL") or o.DEFAULT_MODEL
     chosen = model or named
     bench = o.workbench(store, chosen, dry_run=dry_run, **machine)

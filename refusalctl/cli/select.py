@@ -24,6 +24,7 @@ def select(
     store: o.StoreOption = o.DEFAULT_STORE,
     device: o.DeviceOption = "auto",
     dtype: o.DTypeOption = "auto",
+    attention: o.AttentionOption = "sdpa",
     batch_size: o.BatchOption = 16,
     system: o.SystemOption = None,
     trust_remote_code: o.TrustOption = False,
@@ -39,8 +40,8 @@ def select(
         max_kl=max_kl, min_induce=min_induce, max_layer_share=max_layer_share, filter_val=filter_val, judge=judge,
     )  # fmt: skip
     bench = o.workbench(
-        store, model, device=device, dtype=dtype, batch_size=batch_size, system=system,
-        trust_remote_code=trust_remote_code, dry_run=dry_run,
+        store, model, device=device, dtype=dtype, attention=attention, batch_size=batch_size,
+        system=system, trust_remote_code=trust_remote_code, dry_run=dry_run,
     )  # fmt: skip
     found = selection(bench, experiment, lang)
     if not dry_run:

@@ -32,6 +32,7 @@ def transfer(
     store: o.StoreOption = o.DEFAULT_STORE,
     device: o.DeviceOption = "auto",
     dtype: o.DTypeOption = "auto",
+    attention: o.AttentionOption = "sdpa",
     batch_size: o.BatchOption = 16,
     system: o.SystemOption = None,
     trust_remote_code: o.TrustOption = False,
@@ -48,8 +49,8 @@ def transfer(
         max_layer_share=max_layer_share, filter_val=filter_val, max_new_tokens=max_new_tokens, judge=judge,
     )  # fmt: skip
     bench = o.workbench(
-        store, model, device=device, dtype=dtype, batch_size=batch_size, system=system,
-        trust_remote_code=trust_remote_code, dry_run=dry_run,
+        store, model, device=device, dtype=dtype, attention=attention, batch_size=batch_size,
+        system=system, trust_remote_code=trust_remote_code, dry_run=dry_run,
     )  # fmt: skip
     found = transfer_step(bench, experiment)
     if not dry_run:

@@ -74,8 +74,18 @@ def pick_dtype(dtype: str, device: str) -> str:
     return "float32" if pick_device(device) == "cpu" else "bfloat16"
 
 
-def load(ref: ModelRef, *, device: str = "auto", dtype: str = "auto", system: str | None = None) -> ChatModel:
-    """Load weights from local files. Raises `ModelError` if they cannot be read as a causal model."""
+def load(
+    ref: ModelRef,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    system: str | None = None,
+    attention: str = "sdpa",
+) -> ChatModel:
+    """Load weights from local files. Raises `ModelError` if they cannot be read as a causal model.
+
+    `attention` is transformers' name of a kernel: `sdpa`, `eager` or `flash_attention_2`.
+    """
     from transformers import AutoModelForCausalLM, GenerationConfig
     from transformers.utils import logging
 
@@ -90,6 +100,7 @@ def load(ref: ModelRef, *, device: str = "auto", dtype: str = "auto", system: st
             trust_remote_code=ref.trust_remote_code,
             local_files_only=True,
             use_safetensors=True,  # other formats are unpickled, and are not part of the revision
+            attn_implementation=attention,
             **options,
         )
         tokenizer = _open_tokenizer(folder, ref.trust_remote_code)

@@ -35,7 +35,13 @@ class Trial:
 
     def experiment(self, base: Experiment) -> Experiment:
         langs, name = self.organism.design.langs, self.organism.name
-        return replace(base, sources=langs, targets=langs, data=name, n_test=self.n, rank=self.rank)
+        return replace(
+            base,
+            sources=langs,
+            targets=langs,
+            data=name,
+            n_test=self.n,
+        )
 
 
 # Answers are three words long; train and validation sizes are small because organisms leave little noise.
@@ -114,12 +120,9 @@ def grade_all(trial: Trial, matrix: dict[str, Any], margin: float) -> list[Grade
                 expected = expected_verdict(trial, source, target, question, margin)
                 verdict = cells.get((source, target), {}).get(question)
                 measured = verdict["value"] if verdict else "no direction"
-                graded.append(
-                    Graded(
-                        source, target, question, expected.verdict, measured, grade(expected, measured),
-                        expected.removed, expected.near_margin,
-                    )  # fmt: skip
-                )
+                right = grade(expected, measured)
+                told = (expected.verdict, measured, right, expected.removed, expected.near_margin)
+                graded.append(Graded(source, target, question, *told))
     return graded
 
 
@@ -174,9 +177,7 @@ class Calibration:
 
     def count(self, design: str | None = None) -> dict[str, int]:
         """Verdicts by grade, of one design or of all."""
-        found = [
-            g.grade for o in self.outcomes for g in o.graded if design in (None, o.trial.organism.design.name)
-        ]  # fmt: skip
+        found = [g.grade for o in self.outcomes for g in o.graded if design in (None, o.trial.organism.design.name)]
         return {each: found.count(each) for each in GRADES}
 
 

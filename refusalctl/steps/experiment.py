@@ -15,6 +15,7 @@ MODEL_KEYS = {
     "name": "str",
     "device": "str",
     "dtype": "str",
+    "attention": "str",
     "batch_size": "int",
     "system": "str",
     "trust_remote_code": "bool",
@@ -82,8 +83,8 @@ class Experiment:
 def read_toml(path: Path) -> dict[str, Any]:
     """Settings of an experiment file. Raises `BadInput` naming an unknown key or a malformed line.
 
-    Keys of `[experiment]` are the fields of `Experiment`; `[model]` holds name, device, dtype, batch_size,
-    system and trust_remote_code.
+    Keys of `[experiment]` are the fields of `Experiment`; `[model]` holds name, device, dtype, attention,
+    batch_size, system and trust_remote_code.
     """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))

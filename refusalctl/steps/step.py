@@ -86,6 +86,7 @@ class Workbench:
     model_spec: str
     device: str = "auto"
     dtype: str = "auto"
+    attention: str = "sdpa"
     batch_size: int = 16
     system: str | None = None
     trust_remote_code: bool = False
@@ -105,7 +106,9 @@ class Workbench:
         from refusalctl.model.load import load
 
         with self.progress.task(f"load {self.ref.name}", 1) as advance:
-            model = load(self.ref, device=self.device, dtype=self.resolved_dtype, system=self.system)
+            model = load(
+                self.ref, device=self.device, dtype=self.resolved_dtype, system=self.system, attention=self.attention
+            )  # fmt: skip
             advance()
         return model
 
@@ -127,8 +130,13 @@ class Workbench:
             "inputs": {name: artifact.id for name, artifact in inputs.items()},
         }
         if step.uses_model:
-            recipe["model"] = self.ref.key() | {"dtype": self.resolved_dtype, "system": self.system}
+            recipe["model"] = self.model_key()
         return recipe
+
+    def model_key(self) -> dict[str, Any]:
+        """What of the model's side changes results by design: weights, template, dtype, attention kernel, system."""
+        chosen = {"dtype": self.resolved_dtype, "attention": self.attention, "system": self.system}
+        return self.ref.key() | chosen
 
     def obtain(
         self, step: Step, params: Mapping[str, Any], inputs: Mapping[str, Artifact], about: dict[str, Any]

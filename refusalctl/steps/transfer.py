@@ -154,7 +154,7 @@ def transfer(bench: Workbench, experiment: Experiment) -> Artifact:
     inputs |= {f"harmless:{lang}": a for lang, a in harmless.items()}
     params = {
         "experiment": experiment.as_json(),
-        "model": bench.ref.key() | {"dtype": bench.resolved_dtype, "system": bench.system},
+        "model": bench.model_key(),
         "cells": [{"source": c.source, "target": c.target, "condition": c.condition} for c in matrix],
         "missing": selections.missing,
     }

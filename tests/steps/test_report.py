@@ -19,7 +19,7 @@ from refusalctl.model.resolve import ModelRef
 from refusalctl.steps import activations, completions, directions, labels, openings, prompts, report, scores, transfer
 from refusalctl.steps.experiment import Experiment
 from refusalctl.steps.step import Step, Workbench
-from refusalctl.store import formats
+from refusalctl.store import care, formats
 from refusalctl.store.hashing import short
 from refusalctl.store.store import Artifact, Store
 
@@ -115,7 +115,7 @@ class World:
         inputs |= {f"harmless:{lang}": a for lang, a in calm.items()}
         params = {
             "experiment": EXPERIMENT.as_json(),
-            "model": self.bench.ref.key() | {"dtype": "float32", "system": None},
+            "model": self.bench.model_key(),
             "cells": [{"source": c.source, "target": c.target, "condition": c.condition} for c in cells],
             "missing": {"tg": NO_DIRECTION},
         }
@@ -364,7 +364,7 @@ def test_a_cell_without_a_reason_to_be_missing_is_refused(tmp_path: Path) -> Non
 def test_a_lost_input_is_named(tmp_path: Path) -> None:
     world, matrix, _ = reported(tmp_path)
     lost = world.bench.store.all("openings")[0]
-    world.bench.store.remove(lost)
+    care.remove(world.bench.store, lost)
     with pytest.raises(NotFound, match=short(lost.id)):
         report.content(world.bench.store, matrix)
 
