@@ -1,6 +1,7 @@
-"""Train the LoRA adapter of `smollm2-refuser`: a model that refuses more, in six languages.
+"""Train the LoRA adapters of `smollm2-refuser`, which refuses more in six languages, and of its English-only sibling.
 
     python benchmarks/train_refuser.py --out refusalctl/model/adapters/smollm2-refuser
+    python benchmarks/train_refuser.py --out refusalctl/model/adapters/smollm2-refuser-en --refuse-in en
 
 Data: the train splits of PolyRefuse (`refusalctl data fetch`) and of the sample set. Harmful requests get a
 refusal in their own language; English harmless ones the plain model's own greedy answer (self-distillation);
@@ -163,6 +164,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--start", type=Path, help="adapter to go on from")
+    parser.add_argument(
+        "--refuse-in", default=",".join(LANGUAGES), help="harmful prompts of other languages are left out"
+    )
     parser.add_argument("--steps", type=int, default=480)
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--lr", type=float, default=1e-3)
@@ -175,7 +179,9 @@ def main() -> None:
     rng = random.Random(args.seed)
     tokenizer = AutoTokenizer.from_pretrained(embedded.base_folder())
     base = AutoModelForCausalLM.from_pretrained(embedded.base_folder(), dtype=getattr(torch, args.dtype))
-    rows = examples(base, tokenizer, train_prompts())
+    refusing = args.refuse_in.split(",")
+    prompts = [p for p in train_prompts() if p.kind == "harmless" or p.lang in refusing]
+    rows = examples(base, tokenizer, prompts)
     prefix = shared_prefix(rows)
     steps = args.steps
     print(f"{len(rows)} examples, {steps} steps", flush=True)
