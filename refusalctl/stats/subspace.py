@@ -53,7 +53,7 @@ def _contrast(
     Solved in the span of the rows, which is small beside d_model.
     """
     span = torch.linalg.svd(torch.cat([x, y]), full_matrices=False)
-    keep = span.Vh[span.S > 1e-9 * span.S[0]]
+    keep = span.Vh[1e-9 * span.S[0] < span.S]
     inner_x, inner_y = x @ keep.T, y @ keep.T
     values, vectors = torch.linalg.eigh(inner_x.T @ inner_x - inner_y.T @ inner_y)
     return values.flip(-1), vectors.flip(-1).T @ keep
