@@ -91,7 +91,7 @@ def _draw(job: Job, rows: Book) -> dict[str, str]:
             (job.out / f"{name}.pdf").write_bytes(look.pdf(drawing))
             svg = look.svg(drawing, name)
             (job.out / f"{name}.svg").write_text(svg, encoding="utf-8")
-            inline[name] = look.inline(svg, name, DESCRIPTIONS[what])
+            inline[name] = look.inline(svg, f"f{len(inline)}-", DESCRIPTIONS[what])
             advance()
     return inline
 

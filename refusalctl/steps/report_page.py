@@ -59,12 +59,18 @@ def environment() -> Any:
     env.filters |= {
         "percent": words.percent, "points": words.points, "signed": words.signed, "short": short, "lang": words.label,
         "name": language_name, "repr": repr, "shade": shade, "listed": words.listed, "condition": words.condition_name,
-        "decimals": lambda value, n=2: "none" if value is None else f"{value:.{n}f}".replace("-", "\N{MINUS SIGN}"),
+        "decimals": _decimals,
         "cap": lambda text: text[:1].upper() + text[1:], "median": _median,
     }  # fmt: skip
     env.tests["measured"] = lambda row: isinstance(row, Condition)
     env.globals |= {"MARKS": words.MARKS, "OPEN_ROWS": OPEN_ROWS, "MOST_TEXTS": MOST_TEXTS}
     return env
+
+
+def _decimals(value: float | None, n: int = 2) -> str:
+    if value is None:
+        return "none"
+    return f"{round(value, n) + 0.0:.{n}f}".replace("-", "\N{MINUS SIGN}")  # never a zero with a sign
 
 
 def _median(values: list[float]) -> float:

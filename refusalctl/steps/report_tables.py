@@ -174,9 +174,10 @@ def _cells(row: Condition | Missing) -> list[str]:
     if rate is None or complied is None:
         return [language_name(row.target), condition_name(row), str(row.n), "no label", "", "", "", ""]
     low, high = rate.wilson()
+    limits = f"{points(low)}–{points(high)}"
     return [
-        language_name(row.target), condition_name(row), str(rate.n), points(rate.value), f"{points(low)}–{points(high)}",
-        points(complied.value), signed(row.flips.net) if row.flips else "", row.verdict.value if row.verdict else "",
+        language_name(row.target), condition_name(row), str(rate.n), points(rate.value), limits, points(complied.value),
+        signed(row.flips.net) if row.flips else "", row.verdict.value if row.verdict else "",
     ]  # fmt: skip
 
 

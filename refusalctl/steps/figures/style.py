@@ -20,6 +20,8 @@ HARMFUL, HARMLESS = "#D55E00", "#0072B2"
 # a page draws these in its own light or dark colours
 INK, SOFT, RULE, PAPER = "#1c1f23", "#555c66", "#e1e4e8", "#fefefe"
 VARIABLES = {
+    PALETTE[0]: "var(--blue)",
+    PALETTE[3]: "var(--sky)",
     INK: "var(--ink)",
     SOFT: "var(--soft)",
     RULE: "var(--rule)",
@@ -95,17 +97,21 @@ def _saved(figure: Figure, kind: str, metadata: dict[str, None], dpi: int = 150,
 _DECIMALS = re.compile(r"(\d\.\d\d)\d+")
 
 
-def inline(text: str, name: str, description: str) -> str:
-    """An SVG file as an element of a page: ids made unique, colours of the page, described for readers who hear it.
+def inline(text: str, prefix: str, description: str) -> str:
+    """An SVG file as an element of a page: short unique ids, colours of the page, described for readers who hear it.
 
     Width follows the page between readable limits; coordinates keep two decimals of a point.
     """
     text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    text = re.sub(r'\bid="', f'id="{name}-', text)
-    text = re.sub(r'(xlink:href="|url\()#', rf"\1#{name}-", text)
-    text = re.sub(r'( (?:d|x|y|transform|points)=")([^"]*)', lambda m: m[1] + _DECIMALS.sub(r"\1", m[2]), text)
+    text = re.sub(r"\s*\n\s*", " ", text)
+    used = dict.fromkeys(re.findall(r'(?:xlink:href="|url\()#([^")]*)', text))
+    short = {name: f"{prefix}{i}" for i, name in enumerate(used)}
+    text = re.sub(r' id="([^"]*)"', lambda m: f' id="{short[m[1]]}"' if m[1] in short else "", text)
+    text = re.sub(r'(xlink:href="|url\()#([^")]*)', lambda m: f"{m[1]}#{short[m[2]]}", text)
+    # not scale(), which sizes the glyphs
+    text = re.sub(r'( (?:d|x|y|points)="|translate\()([^")]*)', lambda m: m[1] + _DECIMALS.sub(r"\1", m[2]), text)
     for colour, variable in VARIABLES.items():
-        text = text.replace(colour, variable)
+        text = text.replace(colour.lower(), variable)  # as matplotlib writes it
     points = float(re.search(r'viewBox="0 0 ([\d.]+)', text)[1])  # type: ignore[index]
     pixels = points * 96 / 72
     size = f'style="max-width:{pixels * 1.15:.0f}px;min-width:{min(pixels, 330 + pixels * 0.35):.0f}px"'
