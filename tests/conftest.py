@@ -22,6 +22,8 @@ _HOOK = install_import_hook(
         "refusalctl.model.chat",
         "refusalctl.stats.geometry",
         "refusalctl.stats.refusal",
+        "refusalctl.stats.separation",
+        "refusalctl.stats.similarity",
     ],
     "beartype.beartype",
 )

@@ -18,6 +18,7 @@ from refusalctl.cli.ablate import ablate
 from refusalctl.cli.collect import collect
 from refusalctl.cli.doctor import doctor
 from refusalctl.cli.extract import extract
+from refusalctl.cli.geometry import geometry
 from refusalctl.cli.judge import judge
 from refusalctl.cli.report import report
 from refusalctl.cli.run import run
@@ -39,6 +40,7 @@ TOOLS = "Around them"
 for command in (collect, extract, select, ablate, transfer, judge, report):
     app.command(rich_help_panel=STEPS)(command)
 app.command(rich_help_panel=TOOLS)(run)
+app.command(rich_help_panel=TOOLS)(geometry)
 app.command(rich_help_panel=TOOLS)(doctor)
 app.add_typer(data.app, name="data", rich_help_panel=TOOLS)
 app.add_typer(artifacts.app, name="artifacts", rich_help_panel=TOOLS)

@@ -71,7 +71,7 @@ def run(
         return
     from refusalctl.steps.report import report
 
-    page = report(bench, matrix)
+    page = report(bench, [matrix])
     computed = sum(not p.done for p in bench.plan)
     show_matrix(matrix)
     out.success(f"{len(bench.plan)} steps, {computed} computed now; report: {page.path / 'report.html'}")

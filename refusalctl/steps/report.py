@@ -1,100 +1,181 @@
-"""`report`: a transfer matrix and its selections to one page, figures and tables.
+"""`report`: transfer matrices and their geometry to one page, figures and tables.
 
 Everything shown comes from artifacts; the source language of a direction is read from the prompts that it was
-extracted from. No prompt and no completion is read, so none can be printed.
+extracted from. No prompt is ever shown, and completions only when asked for.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from refusalctl.data.languages import name as language_name
-from refusalctl.stats.rates import fewest_flips
-from refusalctl.steps.report_rows import Condition, Content, label, obstacles, percent
-from refusalctl.steps.report_sources import content
-from refusalctl.steps.report_tables import CANDIDATE_COLUMNS, RATE_COLUMNS, as_csv, candidate_rows, rate_row
+from refusalctl.errors import BadInput
+from refusalctl.steps import geometry as geometry_step
+from refusalctl.steps import report_tables as tables
+from refusalctl.steps.report_book import Book, Run, book, reference_language
+from refusalctl.steps.report_excluded import unfit
+from refusalctl.steps.report_page import page
+from refusalctl.steps.report_provenance import Provenance
 from refusalctl.steps.step import Job, Step, Workbench
-from refusalctl.store.hashing import short
+from refusalctl.steps.transfer import read as read_transfer
+from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
-PAGE, RATES, CANDIDATES = "report.html", "rates.csv", "candidates.csv"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PAGE, MARKDOWN, LATEX, JSON = "report.html", "report.md", "report.tex", "report.json"
+RATES, CANDIDATES, GEOMETRY, EXCLUDED = "rates.csv", "candidates.csv", "geometry.csv", "excluded.csv"
+TEXT_FORMATS = {"html": PAGE, "md": MARKDOWN, "latex": LATEX, "json": JSON, "csv": RATES}
+DRAWINGS = ("png", "svg", "pdf")
 
 
-def settings_toml(rows: Content) -> str:
-    """The experiment as a file that `refusalctl run` reads."""
-    model = {"name": rows.model["name"], "dtype": rows.model["dtype"], "system": rows.model["system"]}
-    if "/" in model["name"]:  # a hub id can be asked for at its revision; other models carry it in themselves
-        model["name"] += f"@{rows.model['revision']}"
-    if rows.model.get("trust_remote_code"):
-        model["trust_remote_code"] = True
-    lines = []
-    for section, values in (("experiment", rows.experiment), ("model", model)):
-        lines += [f"[{section}]", *(f"{k} = {_toml(v)}" for k, v in values.items() if v is not None), ""]
-    return "\n".join(lines).rstrip() + "\n"
+def _figures(rows: Book) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
+    """File name, what it shows, and how it is drawn."""
+    from refusalctl.steps.figures.compliance import Pair, compliance
+    from refusalctl.steps.figures.geometry import activation_maps, layer_cosines, projections
+    from refusalctl.steps.figures.layers import layer_scores
+    from refusalctl.steps.figures.matrix import transfer_matrix
+    from refusalctl.steps.figures.rates import refusal_rates
 
-
-def _toml(value: Any) -> str:
-    # JSON's strings, numbers, lists and booleans are TOML's too
-    return json.dumps(value, ensure_ascii=False)
-
-
-def page(rows: Content, drawings: Mapping[str, str]) -> str:
-    """The HTML page; `drawings` are inline SVG elements by figure name."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    folder = Path(__file__).with_name("templates")
-    env = Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    env.filters |= {"percent": percent, "short": short, "lang": label, "name": language_name, "repr": repr}
-    return env.get_template("report.html.j2").render(
-        c=rows,
-        drawings={k: Markup(v) for k, v in drawings.items()},  # drawn by figures.py, text as paths
-        obstacles=lambda row: obstacles(rows, row),
-        measured=lambda row: isinstance(row, Condition),
-        toml=settings_toml(rows),
-        fewest=fewest_flips(),
-    )
+    published = {
+        i: {k: Pair(*v) for p in run.published if p.source == rows.reference for k, v in p.compliance.items()}
+        for i, run in enumerate(rows.runs)
+    }
+    contents = [run.content for run in rows.runs]
+    yield "compliance", "compliance", lambda: compliance(contents, rows.reference, published)
+    for run in rows.runs:
+        name = f"{run.key}-" if rows.several else ""
+        c, g = run.content, run.geometry
+        yield f"{name}refusal_rates", "refusal_rates", lambda c=c: refusal_rates(c, rows.reference)  # type: ignore[misc]
+        yield f"{name}transfer_matrix", "transfer_matrix", lambda c=c: transfer_matrix(c)  # type: ignore[misc]
+        yield f"{name}layer_scores", "layer_scores", lambda c=c: layer_scores(c)  # type: ignore[misc]
+        if g is not None:
+            drawn = {"layer_cosines": layer_cosines, "projections": projections, "activation_maps": activation_maps}
+            for what, draw in drawn.items():
+                yield f"{name}{what}", what, lambda draw=draw, g=g: draw(g)  # type: ignore[misc]
 
 
 def _run(job: Job) -> dict[str, Any]:
     import matplotlib
 
-    from refusalctl.steps import figures
+    params = job.params
+    transfers = [job.inputs[name] for name in job.inputs if name.startswith("transfer:")]
+    geometries = {
+        a.id: job.inputs[f"geometry:{i}"] for i, a in enumerate(transfers, start=1) if f"geometry:{i}" in job.inputs
+    }
+    rows = book(
+        job.bench.store, transfers, geometries, params["unfit"], reference=params["reference"],
+        with_published=params["published"], with_text=params["with_text"],
+    )  # fmt: skip
+    drawings = _draw(job, rows)
+    for name, text in _texts(rows).items():
+        (job.out / name).write_text(text, encoding="utf-8")
+    (job.out / PAGE).write_text(page(rows, drawings), encoding="utf-8")
+    formats.write_json(job.out / JSON, "report", tables.as_record(rows))
+    return {"runs": len(rows.runs), "figures": len(drawings), "matplotlib": matplotlib.__version__}
 
-    transfer = job.inputs["transfer"]
-    rows = content(job.bench.store, transfer)
-    drawings = {name: draw(rows) for name, draw in figures.FIGURES.items()}
+
+def _draw(job: Job, rows: Book) -> dict[str, str]:
+    """Write every figure in three formats; return them as elements of the page."""
+    from refusalctl.steps.figures import DESCRIPTIONS
+    from refusalctl.steps.figures import style as look
+
+    planned = list(_figures(rows))
     inline = {}
-    for name, drawing in drawings.items():
-        (job.out / f"{name}.png").write_bytes(figures.png(drawing))
-        svg = figures.svg(drawing, name)
-        (job.out / f"{name}.svg").write_text(svg, encoding="utf-8")
-        inline[name] = figures.inline(svg, name, figures.DESCRIPTIONS[name])
-    lines = [rate_row(r, rows.transfer) for r in (*rows.conditions, *rows.harmless.values())]
-    (job.out / RATES).write_text(as_csv(RATE_COLUMNS, lines), encoding="utf-8")
-    scored = [line for found in rows.choices.values() for line in candidate_rows(found)]
-    (job.out / CANDIDATES).write_text(as_csv(CANDIDATE_COLUMNS, scored), encoding="utf-8")
-    (job.out / PAGE).write_text(page(rows, inline), encoding="utf-8")
-    return {"conditions": len(lines), "candidates": len(scored), "matplotlib": matplotlib.__version__}
+    with job.bench.progress.task("report: figures", len(planned)) as advance:
+        for name, what, draw in planned:
+            drawing = draw()
+            (job.out / f"{name}.png").write_bytes(look.png(drawing))
+            (job.out / f"{name}.pdf").write_bytes(look.pdf(drawing))
+            svg = look.svg(drawing, name)
+            (job.out / f"{name}.svg").write_text(svg, encoding="utf-8")
+            inline[name] = look.inline(svg, f"f{len(inline)}-", DESCRIPTIONS[what])
+            advance()
+    return inline
 
 
-STEP = Step("report", 1, "report", _run)
+def _texts(rows: Book) -> dict[str, str]:
+    found = {
+        RATES: tables.rates_csv(rows),
+        CANDIDATES: tables.candidates_csv(rows),
+        EXCLUDED: tables.excluded_csv(rows),
+        MARKDOWN: tables.as_markdown(rows),
+        LATEX: tables.as_latex(rows),
+    }
+    if any(run.geometry for run in rows.runs):
+        found[GEOMETRY] = tables.geometry_csv(rows)
+    return found
 
 
-def report(bench: Workbench, transfer: Artifact) -> Artifact:
-    """The page, figures and tables of one transfer matrix. Raises `Corrupt` where its parts contradict each other."""
-    inputs = {"transfer": transfer}
-    if not bench.dry_run:  # a planned transfer names selections that are not there yet
-        for name, identifier in transfer.inputs.items():
-            if name.startswith("selection:"):
-                inputs[name] = bench.store.open("selection", identifier)
-    return bench.obtain(STEP, {}, inputs, dict(transfer.about))
+STEP = Step("report", 2, "report", _run)
+
+
+def report(
+    bench: Workbench,
+    transfers: Sequence[Artifact],
+    *,
+    geometry: bool = True,
+    reference: str | None = None,
+    published: bool = False,
+    with_text: bool = False,
+) -> Artifact:
+    """The page, figures and tables of one or more transfer matrices.
+
+    `geometry` is computed from collected activations where it is not there yet; no model runs. Raises `Corrupt` where
+    parts of a transfer contradict each other, `BadInput` for a `reference` that is no source language.
+    """
+    asked = reference_language(list(transfers), reference)
+    known = sorted({lang for t in transfers for lang in str(t.about["sources"]).split(",")})
+    if asked not in known:
+        raise BadInput(f"{asked!r} is no source language of these transfers", hint=f"they have {', '.join(known)}")
+    inputs: dict[str, Artifact] = {}
+    for i, transfer in enumerate(transfers, start=1):
+        inputs[f"transfer:{i}"] = transfer
+        if geometry and not bench.dry_run and (found := geometry_of(bench, transfer, asked)) is not None:
+            inputs[f"geometry:{i}"] = found
+    about = {k: _joined(transfers, k) for k in ("model", "data", "sources", "targets")}
+    params = {
+        "reference": asked, "published": published, "with_text": with_text,
+        "unfit": [] if bench.dry_run else [_unfit(t) for t in transfers],
+    }  # fmt: skip
+    return bench.obtain(STEP, params, inputs, about)
+
+
+def _joined(transfers: Sequence[Artifact], key: str) -> str:
+    return " + ".join(dict.fromkeys(str(t.about[key]) for t in transfers))
+
+
+def _unfit(transfer: Artifact) -> Mapping[str, Any]:
+    experiment = read_transfer(transfer)["experiment"]
+    langs = list(dict.fromkeys((*experiment["sources"], *experiment["targets"])))
+    return unfit(str(transfer.about["data"]), langs)
+
+
+def geometry_of(bench: Workbench, transfer: Artifact, reference: str) -> Artifact | None:
+    """Geometry of the activations behind a transfer, at the reference language's chosen place; None for one language.
+
+    A language without directions has no activations of train prompts here and is left out.
+    """
+    collected = Provenance(bench.store, transfer).activations()
+    chosen = read_transfer(transfer)["selections"].get(reference, {})
+    if len(collected) < 2 or reference not in collected or chosen.get("status") != "chosen":
+        bench.note(f"no geometry for {transfer.label}: it needs two languages with directions, {reference} among them")
+        return None
+    params = geometry_step.GeometryParams(reference, (chosen["pos"], chosen["layer"]))
+    return geometry_step.of_activations(bench, collected, params, str(transfer.about["model"]))
+
+
+def files_of(found: Artifact, kind: str) -> list[Path]:
+    """Files of a report in one format. Raises `BadInput` for an unknown one."""
+    if kind in DRAWINGS:
+        return sorted(found.path / name for name in found.manifest["files"] if name.endswith(f".{kind}"))
+    if kind == "csv":
+        return sorted(found.path / name for name in found.manifest["files"] if name.endswith(".csv"))
+    if kind not in TEXT_FORMATS:
+        raise BadInput(f"there is no report format {kind!r}", hint=f"choose {', '.join((*TEXT_FORMATS, *DRAWINGS))}")
+    return [found.path / TEXT_FORMATS[kind]]
+
+
+__all__ = ["STEP", "Run", "files_of", "geometry_of", "report"]

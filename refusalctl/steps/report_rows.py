@@ -6,18 +6,35 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from refusalctl.data.languages import name as language_name
-from refusalctl.stats.rates import Flips, Rate
+from refusalctl.stats.rates import Flips, Interval, Rate
 from refusalctl.store.store import Artifact
 
 REMOVABLE = 0.20  # two margins of the verdict rule: fewer points to remove than this settle nothing
 SPOILED = 0.20  # share of degenerate or unparsed answers above which a condition settles nothing
-_NBSP = "\N{NO-BREAK SPACE}"
+
+
+VERDICTS = ("transfers", "does not transfer", "reverses", "inconclusive", "uninformative")
+
+
+class Verdict(NamedTuple):
+    """One of `VERDICTS` with its reason. `removed`: share of prompts, with limits; None where nothing was estimated."""
+
+    value: str
+    reason: str
+    removed: float | None
+    interval95: Interval | None
+    interval90: Interval | None
+    n_needed: int | None
+    ratio: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One target language under one condition, counted; `flips` are against the same prompts' baseline."""
+    """One target language under one condition, counted; `flips` are against the same prompts' baseline.
+
+    `verdict` speaks of refusals removed, `induction` of refusals induced on harmless prompts; both are None in a
+    transfer of a version that computed none. `detail` tells conditions of one source and name apart (a dose, a seed).
+    """
 
     target: str
     source: str | None
@@ -28,6 +45,9 @@ class Condition:
     labels: str
     completions: str
     flips: Flips | None = None
+    verdict: Verdict | None = None
+    induction: Verdict | None = None
+    detail: str = ""
 
     def count(self, outcome: str) -> int:
         return self.counts.get(outcome, 0)
@@ -121,6 +141,21 @@ class Content:
     drawn: Mapping[tuple[str, str, str], Drawn]
     same_prompts: bool
     sources: tuple[Artifact, ...] = field(repr=False, default=())
+    others: tuple[Condition, ...] = ()
+    rule: Mapping[str, Any] | None = None
+
+    @property
+    def judged(self) -> bool:
+        """Whether the transfer carries verdicts."""
+        return any(isinstance(c, Condition) and c.verdict is not None for c in self.conditions)
+
+    @property
+    def own(self) -> bool:
+        """Whether a target is no source, so that its own direction needs a row of its own."""
+        return any(t not in self.experiment["sources"] for t in self.targets)
+
+    def cell(self, source: str | None, target: str) -> Condition | Missing | None:
+        return next((c for c in self.of(target) if c.source == source), None)
 
     @property
     def targets(self) -> list[str]:
@@ -166,36 +201,3 @@ def _listed(numbers: list[int]) -> str:
     if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[-1] + 1)):
         return f"{numbers[0]} to {numbers[-1]}"
     return ", ".join(map(str, numbers))
-
-
-def label(lang: str) -> str:
-    """`Bashkir (ba)`, or the code alone for a language without a known name."""
-    name = language_name(lang)
-    return lang if name == lang else f"{name} ({lang})"
-
-
-def obstacles(rows: Content, row: Condition) -> list[str]:
-    """Reasons why a condition tells nothing about its direction, in words; none where it does."""
-    base = rows.baseline(row.target)
-    rate, found = base.rate("refusal"), []
-    if rate is None:
-        found.append("no baseline answer could be labelled")
-    elif rate.wilson().high < REMOVABLE:
-        found.append(
-            f"the baseline refuses too little: at most {percent(rate.wilson().high)} (upper 95 % limit), "
-            f"so there are fewer than {REMOVABLE * 100:.0f} points to remove"
-        )
-    for which, each in (("baseline", base), ("changed", row)):
-        if (which == "baseline" or each is not base) and each.spoiled > SPOILED:
-            what = "baseline answers" if which == "baseline" else "answers under this direction"
-            found.append(f"{percent(each.spoiled)} of the {what} are degenerate or unparsed")
-    return found
-
-
-def percent(value: float) -> str:
-    """Whole percent; never 0 % or 100 % for a share that is not."""
-    if 0 < value < 0.005:
-        return f"< 1{_NBSP}%"
-    if 0.995 < value < 1:
-        return f"> 99{_NBSP}%"
-    return f"{value * 100:.0f}{_NBSP}%"

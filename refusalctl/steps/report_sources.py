@@ -3,61 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from refusalctl.data.records import OUTCOMES
-from refusalctl.errors import Corrupt, NotFound
-from refusalctl.stats.rates import Flips
+from refusalctl.errors import Corrupt
+from refusalctl.stats.rates import Flips, Interval
 from refusalctl.steps import scores as score_step
 from refusalctl.steps import transfer as transfer_step
-from refusalctl.steps.report_rows import Choice, Condition, Content, Drawn, Kept, Missing, Scored
-from refusalctl.store.hashing import short
+from refusalctl.steps.report_provenance import Provenance
+from refusalctl.steps.report_rows import VERDICTS, Choice, Condition, Content, Drawn, Kept, Missing, Scored, Verdict
 from refusalctl.store.store import Artifact, Store
 
 _LISTED_WINNERS = 10  # the selection lists no more; one that is missing then has an unknown share, not zero
-
-
-class Provenance:
-    """Every artifact that a transfer was computed from, by id."""
-
-    def __init__(self, store: Store, top: Artifact) -> None:
-        kinds = {identifier: kind for kind, identifier in store.ids()}
-        self.by_id = {top.id: top}
-        waiting = list(top.inputs.values())
-        while waiting:
-            identifier = waiting.pop()
-            if identifier in self.by_id:
-                continue
-            if identifier not in kinds:
-                raise NotFound(
-                    f"{top.label} needs the artifact {short(identifier)}, which is not in {store.root}",
-                    hint="run `refusalctl transfer` again with the same settings to compute what is missing",
-                )
-            artifact = store.open(kinds[identifier], identifier)
-            self.by_id[identifier] = artifact
-            waiting += artifact.inputs.values()
-
-    def origins(self, artifact: Artifact) -> list[Artifact]:
-        """The prompts artifacts that this one was computed from."""
-        if artifact.kind == "prompts":
-            return [artifact]
-        found = [o for i in artifact.inputs.values() for o in self.origins(self.by_id[i])]
-        return list({o.id: o for o in found}.values())
-
-    def source_language(self, selection: Artifact) -> str:
-        """Language of the prompts that a direction was extracted from. Raises `Corrupt` unless it is one."""
-        directions = self.by_id[selection.inputs["directions"]]
-        languages = {o.about["lang"] for o in self.origins(directions)}
-        if len(languages) != 1:
-            raise Corrupt(f"{selection.label} was extracted from prompts in {sorted(languages)}, expected one language")
-        return str(languages.pop())
-
-    def sorted(self) -> list[Artifact]:
-        order = ("transfer", "selection", "directions", "openings", "activations", "labels", "completions", "prompts")
-        rank = {kind: i for i, kind in enumerate(order)}
-        return sorted(
-            self.by_id.values(), key=lambda a: (rank.get(a.kind, len(rank)), sorted(map(str, a.about.items())), a.id)
-        )
 
 
 def _must(condition: bool, transfer: Artifact, what: str) -> None:
@@ -88,14 +46,49 @@ def _condition(transfer: Artifact, row: dict[str, Any], prompts: str, completion
     where = f"cell {row['source'] or 'baseline'}>{row['target']}"
     _must(set(counts) <= set(OUTCOMES), transfer, f"{where} counts unknown outcomes {sorted(counts)}")
     _must(row["n"] > 0 and sum(counts.values()) == row["n"], transfer, f"{where}: the counts do not add up to n")
-    flips = Flips(**row["flips"]) if row.get("flips") else None
-    source, target = row["source"], row["target"]
-    return Condition(target, source, row["condition"], prompts, row["n"], counts, row["labels"], completions, flips)
+    known = {f.name for f in fields(Flips)}
+    flips = Flips(**{k: v for k, v in row["flips"].items() if k in known}) if row.get("flips") else None
+    verdicts = row.get("verdict") or {}
+    return Condition(
+        target=row["target"],
+        source=row["source"],
+        condition=row["condition"],
+        prompts=prompts,
+        n=row["n"],
+        counts=counts,
+        labels=row["labels"],
+        completions=completions,
+        flips=flips,
+        verdict=verdict(transfer, verdicts.get("removal")),
+        induction=verdict(transfer, verdicts.get("induction")),
+        detail=_detail(row),
+    )
+
+
+def verdict(transfer: Artifact, raw: Mapping[str, Any] | None) -> Verdict | None:
+    """A verdict as `transfer` wrote it; None where it wrote none. Raises `Corrupt` for a value that is no verdict."""
+    if raw is None:
+        return None
+    _must(raw.get("value") in VERDICTS, transfer, f"{raw.get('value')!r} is no verdict")
+    limits = {k: Interval(*raw[k]) if raw.get(k) else None for k in ("interval95", "interval90")}
+    return Verdict(
+        raw["value"], raw.get("reason", ""), raw.get("removed"), limits["interval95"], limits["interval90"],
+        raw.get("n_needed"), raw.get("ratio_to_native"),
+    )  # fmt: skip
+
+
+def _detail(row: Mapping[str, Any]) -> str:
+    """What tells cells of one source, target and condition apart."""
+    words = {"coeff": "coefficient", "dose": "dose", "seed": "seed", "draw": "draw"}
+    return ", ".join(f"{name} {row[key]}" for key, name in words.items() if row.get(key) is not None)
+
+
+MAIN = ("baseline", "native", "transferred")
 
 
 def _conditions(transfer: Artifact, value: dict[str, Any]) -> list[Condition | Missing]:
     """Every condition that the experiment asks for, measured or with the reason why not."""
-    cells = {(c["target"], c["source"]): c for c in value["cells"]}
+    cells = {(c["target"], c["source"]): c for c in value["cells"] if c["condition"] in MAIN}
     sources: list[str] = value["experiment"]["sources"]
     rows: list[Condition | Missing] = []
     for target in value["experiment"]["targets"]:
@@ -108,6 +101,21 @@ def _conditions(transfer: Artifact, value: dict[str, Any]) -> list[Condition | M
             _must(why is not None, transfer, f"there is no cell {source or 'baseline'}>{target}, and no reason why")
             rows.append(Missing(target, source, "native" if source == target else "transferred", str(why)))
     _must(not cells, transfer, f"cells {sorted(map(str, cells))} were not asked for")
+    return rows
+
+
+def _others(found: Provenance, transfer: Artifact, value: dict[str, Any]) -> list[Condition]:
+    """Control and induced conditions: everything beside baseline, native and transferred ablation."""
+    rows = []
+    for cell in value["cells"]:
+        if cell["condition"] in MAIN:
+            continue
+        where = f"cell {cell['condition']} {cell.get('source')}>{cell['target']}"
+        _must(cell["completions"] in found.by_id, transfer, f"{where} names artifacts that it lacks")
+        written = found.by_id[cell["completions"]]
+        prompts = found.by_id[written.inputs["prompts"]].about
+        _must(prompts["lang"] == cell["target"], transfer, f"{where} was measured on {prompts['lang']} prompts")
+        rows.append(_condition(transfer, cell, str(prompts["kind"]), written.id))
     return rows
 
 
@@ -161,10 +169,10 @@ def _choices(found: Provenance, transfer: Artifact, value: dict[str, Any]) -> di
     return rows
 
 
-def content(store: Store, transfer: Artifact) -> Content:
+def content(store: Store, transfer: Artifact, found: Provenance | None = None) -> Content:
     """Read a transfer and all that it came from. Raises `Corrupt` where its parts contradict each other."""
     value = transfer_step.read(transfer)
-    found = Provenance(store, transfer)
+    found = found or Provenance(store, transfer)
     rows, harmless = _conditions(transfer, value), _harmless(found, transfer, value)
     for row in (*rows, *harmless.values()):
         if isinstance(row, Condition):
@@ -182,6 +190,8 @@ def content(store: Store, transfer: Artifact) -> Content:
         drawn={(a.about["lang"], a.about["split"], a.about["kind"]): Drawn(a.about["n"], a.id) for a in prompts},
         same_prompts=len(tested) == 1,
         sources=tuple(found.sorted()),
+        others=tuple(_others(found, transfer, value)),
+        rule=value.get("rule"),
     )
 
 

@@ -34,6 +34,7 @@ KINDS = (
     "selection",
     "completions",
     "labels",
+    "geometry",
     "transfer",
     "calibration",
     "report",

@@ -1,0 +1,175 @@
+"""How long a page takes to make and to open, and how big it is, for many languages and models.
+
+Builds transfers of random outcomes: no model runs, every artifact goes through the steps' own code and the store.
+
+    python -m benchmarks.report_page --out page --languages 17 --models 4 --n 572
+    chromium --headless=new ... page/report.html   # see docs/report.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refusalctl.data.languages import NAMES
+from refusalctl.data.records import Label
+from refusalctl.model.resolve import ModelRef
+from refusalctl.steps import activations, completions, directions, labels, openings, prompts, scores, transfer
+from refusalctl.steps.experiment import Experiment
+from refusalctl.steps.report import report
+from refusalctl.steps.step import Step, Workbench
+from refusalctl.store import formats
+from refusalctl.store.store import Artifact, Store
+
+POSITIONS, LAYERS, WIDTH, TRAIN = [-5, -4, -3, -2, -1], 28, 32, 24
+
+
+@dataclass
+class Maker:
+    """One made-up model: artifacts with the recipes that the steps would give them."""
+
+    bench: Workbench
+    rng: np.random.Generator
+    n: int
+    langs: list[str]
+
+    def put(self, step: Step, params: Any, inputs: dict[str, Artifact], about: Any, files: dict[str, Any]) -> Artifact:
+        with self.bench.store.draft() as out:
+            for name, write in files.items():
+                write(out / name)
+            recipe = self.bench.recipe(step, params, inputs)
+            return self.bench.store.commit(out, step.kind, recipe, about, {"checks": {"max_relative_projection": 1e-6}})
+
+    def prompts(self, lang: str, kind: str, split: str, n: int) -> Artifact:
+        ids = [f"{kind}-{split}-{i:03d}" for i in range(n)]
+        about = {"data": "polyrefuse", "lang": lang, "kind": kind, "split": split, "n": n}
+        return self.put(prompts.STEP, {"ids": ids, "lang": lang}, {}, about, {"made-up": lambda p: p.write_text(kind)})
+
+    def judged(self, source: Artifact, refusing: float, direction: Artifact | None) -> tuple[Artifact, Artifact]:
+        inputs = {"prompts": source} | ({"direction": direction} if direction else {})
+        about = {"model": self.bench.ref.name, **source.about, "intervention": "ablate" if direction else "none"}
+        text = {"made-up": lambda p: p.write_text("")}
+        written = self.put(completions.STEP, {"max_new_tokens": 64}, inputs, about, text)
+        shares = [refusing * 0.97, (1 - refusing) * 0.97, 0.03]
+        outcomes = self.rng.choice(["refusal", "compliance", "degenerate"], size=source.about["n"], p=shares)
+        ids = source.manifest["recipe"]["params"]["ids"]
+        reasons = {"refusal": f"phrase:{source.about['lang']}", "compliance": "no refusal phrase", "degenerate": "loop"}
+        rows = [Label(i, o, "substring", reasons[o]).to_json() for i, o in zip(ids, outcomes.tolist())]
+        files = {labels.FILE: lambda p: formats.write_rows(p, rows)}
+        return written, self.put(labels.STEP, {}, {"completions": written}, {**about, "judge": "substring"}, files)
+
+    def activations(self, source: Artifact, axis: int) -> Artifact:
+        shape = formats.ActivationShape(TRAIN, len(POSITIONS) + 1, LAYERS, WIDTH)
+        ids = source.manifest["recipe"]["params"]["ids"][:TRAIN]
+        about = {"positions": POSITIONS, "inst_position": -6, "suffix_tokens": ["a"] * 5, "prompt_ids": ids}
+        rows = self.rng.normal(size=shape).astype(np.float32)
+        if source.about["kind"] == "harmful":
+            rows[..., axis] += 2.5
+
+        def write(path: Path) -> None:
+            with formats.write_activations(path, shape, about) as writer:
+                writer.put(list(range(TRAIN)), rows)
+
+        return self.put(activations.STEP, {}, {"prompts": source}, dict(source.about), {activations.FILE: write})
+
+    def selection(self, lang: str) -> Artifact:
+        axis = int(self.rng.integers(3))
+        found = {k: self.activations(self.prompts(lang, k, "train", TRAIN), axis) for k in ("harmful", "harmless")}
+        about = {"model": self.bench.ref.name, "lang": lang}
+        blank = {"made-up": lambda p: p.write_text(lang)}
+        inputs = {"directions": self.put(directions.STEP, {}, found, about, blank)}
+        inputs["openings"] = self.put(openings.STEP, {"lang": lang}, {}, about, blank)
+        inputs |= {f"val_{k}": self.prompts(lang, k, "val", 32) for k in ("harmful", "harmless")}
+        table = self.scores()
+        files = {
+            scores.SCORES_FILE: lambda p: formats.write_json(p, "scores", table),
+            completions.SELECTION_FILE: self.direction,
+        }
+        return self.put(scores.STEP, {"lang": lang}, inputs, about, files)
+
+    def direction(self, path: Path) -> None:
+        import torch
+
+        formats.write_vectors(path, "selection", {"direction": torch.ones(WIDTH)}, {"pos": -1, "layer": 15})
+
+    def scores(self) -> dict[str, Any]:
+        bypass, induce, kl = self.rng.normal(-4, 2, (3, len(POSITIONS), LAYERS))
+        rows = [
+            {"pos": pos, "layer": layer, "bypass": bypass[i, layer], "induce": induce[i, layer], "kl": abs(kl[i, layer])}
+            for i, pos in enumerate(POSITIONS)
+            for layer in range(22)
+        ]
+        return {
+            "rule": {"name": "arditi", "max_kl": 0.1, "min_induce": 0.0, "max_layer_share": 0.8},
+            "positions": POSITIONS,
+            "suffix_tokens": ["<|im_end|>", "\n", "<|im_start|>", "assistant", "\n"],
+            "baseline": {"harmful": [1.0] * 30 + [-0.5] * 2, "harmless": [-1.0] * 32},
+            "kept": {"harmful": list(range(30)), "harmless": list(range(32))},
+            "candidates": rows,
+            "stability": {"resamples": 1000, "winners": {"-1,15": 0.7}, "none": 0.0},
+        }
+
+    def transfer(self) -> Artifact:
+        experiment = Experiment(tuple(self.langs), tuple(self.langs), data="polyrefuse", n_test=self.n)
+        chosen = {lang: self.selection(lang) for lang in self.langs}
+        cells, harmless = [], {}
+        for target in self.langs:
+            asked = self.prompts(target, "harmful", "test", self.n)
+            base = float(self.rng.uniform(0.1, 1))
+            for source in (None, *self.langs):
+                condition = "baseline" if source is None else "native" if source == target else "transferred"
+                share = base if source is None else base * float(self.rng.beta(0.6, 0.8))
+                pair = self.judged(asked, share, chosen[source] if source else None)
+                cells.append(transfer.Cell(source, target, condition, *pair))
+            harmless[target] = self.judged(self.prompts(target, "harmless", "test", self.n), 0.02, None)[1]
+        inputs = {f"selection:{lang}": a for lang, a in chosen.items()}
+        for cell in cells:
+            inputs |= {f"completions:{cell.key}": cell.completions, f"labels:{cell.key}": cell.labels}
+        inputs |= {f"harmless:{lang}": a for lang, a in harmless.items()}
+        params = {
+            "experiment": experiment.as_json(),
+            "model": self.bench.ref.key() | {"dtype": "bfloat16", "system": None},
+            "cells": [{"source": c.source, "target": c.target, "condition": c.condition} for c in cells],
+            "missing": {},
+        }
+        listed = ",".join(self.langs)
+        about = {"model": self.bench.ref.name, "data": "polyrefuse", "sources": listed, "targets": listed, "n": self.n}
+        return self.bench.obtain(transfer.STEP, params, inputs, about)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--languages", type=int, default=17)
+    parser.add_argument("--models", type=int, default=4)
+    parser.add_argument("--n", type=int, default=572)
+    parser.add_argument("--no-geometry", action="store_true")
+    asked = parser.parse_args()
+    langs = [lang for lang in NAMES if lang != "yi"][: asked.languages]
+    with tempfile.TemporaryDirectory() as room:
+        store, made = Store(Path(room)), []
+        started = time.perf_counter()
+        for i in range(asked.models):
+            bench = Workbench(store, f"made-up-{i}", device="cpu", dtype="bfloat16")
+            bench.__dict__["ref"] = ModelRef(f"made-up/model-{i}-instruct", Path(room), f"{i}" * 40, "f" * 64)
+            made.append(Maker(bench, np.random.default_rng(i), asked.n, langs).transfer())
+        built = time.perf_counter()
+        bench = Workbench(store, "none", device="cpu")
+        found = report(bench, made, geometry=not asked.no_geometry, published=True)
+        done = time.perf_counter()
+        asked.out.mkdir(parents=True, exist_ok=True)
+        for name in found.manifest["files"]:
+            (asked.out / name).write_bytes((found.path / name).read_bytes())
+    size = (asked.out / "report.html").stat().st_size
+    print(f"cells {asked.models * len(langs) ** 2}, made in {built - started:.1f} s, report in {done - built:.1f} s")
+    print(f"report.html {size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""How well harmful and harmless activations come apart in full space, and where they lie on a direction."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int8
+from numpy import ndarray
+
+from refusalctl.errors import BadInput
+from refusalctl.stats.similarity import Labelled, contrasts, p_value
+
+FOLDS = 5
+
+
+class Tested(NamedTuple):
+    """A statistic, the mean of its null under shuffled labels, and p = (b + 1) / (B + 1), one-sided."""
+
+    value: float
+    null_mean: float
+    p: float
+
+
+def coordinates(rows: Float[ndarray, "n d_model"]) -> Float[ndarray, "n n_dim"]:
+    """The same points in at most n dimensions: centred, rotated, scaled by one number.
+
+    Distances and angles stay as they are (QR), so whatever follows works in full space, at the cost of n dimensions.
+    """
+    centred = rows.astype(np.float64) - rows.mean(0, dtype=np.float64)
+    spread = float(np.sqrt((centred**2).sum(1).mean()))
+    if spread == 0:
+        raise BadInput("all activations are the same: there is nothing to separate")
+    return np.asarray(np.linalg.qr(centred.T, mode="r").T / spread)
+
+
+def auroc(points: Float[ndarray, "n n_dim"], signs: Int8[ndarray, " n"], permutations: int, seed: int) -> Tested:
+    """Cross-validated AUROC of L2 logistic regression, harmful against harmless, with a label permutation test.
+
+    Five stratified folds (scikit-learn's `permutation_test_score`; Ojala and Garriga 2010). Raises `BadInput` for a
+    class with fewer prompts than folds.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, permutation_test_score
+
+    smallest = int(min((signs > 0).sum(), (signs < 0).sum()))
+    if smallest < FOLDS:
+        raise BadInput(f"{smallest} prompts of a class cannot fill {FOLDS} folds", hint="use more prompts per class")
+    value, null, p = permutation_test_score(
+        LogisticRegression(max_iter=2000), points, (signs > 0).astype(int), scoring="roc_auc",
+        cv=StratifiedKFold(FOLDS, shuffle=True, random_state=seed), n_permutations=permutations, random_state=seed,
+    )  # fmt: skip
+    return Tested(float(value), float(null.mean()), float(p))
+
+
+def silhouette(
+    points: Float[ndarray, "n n_dim"], signs: Int8[ndarray, " n"], permutations: int, rng: np.random.Generator
+) -> Tested:
+    """Mean silhouette of the two classes, Euclidean, in full space (Rousseeuw 1987), with a label permutation test."""
+    from sklearn.metrics import pairwise_distances, silhouette_score
+
+    distances = pairwise_distances(points)
+    np.fill_diagonal(distances, 0.0)
+    value = float(silhouette_score(distances, signs, metric="precomputed"))
+    shuffled = (rng.permutation(signs) for _ in range(permutations))
+    null = np.array([silhouette_score(distances, s, metric="precomputed") for s in shuffled])
+    return Tested(value, float(null.mean()), p_value(value, null))
+
+
+class Map(NamedTuple):
+    """Two principal components: coordinates in units of the cloud's spread, and the variance that each explains."""
+
+    points: Float[ndarray, "n 2"]
+    explained: Float[ndarray, " 2"]
+
+
+def pca_map(points: Float[ndarray, "n n_dim"], signs: Int8[ndarray, " n"]) -> Map:
+    """First two principal components (scikit-learn), turned so that harmful prompts lie to the right and above."""
+    from sklearn.decomposition import PCA
+
+    fitted = PCA(2, svd_solver="full")
+    flat = fitted.fit_transform(points)
+    side = np.sign(flat[signs > 0].mean(0) - flat[signs < 0].mean(0))
+    return Map(flat * np.where(side == 0, 1.0, side), fitted.explained_variance_ratio_)
+
+
+# --- projection on another language's direction ------------------------------------------------------
+
+
+class Projected(NamedTuple):
+    """Where one language's baseline activations lie on the reference direction, held out.
+
+    In units of the reference language's own gap: its harmless prompts are at 0 and its harmful ones at 1 on average.
+    `auroc` says how well the position on that one axis tells the classes apart in this language.
+    """
+
+    harmful: Float[ndarray, " n_harmful"]
+    harmless: Float[ndarray, " n_harmless"]
+    auroc: float
+
+
+def folds(ids: Sequence[str], rng: np.random.Generator, n: int = FOLDS) -> dict[str, int]:
+    """A fold for each prompt id, the same in every language."""
+    order = rng.permutation(len(ids))
+    return {ids[i]: k % n for k, i in enumerate(order)}
+
+
+def projections(reference: Labelled, others: Sequence[Labelled], fold_of: dict[str, int]) -> list[Projected]:
+    """Project each language on the reference's unit direction, which no projected prompt or translation of it made.
+
+    Cross-fitted over folds of prompt ids: the direction comes from the reference's prompts outside a fold. Raises
+    `BadInput` where a fold lacks a class, or the held-out reference itself does not lie apart.
+    """
+    along: list[Float[ndarray, " n"]] = [np.full(len(o.ids), np.nan) for o in (reference, *others)]
+    theirs = np.array([fold_of[i] for i in reference.ids])
+    for fold in sorted(set(fold_of.values())):
+        axis = contrasts(reference.rows, np.where(theirs == fold, 0, reference.signs).astype(np.int8)[None])[0]
+        axis /= np.linalg.norm(axis)
+        for values, other in zip(along, (reference, *others)):
+            here = np.array([fold_of[i] == fold for i in other.ids])
+            values[here] = other.rows[here].astype(np.float64) @ axis
+    own, *rest = along
+    zero, one = own[reference.signs < 0].mean(), own[reference.signs > 0].mean()
+    if not one > zero:
+        raise BadInput("held-out prompts of the reference language do not lie apart on its own direction")
+    return [_split((values - zero) / (one - zero), other.signs) for values, other in zip(rest, others)]
+
+
+def _split(values: Float[ndarray, " n"], signs: Int8[ndarray, " n"]) -> Projected:
+    from sklearn.metrics import roc_auc_score
+
+    if not np.isfinite(values).all():
+        raise BadInput("a projection is not finite")
+    return Projected(values[signs > 0], values[signs < 0], float(roc_auc_score(signs > 0, values)))

@@ -1,0 +1,86 @@
+"""What a reader needs in order to trust a run: how answers were labelled, and what the tool checked while it ran."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from refusalctl.data.records import Label
+from refusalctl.errors import StoreError
+from refusalctl.steps import labels as label_step
+from refusalctl.steps.report_provenance import Provenance
+from refusalctl.steps.report_rows import Condition, Content
+from refusalctl.store.store import Artifact, Store
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How the answers of one target and condition group were labelled; `reasons` counts (outcome, reason)."""
+
+    target: str
+    group: str
+    n: int
+    reasons: Mapping[tuple[str, str], int]
+    truncated: int
+
+    def outcome(self, outcome: str) -> int:
+        return sum(n for (o, _), n in self.reasons.items() if o == outcome)
+
+    def why(self, outcome: str) -> list[tuple[str, int]]:
+        """Reasons of one outcome, most frequent first."""
+        found = [(reason or "no reason given", n) for (o, reason), n in self.reasons.items() if o == outcome]
+        return sorted(found, key=lambda row: (-row[1], row[0]))
+
+
+class Check(NamedTuple):
+    """Largest relative projection left after ablation, over `n` runs; None where no run recorded one."""
+
+    n: int
+    unread: int
+    hooks_fired: int
+    worst: float | None
+
+
+@dataclass(frozen=True)
+class Quality:
+    judged: tuple[Judged, ...]
+    ablation: Check
+
+
+def quality(store: Store, rows: Content, found: Provenance) -> Quality:
+    """Read every label and run record behind the rows of one transfer."""
+    judged = []
+    for target in rows.targets:
+        groups: dict[str, list[Label]] = {"baseline": [], "under a direction": [], "harmless, baseline": []}
+        for row in rows.of(target):
+            if isinstance(row, Condition):
+                group = "baseline" if row.condition == "baseline" else "under a direction"
+                groups[group] += label_step.read(found.by_id[row.labels])
+        if target in rows.harmless:
+            groups["harmless, baseline"] = label_step.read(found.by_id[rows.harmless[target].labels])
+        judged += [_count(target, group, labels) for group, labels in groups.items() if labels]
+    return Quality(tuple(judged), _check(store, [a for a in rows.sources if a.kind == "completions"]))
+
+
+def _count(target: str, group: str, labels: list[Label]) -> Judged:
+    reasons = Counter((label.outcome, label.reason) for label in labels)
+    return Judged(target, group, len(labels), dict(reasons), sum(label.truncated for label in labels))
+
+
+def _check(store: Store, completions: list[Artifact]) -> Check:
+    fired, worst, unread, n = 0, None, 0, 0
+    for each in completions:
+        if each.about.get("intervention") != "ablate":
+            continue
+        n += 1
+        try:
+            checks = store.run_info(each).get("checks", {})
+        except StoreError:
+            unread += 1
+            continue
+        fired += checks.get("hooks_fired") or 0
+        left = checks.get("max_relative_projection")
+        worst = max((v for v in (worst, left) if v is not None), default=None)
+    return Check(n, unread, fired, worst)

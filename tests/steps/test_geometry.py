@@ -1,0 +1,183 @@
+"""The geometry step on activations with planted directions, and on a model organism."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from refusalctl.errors import BadInput
+from refusalctl.steps import activations, geometry, prompts
+from refusalctl.steps.experiment import Experiment
+from refusalctl.steps.geometry import GeometryParams
+from refusalctl.steps.step import Workbench
+from refusalctl.store import formats
+from refusalctl.store.store import Artifact, Store
+
+N, D, LAYERS = 20, 24, 4
+POSITIONS, INST = [-2, -1], -3
+FEW = {"halves": 10, "permutations": 49, "separation_permutations": 9, "components": 2}
+
+
+def collected(store: Store, lang: str, axis: int, seed: int, spoil: bool = False) -> dict[str, Artifact]:
+    """Activations as `collect` leaves them: harmful prompts shifted along one axis from layer 1 on."""
+    made = {}
+    for kind in ("harmful", "harmless"):
+        rng = np.random.default_rng([seed, kind == "harmful"])
+        rows = rng.normal(scale=0.3, size=(N, 3, LAYERS, D)).astype(np.float32)
+        rows[:, :2, 0] = 1.0  # an end-of-instruction token's embedding is the same after every prompt
+        if kind == "harmful":
+            rows[:, :2, 1:, axis] += 2.0
+            rows[:, 2, 1:, 9] += 2.0  # at the last instruction token: the same axis in every language
+        if spoil:
+            rows[3, 1, 2, 5] = np.inf
+        ids = [f"{kind}-{i}" for i in range(N)]
+        about = {"positions": POSITIONS, "inst_position": INST, "suffix_tokens": ["a", "b"], "prompt_ids": ids}
+        with store.draft() as out:
+            with formats.write_activations(
+                out / activations.FILE, formats.ActivationShape(N, 3, LAYERS, D), about
+            ) as writer:
+                writer.put(list(range(N)), rows)
+            recipe = {"step": "collect", "version": 1, "params": {"seed": seed}, "inputs": {}}
+            info = {"lang": lang, "kind": kind, "split": "train", "n": N}
+            made[kind] = store.commit(out, "activations", recipe | {"for": [lang, kind, spoil]}, info, {})
+    return made
+
+
+def bench(root: Path) -> Workbench:
+    return Workbench(Store(root), "none", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    at = bench(tmp_path_factory.mktemp("geometry"))
+    three = {"en": (0, 1), "be": (0, 2), "ba": (1, 3)}
+    made = {lang: collected(at.store, lang, *how) for lang, how in three.items()}
+    return geometry.read(geometry.of_activations(at, made, GeometryParams("en", **FEW), "tiny"))
+
+
+def pair(site: dict, a: str, b: str) -> dict:
+    return next(p for p in site["pairs"] if (p["a"], p["b"]) == (a, b))
+
+
+def test_a_shared_axis_is_alike_and_another_is_not(found: dict) -> None:
+    site = found["sites"]["refusal"]
+    same, other = pair(site, "en", "be"), pair(site, "en", "ba")
+    assert same["cosine"] > 0.9
+    assert same["cosine"] < same["ceiling"] + 0.05
+    assert same["disattenuated"] == pytest.approx(1, abs=0.05)
+    assert same["p_by"] <= 3 * (1 + 1 / 2 + 1 / 3) / 50  # three pairs, Benjamini and Yekutieli's factor
+    assert abs(other["disattenuated"]) < 0.15
+    assert other["p"] > 0.05
+    assert np.mean(same["angles"]) < np.mean(other["angles"])
+
+
+def test_harmfulness_is_kept_apart_from_refusal(found: dict) -> None:
+    site = found["sites"]["harmfulness"]
+    assert site["pos"] == INST
+    assert pair(site, "en", "ba")["cosine"] > 0.9  # though their refusal directions differ
+    assert abs(found["harmfulness_to_refusal"]["ba"]) < 0.2
+
+
+def test_curves_cover_every_matched_place_and_say_where_there_is_no_direction(found: dict) -> None:
+    curves = found["curves"]
+    assert {(c["pos"], len(c["values"])) for c in curves["cosine"]} == {(p, LAYERS) for p in (*POSITIONS, INST)}
+    for row in curves["cosine"]:
+        assert (row["values"][0] is None) == (row["pos"] in POSITIONS)
+    for row in (*curves["cosine"], *curves["reliability"]):
+        assert row["values"][0] is None or row["pos"] == INST
+        assert None not in row["values"][1:]
+
+
+def test_the_place_is_reliable_and_below_the_layer_limit(found: dict) -> None:
+    site = found["sites"]["refusal"]
+    assert found["settings"]["chosen_at"] == "most reliable"
+    assert site["pos"] in POSITIONS
+    assert 1 <= site["layer"] < 3  # floor(0.8 * 4)
+    lowest = {
+        (pos, layer): min(r["values"][layer] for r in found["curves"]["reliability"] if r["pos"] == pos)
+        for pos in POSITIONS
+        for layer in (1, 2)
+    }
+    assert lowest[site["pos"], site["layer"]] == max(lowest.values())
+
+
+def test_projections_show_who_lies_on_the_english_direction(found: dict) -> None:
+    rows = found["sites"]["refusal"]["projection"]["languages"]
+    assert np.mean(rows["en"]["harmful"]) == pytest.approx(1, abs=1e-3)
+    assert np.mean(rows["be"]["harmful"]) == pytest.approx(1, abs=0.15)
+    assert np.mean(rows["ba"]["harmful"]) == pytest.approx(0, abs=0.15)
+    assert rows["be"]["auroc"] > 0.95
+    assert rows["ba"]["auroc"] < 0.8
+
+
+def test_each_language_has_a_map_and_its_separability(found: dict) -> None:
+    for each in found["sites"]["refusal"]["languages"].values():
+        assert len(each["map"]["harmful"]) == len(each["map"]["harmless"]) == N
+        assert each["auroc"]["value"] > 0.95
+        assert each["silhouette"]["p"] == pytest.approx(0.1)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(tmp_path: Path) -> None:
+    digests = []
+    for name, seed in (("one", 0), ("two", 0), ("three", 1)):
+        at = bench(tmp_path / name)
+        made = {lang: collected(at.store, lang, 0, i) for i, lang in enumerate(("en", "be"))}
+        artifact = geometry.of_activations(at, made, GeometryParams("en", **FEW, seed=seed), "tiny")
+        digests.append(artifact.manifest["files"][geometry.FILE]["sha256"])
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_given_place_is_used_and_one_without_activations_refused(tmp_path: Path) -> None:
+    at = bench(tmp_path)
+    made = {lang: collected(at.store, lang, 0, i) for i, lang in enumerate(("en", "be"))}
+    value = geometry.read(geometry.of_activations(at, made, GeometryParams("en", (-2, 3), **FEW), "tiny"))
+    assert (value["sites"]["refusal"]["pos"], value["sites"]["refusal"]["layer"]) == (-2, 3)
+    for wrong in ((-3, 2), (-1, 4)):  # the last instruction token is not a place of a refusal direction
+        with pytest.raises(BadInput, match="there are no activations"):
+            geometry.of_activations(at, made, GeometryParams("en", wrong, **FEW), "tiny")
+
+
+def test_a_place_without_any_direction_has_no_number(tmp_path: Path) -> None:
+    at = bench(tmp_path)
+    made = {lang: collected(at.store, lang, 0, i) for i, lang in enumerate(("en", "be"))}
+    site = geometry.read(geometry.of_activations(at, made, GeometryParams("en", (-1, 0), **FEW), "tiny"))["sites"]
+    assert site["refusal"]["no_direction"] == ["en", "be"]
+    assert site["refusal"]["pairs"] == []
+    assert site["refusal"]["projection"] is None
+    assert site["refusal"]["languages"]["en"] == {
+        "auroc": None, "silhouette": None, "map": None, "reliability": None
+    }  # fmt: skip
+
+
+def test_infinite_activations_are_an_error(tmp_path: Path) -> None:
+    at = bench(tmp_path)
+    made = {"en": collected(at.store, "en", 0, 1), "be": collected(at.store, "be", 0, 2, spoil=True)}
+    with pytest.raises(BadInput, match="the be activations at position -1, layer 2 are not finite"):
+        geometry.of_activations(at, made, GeometryParams("en", **FEW), "tiny")
+
+
+@pytest.mark.parametrize(
+    ("langs", "params", "message"),
+    [
+        (["en"], GeometryParams("en"), "at least two"),
+        (["en", "be"], GeometryParams("ba"), "not among en, be"),
+        (["en", "be"], GeometryParams("en", halves=0), "halves is 0"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(langs: list[str], params: GeometryParams, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        params.check(langs)
+
+
+def test_planted_mechanisms_of_an_organism_are_found(tmp_path: Path) -> None:
+    name = "organism:separate"
+    experiment = Experiment(data=name, n_train=40)
+    at = Workbench(Store(tmp_path), name, device="cpu")
+    params = GeometryParams("qaa", **FEW)
+    site = geometry.read(geometry.geometry(at, experiment, ["qaa", "qab"], params))["sites"]["refusal"]
+    assert abs(site["pairs"][0]["cosine"]) < 0.1
+    assert site["projection"]["languages"]["qaa"]["auroc"] == 1.0
+    assert {a.about["split"] for a in at.store.all("prompts")} == {"train"}
+    assert prompts.STEP.name in {p.step for p in at.plan}
