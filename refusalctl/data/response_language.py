@@ -35,7 +35,7 @@ RELATIVES: dict[str, frozenset[str]] = {
 
 @dataclass(frozen=True)
 class Alphabet:
-    """`own`: letters that set the language apart, at least `least` of all letters; `foreign`: letters it never writes."""
+    """`own`: letters that set the language apart, at least `least` of all; `foreign`: letters it never writes."""
 
     own: re.Pattern[str]
     foreign: re.Pattern[str]

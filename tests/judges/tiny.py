@@ -6,6 +6,7 @@ its own, which ordinary text never encodes to.
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def generative(path: Path, family: str, lines: list[str], last: str = "\n") -> P
         embedding.zero_()
         embedding[:, : len(made)].fill_diagonal_(1.0)
         head.mul_(1e-3)
-        for before, after in zip(chain, chain[1:]):
+        for before, after in itertools.pairwise(chain):
             head[after, before] = 5.0
     model.save_pretrained(path)
     made.save_pretrained(path)
@@ -140,9 +141,7 @@ def classifier(path: Path, kind: str, labels: dict[int, str]) -> Path:
     inner.decoder = decoders.ByteLevel()
     inner.add_special_tokens(["<pad>", "[CLS]", "[SEP]"])
     ids = {t: inner.token_to_id(t) for t in ("[CLS]", "[SEP]")}
-    inner.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[(t, i) for t, i in ids.items()]
-    )
+    inner.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=list(ids.items()))
     made = PreTrainedTokenizerFast(
         tokenizer_object=inner, pad_token="<pad>", cls_token="[CLS]", sep_token="[SEP]", model_max_length=512,
         clean_up_tokenization_spaces=False,

@@ -17,7 +17,7 @@ from refusalctl.errors import ModelError
 from refusalctl.model.judges.protocol import Item
 
 # role and instruction marks that formats write as plain text where a tokenizer has no token for them
-_MARKS = re.compile(r"<\|[^<>|\n]{1,40}\|>|\[/?INST\]|<</?SYS>>|<(?:BEGIN|END) [A-Z ]{1,60}>", re.IGNORECASE)
+_MARKS = re.compile(r"<\|[^<>|\n]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?think>|<(?:BEGIN|END) [A-Z ]{1,60}>", re.IGNORECASE)
 _SHORTEST = 64  # characters of a text that are left when it is cut to fit
 Render = Callable[[Any, Item], str]
 
