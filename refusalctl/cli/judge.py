@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,28 +12,98 @@ from refusalctl.cli import out
 
 
 def judge(
-    completions: Annotated[list[str], typer.Argument(help="Completions artifacts.", show_default=False)],
-    judge: o.JudgeOption = "substring",
+    completions: Annotated[list[str] | None, typer.Argument(help="Completions artifacts.", show_default=False)] = None,
+    judges: Annotated[
+        list[str] | None,
+        typer.Option("--judge", help="NAME or NAME=MODEL; may be given several times.  [default: substring]"),
+    ] = None,
+    judge_model: Annotated[
+        str | None, typer.Option(help="Local folder or hub id of the judge's model; an endpoint's model name.")
+    ] = None,
+    judge_url: Annotated[
+        str | None,
+        typer.Option(envvar="REFUSALCTL_JUDGE_URL", help="Address of an OpenAI-compatible endpoint (.../v1)."),
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Show the judges and stop.")] = False,
+    device: o.DeviceOption = "auto",
+    dtype: o.DTypeOption = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Completions per batch, or requests at once.")] = 16,
     store: o.StoreOption = o.DEFAULT_STORE,
     name: o.NameOption = None,
     dry_run: o.DryRunOption = False,
     json: o.JsonOption = False,
 ) -> None:
     """Label completions as refusal, compliance, degenerate or unparsed (JSONL)."""
-    from refusalctl.stats.rates import outcome_rate
-    from refusalctl.steps.labels import labels, outcomes
+    if list_:
+        _list(json=json)
+        return
+    if not completions:
+        raise typer.BadParameter("name the completions to judge, or --list")
+    specs = _specs(judges or ["substring"], judge_model)
+    from refusalctl.steps.labels import check_judge, labels
 
-    bench = o.workbench(store, o.DEFAULT_MODEL, dry_run=dry_run)
+    bench = o.workbench(store, o.DEFAULT_MODEL, device=device, dtype=dtype, batch_size=batch_size, dry_run=dry_run)
+    bench.judge_url = judge_url
+    written = [bench.store.resolve(reference, "completions") for reference in completions]
+    for spec in specs:
+        for each in written:
+            check_judge(spec, each.about["lang"], harm_only=True)
     found = []
-    for reference in completions:
-        written = bench.store.resolve(reference, "completions")
-        found.append(labels(bench, written, judge))
-        if not dry_run:
-            seen = list(outcomes(found[-1]).values())
-            counts = ", ".join(f"{n} {outcome}" for outcome, n in Counter(seen).most_common())
-            rate = ""
-            if any(outcome != "unparsed" for outcome in seen):
-                refused = outcome_rate(seen, "refusal")
-                rate = f"{refused.value:.0%} refusal [" + "{:.0%}, {:.0%}] ".format(*refused.wilson())
-            out.success(f"{out.about_line(written.about)}: {rate}({counts})")
+    for spec in specs:  # one judge after the other: its model is loaded once
+        for each in written:
+            found.append(labels(bench, each, spec, harm_only=True))
+            if not dry_run:
+                out.success(f"{spec.partition('=')[0]} {out.about_line(each.about)}: {_summary(found[-1])}")
     o.finish(bench, found, name=name, json=json)
+
+
+def _specs(judges: list[str], model: str | None) -> list[str]:
+    if model is None:
+        return judges
+    if len(judges) > 1:
+        raise typer.BadParameter("--judge-model belongs to one judge; with several, give --judge NAME=MODEL")
+    if "=" in judges[0]:
+        raise typer.BadParameter("give the model once: --judge-model or --judge NAME=MODEL")
+    return [f"{judges[0]}={model}"]
+
+
+def _summary(artifact: Any) -> str:
+    from refusalctl.stats.rates import outcome_rate
+    from refusalctl.steps.labels import read
+
+    rows = read(artifact)
+    seen = [row.outcome for row in rows]
+    counts = ", ".join(f"{n} {outcome}" for outcome, n in Counter(seen).most_common())
+    rate = ""
+    if "refusal" in seen or "compliance" in seen:
+        refused = outcome_rate(seen, "refusal")
+        rate = f"{refused.value:.0%} refusal [" + "{:.0%}, {:.0%}] ".format(*refused.wilson())
+    rated = [row.harmful for row in rows if row.harmful is not None]
+    harm = f"; {sum(rated)} of {len(rated)} rated harmful" if rated else ""
+    off = sum(row.off_language is True for row in rows)
+    return f"{rate}({counts}){harm}" + (f"; {off} in another language" if off else "")
+
+
+def _list(*, json: bool) -> None:
+    from refusalctl.model.judges import declarations
+
+    rows = declarations()
+    if json:
+        out.as_json([vars(d) for d in rows])
+        return
+    table = [
+        (
+            d.name,
+            d.model or ("an endpoint's" if d.endpoint else "none"),
+            d.size,
+            "gated" if d.gated else "",
+            d.licence,
+            "yes" if d.refusal_label else "NO",
+            "yes" if d.harm_label else "no",
+            "any" if d.languages is None else " ".join(d.languages),
+            "" if d.verified else "unverified",
+        )
+        for d in rows
+    ]
+    columns = ("judge", "model", "size", "access", "licence", "refusal", "harm", "languages", "format")
+    out.table("", columns, table)

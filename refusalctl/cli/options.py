@@ -61,7 +61,7 @@ FilterOption = Annotated[
     bool, typer.Option("--filter-val/--no-filter-val", help="Keep validation prompts that the model tells apart.")
 ]
 TokensOption = Annotated[int, typer.Option(min=1, help="Longest completion in tokens.")]
-JudgeOption = Annotated[str, typer.Option(help="Judge: substring.")]
+JudgeOption = Annotated[str, typer.Option(help="Judge: NAME or NAME=MODEL; see `refusalctl judge --list`.")]
 
 DEFAULT_STORE = Path("artifacts")
 

@@ -51,11 +51,16 @@ def _identifier() -> Callable[[str, int], list[Guess]]:
 
     detector = LangDetector(LangDetectConfig(model="lite", max_input_length=None))
 
-    def guess(text: str, k: int) -> list[Guess]:
+    def named(text: str, k: int) -> list[Guess]:
         found = detector.detect(" ".join(text.split()), k=k)
         return [Guess(str(f["lang"]), float(f["score"])) for f in found] or [Guess("none", 0.0)]
 
-    return guess
+    return named
+
+
+def guess(text: str) -> Guess:
+    """The most probable language of a text; `none` at confidence 0 where it names nothing."""
+    return _identifier()(text, 1)[0]
 
 
 def letters(text: str) -> int:
@@ -66,13 +71,13 @@ def letters(text: str) -> int:
 def identify(rows: Sequence[Prompt]) -> Identification:
     """Share of texts identified as their language. Texts under `MIN_LETTERS` letters are left out and counted."""
     expected = re.split("[-_]", rows[0].lang)[0]
-    guess = _identifier()
+    named = _identifier()
     long_enough = [p for p in rows if letters(p.text) >= MIN_LETTERS]
-    guesses = [(p.id, guess(p.text, 1)[0]) for p in long_enough]
+    guesses = [(p.id, guess(p.text)) for p in long_enough]
     right = sum(g.lang == expected for _, g in guesses)
     others = Counter(g.lang for _, g in guesses if g.lang != expected)
     suspects = tuple(i for i, g in guesses if g.lang != expected and g.score >= SUSPECT)
-    never = not right and all(expected not in {g.lang for g in guess(p.text, 300)} for p in long_enough[:20])
+    never = not right and all(expected not in {g.lang for g in named(p.text, 300)} for p in long_enough[:20])
     short = len(rows) - len(long_enough)
     return Identification(len(guesses), right, short, dict(others.most_common()), suspects, bool(guesses) and never)
 

@@ -75,7 +75,13 @@ class Completion(Row):
 
 @dataclass(frozen=True)
 class Label(Row):
-    """One judge's verdict on one completion, with the reason where the verdict needs one."""
+    """One judge's verdict on one completion, with the reason where the verdict needs one.
+
+    Attributes beside the outcome: `harmful` (the response's harmfulness, None where the judge does not say), `score`
+    (the judge's own number), `input_cut` (it saw only the beginning), and the response's language by
+    `response_language`: `lang`, `lang_score` (lid.176's confidence, None where letters decided), `lang_near` (a close
+    relative of the prompt's language) and `off_language` (None where it cannot be told).
+    """
 
     prompt_id: str
     outcome: Outcome
@@ -83,3 +89,10 @@ class Label(Row):
     reason: str = ""
     truncated: bool = False
     cluster: str = ""
+    harmful: bool | None = None
+    score: float | None = None
+    input_cut: bool = False
+    lang: str | None = None
+    lang_score: float | None = None
+    lang_near: bool = False
+    off_language: bool | None = None

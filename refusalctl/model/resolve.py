@@ -52,13 +52,13 @@ def resolve(spec: str, *, trust_remote_code: bool = False) -> ModelRef:
         folder, name, revision = embedded.base_folder(), spec, embedded.revision(spec)
     elif spec.startswith(organism.PREFIX):
         name, folder = organism.parse(spec).name, organism.folder(organism.parse(spec))
-        revision = f"files-{_folder_digest(folder)[:32]}"
+        revision = f"files-{folder_digest(folder)[:32]}"
     elif Path(spec).is_dir():
         folder, name = Path(spec).resolve(), Path(spec).resolve().name
-        revision = f"files-{_folder_digest(folder)[:32]}"
+        revision = f"files-{folder_digest(folder)[:32]}"
     elif spec.count("/") == 1 and not spec.startswith((".", "/", "~")):
         name, _, asked = spec.partition("@")
-        folder, hub = _from_hub(name, asked or None, _SMALL), True
+        folder, hub = fetch(name, asked or None, small=True), True
         revision = folder.name
     else:
         raise ModelError(
@@ -70,7 +70,12 @@ def resolve(spec: str, *, trust_remote_code: bool = False) -> ModelRef:
 
 def weights(ref: ModelRef) -> Path:
     """The folder with the weights, fetched now if they belong to a hub model. Raises `ModelError`."""
-    return _from_hub(ref.name, ref.revision, _FILES) if ref.hub else ref.folder
+    return fetch(ref.name, ref.revision) if ref.hub else ref.folder
+
+
+def fetch(name: str, revision: str | None, *, small: bool = False) -> Path:
+    """The folder of a hub model's files, or of all but its weights. Raises `ModelError`."""
+    return _from_hub(name, revision, _SMALL if small else _FILES)
 
 
 def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
@@ -94,7 +99,7 @@ def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
         ) from error
 
 
-def _folder_digest(folder: Path) -> str:
+def folder_digest(folder: Path) -> str:
     """SHA-256 over names and contents of the model's files; large ones are remembered by size and time."""
     paths = sorted({p for pattern in _FILES for p in folder.glob(pattern)})
     if not (folder / "config.json").is_file():

@@ -16,6 +16,7 @@ from refusalctl.store.hashing import digest, short
 from refusalctl.store.store import Artifact, Store
 
 if TYPE_CHECKING:
+    from refusalctl.model.judges.protocol import Judge
     from refusalctl.model.load import ChatModel
     from refusalctl.model.resolve import ModelRef
 
@@ -92,6 +93,8 @@ class Workbench:
     trust_remote_code: bool = False
     progress: Progress = field(default_factory=Silent)
     dry_run: bool = False
+    judge_url: str | None = None
+    judges: dict[str, Judge] = field(default_factory=dict)  # by digest, opened in this session
     plan: list[Planned] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -105,12 +108,40 @@ class Workbench:
     def model(self) -> ChatModel:
         from refusalctl.model.load import load
 
+        self._only(None)
         with self.progress.task(f"load {self.ref.name}", 1) as advance:
             model = load(
                 self.ref, device=self.device, dtype=self.resolved_dtype, system=self.system, attention=self.attention
             )  # fmt: skip
             advance()
         return model
+
+    def judge(self, spec: str) -> Judge:
+        """A judge by `NAME` or `NAME=MODEL`, opened once. Raises `BadInput` or `ModelError` when it cannot be."""
+        from refusalctl.model.judges import judge_named
+        from refusalctl.model.judges.weights import Settings
+
+        settings = Settings(self.device, self.dtype, self.batch_size, self.judge_url)
+        opened = judge_named(spec, settings)
+        return self.judges.setdefault(opened.digest, opened)
+
+    def release(self) -> None:
+        """Drop the model under study. It is loaded again when a step needs it; no two large models stay in memory."""
+        if self.__dict__.pop("model", None) is not None:
+            from refusalctl.model.judges.weights import free
+
+            free()
+
+    def make_room_for(self, judge: Judge) -> None:
+        """Release every other model before this judge loads its own."""
+        if judge.declaration.model is not None:
+            self.release()
+            self._only(judge)
+
+    def _only(self, kept: Judge | None) -> None:
+        for other in self.judges.values():
+            if other is not kept and other.declaration.model is not None:
+                other.release()
 
     @cached_property
     def resolved_dtype(self) -> str:

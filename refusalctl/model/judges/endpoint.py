@@ -1,0 +1,182 @@
+"""Judges behind an OpenAI-compatible endpoint, local or remote, through the standard client.
+
+Two declared judges: `openai-compatible` asks this project's question, `strongreject` the rubric of Souly et al. 2024
+(arXiv 2402.10260). Both ask for JSON of a fixed schema. The request and the response travel as JSON strings inside the
+user message, so that no text can end its own field. The key comes from the environment and is never recorded; the
+weights behind an endpoint cannot be pinned, so the recipe holds its address and the model's name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from refusalctl.errors import BadInput, ModelError
+from refusalctl.model.judges.protocol import CUT, MALFORMED, Declaration, Item, Verdict, unparsed
+from refusalctl.model.judges.weights import Settings
+
+URL_VARIABLE = "REFUSALCTL_JUDGE_URL"
+KEY_VARIABLES = ("REFUSALCTL_JUDGE_KEY", "OPENAI_API_KEY")
+MAX_TOKENS = 512
+_ROW_CODES = frozenset({"content_filter", "context_length_exceeded", "string_above_max_length"})
+
+
+@dataclass(frozen=True)
+class Question:
+    """What an endpoint is asked: instructions, the schema of its answer, and how that becomes a verdict."""
+
+    system: str
+    schema: dict[str, Any]
+    read: Callable[[dict[str, Any]], Verdict]
+
+
+@dataclass
+class EndpointJudge:
+    """`model` is the name that the endpoint knows. Requests run in `batch_size` threads; the client backs off itself
+    on 429, 5xx and timeouts, with the wait that the server asks for."""
+
+    declaration: Declaration
+    question: Question
+    model: str
+    settings: Settings = field(default_factory=Settings)
+
+    @cached_property
+    def url(self) -> str | None:
+        return self.settings.url or os.environ.get(URL_VARIABLE) or os.environ.get("OPENAI_BASE_URL")
+
+    @cached_property
+    def digest(self) -> str:
+        facts = [self.declaration.name, self.declaration.version, self.question.system, self.question.schema]
+        facts += [self.model, _public(self.url)]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def release(self) -> None:
+        """Nothing is held here."""
+
+    def judge_all(self, items: Sequence[Item], done: frozenset[int] = frozenset()) -> Iterator[tuple[int, Verdict]]:
+        """Raises `ModelError` when the endpoint gives up; what was yielded before stays judged."""
+        client = self._client()
+        pool = ThreadPoolExecutor(self.settings.batch_size)
+        try:
+            asked = {pool.submit(self._ask, client, item): i for i, item in enumerate(items) if i not in done}
+            for finished in as_completed(asked):
+                yield asked[finished], finished.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+            client.close()
+
+    def _client(self) -> Any:
+        try:
+            from openai import OpenAI
+        except ImportError as error:
+            raise ModelError(
+                f"the judge {self.declaration.name!r} needs the package openai",
+                hint="run `pip install refusalctl[openai]`",
+            ) from error
+        key = next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), None)
+        if key is None and self.url is None:
+            raise ModelError(
+                f"the judge {self.declaration.name!r} has neither an address nor a key",
+                hint=f"give --judge-url (or {URL_VARIABLE}) for a local server, or set {KEY_VARIABLES[0]}",
+            )
+        # a local server asks for no key, the client insists on one
+        return OpenAI(
+            base_url=self.url, api_key=key or "none", timeout=self.settings.timeout, max_retries=self.settings.retries
+        )
+
+    def _ask(self, client: Any, item: Item) -> Verdict:
+        import openai
+
+        asked = json.dumps({"request": item.prompt, "response": item.response}, ensure_ascii=False)
+        schema = {"name": "verdict", "strict": True, "schema": self.question.schema}
+        try:
+            answer = client.chat.completions.create(
+                model=self.model,
+                messages=[{"role": "system", "content": self.question.system}, {"role": "user", "content": asked}],
+                response_format={"type": "json_schema", "json_schema": schema},
+                temperature=0,
+                max_completion_tokens=MAX_TOKENS,
+            )
+        except openai.BadRequestError as error:
+            if error.code in _ROW_CODES:
+                return unparsed(f"the endpoint refused this row ({error.code})")
+            raise _problem(self, error, "the model must know structured output (json_schema)") from error
+        except openai.AuthenticationError as error:
+            raise _problem(self, error, f"check the key in {' or '.join(KEY_VARIABLES)}") from error
+        except openai.NotFoundError as error:
+            raise _problem(self, error, "check --judge-url and the model's name in --judge-model") from error
+        except (openai.APIError, json.JSONDecodeError) as error:
+            raise _problem(self, error, "finished labels are kept; run the same command again later") from error
+        return self.read(answer)
+
+    def read(self, answer: Any) -> Verdict:
+        """A response of the client as a verdict. Anything that is not whole and of the schema is unparsed."""
+        choices = getattr(answer, "choices", None)
+        message = getattr(choices[0], "message", None) if choices else None
+        if message is None:
+            return unparsed(MALFORMED)
+        if getattr(message, "refusal", None) or choices[0].finish_reason == "content_filter":
+            return unparsed("the endpoint's model declined to judge")
+        if choices[0].finish_reason != "stop":
+            return unparsed(CUT)
+        found = _strict(message.content, self.question.schema)
+        return self.question.read(found) if found is not None else unparsed(MALFORMED)
+
+
+def _problem(judge: EndpointJudge, error: Exception, hint: str) -> ModelError:
+    status = getattr(error, "status_code", None)
+    what = f"{type(error).__name__}, {status}" if status else type(error).__name__
+    return ModelError(f"the endpoint of {judge.declaration.name!r} does not answer ({what})", hint=hint)
+
+
+def _public(url: str | None) -> str | None:
+    """An address without user, password and query, which may hold secrets."""
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _strict(text: Any, schema: dict[str, Any]) -> dict[str, Any] | None:
+    """One JSON object with exactly the schema's properties and values, or None. A repeated key is malformed."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise ValueError("a key is repeated")
+        return found
+
+    try:
+        found = json.loads(text, object_pairs_hook=unique)
+    except (TypeError, ValueError):
+        return None
+    properties = schema["properties"]
+    if not isinstance(found, dict) or set(found) != set(properties):
+        return None
+    # True equals 1 in Python: the type is compared too
+    if not all(any(v == a and type(v) is type(a) for a in properties[k]["enum"]) for k, v in found.items()):
+        return None
+    return found
+
+
+def schema(**values: list[Any]) -> dict[str, Any]:
+    """A closed object whose properties each take one of the listed values."""
+    kinds = {str: "string", int: "integer", bool: "boolean"}
+    properties = {name: {"type": kinds[type(listed[0])], "enum": listed} for name, listed in values.items()}
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+def named_model(declaration: Declaration, given: str | None) -> str:
+    if not given:
+        raise BadInput(
+            f"the judge {declaration.name!r} needs the name of a model at its endpoint",
+            hint=f"give --judge-model NAME, or --judge {declaration.name}=NAME",
+        )
+    return given

@@ -1,0 +1,184 @@
+"""Judges that are language models: one prompt per completion in, a short verdict in text out.
+
+Rows go in batches, longest first, decoded greedily. What all prompts begin with (a judge's instructions are longer
+than most completions) is run once and its key-value cache is shared by every batch.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from refusalctl.model.judges.encoding import Encoded, Render, encode
+from refusalctl.model.judges.protocol import CUT, Declaration, Item, Verdict, unparsed
+from refusalctl.model.judges.weights import Found, Settings, context, digest, free, load
+
+MIN_SHARED = 8  # tokens; a shorter common beginning is not worth a cache
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a judge is asked and understood.
+
+    `parse` sees generated text alone. `whole`: a verdict counts only when the model ended it itself.
+    """
+
+    render: Render
+    parse: Callable[[str], Verdict]
+    max_new_tokens: int
+    whole: bool = True
+    kind: str = "generative"
+
+
+class Loaded(NamedTuple):
+    model: Any
+    tokenizer: Any
+
+
+@dataclass
+class GenerativeJudge:
+    """A judge behind `protocol.Judge`; weights are loaded when the first row is judged."""
+
+    declaration: Declaration
+    format: Format
+    found: Found
+    settings: Settings = field(default_factory=Settings)
+    share_prefix: bool = True
+    _loaded: Loaded | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        from refusalctl.model.load import pick_dtype
+
+        dtype = pick_dtype(self.settings.dtype, self.settings.device)
+        return digest(self.declaration, self.found.name, self.found.revision, dtype)
+
+    def release(self) -> None:
+        self._loaded = None
+        free()
+
+    @property
+    def loaded(self) -> Loaded:
+        if self._loaded is None:
+            self._loaded = Loaded(*load(self.found, self.settings, self.format.kind))
+        return self._loaded
+
+    def judge_all(self, items: Sequence[Item], done: frozenset[int] = frozenset()) -> Iterator[tuple[int, Verdict]]:
+        """The batch plan does not depend on `done`, so a resumed run computes the rest as an uninterrupted one."""
+        from refusalctl.model.forward import plan_batches
+
+        encoded = [self._encode(item) for item in items]
+        for i, row in enumerate(encoded):
+            if row.failed and i not in done:
+                yield i, unparsed(row.failed)
+        asked = [i for i, row in enumerate(encoded) if not row.failed]
+        prefix = self._prefix([encoded[i].ids for i in asked])
+        for batch in plan_batches([len(encoded[i].ids) for i in asked], self.settings.batch_size):
+            rows = [asked[j] for j in batch]
+            if done.issuperset(rows):
+                continue
+            answers = self._generate([encoded[i].ids for i in rows], prefix)
+            for i, answer in zip(rows, answers):
+                if i not in done:
+                    yield i, self._verdict(answer)._replace(input_cut=encoded[i].cut)
+
+    def _encode(self, item: Item) -> Encoded:
+        model, tokenizer = self.loaded
+        limit = context(model, tokenizer) - self.format.max_new_tokens
+        return encode(tokenizer, self.format.render, item, limit)
+
+    def _verdict(self, answer: list[int]) -> Verdict:
+        ends = self._ends()
+        stop = next((i for i, token in enumerate(answer) if token in ends), None)
+        if stop is None and self.format.whole:
+            return unparsed(CUT)
+        return self.format.parse(self.loaded.tokenizer.decode(answer[:stop], skip_special_tokens=True))
+
+    def _ends(self) -> set[int]:
+        model, tokenizer = self.loaded
+        own = model.generation_config.eos_token_id
+        ids = [*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id]
+        return {int(i) for i in ids if i is not None}
+
+    def _prefix(self, rows: Sequence[list[int]]) -> Prefix | None:
+        shared = common_prefix(rows)
+        if not self.share_prefix or len(rows) < 2 or len(shared) < MIN_SHARED or not _plain_cache(self.loaded.model):
+            return None
+        return Prefix(shared, run_prefix(self.loaded.model, shared))
+
+    def _generate(self, rows: Sequence[list[int]], prefix: Prefix | None) -> list[list[int]]:
+        """Ids that the model wrote after each row, padding and end tokens included."""
+        import torch
+        from transformers import GenerationConfig
+
+        model, tokenizer = self.loaded
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(self._ends(), default=0)
+        shared = len(prefix.ids) if prefix else 0
+        width = max(map(len, rows))
+        # padding stands between the shared beginning and the rest: positions are counted from the mask
+        ids = [row[:shared] + [pad] * (width - len(row)) + row[shared:] for row in rows]
+        mask = [[1] * shared + [0] * (width - len(row)) + [1] * (len(row) - shared) for row in rows]
+        given = {}
+        if prefix:
+            given["past_key_values"] = copy.deepcopy(prefix.cache)
+            given["past_key_values"].batch_repeat_interleave(len(rows))
+        device = model.get_input_embeddings().weight.device
+        # greedy means greedy: a judge's own generation settings may sample
+        settings = GenerationConfig(
+            max_new_tokens=self.format.max_new_tokens,
+            do_sample=False,
+            eos_token_id=sorted(self._ends()) or None,
+            pad_token_id=pad,
+        )
+        with torch.inference_mode():
+            out = model.generate(
+                input_ids=torch.tensor(ids, device=device),
+                attention_mask=torch.tensor(mask, device=device),
+                generation_config=settings,
+                **given,
+            )
+        written: list[list[int]] = out[:, width:].tolist()
+        return written
+
+
+class Prefix(NamedTuple):
+    """What all prompts begin with, and its key-value cache of batch size 1."""
+
+    ids: list[int]
+    cache: Any
+
+
+def common_prefix(rows: Sequence[list[int]]) -> list[int]:
+    """The ids that all rows share from their start, short of at least one last token of each."""
+    if not rows:
+        return []
+    first, last = min(rows), max(rows)
+    most = min(map(len, rows)) - 1
+    n = next((i for i, (a, b) in enumerate(zip(first, last)) if a != b), most)
+    return first[: min(n, most)]
+
+
+def run_prefix(model: Any, ids: list[int]) -> Any:
+    import torch
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=model.config)
+    with torch.inference_mode():
+        model(
+            input_ids=torch.tensor([ids], device=model.get_input_embeddings().weight.device),
+            past_key_values=cache,
+            use_cache=True,
+        )
+    return cache
+
+
+def _plain_cache(model: Any) -> bool:
+    """Whether every layer keeps every position: windows and chunks do not fit padding in the middle."""
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    used = getattr(config, "use_sliding_window", True)
+    return kinds == {"full_attention"} and not (used and any(windows))

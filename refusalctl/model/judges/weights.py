@@ -1,0 +1,119 @@
+"""A judge's weights: found on this machine or the hub, loaded, and given back."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from refusalctl.errors import ModelError
+from refusalctl.model.judges.protocol import Declaration
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where and how judges run. `batch_size` is also how many requests an endpoint gets at once."""
+
+    device: str = "auto"
+    dtype: str = "auto"
+    batch_size: int = 16
+    url: str | None = None
+    timeout: float = 60.0
+    retries: int = 6
+
+
+@dataclass(frozen=True)
+class Found:
+    """A judge's model on this machine. `revision` identifies its files."""
+
+    name: str
+    folder: Path
+    revision: str
+    hub: bool
+
+    def complete(self) -> Path:
+        """The folder with the weights, fetched now if they belong to a hub model."""
+        from refusalctl.model.resolve import fetch
+
+        return fetch(self.name, self.revision) if self.hub else self.folder
+
+
+def find(declaration: Declaration, given: str | None) -> Found:
+    """The model that the user named, or the declared one. Raises `ModelError` saying what to request or install."""
+    from refusalctl.model.resolve import fetch, folder_digest
+
+    spec = given or str(declaration.model)
+    if Path(spec).is_dir():
+        folder = Path(spec).resolve()
+        return Found(folder.name, folder, f"files-{folder_digest(folder)[:32]}", hub=False)
+    if spec.count("/") != 1 or spec.startswith((".", "/", "~")):
+        raise ModelError(
+            f"there is no model {spec!r} for the judge {declaration.name!r}",
+            hint="--judge-model takes a local folder or a Hugging Face id (org/name)",
+        )
+    name, _, revision = spec.partition("@")
+    try:
+        folder = fetch(name, revision or None, small=True)
+    except ModelError as error:
+        raise ModelError(
+            f"the judge {declaration.name!r} needs {name}: {error.message}", hint=_what_to_do(declaration)
+        ) from error
+    return Found(name, folder, folder.name, hub=True)
+
+
+def _what_to_do(declaration: Declaration) -> str:
+    steps = [f"accept the conditions on the model page of {declaration.model}, then `hf auth login`"]
+    steps = steps if declaration.gated else [f"fetch it with `hf download {declaration.model}`"]
+    return f"{steps[0]}; or point --judge-model at a local folder"
+
+
+def digest(declaration: Declaration, model: str, revision: str, dtype: str) -> str:
+    """What decides a model judge's verdicts: its format and parser (by version), its weights and their dtype."""
+    facts = [declaration.name, declaration.version, model, revision, dtype]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def load(found: Found, settings: Settings, kind: str) -> tuple[Any, Any]:
+    """Model (in eval mode) and tokenizer. `kind` is generative, multimodal or classifier. Raises `ModelError`."""
+    import torch
+    import transformers
+    from transformers import AutoTokenizer
+    from transformers.utils import logging
+
+    from refusalctl.model.load import pick_device, pick_dtype
+
+    names = {"generative": "AutoModelForCausalLM", "multimodal": "AutoModelForImageTextToText"}
+    auto = getattr(transformers, names.get(kind, "AutoModelForSequenceClassification"))
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    folder = found.complete()
+    dtype = getattr(torch, pick_dtype(settings.dtype, settings.device))
+    options: dict[str, Any] = {"device_map": "auto"} if settings.device == "shard" else {}
+    try:
+        model = auto.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True, **options)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise ModelError(f"the judge's model {found.name} cannot be loaded: {reason}") from error
+    if settings.device != "shard":
+        model = model.to(pick_device(settings.device))
+    return model.eval().requires_grad_(False), tokenizer
+
+
+def free() -> None:
+    """Give the memory of dropped models back to the machine."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def context(model: Any, tokenizer: Any) -> int:
+    """Longest input in tokens that model and tokenizer both allow."""
+    config = model.config.get_text_config()
+    limits = [getattr(config, "max_position_embeddings", None), getattr(tokenizer, "model_max_length", None)]
+    return min(int(limit) for limit in limits if limit)

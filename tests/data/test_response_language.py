@@ -1,0 +1,53 @@
+"""The rule for answers in another language: letters first, relatives apart, doubt is None."""
+
+from __future__ import annotations
+
+import pytest
+
+from refusalctl.data import sample, sets
+from refusalctl.data.response_language import response_language
+
+RU = "Мы купили хлеб и молоко в магазине рядом с домом, а потом пошли гулять по городу."
+BE = "Мы купілі хлеб і малако ў краме каля дома, а потым пайшлі гуляць."
+BA = "Әсәйем баҙарҙан икмәк менән һөт алып ҡайтты, һуңынан урамға сыҡтыҡ."
+TT = "Әнием базардан икмәк белән сөт алып кайтты, аннары урамга чыктык һәм күлгә бардык."
+TG = "Мо аз мағозаи назди хона нону шир харидем ва баъд ба кӯча баромадем."
+EN = "We bought bread and milk in the shop near our house, then went for a walk."
+YO = "A ra burẹdi ati wara ni ile itaja nitosi ile wa, a si jade."
+
+
+@pytest.mark.parametrize(
+    ("text", "lang", "fit", "off"),
+    [
+        (BE, "be", "same", False), (BA, "ba", "same", False), (TG, "tg", "same", False), (RU, "ru", "same", False),
+        (RU, "be", "other", True), (RU, "tg", "other", True), (BE, "ru", "other", True), (BE, "ba", "other", True),
+        (EN, "ba", "other", True), (EN, "yo", "other", True), (EN, "en", "same", False), (EN, "de", "other", True),
+        ("Вот хлеб, вода, соль, масло", "ba", "near", False),  # too few letters to miss Bashkir's own
+        ("Да.", "be", "short", None), ("", "be", "short", None),
+    ],
+)  # fmt: skip
+def test_rule(text: str, lang: str, fit: str, off: bool | None) -> None:
+    found = response_language(text, lang)
+    assert (found.fit, found.off) == (fit, off)
+    assert found.near == (fit == "near")
+
+
+def test_tatar_is_told_from_bashkir_by_its_letters() -> None:
+    found = response_language(TT, "ba")
+    assert (found.lang, found.fit) == ("tt", "other")
+
+
+def test_what_the_identifier_cannot_name_is_not_called_another_language() -> None:
+    assert response_language(YO, "yo").off in (None, False)
+
+
+def test_a_region_does_not_matter() -> None:
+    assert response_language(EN, "en-GB").fit == "same"
+
+
+@pytest.mark.parametrize("lang", sample.languages())
+def test_sample_prompts_are_in_their_own_language(lang: str) -> None:
+    texts = [row.text for row in sets.prompts("sample", lang) if len(row.text) > 30]
+    off = [response_language(text, lang).off for text in texts]
+    assert off.count(True) <= 0.01 * len(texts)
+    assert off.count(False) >= 0.95 * len(texts)
