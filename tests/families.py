@@ -40,6 +40,7 @@ class Family(NamedTuple):
 _BASE: dict[str, Any] = {
     "hidden_size": D_MODEL, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 256, "attn_implementation": "eager",
+    "experts_implementation": "eager",  # the other kernels know no float64
 }  # fmt: skip
 _MOE: dict[str, Any] = {
     "num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4, "num_experts_per_tok": 2,
@@ -145,6 +146,13 @@ FAMILIES: dict[str, Family] = {
         "mpt", {"d_model": D_MODEL, "n_heads": 4, "n_layers": 3, "max_seq_len": 256},
         {"wte": -1, "attn.out_proj": 0, "ffn.down_proj": 0}, "transformer.blocks", "transformer.norm_f",
     ),
+    "Qwen3-Next": Family(
+        "qwen3_next",
+        _HEAD | _MOE | {"linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 8,
+                        "linear_value_head_dim": 8, "layer_types": ["linear_attention", "full_attention"] * 2,
+                        "num_hidden_layers": 4},
+        EXPERTS | {"linear_attn.out_proj": 0},
+    ),
     "LFM2": Family(
         "lfm2", {"layer_types": ["conv", "full_attention", "conv"], "block_auto_adjust_ff_dim": False},
         {"embed_tokens": -1, "out_proj": 0, "feed_forward.w2": 0}, norm="model.embedding_norm",
@@ -169,7 +177,7 @@ def build(name: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> Any:
             if parameter.ndim == 1:  # biases around 0, norm weights around where they start
                 parameter.add_(drawn(parameter, 0.2))
             else:
-                parameter.copy_(drawn(parameter, 0.3))
+                parameter.copy_(drawn(parameter, 0.2))
         for label, buffer in model.named_buffers():
             if label.endswith("layer_scalar"):
                 buffer.fill_(0.8)

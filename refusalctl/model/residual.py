@@ -20,6 +20,7 @@ from refusalctl.errors import ModelError
 
 _PROBE_TOKENS = 12
 _MOST_WRITES = 3
+_RESOLUTION = 1e-12
 _INPUT, _OUTPUT = "<input>", "<output>"
 _HINT = "this architecture is not supported; please open an issue with its name"
 
@@ -208,7 +209,8 @@ class _Sum:
         before, after = (seen[k].double().cpu()[0] for k in (_INPUT, _OUTPUT))
         self.length = torch.maximum(before.norm(dim=-1, keepdim=True), after.norm(dim=-1, keepdim=True))
         self.before, self.after = ((t / self.length).flatten() for t in (before, after))
-        self.eps = max(torch.finfo(seen[k].dtype).eps for k in (_INPUT, _OUTPUT))
+        # float64 models are held to what the least squares themselves can resolve
+        self.eps = max(_RESOLUTION, *(torch.finfo(seen[k].dtype).eps for k in (_INPUT, _OUTPUT)))
         self.parts: dict[str, Tensor] = {}
 
     def part(self, name: str) -> Tensor:
