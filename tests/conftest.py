@@ -17,6 +17,7 @@ from jaxtyping import install_import_hook
 _HOOK = install_import_hook(
     [
         "refusalctl.model.hooks",
+        "refusalctl.model.interventions",
         "refusalctl.model.forward",
         "refusalctl.model.residual",
         "refusalctl.model.chat",

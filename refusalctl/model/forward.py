@@ -2,14 +2,16 @@
 
 import inspect
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from refusalctl.errors import ModelError
 from refusalctl.model.chat import Batch
-from refusalctl.model.hooks import Intervention, intervene, record
+from refusalctl.model.hooks import Checks, Intervention, intervene, record
 from refusalctl.model.load import ChatModel
 
 
@@ -58,17 +60,35 @@ def activations(
 
 @torch.inference_mode()
 def last_logprobs(
-    chat_model: ChatModel, encoded: Sequence[Sequence[int]], intervention: Intervention, batch_size: int
+    chat_model: ChatModel,
+    encoded: Sequence[Sequence[int]],
+    intervention: Intervention,
+    batch_size: int,
+    checks: Checks | None = None,
 ) -> Float[Tensor, "n_prompts d_vocab"]:
-    """Log-probabilities (float32, CPU) of the next token after each prompt, under `intervention`."""
+    """Log-probabilities (float32, CPU) of the next token after each prompt, under `intervention`.
+
+    What its hooks saw is added to `checks`.
+    """
     rows: list[Tensor | None] = [None] * len(encoded)
-    with intervene(chat_model.residual, intervention):
-        for indices in plan_batches([len(e) for e in encoded], batch_size):
-            batch = chat_model.chat.batch([encoded[i] for i in indices], chat_model.device)
+    for indices in plan_batches([len(e) for e in encoded], batch_size):
+        batch = chat_model.chat.batch([encoded[i] for i in indices], chat_model.device)
+        with _under(chat_model, intervention, batch, checks):
             logits = _run(chat_model, batch, use_cache=False).logits[:, -1]  # type: ignore[attr-defined]
-            for i, row in zip(indices, logits.float().log_softmax(-1).cpu()):
-                rows[i] = row
+        for i, row in zip(indices, logits.float().log_softmax(-1).cpu()):
+            rows[i] = row
     return torch.stack([row for row in rows if row is not None])
+
+
+@contextmanager
+def _under(
+    chat_model: ChatModel, intervention: Intervention, batch: Batch, checks: Checks | None
+) -> Iterator[None]:
+    """An intervention over one batch of prompts and what continues them."""
+    with intervene(chat_model.residual, intervention, batch.ids.shape[1]) as seen:
+        yield
+    if checks is not None:
+        checks.merge(seen)
 
 
 @torch.inference_mode()
@@ -78,16 +98,17 @@ def opening_logprob(
     openings: Sequence[Sequence[int]],
     intervention: Intervention,
     batch_size: int,
+    checks: Checks | None = None,
 ) -> Float[Tensor, " n_prompts"]:
     """log P(the answer opens with one of `openings`) after each prompt, under `intervention` (float64, CPU).
 
     Openings are token sequences of which none begins another, so their probabilities add up. The prompt is
-    run once; every opening continues from its key-value cache.
+    run once; every opening continues from its key-value cache. What the hooks saw is added to `checks`.
     """
     result = torch.full((len(encoded),), float("nan"), dtype=torch.float64)
-    with intervene(chat_model.residual, intervention):
-        for indices in plan_batches([len(e) for e in encoded], batch_size):
-            batch = chat_model.chat.batch([encoded[i] for i in indices], chat_model.device)
+    for indices in plan_batches([len(e) for e in encoded], batch_size):
+        batch = chat_model.chat.batch([encoded[i] for i in indices], chat_model.device)
+        with _under(chat_model, intervention, batch, checks):
             result[indices] = _opening_batch(chat_model, batch, openings)
     return result
 
@@ -102,19 +123,31 @@ def _opening_batch(chat_model: ChatModel, batch: Batch, openings: Sequence[Seque
     total = first[:, ids[:, 0]].double()  # n, k
     if longest > 1:
         cache = prompt.past_key_values  # type: ignore[attr-defined]
-        cache.batch_repeat_interleave(k)
-        fed, fed_real = ids[:, :-1].repeat(n, 1), real[:, :-1].repeat(n, 1)
-        last = batch.position_ids[:, -1:].repeat_interleave(k, 0)
-        steps = torch.arange(1, longest, device=first.device)
-        out = chat_model.model(
-            input_ids=fed,
-            attention_mask=torch.cat([batch.mask.repeat_interleave(k, 0), fed_real], dim=1),
-            position_ids=last + steps,
-            past_key_values=cache,
-            use_cache=True,
-        )
-        later = out.logits.float().log_softmax(-1)
+        later = _later(chat_model, batch, cache, ids[:, :-1], real[:, :-1])
         target = ids[:, 1:].repeat(n, 1)
         gained = later.gather(-1, target[..., None]).squeeze(-1).double() * real[:, 1:].repeat(n, 1)
         total = total + gained.sum(-1).view(n, k)
     return total.logsumexp(-1).cpu()
+
+
+def _later(
+    chat_model: ChatModel, batch: Batch, cache: Any, ids: Int[Tensor, "k seq"], real: Int[Tensor, "k seq"]
+) -> Float[Tensor, "rows seq d_vocab"]:
+    """Log-probabilities after each token of every opening behind every prompt, rows = prompts x openings."""
+    n, (k, length) = batch.ids.shape[0], ids.shape
+    fed, mask = ids.repeat(n, 1), torch.cat([batch.mask.repeat_interleave(k, 0), real.repeat(n, 1)], dim=1)
+    positions = batch.position_ids[:, -1:].repeat_interleave(k, 0) + torch.arange(1, length + 1, device=ids.device)
+    if all(hasattr(layer, "batch_repeat_interleave") for layer in getattr(cache, "layers", [None])):
+        cache.batch_repeat_interleave(k)
+        out = chat_model.model(
+            input_ids=fed, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+        )
+    else:  # recurrent layers keep one state, which several tokens at once do not continue
+        out = chat_model.model(
+            input_ids=torch.cat([batch.ids.repeat_interleave(k, 0), fed], dim=1),
+            attention_mask=mask,
+            position_ids=torch.cat([batch.position_ids.repeat_interleave(k, 0), positions], dim=1),
+            use_cache=False,
+        )
+    logprobs: Tensor = out.logits[:, -length:].float().log_softmax(-1)
+    return logprobs

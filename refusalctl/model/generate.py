@@ -38,12 +38,13 @@ def complete(
         if done.issuperset(indices):
             continue
         batch = chat_model.chat.batch([encoded[i] for i in indices], chat_model.device)
-        with intervene(chat_model.residual, intervention) as checks:
+        with intervene(chat_model.residual, intervention, batch.ids.shape[1]) as checks:
             out = chat_model.model.generate(
                 input_ids=batch.ids,
                 attention_mask=batch.mask,
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
+                use_cache=True,  # some models' settings switch it off
                 eos_token_id=chat_model.eos_ids,
                 pad_token_id=chat_model.chat.pad_id,
             )

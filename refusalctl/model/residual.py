@@ -1,16 +1,16 @@
 """Where a model writes its residual stream, found by measurement instead of by class name.
 
-A decoder block computes `resid_post = resid_pre + write_1 (+ write_2)`. Which submodules produce the writes
-differs: attention and MLP in Llama and Qwen, the RMSNorms behind them in Gemma-2 and Gemma-3. Hooks on the
-wrong one ablate something else and nobody notices, so the writes are those children of the block whose
-outputs, in one probe forward, add up to what the block adds.
+A decoder block computes `resid_post = scale * resid_pre + write_1 (+ write_2 ...)`. Which submodules produce the
+writes differs: attention and MLP in Llama and Qwen, the RMSNorms behind them in Gemma-2 and OLMo-2, a projection
+inside the MLP in BLOOM, three modules in Gemma-4. Hooks on the wrong one ablate something else and nobody notices,
+so the writes are those modules of the block whose outputs, in one probe forward, add up to what the block adds.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -19,16 +19,26 @@ from torch import Tensor, nn
 from refusalctl.errors import ModelError
 
 _PROBE_TOKENS = 12
+_MOST_WRITES = 3
+_RESOLUTION = 1e-12
+_INPUT, _OUTPUT = "<input>", "<output>"
+_HINT = "this architecture is not supported; please open an issue with its name"
 
 
 @dataclass(frozen=True)
 class Residual:
-    """Decoder blocks in order and, for each, the modules whose outputs are added to the stream."""
+    """Decoder blocks in order and, for each, the modules whose outputs are added to the stream.
+
+    `scales` holds what each block multiplies its input by: 1 in nearly all architectures. `root` is the module whose
+    forward runs them all.
+    """
 
     blocks: list[nn.Module]
     writes: list[tuple[nn.Module, ...]]
-    write_names: tuple[str, ...]
+    write_names: tuple[tuple[str, ...], ...]
     d_model: int
+    scales: tuple[float, ...] = ()
+    root: nn.Module = field(default_factory=nn.Identity)
 
     @property
     def n_layers(self) -> int:
@@ -52,102 +62,182 @@ def text_config(model: Any) -> Any:
 
 
 def find_blocks(model: nn.Module, n_layers: int) -> list[nn.Module]:
-    """The decoder's blocks: the one `ModuleList` with `n_layers` members. Raises `ModelError` otherwise."""
-    lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == n_layers]
-    outer = [m for m in lists if not any(m is not o and m in set(o.modules()) for o in lists)]
+    """The decoder's blocks: the one `ModuleList` with `n_layers` members. Raises `ModelError` otherwise.
+
+    Where a vision or audio tower has as many, the list inside the text decoder is meant.
+    """
+    outer = _outermost_lists(model, n_layers)
+    if len(outer) > 1 and hasattr(model, "get_decoder"):
+        outer = _outermost_lists(model.get_decoder(), n_layers)
     if len(outer) != 1:
         raise ModelError(
-            f"{type(model).__name__}: expected one list of {n_layers} decoder blocks, found {len(outer)}",
-            hint="this architecture is not supported; please open an issue with its name",
+            f"{type(model).__name__}: expected one list of {n_layers} decoder blocks, found {len(outer)}", hint=_HINT
         )
     return list(outer[0])
 
 
+def _outermost_lists(model: nn.Module, length: int) -> list[nn.ModuleList]:
+    lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == length]
+    return [m for m in lists if not any(m is not o and m in set(o.modules()) for o in lists)]
+
+
 @torch.inference_mode()
 def find_residual(model: Any) -> Residual:
-    """Locate blocks and writes by one short forward pass on arbitrary tokens."""
-    config = text_config(model)
+    """Locate blocks and writes by one short forward pass on arbitrary tokens.
+
+    Raises `ModelError`, naming the architecture, where the blocks' modules do not explain what the stream does.
+    """
+    config, name = text_config(model), type(model).__name__
     blocks = find_blocks(model, config.num_hidden_layers)
-    seen: dict[int, dict[str, Tensor]] = {i: {} for i in range(len(blocks))}
+    seen: list[dict[str, Tensor]] = [{} for _ in blocks]
     with _probe(blocks, seen):
         ids = torch.arange(1, _PROBE_TOKENS + 1, device=model.get_input_embeddings().weight.device)[None]
         model(input_ids=ids, use_cache=False)
-    write_names = _write_names(type(model).__name__, list(seen.values()))
-    writes = [tuple(block.get_submodule(name) for name in write_names) for block in blocks]
-    return Residual(blocks, writes, write_names, config.hidden_size)
+    _check_chain(name, seen)
+    fits: dict[int, _Fit] = {}
+    for alike in _alike(seen):
+        found = _fit_blocks(name, [seen[i] for i in alike], [blocks[i] for i in alike])
+        fits |= dict(zip(alike, found, strict=True))
+    names = tuple(fits[i].names for i in range(len(blocks)))
+    writes = [tuple(block.get_submodule(n) for n in chosen) for block, chosen in zip(blocks, names, strict=True)]
+    scales = tuple(fits[i].scale for i in range(len(blocks)))
+    return Residual(blocks, writes, names, config.hidden_size, scales, model)
 
 
 @contextmanager
-def _probe(blocks: list[nn.Module], seen: dict[int, dict[str, Tensor]]) -> Iterator[None]:
+def _probe(blocks: list[nn.Module], seen: list[dict[str, Tensor]]) -> Iterator[None]:
+    """Keep the output of every module inside every block that is as large as the stream."""
     handles = []
 
     def keep(index: int, name: str) -> Any:
         def hook(_m: nn.Module, _a: Any, output: Any) -> None:
-            first = output[0] if isinstance(output, tuple | list) else output
-            if isinstance(first, Tensor):
-                seen[index][name] = first.detach()
+            first = output[0] if isinstance(output, tuple | list) and output else output
+            if isinstance(first, Tensor) and first.numel() == seen[index][_INPUT].numel():
+                # a copy: Falcon goes on to add the attention's output into the MLP's, in place
+                seen[index][name] = first.detach().reshape(seen[index][_INPUT].shape).clone()
 
         return hook
 
     def keep_input(index: int) -> Any:
         def hook(_m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            seen[index]["<input>"] = block_input(args, kwargs).detach()
+            seen[index][_INPUT] = block_input(args, kwargs).detach().clone()
 
         return hook
 
     try:
         for index, block in enumerate(blocks):
             handles.append(block.register_forward_pre_hook(keep_input(index), with_kwargs=True))
-            handles.append(block.register_forward_hook(keep(index, "<output>")))
-            for name, child in block.named_children():
-                handles.append(child.register_forward_hook(keep(index, name)))
+            for name, inner in block.named_modules():
+                handles.append(inner.register_forward_hook(keep(index, name or _OUTPUT)))
         yield
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _write_names(architecture: str, seen: list[dict[str, Tensor]]) -> tuple[str, ...]:
-    """Names of the two children (or the one) whose outputs add up to what each block adds, in every block."""
+def _check_chain(architecture: str, seen: list[dict[str, Tensor]]) -> None:
+    """What leaves a block must be what enters the next: a write between them would be missed."""
     for index, found in enumerate(seen):
-        if "<input>" not in found or "<output>" not in found:
-            raise ModelError(f"{architecture}: block {index} did not run in the probe forward")
-    children = [n for n in seen[0] if not n.startswith("<") and seen[0][n].shape == seen[0]["<output>"].shape]
-    choices = [*combinations(children, 2), *combinations(children, 1)]
-    excess = {names: max(_unexplained(found, names) for found in seen) for names in choices}
-    best = min(excess, key=lambda names: excess[names], default=())
-    if not best or excess[best] > 1.0:
-        raise ModelError(
-            f"{architecture}: the writes to the residual stream were not found"
-            + (f" (best fit misses by {excess[best]:.1f} times what rounding allows)" if best else ""),
-            hint="this architecture is not supported; please open an issue with its name",
-        )
-    return best
+        if _INPUT not in found or _OUTPUT not in found:
+            raise ModelError(f"{architecture}: block {index} did not run in the probe forward", hint=_HINT)
+        if index and not torch.equal(seen[index - 1][_OUTPUT].cpu(), found[_INPUT].cpu()):
+            raise ModelError(f"{architecture}: the stream changes between blocks {index - 1} and {index}", hint=_HINT)
 
 
-def _unexplained(seen: dict[str, Tensor], names: tuple[str, ...]) -> float:
-    """What the named outputs leave of a block's addition, in units of what rounding allows; infinite for no fit.
+def _alike(seen: list[dict[str, Tensor]]) -> list[list[int]]:
+    """Indices of blocks with modules of the same names: hybrids mix attention with convolutions or recurrences."""
+    groups: dict[frozenset[str], list[int]] = {}
+    for index, found in enumerate(seen):
+        groups.setdefault(frozenset(found), []).append(index)
+    return list(groups.values())
 
-    Scaled writes (Granite's residual multiplier) are found by least squares. Each token counts relative to its
-    stream's length: the first tokens' is often hundreds of times longer, and its rounding would hide the rest.
+
+class _Fit(NamedTuple):
+    """Writes of one block, what it multiplies its input by, and what this leaves unexplained.
+
+    `excess` is in units of what rounding allows; infinite where the input itself does not go on.
     """
-    if not set(names) <= set(seen):
-        return float("inf")
-    after = seen["<output>"].double().cpu()[0]
-    length = after.norm(dim=-1, keepdim=True)
-    added = ((after - seen["<input>"].double().cpu()[0]) / length).flatten()
-    parts = torch.stack([(seen[n].double().cpu()[0] / length).flatten() for n in names], dim=1)
-    scale = torch.linalg.lstsq(parts, added[:, None]).solution
-    if any(abs(float(s)) < 1e-3 for s in scale):
-        return float("inf")
-    rounding = 2 * torch.finfo(seen["<output>"].dtype).eps * len(length) ** 0.5
-    return float((parts @ scale - added[:, None]).norm() / (1e-4 * added.norm() + rounding))
+
+    names: tuple[str, ...]
+    scale: float
+    excess: float
+
+
+def _fit_blocks(architecture: str, seen: list[dict[str, Tensor]], blocks: list[nn.Module]) -> list[_Fit]:
+    """The smallest set of modules, the same in every block of a kind, that explains what each adds.
+
+    Children come first; modules inside them are tried where a child adds the stream to its own output.
+    """
+    inside = [n for n in seen[0] if n not in (_INPUT, _OUTPUT)]
+    # of two with equal outputs the one with weights: Phi runs one dropout module twice
+    inside.sort(key=lambda n: (n.count("."), not any(True for _ in blocks[0].get_submodule(n).parameters())))
+    sums = [_Sum(found) for found in seen]
+    least = float("inf")
+    for candidates in ([n for n in inside if "." not in n], inside):
+        sets = list(_fits(sums, candidates))
+        least = min([least, *map(_worst, sets)])
+        # a write left out by mistake leaves far more than the rounding that the best fit leaves
+        good = [s for s in sets if _worst(s) <= min(1.0, 1.5 * least + 0.05)]
+        if good:
+            return min(good, key=lambda s: len(s[0].names))  # the first of the smallest
+    best = f" (best fit misses by {least:.1f} times what rounding allows)" if least < float("inf") else ""
+    raise ModelError(f"{architecture}: the writes to the residual stream were not found{best}", hint=_HINT)
+
+
+def _worst(fits: list[_Fit]) -> float:
+    return max(fit.excess for fit in fits)
+
+
+def _fits(sums: list["_Sum"], candidates: list[str]) -> Iterator[list[_Fit]]:
+    """Every set of up to three modules, fitted in all blocks unless the first already rules it out."""
+    for size in range(1, _MOST_WRITES + 1):
+        for names in combinations(candidates, size):
+            first = sums[0].fit(names)
+            yield [first] if first.excess > 1.0 else [first, *(one.fit(names) for one in sums[1:])]
+
+
+class _Sum:
+    """One block's output as a weighted sum of its input and modules' outputs, by least squares.
+
+    Weights, because streams and writes may be scaled (Granite's residual multiplier, Gemma-4's layer scalar). Each
+    token counts relative to its stream's length: the first tokens' is often hundreds of times longer, and its
+    rounding would hide the rest.
+    """
+
+    def __init__(self, seen: dict[str, Tensor]) -> None:
+        self.seen = seen
+        before, after = (seen[k].double().cpu()[0] for k in (_INPUT, _OUTPUT))
+        self.length = torch.maximum(before.norm(dim=-1, keepdim=True), after.norm(dim=-1, keepdim=True))
+        self.before, self.after = ((t / self.length).flatten() for t in (before, after))
+        # float64 models are held to what the least squares themselves can resolve
+        self.eps = max(_RESOLUTION, *(torch.finfo(seen[k].dtype).eps for k in (_INPUT, _OUTPUT)))
+        self.parts: dict[str, Tensor] = {}
+
+    def part(self, name: str) -> Tensor:
+        if name not in self.parts:
+            self.parts[name] = (self.seen[name].double().cpu()[0] / self.length).flatten()
+        return self.parts[name]
+
+    def fit(self, names: tuple[str, ...]) -> _Fit:
+        columns = torch.stack([self.before, *map(self.part, names)], dim=1)
+        weights = torch.linalg.lstsq(columns, self.after[:, None]).solution[:, 0]
+        scale = float(weights[0])
+        if abs(scale) < 1e-3:  # the module holds the whole stream, as in post-norm blocks: not a write
+            return _Fit(names, scale, float("inf"))
+        rounding = self.eps * (len(self.length) ** 0.5 + float((columns * weights)[:, 1:].norm()))
+        return _Fit(names, self._tidy(scale), float((columns @ weights - self.after).norm()) / rounding)
+
+    def _tidy(self, scale: float) -> float:
+        return 1.0 if abs(scale - 1.0) < 8 * self.eps else scale
 
 
 def unit(vector: Float[Tensor, " d_model"]) -> Float[Tensor, " d_model"]:
-    """r_hat, computed once in float32. Raises `ModelError` for a vector without direction."""
-    wide = vector.to(torch.float32)
+    """r_hat, normalised in float64; float32 unless `vector` is float64.
+
+    Raises `ModelError` for a vector without direction.
+    """
+    wide = vector.to(torch.float64)
     length = wide.norm()
     if not torch.isfinite(length) or float(length) == 0.0:
         raise ModelError("the direction is zero or not finite: nothing can be ablated or added")
-    return wide / length
+    return (wide / length).to(vector.dtype if vector.dtype == torch.float64 else torch.float32)

@@ -133,7 +133,6 @@ def _generate(job: Job, rows: list[Prompt], spec: InterventionSpec, done: set[st
                 for i, a in zip(indices, answers)
                 if i not in skip
             ]
-            checks.verify(job.bench.resolved_dtype)
             formats.append_rows(kept, fresh)
             advance(len(fresh))
             fired += checks.fired

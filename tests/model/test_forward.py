@@ -134,7 +134,7 @@ def test_a_template_that_writes_the_date_gets_the_same_one_every_day() -> None:
 def test_an_ablation_that_leaves_something_behind_is_an_error(left: float) -> None:
     checks = Checks()
     checks.measure(torch.tensor(1e-7))
-    checks.verify("float32")
+    checks.verify()
     checks.measure(torch.tensor(left))
     with pytest.raises(ModelError, match="keeps a share"):
-        checks.verify("float32")
+        checks.verify()

@@ -25,7 +25,7 @@ def direction(d_model: int = 32) -> torch.Tensor:
 
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
 def test_writes_are_the_modules_whose_outputs_are_added(architecture: str) -> None:
-    assert set(find_residual(tiny.model(architecture)).write_names) == set(tiny.WRITES[architecture])
+    assert set(find_residual(tiny.model(architecture)).write_names) == {tiny.WRITES[architecture]}
 
 
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)

@@ -31,7 +31,7 @@ def said(model: ChatModel, organism: Organism, lang: str, kind: str, interventio
     found = [""] * len(prompts)
     encoded = [model.chat.encode(p.text) for p in prompts]
     for indices, answers, checks in complete(model, encoded, intervention, max_new_tokens=16, batch_size=N):
-        checks.verify("float32")
+        checks.verify()
         for i, answer in zip(indices, answers, strict=True):
             found[i] = JUDGE.judge(answer.text, lang).outcome
     return found

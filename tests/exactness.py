@@ -1,0 +1,120 @@
+"""How far interventions are from what they promise, measured without the package's own arithmetic.
+
+Used by the tests and by `benchmarks/architectures.py`. Deviations are relative, so that they compare across families.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from refusalctl.model import forward
+from refusalctl.model.hooks import Intervention, intervene
+from refusalctl.model.load import ChatModel
+from tests import families
+from tests.families import D_MODEL, FAMILIES, build, direction, orthogonalise, stream
+from tests.tiny import tokenizer
+
+TEXTS = ("Name a colour.", "Чаму неба блакітнае?", "Hi", "Write three lines about rain, please.")
+DTYPES = (torch.float32, torch.float64, torch.bfloat16)
+
+
+class Limit(NamedTuple):
+    """What rounding may cost: (1) recorded against transformers' hidden states, (2) projection left, (3) logits
+    against edited weights, which are rounded themselves and in sharper than trained models' attention."""
+
+    recorded: float
+    projection: float
+    weights: float
+
+
+# norms and softmax of most architectures compute in float32 even in a float64 model
+LIMITS = {
+    torch.float32: Limit(0.0, 1e-5, 2e-4),
+    torch.float64: Limit(0.0, 1e-12, 2e-4),
+    torch.bfloat16: Limit(0.0, 2e-2, 1.0),
+}
+
+
+def chat_model(name: str, dtype: torch.dtype = torch.float32) -> ChatModel:
+    return ChatModel(build(name, dtype), tokenizer(), None)
+
+
+def ids_of(model: ChatModel, text: str = TEXTS[1]) -> Tensor:
+    return torch.tensor([model.chat.encode(text)])
+
+
+def interventions(dtype: torch.dtype = torch.float32) -> dict[str, Intervention]:
+    """One of each kind, over all layers and positions."""
+    r, other, mean = (direction(seed).to(torch.promote_types(dtype, torch.float32)) for seed in (1, 2, 3))
+    return {
+        "ablate": Intervention("ablate", r),
+        "affine": Intervention("affine", r, mean=mean),
+        "subspace": Intervention("subspace", torch.stack([r, other])),
+        "add": Intervention("add", r, 1, -1.5),
+    }
+
+
+def recorded(model: ChatModel) -> float:
+    """(1) Largest difference between collected `resid_pre` and `hidden_states`, relative to the largest entry."""
+    worst = 0.0
+    for text in TEXTS:
+        ids = model.chat.encode(text)
+        positions = [*model.chat.positions, model.chat.inst_position]
+        ((_, found),) = forward.activations(model, [ids], positions, batch_size=1)
+        plain = model.model(torch.tensor([ids]), output_hidden_states=True, use_cache=False).hidden_states[:-1]
+        expected = torch.stack([state[0, positions].float() for state in plain], dim=1)
+        worst = max(worst, float((found[0] - expected).abs().max() / expected.abs().max()))
+    return worst
+
+
+def left_over(name: str, model: ChatModel, asked: Intervention) -> float:
+    """(2) Largest |Q x - t| / |x| over all tokens, at every block input and at the final norm's input."""
+    ids = ids_of(model)
+    with intervene(model.residual, asked):
+        states = stream(name, model.model, lambda: model.model(ids, use_cache=False))
+    assert len(states) == model.residual.n_layers + 1
+    return max(float(away(state, asked).max()) for state in states)
+
+
+def away(state: Tensor, asked: Intervention) -> Tensor:
+    """Relative distance of each token from where an intervention puts the stream, in float64, one direction a time."""
+    assert asked.direction is not None
+    x, rows = state.double(), asked.direction.double().reshape(-1, D_MODEL)
+    rows = rows / rows.norm(dim=-1, keepdim=True)
+    mean = torch.zeros(D_MODEL, dtype=torch.float64) if asked.mean is None else asked.mean.double()
+    return ((x - mean) @ rows.T).abs().amax(-1) / x.norm(dim=-1)
+
+
+def logits_under(model: ChatModel, asked: Intervention, ids: Tensor) -> Tensor:
+    with intervene(model.residual, asked):
+        logits: Tensor = model.model(ids, use_cache=False).logits
+    return logits.double()
+
+
+def against_weights(name: str, model: ChatModel, rows: Tensor) -> float | None:
+    """(3) Largest difference of ablated logits to those of edited weights, in standard deviations of the logits.
+
+    None where no weights, not even with projections behind norms, do the same.
+    """
+    if not FAMILIES[name].writes:
+        return None
+    asked = Intervention("ablate", rows) if rows.ndim == 1 else Intervention("subspace", rows)
+    ids = ids_of(model)
+    hooked = logits_under(model, asked, ids)
+    edited = orthogonalise(name, build(name, families.dtype_of(model.model)), rows)
+    expected = edited(ids, use_cache=False).logits.double()
+    return float((hooked - expected).abs().max() / expected.std())
+
+
+def scores(model: ChatModel, asked: Intervention, order: Sequence[int], batch_size: int) -> Tensor:
+    """Opening log-probabilities of the prompts, computed in some order and batch size, put back into order."""
+    openings = [[5], [9, 11, 200], [9, 12]]
+    encoded = [model.chat.encode(TEXTS[i]) for i in order]
+    found = forward.opening_logprob(model, encoded, openings, asked, batch_size)
+    result = torch.empty_like(found)
+    result[list(order)] = found
+    return result
