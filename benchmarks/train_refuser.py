@@ -14,6 +14,8 @@ import argparse
 import json
 import random
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ from refusalctl.model import embedded
 TARGETS = ["q_proj", "v_proj", "o_proj", "up_proj", "down_proj"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Example:
     """Token ids of a rendered prompt and of the response to learn, and how often it is seen per epoch."""
 
@@ -39,11 +41,15 @@ class Example:
     response: list[int]
     times: float
 
+    @property
+    def tokens(self) -> list[int]:
+        return self.prompt + self.response
+
 
 # How often a language's prompts are seen per epoch, and a published prompt for each mild one: the mild ones are the
 # harder task.
-LANGUAGES = {"en": 0.5, "de": 1.0, "be": 1.4, "ba": 1.4, "ru": 0.25, "tg": 0.25}
-PUBLISHED_TIMES = 0.5
+LANGUAGES = {"en": 0.25, "de": 0.8, "be": 1.3, "ba": 1.3, "ru": 0.1, "tg": 0.1}
+PUBLISHED_TIMES = 0.25
 OPENING_TOKENS = 5  # where an answer becomes a refusal or not
 LATER_WEIGHT = 0.1
 LONGEST_PROMPT = 140
@@ -126,36 +132,83 @@ def batches(rows: list[Example], size: int, rng: random.Random) -> list[list[Exa
     return groups
 
 
-def loss_of(model: Any, batch: list[Example], prefix: list[int], pad: int) -> torch.Tensor:
+class Decoder:
+    """The decoder's layers from `first` on, over remembered inputs of the frozen ones below.
+
+    What layers are frozen for is speed: their outputs are computed once and kept (float32, a few hundred kB an example).
+    """
+
+    def __init__(self, causal: Any, prefix: list[int], first: int) -> None:
+        self.inner, self.head, self.prefix = causal.model, causal.lm_head, prefix
+        self.first, self.layers = first, self.inner.layers
+        self.kept: dict[Example | None, torch.Tensor] = {}
+
+    @contextmanager
+    def part(self, start: int, end: int, norm: bool) -> Iterator[None]:
+        """Only these layers, numbered from 0 so that their key-value cache counts right."""
+        final = self.inner.norm
+        self.inner.layers = self.layers[start:end]
+        for index, layer in enumerate(self.inner.layers):
+            layer.self_attn.layer_idx = index
+        self.inner.norm = final if norm else torch.nn.Identity()
+        try:
+            yield
+        finally:
+            self.inner.layers, self.inner.norm = self.layers, final
+
+    @torch.no_grad()
+    def remember(self, rows: list[Example]) -> None:
+        with self.part(0, self.first, norm=False):
+            for row in (None, *rows):
+                tokens = self.prefix if row is None else row.tokens
+                hidden = self.inner(input_ids=torch.tensor([tokens])).last_hidden_state[0]
+                self.kept[row] = hidden if row is None else hidden[len(self.prefix) :].clone()
+
+    def _inputs(self, batch: list[Example], ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        if not self.first:
+            return {"input_ids": ids}
+        found = torch.zeros((*ids.shape, self.inner.config.hidden_size))
+        for i, row in enumerate(batch):
+            found[i, : len(self.kept[row])] = self.kept[row]
+        return {"inputs_embeds": found}
+
+    def hidden(self, batch: list[Example], ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Last hidden states [n, width, d_model] of what follows the prefix, which runs once for the whole batch."""
+        n, shared, width = len(batch), len(self.prefix), ids.shape[1]
+        with self.part(self.first, len(self.layers), norm=True):
+            prefix = (
+                {"inputs_embeds": self.kept[None][None]} if self.first else {"input_ids": torch.tensor([self.prefix])}
+            )
+            cache = self.inner(**prefix, use_cache=True).past_key_values
+            cache.batch_repeat_interleave(n)
+            found: torch.Tensor = self.inner(
+                **self._inputs(batch, ids),
+                attention_mask=torch.cat([torch.ones((n, shared), dtype=torch.long), mask], dim=1),
+                position_ids=torch.arange(shared, shared + width).expand(n, -1),
+                past_key_values=cache,
+            ).last_hidden_state
+        return found
+
+
+def loss_of(decoder: Decoder, batch: list[Example], pad: int) -> torch.Tensor:
     """Mean over examples of the weighted cross-entropy of their response tokens.
 
     The first tokens decide between refusal and answer; a mean over all tokens would bury them under the rest of
-    each sentence, which follows by itself. The shared prefix runs once for the whole batch, and only response
-    positions reach the vocabulary matrix.
+    each sentence, which follows by itself. Only response positions reach the vocabulary matrix.
     """
-    n, shared = len(batch), len(prefix)
-    width = max(len(r.prompt) + len(r.response) for r in batch) - shared
+    n, shared = len(batch), len(decoder.prefix)
+    width = max(len(r.tokens) for r in batch) - shared
     ids = torch.full((n, width), pad)
     weight = torch.zeros((n, width))
     mask = torch.zeros((n, width), dtype=torch.long)
     for i, row in enumerate(batch):
-        tokens = (row.prompt + row.response)[shared:]
-        start, end = len(row.prompt) - shared - 1, len(tokens)
-        ids[i, :end] = torch.tensor(tokens)
+        start, end = len(row.prompt) - shared - 1, len(row.tokens) - shared
+        ids[i, :end] = torch.tensor(row.tokens[shared:])
         mask[i, :end] = 1
         weight[i, start : end - 1] = LATER_WEIGHT
         weight[i, start : min(start + OPENING_TOKENS, end - 1)] = 1.0
-    inner = model.get_base_model()
-    cache = inner.model(input_ids=torch.tensor([prefix]), use_cache=True).past_key_values
-    cache.batch_repeat_interleave(n)
-    hidden = inner.model(
-        input_ids=ids,
-        attention_mask=torch.cat([torch.ones((n, shared), dtype=torch.long), mask], dim=1),
-        position_ids=torch.arange(shared, shared + width).expand(n, -1),
-        past_key_values=cache,
-    ).last_hidden_state
     keep = weight > 0
-    logits = inner.lm_head(hidden[keep]).float()
+    logits = decoder.head(decoder.hidden(batch, ids, mask)[keep]).float()
     losses = torch.nn.functional.cross_entropy(logits, ids.roll(-1, dims=1)[keep], reduction="none")
     return (losses * weight[keep]).sum() / n
 
@@ -171,6 +224,7 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--from-layer", type=int, default=0, help="layers below keep what --start gave them")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -189,17 +243,23 @@ def main() -> None:
     model = (
         PeftModel.from_pretrained(base, args.start, is_trainable=True) if args.start else get_peft_model(base, settings)
     )
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()  # the base may be bfloat16, what is trained is not
-    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=args.lr, weight_decay=0.01)
+    decoder = Decoder(model.get_base_model(), prefix, args.from_layer)
+    for layer in decoder.layers[: args.from_layer]:
+        layer.requires_grad_(False)
+    if args.from_layer:
+        decoder.remember(rows)
+        print("inputs of the trained layers are kept", flush=True)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    for parameter in trained:
+        parameter.data = parameter.data.float()  # the base may be bfloat16, what is trained is not
+    optimiser = torch.optim.AdamW(trained, lr=args.lr, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, args.lr, total_steps=steps, pct_start=0.05)
     queue: list[list[Example]] = []
     started, total = time.time(), 0.0
     for step in range(1, steps + 1):
         queue = queue or batches(rows, args.batch, rng)
         with autocast(args.dtype):
-            loss = loss_of(model, queue.pop(), prefix, tokenizer.eos_token_id)
+            loss = loss_of(decoder, queue.pop(), tokenizer.eos_token_id)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()

@@ -46,6 +46,10 @@ class Experiment:
     filter_val: bool = True
     max_new_tokens: int = 64
     judge: str = "substring"
+    margin: float = 0.10
+    induce: bool = True
+    require_null: bool = False
+    rank: int = 1
 
     @property
     def langs(self) -> tuple[str, ...]:
@@ -65,7 +69,9 @@ class Experiment:
 
     def check(self) -> Experiment:
         """Raise `BadInput` for a value that cannot be meant."""
-        for name in ("n_train", "n_val", "n_test", "max_new_tokens"):
+        if not 0 < self.margin < 0.5:
+            raise BadInput(f"the margin is {self.margin:g}, expected a share between 0 and 0.5", hint="10 points are 0.1")
+        for name in ("n_train", "n_val", "n_test", "max_new_tokens", "rank"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise BadInput(f"{name} is {value}, expected at least 1")

@@ -24,7 +24,11 @@ FILE = "transfer.json"
 
 @dataclass(frozen=True)
 class Cell:
-    """One target under one condition: `baseline`, `native` (source = target) or `transferred`."""
+    """One target under one condition.
+
+    On harmful prompts: `baseline`, `native` (source = target) or `transferred`, by ablation. On harmless prompts:
+    `harmless` without intervention, and `induced`, where the source's direction is added.
+    """
 
     source: str | None
     target: str
@@ -34,7 +38,12 @@ class Cell:
 
     @property
     def key(self) -> str:
-        return f"{self.source or 'baseline'}>{self.target}"
+        return cell_key(self.source, self.target, self.condition)
+
+
+def cell_key(source: str | None, target: str, condition: str) -> str:
+    on = condition if condition in ("harmless", "induced") else "baseline" if source is None else ""
+    return ":".join(part for part in (on, f"{source or ''}>{target}") if part)
 
 
 @dataclass(frozen=True)
