@@ -101,7 +101,13 @@ class Maker:
     def scores(self) -> dict[str, Any]:
         bypass, induce, kl = self.rng.normal(-4, 2, (3, len(POSITIONS), LAYERS))
         rows = [
-            {"pos": pos, "layer": layer, "bypass": bypass[i, layer], "induce": induce[i, layer], "kl": abs(kl[i, layer])}
+            {
+                "pos": pos,
+                "layer": layer,
+                "bypass": bypass[i, layer],
+                "induce": induce[i, layer],
+                "kl": abs(kl[i, layer]),
+            }
             for i, pos in enumerate(POSITIONS)
             for layer in range(22)
         ]

@@ -135,7 +135,7 @@ def batches(rows: list[Example], size: int, rng: random.Random) -> list[list[Exa
 class Decoder:
     """The decoder's layers from `first` on, over remembered inputs of the frozen ones below.
 
-    What layers are frozen for is speed: their outputs are computed once and kept (float32, a few hundred kB an example).
+    Layers are frozen for speed: their outputs are computed once and kept (float32, a few hundred kB an example).
     """
 
     def __init__(self, causal: Any, prefix: list[int], first: int) -> None:
@@ -157,19 +157,22 @@ class Decoder:
             self.inner.layers, self.inner.norm = self.layers, final
 
     @torch.no_grad()
-    def remember(self, rows: list[Example]) -> None:
-        with self.part(0, self.first, norm=False):
-            for row in (None, *rows):
-                tokens = self.prefix if row is None else row.tokens
+    def below(self, row: Example | None) -> torch.Tensor:
+        """What the frozen layers make of an example (None: of the prefix), [n_tokens, d_model]; computed once."""
+        if row not in self.kept:
+            tokens = self.prefix if row is None else row.tokens
+            with self.part(0, self.first, norm=False):
                 hidden = self.inner(input_ids=torch.tensor([tokens])).last_hidden_state[0]
-                self.kept[row] = hidden if row is None else hidden[len(self.prefix) :].clone()
+            self.kept[row] = hidden if row is None else hidden[len(self.prefix) :].clone()
+        return self.kept[row]
 
     def _inputs(self, batch: list[Example], ids: torch.Tensor) -> dict[str, torch.Tensor]:
         if not self.first:
             return {"input_ids": ids}
         found = torch.zeros((*ids.shape, self.inner.config.hidden_size))
         for i, row in enumerate(batch):
-            found[i, : len(self.kept[row])] = self.kept[row]
+            below = self.below(row)
+            found[i, : len(below)] = below
         return {"inputs_embeds": found}
 
     def hidden(self, batch: list[Example], ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -182,7 +185,7 @@ class Decoder:
             cache = self.inner(**prefix, use_cache=True).past_key_values
             cache.batch_repeat_interleave(n)
             found: torch.Tensor = self.inner(
-                **self._inputs(batch, ids),
+                **inputs,
                 attention_mask=torch.cat([torch.ones((n, shared), dtype=torch.long), mask], dim=1),
                 position_ids=torch.arange(shared, shared + width).expand(n, -1),
                 past_key_values=cache,
@@ -246,9 +249,6 @@ def main() -> None:
     decoder = Decoder(model.get_base_model(), prefix, args.from_layer)
     for layer in decoder.layers[: args.from_layer]:
         layer.requires_grad_(False)
-    if args.from_layer:
-        decoder.remember(rows)
-        print("inputs of the trained layers are kept", flush=True)
     trained = [p for p in model.parameters() if p.requires_grad]
     for parameter in trained:
         parameter.data = parameter.data.float()  # the base may be bfloat16, what is trained is not

@@ -50,6 +50,11 @@ class Experiment:
     induce: bool = True
     require_null: bool = False
     rank: int = 1
+    # scores and choices
+    controls: bool = False  # control directions beside every cell; see docs/methods.md for what they cost
+    n_controls: int | None = None  # draws per family; None: as many as a Holm-corrected family needs, at least 19
+    control_prompts: int = 16  # validation prompts that controls are selected and compared on
+    control_candidates: int = 16  # candidates that each shuffled labelling is searched over; 0: all
 
     @property
     def langs(self) -> tuple[str, ...]:
@@ -75,12 +80,21 @@ class Experiment:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise BadInput(f"{name} is {value}, expected at least 1")
+        self._check_choices()
         if any(p >= 0 for p in self.positions or ()):
             raise BadInput(f"positions count back from the prompt's end: expected -1 or less, found {self.positions}")
         if any(layer < 0 for layer in self.layers or ()):
             raise BadInput(f"layers count from 0, found {self.layers}")
         self.resolved_rule()
         return self
+
+    def _check_choices(self) -> None:
+        if self.n_controls is not None and self.n_controls < 19:
+            raise BadInput(
+                f"n_controls is {self.n_controls}, expected at least 19", hint="fewer can never give p <= 0.05"
+            )
+        if self.control_prompts < 1 or self.control_candidates < 0:
+            raise BadInput("control_prompts must be at least 1 and control_candidates at least 0 (all)")
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -32,6 +32,8 @@ KINDS = (
     "openings",
     "scores",
     "selection",
+    "control_directions",
+    "controls",
     "completions",
     "labels",
     "geometry",

@@ -1,0 +1,80 @@
+"""Control directions: what any direction of this kind does, so that the one found can be told from them."""
+
+from collections.abc import Sequence
+from math import ceil
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from refusalctl.errors import BadInput
+
+LEAST = 19  # 1 / (19 + 1) = 0.05
+ALPHA = 0.05
+VERDICT_FAMILIES = ("shuffled", "covariance")
+
+
+def needed(family_size: int, alpha: float = ALPHA) -> int:
+    """Draws B with which the smallest p, 1 / (B + 1), can pass Holm's first step, alpha / family_size.
+
+    Holm 1979; Monte-Carlo p of Phipson and Smyth 2010 (arXiv 1603.05766). At least 19.
+    """
+    return max(LEAST, ceil(family_size / alpha - 1 - 1e-9))
+
+
+def p_value(real: float, null: Sequence[float]) -> float:
+    """(b + 1) / (B + 1), b the number of null values at least as large. Raises `BadInput` without draws or for NaN."""
+    values = torch.tensor([real, *null], dtype=torch.float64)
+    if not null or not bool(torch.isfinite(values).all()):
+        raise BadInput("a null distribution needs finite values, and at least one")
+    return (int((values[1:] >= real).sum()) + 1) / (len(null) + 1)
+
+
+def shuffles(n_harmful: int, n_harmless: int, n: int, generator: torch.Generator) -> Bool[Tensor, "n n_prompts"]:
+    """Which prompts a shuffled labelling calls harmful: the class sizes stay, the labels are drawn anew."""
+    total = n_harmful + n_harmless
+    return torch.stack([torch.randperm(total, generator=generator) < n_harmful for _ in range(n)])
+
+
+def shuffled_differences(
+    rows: Float[Tensor, "n_prompts d_model"], labels: Bool[Tensor, "n n_prompts"], real: Float[Tensor, " d_model"]
+) -> tuple[Float[Tensor, "n d_model"], Float[Tensor, " n"]]:
+    """Differences-in-means under shuffled labels without their part along `real`, at `real`'s length, float32.
+
+    A shuffle leaves the classes unbalanced by chance, so its difference holds a little of the true one; where the
+    true difference is large beside the spread within classes, that little is most of it (|cosine| 0.94 in the model
+    organisms) and the "null" is a copy of the direction. So that part is taken out here, and its size is returned:
+    |cosine| of the plain shuffled difference to `real`. NaN rows where only rounding (1e-5 of `real`) is left.
+    """
+    x, mask = rows.to(torch.float64), labels.to(torch.float64)
+    plain = mask @ x / mask.sum(1, keepdim=True) - (1 - mask) @ x / (1 - mask).sum(1, keepdim=True)
+    target = real.to(torch.float64)
+    r_hat = target / target.norm()
+    along = plain @ r_hat
+    rest = plain - along[:, None] * r_hat
+    length = rest.norm(dim=1, keepdim=True)
+    vectors = torch.where(length > 1e-5 * target.norm(), rest / length, torch.nan) * target.norm()
+    return vectors.float(), (along.abs() / plain.norm(dim=1).clamp(min=1e-300)).float()
+
+
+def covariance_matched(
+    harmless: Float[Tensor, "n_prompts d_model"], length: float, n: int, generator: torch.Generator
+) -> Float[Tensor, "n d_model"]:
+    """Normal draws with the covariance of harmless activations, rescaled to `length`, float32.
+
+    Isotropic draws are nearly orthogonal to everything that the model uses; these lie where its stream varies
+    without harmfulness. Raises `BadInput` where harmless activations do not vary.
+    """
+    x = harmless.to(torch.float64)
+    centred = x - x.mean(0)
+    draws = torch.randn(n, len(x), generator=generator, dtype=torch.float64) @ centred
+    norms = draws.norm(dim=1, keepdim=True)
+    if not bool((norms > 1e-9 * x.norm(dim=1).mean()).all()):
+        raise BadInput("harmless activations do not vary at the selected position and layer")
+    return (draws / norms * length).float()
+
+
+def isotropic(d_model: int, length: float, n: int, generator: torch.Generator) -> Float[Tensor, "n d_model"]:
+    """Directions uniform on the sphere, at `length`, float32."""
+    draws = torch.randn(n, d_model, generator=generator, dtype=torch.float64)
+    return (draws / draws.norm(dim=1, keepdim=True) * length).float()
