@@ -81,9 +81,7 @@ def last_logprobs(
 
 
 @contextmanager
-def _under(
-    chat_model: ChatModel, intervention: Intervention, batch: Batch, checks: Checks | None
-) -> Iterator[None]:
+def _under(chat_model: ChatModel, intervention: Intervention, batch: Batch, checks: Checks | None) -> Iterator[None]:
     """An intervention over one batch of prompts and what continues them."""
     with intervene(chat_model.residual, intervention, batch.ids.shape[1]) as seen:
         yield

@@ -70,9 +70,7 @@ class Intervention:
     def describe(self) -> str:
         """What it does, where and at which tokens, in one line."""
         layers = self.acts_at(0) if self.kind == "add" else self.layers
-        return wording.describe(
-            self.kind, coeff=self.coeff, rank=self.rank, layers=layers, positions=self.positions
-        )
+        return wording.describe(self.kind, coeff=self.coeff, rank=self.rank, layers=layers, positions=self.positions)
 
     def check(self, residual: Residual) -> None:
         """Raise `BadInput` unless this is complete, without contradictions, and fits the model."""
@@ -131,4 +129,3 @@ class Intervention:
                 )
         mean = torch.zeros(basis.shape[1]) if self.mean is None else self.mean
         return Target(basis, basis @ mean.to(basis.device, torch.float64))
-

@@ -181,9 +181,7 @@ def _run_directions(job: Job) -> dict[str, Any]:
     return {"prompt_passes": passes, "passed_rule": about["passed_rule"], "searched": len(sites)}
 
 
-def _pick_all(
-    job: Job, rule: Rule, sites: list[Site], vectors: list[torch.Tensor]
-) -> tuple[list[dict[str, Any]], int]:
+def _pick_all(job: Job, rule: Rule, sites: list[Site], vectors: list[torch.Tensor]) -> tuple[list[dict[str, Any]], int]:
     """One choice per shuffle, and the prompts run for them. Finished ones outlive an interruption."""
     kept = job.partial / "picked.jsonl"
     rows = formats.read_finished_rows(kept)
@@ -293,7 +291,9 @@ def _run(job: Job) -> dict[str, Any]:
     return {"prompt_passes": passes, "p": value["p"]}
 
 
-def _drops(job: Job, families: dict[str, torch.Tensor], drop: Callable[[torch.Tensor], float]) -> dict[str, list[float]]:
+def _drops(
+    job: Job, families: dict[str, torch.Tensor], drop: Callable[[torch.Tensor], float]
+) -> dict[str, list[float]]:
     kept = job.partial / "drops.jsonl"
     done = {(row["family"], row["i"]): row["drop"] for row in formats.read_finished_rows(kept)}
     found: dict[str, list[float]] = {}

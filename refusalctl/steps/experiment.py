@@ -75,7 +75,9 @@ class Experiment:
     def check(self) -> Experiment:
         """Raise `BadInput` for a value that cannot be meant."""
         if not 0 < self.margin < 0.5:
-            raise BadInput(f"the margin is {self.margin:g}, expected a share between 0 and 0.5", hint="10 points are 0.1")
+            raise BadInput(
+                f"the margin is {self.margin:g}, expected a share between 0 and 0.5", hint="10 points are 0.1"
+            )
         for name in ("n_train", "n_val", "n_test", "max_new_tokens", "rank"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,9 +11,12 @@ from refusalctl.data import sets
 from refusalctl.errors import EmptySelection
 from refusalctl.stats.rates import flips
 from refusalctl.steps import completions as completion_step
+from refusalctl.steps import comprehension as comprehension_step
+from refusalctl.steps import controls as control_step
 from refusalctl.steps import labels as label_step
 from refusalctl.steps import prompts as prompt_step
 from refusalctl.steps import scores as score_step
+from refusalctl.steps import verdicts as verdict_step
 from refusalctl.steps.completions import InterventionSpec
 from refusalctl.steps.experiment import Experiment
 from refusalctl.steps.step import Job, Step, Workbench
@@ -26,8 +30,8 @@ FILE = "transfer.json"
 class Cell:
     """One target under one condition.
 
-    On harmful prompts: `baseline`, `native` (source = target) or `transferred`, by ablation. On harmless prompts:
-    `harmless` without intervention, and `induced`, where the source's direction is added.
+    On harmful prompts: `baseline`, `native` (source = target) or `transferred`, by ablation; on harmless prompts
+    `induced`, where the source's direction is added.
     """
 
     source: str | None
@@ -42,8 +46,7 @@ class Cell:
 
 
 def cell_key(source: str | None, target: str, condition: str) -> str:
-    on = condition if condition in ("harmless", "induced") else "baseline" if source is None else ""
-    return ":".join(part for part in (on, f"{source or ''}>{target}") if part)
+    return f"{'induced:' if condition == 'induced' else ''}{source or 'baseline'}>{target}"
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,38 @@ def cells(bench: Workbench, experiment: Experiment, selections: Selections) -> l
     return result
 
 
+def induced(bench: Workbench, experiment: Experiment, selections: Selections, targets: Iterable[str]) -> list[Cell]:
+    """Each direction added to harmless test prompts, at its own layer and length."""
+    result = []
+    for target in targets:
+        prompts = prompt_step.prompts(bench, experiment, target, "harmless", "test", experiment.langs)
+        for lang in dict.fromkeys((target, *experiment.sources)):
+            if lang in selections.found:
+                spec = InterventionSpec("add", selections.found[lang])
+                written = completion_step.completions(bench, prompts, spec, experiment.max_new_tokens)
+                judged = label_step.labels(bench, written, experiment.judge)
+                result.append(Cell(lang, target, "induced", written, judged))
+    return result
+
+
+def evidence(bench: Workbench, experiment: Experiment, matrix: list[Cell]) -> dict[str, Artifact]:
+    """What the rule looks at beside labels: control directions per cell, and the comprehension gate per target."""
+    found = {}
+    for target in experiment.targets:
+        gate = comprehension_step.comprehension(bench, experiment, target, experiment.langs)
+        found[f"comprehension:{target}"] = gate
+    if experiment.controls:
+        for cell in matrix:
+            if cell.source is not None:
+                try:
+                    found[f"controls:{cell.key}"] = control_step.controls(
+                        bench, experiment, cell.source, cell.target, experiment.langs
+                    )
+                except EmptySelection as error:
+                    bench.note(f"{cell.key}: no controls: {error}")
+    return found
+
+
 def harmless_baselines(bench: Workbench, experiment: Experiment) -> dict[str, Artifact]:
     """Labels on harmless test prompts without intervention, per target: what the model refuses without need."""
     labels = {}
@@ -100,33 +135,34 @@ def harmless_baselines(bench: Workbench, experiment: Experiment) -> dict[str, Ar
 
 
 def _run(job: Job) -> dict[str, Any]:
-    baselines = {
-        c["target"]: label_step.outcomes(job.inputs[f"labels:baseline>{c['target']}"])
-        for c in job.params["cells"]
-        if c["source"] is None
-    }
+    judged = {name.partition(":")[2]: a for name, a in job.inputs.items() if name.startswith("labels:")}
+    harmless = {name.partition(":")[2]: a for name, a in job.inputs.items() if name.startswith("harmless:")}
+    verdicts = verdict_step.verdicts(job.params["experiment"], job.params["cells"], judged, harmless, job.inputs)
     rows = []
     for cell in job.params["cells"]:
-        key = f"{cell['source'] or 'baseline'}>{cell['target']}"
-        outcomes = label_step.outcomes(job.inputs[f"labels:{key}"])
+        key = cell_key(cell["source"], cell["target"], cell["condition"])
+        outcomes = label_step.outcomes(judged[key])
         row = {**cell, "n": len(outcomes), "counts": dict(sorted(Counter(outcomes.values()).items()))}
-        row |= {"completions": job.inputs[f"completions:{key}"].id, "labels": job.inputs[f"labels:{key}"].id}
+        row |= {"completions": job.inputs[f"completions:{key}"].id, "labels": judged[key].id}
         if cell["source"] is not None:
-            row["flips"] = asdict(flips(baselines[cell["target"]], outcomes))
+            before = (
+                harmless[cell["target"]] if cell["condition"] == "induced" else judged[f"baseline>{cell['target']}"]
+            )
+            row["flips"] = asdict(flips(label_step.outcomes(before), outcomes))
+        if key in verdicts:
+            row["verdict"] = verdicts[key]
         rows.append(row)
-    harmless = {}
-    for name, labels in job.inputs.items():
-        role, _, target = name.partition(":")
-        if role != "harmless":
-            continue
-        counts = Counter(label_step.outcomes(labels).values())
-        harmless[target] = {"labels": labels.id, "n": counts.total(), "counts": dict(sorted(counts.items()))}
+    counted = {target: Counter(label_step.outcomes(labels).values()) for target, labels in harmless.items()}
     value = {
         "experiment": job.params["experiment"],
         "model": job.params["model"],
         "cells": rows,
-        "harmless": harmless,
+        "harmless": {
+            target: {"labels": harmless[target].id, "n": counts.total(), "counts": dict(sorted(counts.items()))}
+            for target, counts in counted.items()
+        },
         "selections": _selections(job),
+        "gates": verdict_step.gates(job.inputs),
     }
     formats.write_json(job.out / FILE, "transfer", value)
     return {"cells": len(rows)}
@@ -149,7 +185,7 @@ def _selections(job: Job) -> dict[str, Any]:
     return dict(sorted(result.items()))
 
 
-STEP = Step("transfer", 1, "transfer", _run)
+STEP = Step("transfer", 2, "transfer", _run)
 
 
 def transfer(bench: Workbench, experiment: Experiment) -> Artifact:
@@ -157,10 +193,13 @@ def transfer(bench: Workbench, experiment: Experiment) -> Artifact:
     selections = select_all(bench, experiment)
     matrix = cells(bench, experiment, selections)
     harmless = harmless_baselines(bench, experiment)
+    beside = evidence(bench, experiment, matrix)
+    if experiment.induce:
+        matrix += induced(bench, experiment, selections, harmless)
     inputs = {f"selection:{lang}": a for lang, a in selections.found.items()}
     for cell in matrix:
         inputs |= {f"completions:{cell.key}": cell.completions, f"labels:{cell.key}": cell.labels}
-    inputs |= {f"harmless:{lang}": a for lang, a in harmless.items()}
+    inputs |= {f"harmless:{lang}": a for lang, a in harmless.items()} | beside
     params = {
         "experiment": experiment.as_json(),
         "model": bench.model_key(),

@@ -38,7 +38,9 @@ def test_shuffles_keep_the_class_sizes() -> None:
 
 
 def test_shuffled_differences_equal_plain_means_without_the_real_direction() -> None:
-    rows = torch.randn(12, 6, generator=generator()) + torch.tensor([3.0, 0, 0, 0, 0, 0]) * (torch.arange(12) < 6)[:, None]
+    rows = (
+        torch.randn(12, 6, generator=generator()) + torch.tensor([3.0, 0, 0, 0, 0, 0]) * (torch.arange(12) < 6)[:, None]
+    )
     labels = controls.shuffles(6, 6, 9, generator())
     real = rows[:6].mean(0) - rows[6:].mean(0)
     found, cosine = controls.shuffled_differences(rows, labels, real)
