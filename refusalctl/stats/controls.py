@@ -11,6 +11,7 @@ from refusalctl.errors import BadInput
 
 LEAST = 19  # 1 / (19 + 1) = 0.05
 ALPHA = 0.05
+TIE = 0.01  # log-odds; a smaller difference of two mean refusal scores is rounding, not an effect
 VERDICT_FAMILIES = ("shuffled", "covariance")
 
 
@@ -23,11 +24,14 @@ def needed(family_size: int, alpha: float = ALPHA) -> int:
 
 
 def p_value(real: float, null: Sequence[float]) -> float:
-    """(b + 1) / (B + 1), b the number of null values at least as large. Raises `BadInput` without draws or for NaN."""
+    """(b + 1) / (B + 1), b the number of null values not smaller than `real` by `TIE` or more.
+
+    Raises `BadInput` without draws or for NaN.
+    """
     values = torch.tensor([real, *null], dtype=torch.float64)
     if not null or not bool(torch.isfinite(values).all()):
         raise BadInput("a null distribution needs finite values, and at least one")
-    return (int((values[1:] >= real).sum()) + 1) / (len(null) + 1)
+    return (int((values[1:] > real - TIE).sum()) + 1) / (len(null) + 1)
 
 
 def shuffles(n_harmful: int, n_harmless: int, n: int, generator: torch.Generator) -> Bool[Tensor, "n n_prompts"]:

@@ -34,6 +34,7 @@ KINDS = (
     "selection",
     "control_directions",
     "controls",
+    "comprehension",
     "completions",
     "labels",
     "geometry",

@@ -16,6 +16,7 @@ def generator() -> torch.Generator:
 def test_p_counts_ties_against_the_direction_and_is_never_zero() -> None:
     assert controls.p_value(3.0, [1.0] * 19) == 0.05
     assert controls.p_value(1.0, [1.0] * 19) == 1.0
+    assert controls.p_value(1e-4, [0.0] * 19) == 1.0  # rounding is no effect
     assert controls.p_value(2.0, [1.0, 2.0, 3.0]) == 0.75
     for null in ([], [float("nan")]):
         with pytest.raises(BadInput):

@@ -21,7 +21,7 @@ def organism(folder: Path, design: str, **settings: object) -> tuple[Workbench, 
     name = f"organism:{design}"
     bench = Workbench(Store(folder), name, batch_size=64)
     langs = ("qaa", "qab", "qac")
-    base = Experiment(langs, langs, name, n_train=32, n_val=16, max_new_tokens=16, n_controls=19, layers=(1, 2, 3))
+    base = Experiment(langs, langs, name, n_train=32, n_val=12, max_new_tokens=16, n_controls=19, layers=(2, 3))
     return bench, replace(base, **settings)  # type: ignore[arg-type]
 
 
@@ -29,9 +29,7 @@ def test_the_right_direction_beats_every_control_and_another_languages_beats_non
     bench, experiment = organism(tmp_path, "separate")
     own = control_step.read(control_step.controls(bench, experiment, "qaa", "qaa", experiment.langs))
     assert own["drop"] > 2
-    assert {f: own["families"][f]["p"] for f in ("shuffled", "covariance", "isotropic")} == {
-        "shuffled": 0.05, "covariance": 0.05, "isotropic": 0.05,
-    }  # fmt: skip
+    assert {f: own["families"][f]["p"] for f in ("shuffled", "covariance")} == {"shuffled": 0.05, "covariance": 0.05}
     assert own["p"] == 0.05 == own["smallest_p"]
     assert own["families"]["shuffled"]["abs_cosine"]["max"] < 0.2
     # plain shuffles would have been copies of the direction itself
@@ -39,7 +37,7 @@ def test_the_right_direction_beats_every_control_and_another_languages_beats_non
     assert own["languages"] == ["qab", "qac"]
     other = control_step.read(control_step.controls(bench, experiment, "qaa", "qab", experiment.langs))
     assert other["drop"] < 0.5
-    assert other["p"] > 0.05
+    assert other["p"] == 1.0
 
 
 def test_cells_of_one_source_share_its_controls_and_nothing_is_computed_twice(tmp_path: Path) -> None:

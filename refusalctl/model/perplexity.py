@@ -1,0 +1,38 @@
+"""How well a model predicts plain text, in bits per byte so that tokenizers and scripts can be compared."""
+
+from collections.abc import Sequence
+from math import log
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from refusalctl.model.forward import plan_batches
+from refusalctl.model.load import ChatModel
+
+
+@torch.inference_mode()
+def bits_per_byte(chat_model: ChatModel, texts: Sequence[str], batch_size: int) -> Float[Tensor, " n_texts"]:
+    """-log2 P(text) / UTF-8 bytes of each text, without chat template; float64, CPU. NaN for an empty text.
+
+    The first token is predicted from the tokenizer's beginning-of-text token, or its end-of-text token where it has
+    no other, as in pre-training on joined documents.
+    """
+    tokenizer = chat_model.tokenizer
+    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    if start is None:
+        start = chat_model.chat.pad_id
+    encoded = [[start, *tokenizer(text, add_special_tokens=False)["input_ids"]] for text in texts]
+    result = torch.full((len(texts),), float("nan"), dtype=torch.float64)
+    some = [i for i, ids in enumerate(encoded) if len(ids) > 1]
+    for indices in plan_batches([len(encoded[i]) for i in some], batch_size):
+        chosen = [some[i] for i in indices]
+        batch = chat_model.chat.batch([encoded[i] for i in chosen], chat_model.device)
+        logits = chat_model.model(
+            input_ids=batch.ids, attention_mask=batch.mask, position_ids=batch.position_ids, use_cache=False
+        ).logits
+        found = logits[:, :-1].float().log_softmax(-1).gather(-1, batch.ids[:, 1:, None])[..., 0].double()
+        predicted = (batch.mask[:, 1:] * batch.mask[:, :-1]).double()
+        bits = -(found * predicted).sum(-1).cpu() / log(2)
+        result[chosen] = bits / torch.tensor([len(texts[i].encode()) for i in chosen], dtype=torch.float64)
+    return result
