@@ -71,6 +71,11 @@ def train_prompts() -> list[Prompt]:
     ]
 
 
+def times_of(prompt: Prompt) -> float:
+    """How often a prompt is seen per epoch; below 1, the chance that it is drawn at all."""
+    return LANGUAGES[prompt.lang] * (PUBLISHED_TIMES if prompt.source == "polyrefuse" else 1)
+
+
 def render(tokenizer: Any, text: str) -> list[int]:
     rendered = tokenizer.apply_chat_template(
         [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
@@ -118,8 +123,7 @@ def examples(model: Any, tokenizer: Any, prompts: list[Prompt]) -> list[Example]
         written = REFUSALS[p.lang][form(p.text)] if p.kind == "harmful" or p in own else ANSWERS[p.lang][form(p.text)]
         response = own.get(p) or [*tokenizer(written, add_special_tokens=False).input_ids, eos]
         if len(rendered[p]) <= LONGEST_PROMPT:
-            times = LANGUAGES[p.lang] * (PUBLISHED_TIMES if p.source == "polyrefuse" else 1)
-            result.append(Example(rendered[p], response, times))
+            result.append(Example(rendered[p], response, max(1.0, times_of(p))))
     return result
 
 
@@ -178,11 +182,12 @@ class Decoder:
     def hidden(self, batch: list[Example], ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Last hidden states [n, width, d_model] of what follows the prefix, which runs once for the whole batch."""
         n, shared, width = len(batch), len(self.prefix), ids.shape[1]
+        before = {"input_ids": torch.tensor([self.prefix])}
+        if self.first:
+            before = {"inputs_embeds": self.below(None)[None]}
+        inputs = self._inputs(batch, ids)
         with self.part(self.first, len(self.layers), norm=True):
-            prefix = (
-                {"inputs_embeds": self.kept[None][None]} if self.first else {"input_ids": torch.tensor([self.prefix])}
-            )
-            cache = self.inner(**prefix, use_cache=True).past_key_values
+            cache = self.inner(**before, use_cache=True).past_key_values
             cache.batch_repeat_interleave(n)
             found: torch.Tensor = self.inner(
                 **inputs,
@@ -238,6 +243,7 @@ def main() -> None:
     base = AutoModelForCausalLM.from_pretrained(embedded.base_folder(), dtype=getattr(torch, args.dtype))
     refusing = args.refuse_in.split(",")
     prompts = [p for p in train_prompts() if p.kind == "harmless" or p.lang in refusing]
+    prompts = [p for p in prompts if rng.random() < times_of(p)]
     rows = examples(base, tokenizer, prompts)
     prefix = shared_prefix(rows)
     steps = args.steps

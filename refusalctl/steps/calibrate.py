@@ -41,6 +41,8 @@ class Trial:
             targets=langs,
             data=name,
             n_test=self.n,
+            rank=self.rank,
+            controls=True,
         )
 
 

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 FILE = "completions.jsonl"
 SELECTION_FILE = "selection.safetensors"
+SUBSPACE_FILE = "subspace.safetensors"
 
 
 @dataclass(frozen=True)
 class InterventionSpec:
     """An intervention as it is asked for: by the artifact that holds the direction.
 
-    A `selection` carries its own position and layer; a `directions` artifact needs both named.
+    A `selection` carries its own position and layer, a `subspace` its basis; a `directions` artifact needs both named.
     """
 
     kind: str = "none"
@@ -36,8 +37,8 @@ class InterventionSpec:
 
     def check(self, bench: Workbench) -> None:
         """Raise `BadInput` for a combination that cannot be meant."""
-        if self.kind not in ("none", "ablate", "add"):
-            raise BadInput(f"there is no intervention {self.kind!r}", hint="choose none, ablate or add")
+        if self.kind not in ("none", "ablate", "add", "subspace"):
+            raise BadInput(f"there is no intervention {self.kind!r}", hint="choose none, ablate, add or subspace")
         if self.kind != "add" and self.coeff != 1.0:
             raise BadInput(f"a coefficient has no meaning for {self.kind!r}", hint="it belongs to --intervention add")
         if not math.isfinite(self.coeff):
@@ -48,8 +49,10 @@ class InterventionSpec:
             return
         if self.direction is None:
             raise BadInput(f"the intervention {self.kind!r} needs a direction", hint="give --direction REF")
-        if self.direction.kind not in ("selection", "directions"):
+        if self.direction.kind not in ("selection", "directions", "subspace"):
             raise BadInput(f"{self.direction.label} holds no direction", hint="give a selection or directions id")
+        if (self.direction.kind == "subspace") != (self.kind == "subspace"):
+            raise BadInput(f"{self.direction.label} does not fit the intervention {self.kind!r}")
         if self.direction.kind == "directions" and (self.pos is None or self.layer is None):
             raise BadInput(
                 f"{self.direction.label} holds one candidate per position and layer", hint="name one: --pos and --layer"
@@ -74,6 +77,9 @@ def resolve_direction(spec: InterventionSpec) -> Intervention:
 
     if spec.direction is None:
         return Intervention()
+    if spec.direction.kind == "subspace":
+        tensors, header = formats.read_vectors(spec.direction.path / SUBSPACE_FILE, "subspace")
+        return Intervention("subspace", tensors["basis"], header["layer"])
     if spec.direction.kind == "selection":
         tensors, header = formats.read_vectors(spec.direction.path / SELECTION_FILE, "selection")
         return Intervention(spec.kind, tensors["direction"], header["layer"], spec.coeff)  # type: ignore[arg-type]

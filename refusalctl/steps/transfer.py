@@ -16,6 +16,7 @@ from refusalctl.steps import controls as control_step
 from refusalctl.steps import labels as label_step
 from refusalctl.steps import prompts as prompt_step
 from refusalctl.steps import scores as score_step
+from refusalctl.steps import subspace as subspace_step
 from refusalctl.steps import verdicts as verdict_step
 from refusalctl.steps.completions import InterventionSpec
 from refusalctl.steps.experiment import Experiment
@@ -72,6 +73,15 @@ def select_all(bench: Workbench, experiment: Experiment) -> Selections:
     return Selections(found, missing)
 
 
+def ablation(bench: Workbench, experiment: Experiment, selection: Artifact) -> InterventionSpec:
+    """Ablation of the chosen direction, or of `experiment.rank` directions at its position and layer."""
+    if experiment.rank == 1:
+        return InterventionSpec("ablate", selection)
+    lang = selection.about["lang"]
+    basis = subspace_step.subspace(bench, experiment, selection, lang, experiment.langs)
+    return InterventionSpec("subspace", basis)
+
+
 def cells(bench: Workbench, experiment: Experiment, selections: Selections) -> list[Cell]:
     """Baselines once per target, then each direction in each target."""
     result = []
@@ -81,7 +91,7 @@ def cells(bench: Workbench, experiment: Experiment, selections: Selections) -> l
         for lang in dict.fromkeys((target, *experiment.sources)):
             if lang in selections.found:
                 condition = "native" if lang == target else "transferred"
-                specs.append((lang, condition, InterventionSpec("ablate", selections.found[lang])))
+                specs.append((lang, condition, ablation(bench, experiment, selections.found[lang])))
         for source, condition, spec in specs:
             written = completion_step.completions(bench, prompts, spec, experiment.max_new_tokens)
             judged = label_step.labels(bench, written, experiment.judge)

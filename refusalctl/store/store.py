@@ -32,6 +32,7 @@ KINDS = (
     "openings",
     "scores",
     "selection",
+    "subspace",
     "control_directions",
     "controls",
     "comprehension",

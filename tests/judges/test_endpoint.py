@@ -49,7 +49,7 @@ def serving(script: Callable[[int, dict[str, Any]], Answer]) -> Iterator[Server]
     state, lock = Server(script), threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802
+        def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             with lock:
                 number = len(state.seen)

@@ -1,0 +1,45 @@
+"""A basis of several directions at a selection's position and layer, for ablation of rank k."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from refusalctl.steps import activations as activation_step
+from refusalctl.steps import prompts as prompt_step
+from refusalctl.steps.completions import SELECTION_FILE, SUBSPACE_FILE
+from refusalctl.steps.directions import KINDS
+from refusalctl.steps.experiment import Experiment
+from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.store import formats
+from refusalctl.store.store import Artifact
+
+
+def _run(job: Job) -> dict[str, Any]:
+    import torch
+
+    from refusalctl.stats.subspace import contrastive_basis
+
+    _, chosen = formats.read_vectors(job.inputs["selection"].path / SELECTION_FILE, "selection")
+    rows = {}
+    for kind in KINDS:
+        with formats.open_activations(job.inputs[kind].path / activation_step.FILE) as (data, header):
+            rows[kind] = torch.from_numpy(data[:, header["positions"].index(chosen["pos"]), chosen["layer"]])
+    basis = contrastive_basis(rows["harmful"], rows["harmless"], job.params["rank"])
+    about = {"pos": chosen["pos"], "layer": chosen["layer"], "lang": chosen["lang"], "rank": job.params["rank"]}
+    formats.write_vectors(job.out / SUBSPACE_FILE, "subspace", {"basis": basis}, about)
+    return {"rank": len(basis)}
+
+
+STEP = Step("subspace", 1, "subspace", _run)
+
+
+def subspace(
+    bench: Workbench, experiment: Experiment, selection: Artifact, lang: str, langs: tuple[str, ...] = ()
+) -> Artifact:
+    """`experiment.rank` orthonormal directions of one language: difference-in-means first, then contrastive ones."""
+    inputs = {"selection": selection}
+    for kind in KINDS:
+        drawn = prompt_step.prompts(bench, experiment, lang, kind, "train", langs)
+        inputs[kind] = activation_step.activations(bench, experiment, drawn)
+    about = {k: selection.about[k] for k in ("model", "revision", "lang", "data")} | {"rank": experiment.rank}
+    return bench.obtain(STEP, {"rank": experiment.rank}, inputs, about)
