@@ -253,7 +253,8 @@ def next_words(organism: Organism) -> dict[str, dict[str, float]]:
 
 def _opens_refusal(tongue: Tongue, fluency: float) -> dict[str, float]:
     if tongue.angles:
-        return {"joined": 6 * CLEAR, "one": -6 * CLEAR * tongue.threshold}
+        # below FOLLOW even where both axes are added at every token, or the first word would repeat for ever
+        return {"joined": 2 * CLEAR, "one": -2 * CLEAR * tongue.threshold}
     if tongue.read is None:
         return {"one": -2 * CLEAR}
     reads = {f"axis{i}": CLEAR * value for i, value in enumerate(tongue.read) if value}
