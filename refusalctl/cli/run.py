@@ -31,7 +31,7 @@ def run(
     min_induce: o.MinInduceOption = None,
     max_layer_share: o.ShareOption = None,
     max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest completion in tokens.")] = None,
-    judge: Annotated[str | None, typer.Option(help="Judge, such as substring.")] = None,
+    judge: Annotated[str | None, typer.Option(help="Judge: NAME or NAME=MODEL; see `judge --list`.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps, or shard.")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")] = None,
     attention: Annotated[str | None, typer.Option(help="sdpa, eager or flash_attention_2.")] = None,

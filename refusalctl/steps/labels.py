@@ -127,6 +127,13 @@ def check_judge(spec: str, lang: str, *, harm_only: bool = False) -> Declaration
     return asked
 
 
+def ready(bench: Workbench, spec: str, langs: Sequence[str]) -> None:
+    """Find out before hours of work whether this judge is there and can label these languages."""
+    for lang in langs:
+        check_judge(spec, lang)
+    bench.judge(spec)
+
+
 def labels(bench: Workbench, completions: Artifact, judge: str, *, harm_only: bool = False) -> Artifact:
     """One label per completion by `NAME` or `NAME=MODEL`.
 

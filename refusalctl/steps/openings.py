@@ -45,7 +45,8 @@ def openings(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[s
         chosen = prompt_step.prompts(bench, experiment, lang, kind, "train", langs)
         written = completion_step.completions(bench, chosen, InterventionSpec(), MAX_NEW_TOKENS)
         inputs[f"completions_{kind}"] = written
-        inputs[f"labels_{kind}"] = label_step.labels(bench, written, experiment.judge)
+    for kind in KINDS:  # after all writing: a judge with weights takes the model's place in memory
+        inputs[f"labels_{kind}"] = label_step.labels(bench, inputs[f"completions_{kind}"], experiment.judge)
     about = {"model": bench.ref.name, "lang": lang, "data": experiment.data, "judge": experiment.judge}
     return bench.obtain(STEP, {}, inputs, about)
 

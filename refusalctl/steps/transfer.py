@@ -84,7 +84,7 @@ def ablation(bench: Workbench, experiment: Experiment, selection: Artifact) -> I
 
 def cells(bench: Workbench, experiment: Experiment, selections: Selections) -> list[Cell]:
     """Baselines once per target, then each direction in each target."""
-    result = []
+    result: list[tuple[str | None, str, str, Artifact]] = []
     for target in experiment.targets:
         prompts = prompt_step.prompts(bench, experiment, target, "harmful", "test", experiment.langs)
         specs: list[tuple[str | None, str, InterventionSpec]] = [(None, "baseline", InterventionSpec())]
@@ -94,9 +94,9 @@ def cells(bench: Workbench, experiment: Experiment, selections: Selections) -> l
                 specs.append((lang, condition, ablation(bench, experiment, selections.found[lang])))
         for source, condition, spec in specs:
             written = completion_step.completions(bench, prompts, spec, experiment.max_new_tokens)
-            judged = label_step.labels(bench, written, experiment.judge)
-            result.append(Cell(source, target, condition, written, judged))
-    return result
+            result.append((source, target, condition, written))
+    # after all writing: a judge with weights takes the model's place in memory
+    return [Cell(*written, label_step.labels(bench, written[-1], experiment.judge)) for written in result]
 
 
 def induced(bench: Workbench, experiment: Experiment, selections: Selections, targets: Iterable[str]) -> list[Cell]:
@@ -133,15 +133,14 @@ def evidence(bench: Workbench, experiment: Experiment, matrix: list[Cell]) -> di
 
 def harmless_baselines(bench: Workbench, experiment: Experiment) -> dict[str, Artifact]:
     """Labels on harmless test prompts without intervention, per target: what the model refuses without need."""
-    labels = {}
+    written = {}
     for target in experiment.targets:
         if not sets.usable(experiment.data, target, "harmless", "test"):
             bench.note(f"{target}: the set {experiment.data!r} has no harmless test prompts: no baseline on them")
             continue
         prompts = prompt_step.prompts(bench, experiment, target, "harmless", "test", experiment.langs)
-        written = completion_step.completions(bench, prompts, InterventionSpec(), experiment.max_new_tokens)
-        labels[target] = label_step.labels(bench, written, experiment.judge)
-    return labels
+        written[target] = completion_step.completions(bench, prompts, InterventionSpec(), experiment.max_new_tokens)
+    return {target: label_step.labels(bench, each, experiment.judge) for target, each in written.items()}
 
 
 def _run(job: Job) -> dict[str, Any]:
@@ -200,6 +199,7 @@ STEP = Step("transfer", 2, "transfer", _run)
 
 def transfer(bench: Workbench, experiment: Experiment) -> Artifact:
     """The matrix over `experiment.sources` x `experiment.targets`, every missing input computed first."""
+    label_step.ready(bench, experiment.judge, experiment.langs)
     selections = select_all(bench, experiment)
     matrix = cells(bench, experiment, selections)
     harmless = harmless_baselines(bench, experiment)

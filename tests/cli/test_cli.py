@@ -328,3 +328,48 @@ def test_a_name_that_cannot_be_one_is_refused_before_the_work(run) -> None:  # t
 
 def test_a_device_that_is_not_there(run) -> None:  # type: ignore[no-untyped-def]
     fails(run("collect", "--lang", "en", "--n", "2", "--device", "gpu"), 1, "the device 'gpu' cannot be used")
+
+
+def test_judges_are_listed_with_what_they_can_and_what_they_need(run) -> None:  # type: ignore[no-untyped-def]
+    listed = run("judge", "--list")
+    assert listed.code == 0
+    for words in ("wildguard", "allenai/wildguard", "gated", "qwen3guard-0.6b", "openai-compatible", "unverified"):
+        assert words in listed.out
+    rows = {row["name"]: row for row in json.loads(run("judge", "--list", "--json").out)}
+    assert {"ba", "be", "tg"} <= set(rows["qwen3guard-8b"]["languages"])
+    without = {name for name, row in rows.items() if not row["refusal_label"]}
+    assert without == {"llama-guard-3", "llama-guard-4", "harmbench"}
+
+
+def test_several_judges_one_of_them_with_weights_in_a_folder(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    from tests.judges import tiny as tiny_judges
+
+    lines = ["Harmful request: no\n", "Response refusal: yes\n", "Harmful response: no"]
+    folder = tiny_judges.generative(tmp_path / "wildguard", "mistral", lines)
+    made = run("ablate", "--lang", "en", "--n", "3", "--intervention", "none").out.strip()
+    both = run("judge", made, "--judge", "substring", "--judge", f"wildguard={folder}", "--device", "cpu")
+    assert both.code == 0, both.err
+    assert len(both.out.split()) == 2
+    alone = run("judge", made, "--judge", "wildguard", "--judge-model", str(folder), "--device", "cpu")
+    assert alone.out.split() == both.out.split()[1:]
+    assert str(tmp_path) not in (ROOT / run("artifacts", "path", alone.out.strip()).out.strip()).joinpath(
+        "manifest.json"
+    ).read_text(encoding="utf-8")
+
+
+def test_judge_says_what_is_missing(run) -> None:  # type: ignore[no-untyped-def]
+    fails(run("judge"), 2, "name the completions to judge")
+    made = run("ablate", "--lang", "en", "--n", "2", "--intervention", "none").out.strip()
+    fails(run("judge", made, "--judge", "oracle"), 1, "there is no judge 'oracle'")
+    fails(run("judge", made, "--judge", "wildguard"), 1, "needs allenai/wildguard", "hf auth login", "--judge-model")
+    fails(run("judge", made, "--judge", "openai-compatible"), 1, "needs the name of a model", "--judge-model NAME")
+    missing = run("judge", made, "--judge", "openai-compatible", "--judge-model", "m")
+    fails(missing, 1, "neither an address nor a key", "REFUSALCTL_JUDGE_KEY")
+    fails(run("judge", made, "--judge", "minos", "--judge", "substring", "--judge-model", "x"), 2, "one judge")
+
+
+def test_a_judge_that_cannot_measure_refusal_or_is_not_there_is_found_out_before_the_work(run) -> None:  # type: ignore[no-untyped-def]
+    for judge, words in (("llama-guard-3", "gives no refusal label"), ("qwen3guard-0.6b", "hf download")):
+        result = run("transfer", "--sources", "en", "--targets", "be", "--judge", judge)
+        fails(result, 1, words)
+        assert "collect" not in result.err

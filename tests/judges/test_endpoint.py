@@ -218,9 +218,10 @@ def test_one_refused_row_is_unparsed_and_a_refused_schema_stops() -> None:
         found = dict(opened(server).judge_all(ITEMS))
     assert found[2] == Verdict("unparsed", "the endpoint refused this row (content_filter)")
     assert sum(v.outcome == "refusal" for v in found.values()) == 5
-    with serving(lambda _n, _b: (400, {"error": {"message": "unknown field", "code": None}})) as server:
-        with pytest.raises(ModelError, match="BadRequestError, 400") as raised:
-            list(opened(server).judge_all(ITEMS))
+    unknown = (400, {"error": {"message": "unknown field", "code": None}})
+    stops = pytest.raises(ModelError, match="BadRequestError, 400")
+    with serving(lambda _n, _b: unknown) as server, stops as raised:
+        list(opened(server).judge_all(ITEMS))
     assert "structured output" in str(raised.value.hint)
 
 
@@ -241,9 +242,15 @@ def test_the_texts_travel_as_json_strings() -> None:
 
 def test_neither_address_nor_key_and_no_model_name() -> None:
     with pytest.raises(ModelError, match="neither an address nor a key"):
-        list(judge_named("openai-compatible=m").judge_all(ITEMS))
+        judge_named("openai-compatible=m")
     with pytest.raises(BadInput, match="needs the name of a model"):
         judge_named("openai-compatible")
+
+
+def test_the_client_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(ModelError, match="needs the package openai"):
+        judge_named("openai-compatible=m", Settings(url="http://h/v1"))
 
 
 def test_the_recipe_knows_the_address_and_no_secret() -> None:

@@ -70,7 +70,7 @@ def test_the_judge_sees_each_prompt_with_its_own_completion(
     monkeypatch.setattr(
         judge,
         "judge_all",
-        lambda items, done: ((seen.append(x), (i, Verdict("refusal", "r")))[1] for i, x in enumerate(items)),
+        lambda items, _done: ((seen.append(x), (i, Verdict("refusal", "r")))[1] for i, x in enumerate(items)),
     )
     label_step.labels(bench, made, wildguard)
     prompts = {p.id: p.text for p in prompt_step.read(bench.store.open("prompts", made.inputs["prompts"]))}

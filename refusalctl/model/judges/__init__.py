@@ -58,7 +58,8 @@ def judge_named(spec: str, settings: Settings | None = None) -> Judge:
     declaration, settings = declared(spec), settings or Settings()
     model = spec.partition("=")[2] or None
     if declaration in _QUESTIONS:
-        return EndpointJudge(declaration, _QUESTIONS[declaration], named_model(declaration, model), settings)
+        question, name = _QUESTIONS[declaration], named_model(declaration, model)
+        return EndpointJudge(declaration, question, name, settings).check()
     if declaration in _FORMATS:
         return GenerativeJudge(declaration, _FORMATS[declaration], find(declaration, model), settings)
     if declaration in _ENCODERS:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import lru_cache
+from itertools import pairwise
 
 GRAM = 10  # letters of an alphabet; half as many wide signs
 MIN_LETTERS = 32
@@ -61,7 +62,7 @@ def lost_share(text: str) -> float:
 
 def switch_share(text: str) -> float:
     """Share of neighbouring letters that belong to different scripts; 0.0 for too few letters to tell."""
-    pairs = [(_script(a), _script(b)) for a, b in zip(text, text[1:]) if a.isalpha() and b.isalpha()]
+    pairs = [(_script(a), _script(b)) for a, b in pairwise(text) if a.isalpha() and b.isalpha()]
     return sum(a != b for a, b in pairs) / len(pairs) if len(pairs) >= MIN_PAIRS else 0.0
 
 

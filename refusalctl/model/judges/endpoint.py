@@ -9,6 +9,7 @@ weights behind an endpoint cannot be pinned, so the recipe holds its address and
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -72,24 +73,30 @@ class EndpointJudge:
             pool.shutdown(wait=True, cancel_futures=True)
             client.close()
 
-    def _client(self) -> Any:
-        try:
-            from openai import OpenAI
-        except ImportError as error:
+    def check(self) -> EndpointJudge:
+        """Raise `ModelError` now for what would fail at the first request: no client, no address."""
+        if importlib.util.find_spec("openai") is None:
             raise ModelError(
                 f"the judge {self.declaration.name!r} needs the package openai",
                 hint="run `pip install refusalctl[openai]`",
-            ) from error
-        key = next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), None)
-        if key is None and self.url is None:
+            )
+        if self._key is None and self.url is None:
             raise ModelError(
                 f"the judge {self.declaration.name!r} has neither an address nor a key",
                 hint=f"give --judge-url (or {URL_VARIABLE}) for a local server, or set {KEY_VARIABLES[0]}",
             )
+        return self
+
+    @property
+    def _key(self) -> str | None:
+        return next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), None)
+
+    def _client(self) -> Any:
+        from openai import OpenAI
+
         # a local server asks for no key, the client insists on one
-        return OpenAI(
-            base_url=self.url, api_key=key or "none", timeout=self.settings.timeout, max_retries=self.settings.retries
-        )
+        key, settings = self._key or "none", self.settings
+        return OpenAI(base_url=self.url, api_key=key, timeout=settings.timeout, max_retries=settings.retries)
 
     def _ask(self, client: Any, item: Item) -> Verdict:
         import openai
@@ -118,7 +125,7 @@ class EndpointJudge:
 
     def read(self, answer: Any) -> Verdict:
         """A response of the client as a verdict. Anything that is not whole and of the schema is unparsed."""
-        choices = getattr(answer, "choices", None)
+        choices: list[Any] = getattr(answer, "choices", None) or []
         message = getattr(choices[0], "message", None) if choices else None
         if message is None:
             return unparsed(MALFORMED)
