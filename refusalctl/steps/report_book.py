@@ -64,6 +64,15 @@ class Book:
     sources: tuple[Artifact, ...] = field(repr=False, default=())
 
     @property
+    def alike(self) -> list[list[Run]]:
+        """Runs that asked the same of different models, together."""
+        groups: dict[str, list[Run]] = {}
+        for run in self.runs:
+            asked = [run.content.experiment[k] for k in ("sources", "targets", "data", "judge")]
+            groups.setdefault(repr(asked), []).append(run)
+        return list(groups.values())
+
+    @property
     def several(self) -> bool:
         return len(self.runs) > 1
 

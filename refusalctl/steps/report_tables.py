@@ -187,7 +187,9 @@ def as_markdown(rows: Book) -> str:
     for run in rows.runs:
         c = run.content
         lines += [f"## {_md(str(c.model['name']))}", ""]
-        lines += [f"- {_md(answer(c, target, rows.reference).sentence)}" for target in c.targets]
+        said = [answer(c, target, rows.reference).sentence for target in c.targets]
+        lines += [f"- {_md(sentence)}" for sentence in said if sentence]
+        lines += [] if c.judged else ["No verdict was computed."]
         lines += ["", f"| {' | '.join(_HEADINGS)} |", "|---|---|--:|--:|--:|--:|--:|---|"]
         shown = (*c.conditions, *c.harmless.values(), *c.others)
         lines += [f"| {' | '.join(map(_md, _cells(row)))} |" for row in shown]

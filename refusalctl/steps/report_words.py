@@ -64,10 +64,10 @@ def listed(names: list[str]) -> str:
 
 
 class Answer(NamedTuple):
-    """One target's answer: the verdict that the page is marked with, and a sentence."""
+    """One target's answer: the verdict that the page is marked with, and a sentence; None where nothing was judged."""
 
     value: str | None
-    sentence: str
+    sentence: str | None
 
 
 def measured(verdict: Verdict) -> str:
@@ -134,13 +134,10 @@ def _own(target: str, row: Condition) -> Answer:
     return Answer(row.verdict.value, f"{text}{f'; it {size}' if size else ''}.")
 
 
-def _no_verdict(rows: Content, target: str) -> str:
+def _no_verdict(rows: Content, target: str) -> str | None:
     if all(isinstance(c, Missing) for c in rows.changed(target)):
         return f"In {language_name(target)} nothing was measured: there is no direction."
-    return (
-        f"For {language_name(target)} no verdict was computed: this transfer is of a version that computes none. "
-        "The rates below describe what happened."
-    )
+    return None
 
 
 def condition_name(row: Condition | Missing) -> str:

@@ -5,150 +5,31 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Callable
 from html import unescape
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from refusalctl.data.records import Label
 from refusalctl.errors import Corrupt, NotFound
-from refusalctl.model.resolve import ModelRef
-from refusalctl.steps import activations, completions, directions, labels, openings, prompts, report, scores, transfer
-from refusalctl.steps.experiment import Experiment
-from refusalctl.steps.step import Step, Workbench
-from refusalctl.store import care, formats
+from refusalctl.steps import report, report_sources, transfer
+from refusalctl.store import care
 from refusalctl.store.hashing import short
-from refusalctl.store.store import Artifact, Store
+from refusalctl.store.store import Artifact
+from tests.steps.world import EXPERIMENT, HARMFUL, NO_DIRECTION, SECRET, World
 
 FILES = {
     "report.html", "rates.csv", "candidates.csv",
-    *(f"{name}.{end}" for name in ("refusal_rates", "transfer_matrix", "layer_scores") for end in ("png", "svg")),
+    "excluded.csv", "report.md", "report.tex", "report.json",
+    *(f"{name}.{end}" for name in ("compliance", "refusal_rates", "transfer_matrix", "layer_scores")
+      for end in ("png", "svg", "pdf")),
 }  # fmt: skip
-EXPERIMENT = Experiment(("en", "ba"), ("en", "ba", "tg"), n_train=16, n_val=8, n_test=20, max_new_tokens=48)
-LETTERS = {"R": "refusal", "C": "compliance", "D": "degenerate", "U": "unparsed"}
-# one letter per prompt, in one order of prompts, so that flips can be counted by eye
-HARMFUL = {
-    ("en", None): "RRRRRRRRRRRRRRRRCCCC",
-    ("en", "ba"): "RRRRRRRRRRCCCCCCCCCR",
-    ("en", "en"): "CCCCCCCCCCCCCCCRCCCC",
-    ("ba", None): "RRRRRRRRRRRRCCCCCCCU",
-    ("ba", "en"): "CCCCCCCCCCRRCCCCCCRC",
-    ("ba", "ba"): "DDDDDDDDCCCCCCCCCDDC",
-    ("tg", None): "CCCCCCCCCCCCCCCCCCCC",
-    ("tg", "en"): "CCCCCCCCCCCCCCCCCCCC",
-    ("tg", "ba"): "RCCCCCCCCCCCCCCCCCCC",
-}
-HARMLESS = {"en": "CCCCCCCCCCCCCCCCCCCC", "ba": "RRCCCCCCCCCCCCCCCCCC", "tg": "CCCCCCCCCCCCCCCCCCCC"}
-NO_DIRECTION = "none of 8 harmful validation prompts has a baseline refusal score > 0 (the best has -3.10)"
-TOKENS = ["<|im_end|>", "\n", "<|im_start|>", "assistant", "\n"]
-SECRET = "SECRET-TEXT-OF-A-PROMPT"
-
-Write = Callable[[Path], Any]
-
-
-class World:
-    """A store with everything that a transfer over three languages is computed from."""
-
-    def __init__(self, root: Path) -> None:
-        self.bench = Workbench(Store(root), "tiny", device="cpu")
-        self.bench.__dict__["ref"] = ModelRef("tiny-llama", root, "revision-1", "f" * 64)
-
-    def put(
-        self, step: Step, params: Any, inputs: dict[str, Artifact], about: Any, write: dict[str, Write] | None = None
-    ) -> Artifact:
-        with self.bench.store.draft() as out:
-            for name, make in (write or {"payload.bin": lambda p: p.write_text(SECRET)}).items():
-                make(out / name)
-            recipe = self.bench.recipe(step, params, inputs)
-            return self.bench.store.commit(out, step.kind, recipe, about, {"checks": {}})
-
-    def prompts(self, lang: str, kind: str, split: str, n: int) -> Artifact:
-        ids = [f"{kind}-{split}-{i:02d}" for i in range(n)]
-        about = {"data": "sample", "lang": lang, "kind": kind, "split": split, "n": n}
-        return self.put(prompts.STEP, {"lang": lang, "kind": kind, "ids": ids}, {}, about)
-
-    def judged(self, source: Artifact, outcomes: str, direction: Artifact | None = None) -> tuple[Artifact, Artifact]:
-        inputs = {"prompts": source} | ({"direction": direction} if direction else {})
-        about = {"model": "tiny-llama", **source.about, "intervention": "ablate" if direction else "none"}
-        written = self.put(completions.STEP, {"max_new_tokens": 48}, inputs, about)
-        ids = source.manifest["recipe"]["params"]["ids"]
-        rows = [Label(i, LETTERS[o], "substring").to_json() for i, o in zip(ids, outcomes, strict=True)]
-        params = {"judge": "substring"}
-        file = {labels.FILE: lambda p: formats.write_rows(p, rows)}
-        return written, self.put(labels.STEP, params, {"completions": written}, {**about, "judge": "substring"}, file)
-
-    def selection(self, lang: str, prompts_lang: str | None = None) -> Artifact:
-        found = {}
-        for kind in ("harmful", "harmless"):
-            train = self.prompts(prompts_lang or lang, kind, "train", 16)
-            found[kind] = self.put(activations.STEP, {"positions": None}, {"prompts": train}, {**train.about})
-        about = {"model": "tiny-llama", "lang": lang}
-        inputs = {"directions": self.put(directions.STEP, {"for": lang}, found, about)}
-        inputs["openings"] = self.put(openings.STEP, {"for": lang}, {}, about)
-        inputs |= {f"val_{k}": self.prompts(lang, k, "val", 8) for k in ("harmful", "harmless")}
-        write: dict[str, Write] = {
-            scores.SCORES_FILE: lambda p: formats.write_json(p, "scores", score_table()),
-            completions.SELECTION_FILE: write_direction,
-        }
-        return self.put(scores.STEP, {"lang": lang}, inputs, about | {"rule": "arditi"}, write)
-
-    def cells(self, chosen: dict[str, Artifact]) -> tuple[list[transfer.Cell], dict[str, Artifact]]:
-        tests = {t: self.prompts(t, "harmful", "test", 20) for t in EXPERIMENT.targets}
-        cells = []
-        for (target, source), outcomes in HARMFUL.items():
-            condition = "baseline" if source is None else "native" if source == target else "transferred"
-            written, judged = self.judged(tests[target], outcomes, chosen[source] if source else None)
-            cells.append(transfer.Cell(source, target, condition, written, judged))
-        calm = {t: self.judged(self.prompts(t, "harmless", "test", 20), o)[1] for t, o in HARMLESS.items()}
-        return cells, calm
-
-    def transfer(self, chosen: dict[str, Artifact], *, leave_out: str = "") -> Artifact:
-        """What `transfer.transfer` does once every input is there."""
-        cells, calm = self.cells(chosen)
-        cells = [c for c in cells if c.key != leave_out]
-        inputs = {f"selection:{lang}": a for lang, a in chosen.items()}
-        for cell in cells:
-            inputs |= {f"completions:{cell.key}": cell.completions, f"labels:{cell.key}": cell.labels}
-        inputs |= {f"harmless:{lang}": a for lang, a in calm.items()}
-        params = {
-            "experiment": EXPERIMENT.as_json(),
-            "model": self.bench.model_key(),
-            "cells": [{"source": c.source, "target": c.target, "condition": c.condition} for c in cells],
-            "missing": {"tg": NO_DIRECTION},
-        }
-        about = {"model": "tiny-llama", "data": "sample", "sources": "en,ba", "targets": "en,ba,tg", "n": 20}
-        return self.bench.obtain(transfer.STEP, params, inputs, about)
-
-
-def write_direction(path: Path) -> None:
-    import torch
-
-    formats.write_vectors(path, "selection", {"direction": torch.ones(4)}, {"pos": -1, "layer": 3})
-
-
-def score_table() -> dict[str, Any]:
-    def row(pos: int, layer: int) -> dict[str, Any]:
-        depth = abs(layer - 3) + abs(pos + 1)
-        return {"pos": pos, "layer": layer, "bypass": -5.0 + depth, "induce": 2.5 - depth, "kl": 0.02 * 3**depth}
-
-    return {
-        "rule": {"name": "arditi", "max_kl": 0.1, "min_induce": 0.0, "max_layer_share": 0.8},
-        "positions": [-5, -2, -1],
-        "suffix_tokens": TOKENS,
-        "baseline": {"harmful": [1.0] * 8, "harmless": [-1.0] * 8},
-        "kept": {"harmful": [0, 1, 2, 3, 4], "harmless": list(range(8))},
-        "candidates": [row(pos, layer) for pos in (-5, -2, -1) for layer in range(6)],
-        "stability": {"resamples": 1000, "winners": {"-1,3": 0.812, "-1,2": 0.13}, "none": 0.058},
-    }
 
 
 def reported(root: Path) -> tuple[World, Artifact, Artifact]:
     world = World(root)
     matrix = world.transfer({lang: world.selection(lang) for lang in ("en", "ba")})
-    return world, matrix, report.report(world.bench, matrix)
+    return world, matrix, report.report(world.bench, [matrix], geometry=False)
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -177,8 +58,8 @@ def test_report_holds_these_files_and_names_its_inputs(made: tuple[World, Artifa
     _, matrix, found = made
     assert found.kind == "report"
     assert set(found.manifest["files"]) == FILES
-    assert set(found.inputs) == {"transfer", "selection:en", "selection:ba"}
-    assert found.inputs["transfer"] == matrix.id
+    assert set(found.inputs) == {"transfer:1"}
+    assert found.inputs["transfer:1"] == matrix.id
 
 
 # n refusal compliance degenerate unparsed | refusal rate, low, high
@@ -222,7 +103,7 @@ def test_a_missing_direction_is_said_and_never_a_number(
 ) -> None:
     row = rates["tg", "harmful", "tg"]
     filled = {k for k, v in row.items() if v}
-    assert filled == {"target", "prompts", "condition", "source", "status", "transfer", "reason"}
+    assert filled == {"model", "target", "prompts", "condition", "source", "status", "transfer", "reason"}
     assert (row["status"], row["reason"]) == ("no direction", NO_DIRECTION)
     text = plain(page)
     assert f"no direction Nothing was measured for Tajik's own direction: {NO_DIRECTION}" in text
@@ -260,8 +141,8 @@ def test_every_link_leads_somewhere_and_ids_are_unique(page: str) -> None:
 def test_every_table_number_links_to_its_artifact(made: tuple[World, Artifact, Artifact], page: str) -> None:
     _, matrix, _ = made
     row = next(r for r in transfer.read(matrix)["cells"] if (r["source"], r["target"]) == ("en", "ba"))
-    assert f'<a class="n" href="#a-{short(row["labels"])}">15\N{NO-BREAK SPACE}%</a>' in page
-    assert f'<a class="n" href="#a-{short(matrix.id)}">10</a>' in page
+    assert f'<a href="#a-{short(row["labels"])}">15\N{NO-BREAK SPACE}%</a>' in page
+    assert f'<a href="#a-{short(matrix.id)}">10</a>' in page
     tables = page[page.index('id="rates"') : page.index('id="provenance"')]
     for cell in re.findall(r"<td[^>]*>(.*?)</td>", tables, flags=re.DOTALL):
         bare = re.sub(r"<a .*?</a>|<span class=\"i\">.*?</span>|<code>.*?</code>", "", cell)
@@ -284,7 +165,9 @@ def test_page_is_self_contained_and_shows_no_text_of_prompts(page: str) -> None:
     assert SECRET not in page
     assert '<html lang="en">' in page
     assert 'name="viewport"' in page
-    assert page.count('role="img"') == page.count("<svg ") == 3
+    assert (
+        page.count('<svg role="img" aria-label="') == page.count("<svg ") == 3
+    )  # compliance, rates, layers; the matrix is a table
 
 
 def test_nan_appears_nowhere(made: tuple[World, Artifact, Artifact]) -> None:
@@ -343,7 +226,7 @@ def test_a_transfer_file_of_another_version_is_refused(tmp_path: Path) -> None:
     path = matrix.path / transfer.FILE
     path.write_bytes(path.read_bytes().replace(b'"version":1', b'"version":2'))
     with pytest.raises(Corrupt, match=r"transfer\.json has format version 2"):
-        report.content(world.bench.store, matrix)
+        report_sources.content(world.bench.store, matrix)
 
 
 def test_a_borrowed_direction_is_found_out(tmp_path: Path) -> None:
@@ -351,14 +234,14 @@ def test_a_borrowed_direction_is_found_out(tmp_path: Path) -> None:
     copied = world.selection("ba", prompts_lang="en")  # called Bashkir, extracted from English prompts
     matrix = world.transfer({"en": world.selection("en"), "ba": copied})
     with pytest.raises(Corrupt, match="used the direction of en"):
-        report.report(world.bench, matrix)
+        report.report(world.bench, [matrix], geometry=False)
 
 
 def test_a_cell_without_a_reason_to_be_missing_is_refused(tmp_path: Path) -> None:
     world = World(tmp_path)
     matrix = world.transfer({lang: world.selection(lang) for lang in ("en", "ba")}, leave_out="en>ba")
     with pytest.raises(Corrupt, match="there is no cell en>ba, and no reason why"):
-        report.report(world.bench, matrix)
+        report.report(world.bench, [matrix], geometry=False)
 
 
 def test_a_lost_input_is_named(tmp_path: Path) -> None:
@@ -366,7 +249,7 @@ def test_a_lost_input_is_named(tmp_path: Path) -> None:
     lost = world.bench.store.all("openings")[0]
     care.remove(world.bench.store, lost)
     with pytest.raises(NotFound, match=short(lost.id)):
-        report.content(world.bench.store, matrix)
+        report_sources.content(world.bench.store, matrix)
 
 
 def test_an_answer_set_without_labels_has_no_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -386,7 +269,7 @@ def test_command_reports_on_the_newest_transfer_and_copies(
 
     world, _, found = made
     store = str(world.bench.store.root)
-    result = CliRunner().invoke(app, ["report", "--store", store, "--out", str(tmp_path / "copy")])
+    result = CliRunner().invoke(app, ["report", "--no-geometry", "--store", store, "--out", str(tmp_path / "copy")])
     assert result.exit_code == 0, result.output
     assert result.stdout == found.id + "\n"
     assert {p.name for p in (tmp_path / "copy").iterdir()} == FILES

@@ -1,0 +1,174 @@
+"""`report --compare`: two transfers cell by cell, on the same prompts where their ids agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from refusalctl.errors import BadInput
+from refusalctl.stats.agreement import Paired, kappa, paired
+from refusalctl.steps import labels as label_step
+from refusalctl.steps import report_tables as tables
+from refusalctl.steps.report_page import environment
+from refusalctl.steps.report_provenance import Provenance, in_order
+from refusalctl.steps.report_rows import Condition, Content
+from refusalctl.steps.report_sources import content
+from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.store import formats
+from refusalctl.store.store import Artifact, Store
+
+PAGE, PAIRS, JSON = "report.html", "pairs.csv", "report.json"
+SKIPPED = ("sources", "targets")  # compared as cells, not as a setting
+
+
+@dataclass(frozen=True)
+class Twin:
+    """One cell that both transfers hold. `same`: both labelled the very same completions, so only the judge differs.
+
+    `paired` and `kappa` are None where no prompt id is in both, or nothing could be labelled.
+    """
+
+    target: str
+    source: str | None
+    condition: str
+    prompts: str
+    a: Condition
+    b: Condition
+    shared: int
+    paired: Paired | None
+    p_holm: float | None
+    kappa: float | None
+    same: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    a: Content
+    b: Content
+    differs: list[tuple[str, str, str]]
+    twins: list[Twin]
+    only: list[tuple[str, str]]
+    sources: tuple[Artifact, ...] = field(repr=False, default=())
+
+
+def differences(a: Content, b: Content) -> list[tuple[str, str, str]]:
+    """Settings in which two transfers differ, as (name, first, second)."""
+    rows = []
+    for group, one, two in (("model", a.model, b.model), ("experiment", a.experiment, b.experiment)):
+        for key in sorted({*one, *two} - set(SKIPPED)):
+            if one.get(key) != two.get(key):
+                rows.append((f"{group}: {key}", _said(one.get(key)), _said(two.get(key))))
+    return rows
+
+
+def _said(value: Any) -> str:
+    return "not set" if value is None else str(value)
+
+
+def _cells(rows: Content) -> dict[tuple[str, str | None, str, str, str], Condition]:
+    """Cells by what was measured, so that a dose or a seed is compared with itself."""
+    found = [c for c in (*rows.conditions, *rows.harmless.values(), *rows.others) if isinstance(c, Condition)]
+    return {(c.target, c.source, c.condition, c.prompts, c.detail): c for c in found}
+
+
+def compared(store: Store, first: Artifact, second: Artifact) -> Comparison:
+    """Every cell that both hold. Raises `BadInput` where they have none in common."""
+    one, two = Provenance(store, first), Provenance(store, second)
+    a, b = content(store, first, one), content(store, second, two)
+    here, there = _cells(a), _cells(b)
+    common = [key for key in here if key in there]
+    if not common:
+        raise BadInput(
+            f"{first.label} and {second.label} have no cell in common",
+            hint="compare transfers that share a target language",
+        )
+    found = [_pair(here[key], there[key], one, two) for key in common]
+    only = [
+        (which, " ".join(str(part or "-") for part in key))
+        for which, ours, theirs in (("first", here, there), ("second", there, here))
+        for key in ours
+        if key not in theirs
+    ]
+    return Comparison(
+        a, b, differences(a, b), _adjusted(found), only, tuple(in_order((one.by_id | two.by_id).values()))
+    )
+
+
+def _pair(a: Condition, b: Condition, one: Provenance, two: Provenance) -> Twin:
+    first, second = label_step.outcomes(one.by_id[a.labels]), label_step.outcomes(two.by_id[b.labels])
+    shared = [i for i in first if i in second]
+    outcomes = [(first[i], second[i]) for i in shared if "unparsed" not in (first[i], second[i])]
+    return Twin(
+        target=a.target, source=a.source, condition=a.condition, prompts=a.prompts, a=a, b=b, shared=len(shared),
+        paired=paired([x == "refusal" for x, _ in outcomes], [y == "refusal" for _, y in outcomes]) if outcomes else None,
+        p_holm=None, kappa=kappa(*zip(*outcomes)) if outcomes else None, same=a.completions == b.completions,
+    )  # fmt: skip
+
+
+def _adjusted(found: list[Twin]) -> list[Twin]:
+    """Holm over all cells that could be tested."""
+    from dataclasses import replace
+
+    from statsmodels.stats.multitest import multipletests
+
+    tested = [t for t in found if t.paired is not None]
+    if not tested:
+        return found
+    ps = multipletests([t.paired.p for t in tested if t.paired], method="holm")[1]
+    holm = {id(t): float(p) for t, p in zip(tested, ps)}
+    return [replace(t, p_holm=holm.get(id(t))) for t in found]
+
+
+COLUMNS = (
+    "target", "condition", "source", "prompts", "n_first", "refusal_first", "n_second", "refusal_second", "shared",
+    "both_refuse", "only_first", "only_second", "neither", "difference", "low", "high", "p", "p_holm", "kappa",
+    "same_completions", "verdict_first", "verdict_second", "labels_first", "labels_second",
+)  # fmt: skip
+
+
+def row(twin: Twin) -> dict[str, object]:
+    """One line of pairs.csv; what could not be computed is empty."""
+    found: dict[str, object] = {
+        "target": twin.target, "condition": twin.condition, "source": twin.source or "", "prompts": twin.prompts,
+        "shared": twin.shared, "same_completions": str(twin.same).lower(), "labels_first": twin.a.labels,
+        "labels_second": twin.b.labels,
+    }  # fmt: skip
+    for which, cell in (("first", twin.a), ("second", twin.b)):
+        if (rate := cell.rate("refusal")) is not None:
+            found |= {f"n_{which}": rate.n, f"refusal_{which}": f"{rate.value:.6g}"}
+        if cell.verdict is not None:
+            found[f"verdict_{which}"] = cell.verdict.value
+    if (p := twin.paired) is not None:
+        found |= {"both_refuse": p.both, "only_first": p.first, "only_second": p.second, "neither": p.neither}
+        found |= {
+            k: f"{v:.6g}" for k, v in (("difference", p.difference), ("low", p.low), ("high", p.high), ("p", p.p))
+        }
+    found |= {k: f"{v:.6g}" for k, v in (("p_holm", twin.p_holm), ("kappa", twin.kappa)) if v is not None}
+    return found
+
+
+def _run(job: Job) -> dict[str, Any]:
+    found = compared(job.bench.store, job.inputs["first"], job.inputs["second"])
+    lines: list[Mapping[str, object]] = [row(twin) for twin in found.twins]
+    (job.out / PAIRS).write_text(tables.as_csv(COLUMNS, lines), encoding="utf-8")
+    text = environment().get_template("compare.html.j2").render(d=found)
+    (job.out / PAGE).write_text(text, encoding="utf-8")
+    record = {"first": found.a.transfer, "second": found.b.transfer, "differs": found.differs, "cells": lines}
+    formats.write_json(job.out / JSON, "comparison", record)
+    return {"cells": len(found.twins), "only_in_one": len(found.only)}
+
+
+STEP = Step("compare", 1, "report", _run)
+
+
+def compare(bench: Workbench, transfers: Sequence[Artifact]) -> Artifact:
+    """Two transfers as one page and table. Raises `BadInput` unless two different ones are given."""
+    if len(transfers) != 2 or transfers[0].id == transfers[1].id:
+        raise BadInput(
+            f"--compare takes two different transfers, found {len({t.id for t in transfers})}",
+            hint="refusalctl report --compare FIRST SECOND; see `refusalctl artifacts ls`",
+        )
+    first, second = transfers
+    about = {k: " : ".join(dict.fromkeys((str(first.about[k]), str(second.about[k])))) for k in ("model", "data")}
+    return bench.obtain(STEP, {}, {"first": first, "second": second}, about)

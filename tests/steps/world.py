@@ -1,0 +1,149 @@
+"""A store with everything that a report is made of, without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from refusalctl.data.records import Completion, Label
+from refusalctl.model.resolve import ModelRef
+from refusalctl.steps import activations, completions, directions, labels, openings, prompts, scores, transfer
+from refusalctl.steps.experiment import Experiment
+from refusalctl.steps.step import Step, Workbench
+from refusalctl.store import formats
+from refusalctl.store.store import Artifact, Store
+
+EXPERIMENT = Experiment(("en", "ba"), ("en", "ba", "tg"), n_train=16, n_val=8, n_test=20, max_new_tokens=48)
+LETTERS = {"R": "refusal", "C": "compliance", "D": "degenerate", "U": "unparsed"}
+# one letter per prompt, in one order of prompts, so that flips can be counted by eye
+HARMFUL = {
+    ("en", None): "RRRRRRRRRRRRRRRRCCCC",
+    ("en", "ba"): "RRRRRRRRRRCCCCCCCCCR",
+    ("en", "en"): "CCCCCCCCCCCCCCCRCCCC",
+    ("ba", None): "RRRRRRRRRRRRCCCCCCCU",
+    ("ba", "en"): "CCCCCCCCCCRRCCCCCCRC",
+    ("ba", "ba"): "DDDDDDDDCCCCCCCCCDDC",
+    ("tg", None): "CCCCCCCCCCCCCCCCCCCC",
+    ("tg", "en"): "CCCCCCCCCCCCCCCCCCCC",
+    ("tg", "ba"): "RCCCCCCCCCCCCCCCCCCC",
+}
+HARMLESS = {"en": "CCCCCCCCCCCCCCCCCCCC", "ba": "RRCCCCCCCCCCCCCCCCCC", "tg": "CCCCCCCCCCCCCCCCCCCC"}
+NO_DIRECTION = "none of 8 harmful validation prompts has a baseline refusal score > 0 (the best has -3.10)"
+TOKENS = ["<|im_end|>", "\n", "<|im_start|>", "assistant", "\n"]
+SECRET = "SECRET-TEXT-OF-A-PROMPT"
+
+Write = Callable[[Path], Any]
+
+
+class World:
+    """A store with everything that a transfer over three languages is computed from."""
+
+    def __init__(self, root: Path, model: str = "tiny-llama", text: str = SECRET) -> None:
+        self.bench = Workbench(Store(root), "tiny", device="cpu")
+        self.bench.__dict__["ref"] = ModelRef(model, root, "revision-1", "f" * 64)
+        self.text = text
+
+    def put(
+        self, step: Step, params: Any, inputs: dict[str, Artifact], about: Any, write: dict[str, Write] | None = None
+    ) -> Artifact:
+        with self.bench.store.draft() as out:
+            for name, make in (write or {"payload.bin": lambda p: p.write_text(SECRET)}).items():
+                make(out / name)
+            recipe = self.bench.recipe(step, params, inputs)
+            return self.bench.store.commit(out, step.kind, recipe, about, {"checks": {}})
+
+    def prompts(self, lang: str, kind: str, split: str, n: int) -> Artifact:
+        ids = [f"{kind}-{split}-{i:02d}" for i in range(n)]
+        about = {"data": "sample", "lang": lang, "kind": kind, "split": split, "n": n}
+        return self.put(prompts.STEP, {"lang": lang, "kind": kind, "ids": ids}, {}, about)
+
+    def judged(self, source: Artifact, outcomes: str, direction: Artifact | None = None) -> tuple[Artifact, Artifact]:
+        inputs = {"prompts": source} | ({"direction": direction} if direction else {})
+        about = {"model": self.bench.ref.name, **source.about, "intervention": "ablate" if direction else "none"}
+        ids = source.manifest["recipe"]["params"]["ids"]
+        answers = [
+            Completion(i, source.about["lang"], source.about["kind"], self.text, 3, False).to_json() for i in ids
+        ]
+        text: dict[str, Write] = {completions.FILE: lambda p: formats.write_rows(p, answers)}
+        written = self.put(completions.STEP, {"max_new_tokens": 48}, inputs, about, text)
+        rows = [Label(i, LETTERS[o], "substring").to_json() for i, o in zip(ids, outcomes, strict=True)]
+        params = {"judge": "substring"}
+        file = {labels.FILE: lambda p: formats.write_rows(p, rows)}
+        return written, self.put(labels.STEP, params, {"completions": written}, {**about, "judge": "substring"}, file)
+
+    def selection(self, lang: str, prompts_lang: str | None = None) -> Artifact:
+        found = {}
+        for kind in ("harmful", "harmless"):
+            train = self.prompts(prompts_lang or lang, kind, "train", 16)
+            found[kind] = self.put(activations.STEP, {"positions": None}, {"prompts": train}, {**train.about})
+        about = {"model": self.bench.ref.name, "lang": lang}
+        inputs = {"directions": self.put(directions.STEP, {"for": lang}, found, about)}
+        inputs["openings"] = self.put(openings.STEP, {"for": lang}, {}, about)
+        inputs |= {f"val_{k}": self.prompts(lang, k, "val", 8) for k in ("harmful", "harmless")}
+        write: dict[str, Write] = {
+            scores.SCORES_FILE: lambda p: formats.write_json(p, "scores", score_table()),
+            completions.SELECTION_FILE: write_direction,
+        }
+        return self.put(scores.STEP, {"lang": lang}, inputs, about | {"rule": "arditi"}, write)
+
+    def cells(self, chosen: dict[str, Artifact]) -> tuple[list[transfer.Cell], dict[str, Artifact]]:
+        tests = {t: self.prompts(t, "harmful", "test", 20) for t in EXPERIMENT.targets}
+        cells = []
+        for (target, source), outcomes in HARMFUL.items():
+            condition = "baseline" if source is None else "native" if source == target else "transferred"
+            written, judged = self.judged(tests[target], outcomes, chosen[source] if source else None)
+            cells.append(transfer.Cell(source, target, condition, written, judged))
+        calm = {t: self.judged(self.prompts(t, "harmless", "test", 20), o)[1] for t, o in HARMLESS.items()}
+        return cells, calm
+
+    def transfer(self, chosen: dict[str, Artifact], *, leave_out: str = "") -> Artifact:
+        """What `transfer.transfer` does once every input is there."""
+        cells, calm = self.cells(chosen)
+        cells = [c for c in cells if c.key != leave_out]
+        inputs = {f"selection:{lang}": a for lang, a in chosen.items()}
+        for cell in cells:
+            inputs |= {f"completions:{cell.key}": cell.completions, f"labels:{cell.key}": cell.labels}
+        inputs |= {f"harmless:{lang}": a for lang, a in calm.items()}
+        params = {
+            "experiment": EXPERIMENT.as_json(),
+            "model": self.bench.model_key(),
+            "cells": [{"source": c.source, "target": c.target, "condition": c.condition} for c in cells],
+            "missing": {"tg": NO_DIRECTION},
+        }
+        about = {"model": self.bench.ref.name, "data": "sample", "sources": "en,ba", "targets": "en,ba,tg", "n": 20}
+        return self.bench.obtain(transfer.STEP, params, inputs, about)
+
+    def changed(self, matrix: Artifact, change: Callable[[dict[str, Any]], None]) -> Artifact:
+        """The same transfer with another content, as another version of `transfer` might write it."""
+        value = transfer.read(matrix)
+        change(value)
+        value = {k: v for k, v in value.items() if k not in ("format", "version")}
+        inputs = {name: self.bench.store.open(*self.kind_of(i)) for name, i in matrix.inputs.items()}
+        write: dict[str, Write] = {transfer.FILE: lambda p: formats.write_json(p, "transfer", value)}
+        return self.put(transfer.STEP, {"changed": True}, inputs, dict(matrix.about), write)
+
+    def kind_of(self, identifier: str) -> tuple[str, str]:
+        return next((k, i) for k, i in self.bench.store.ids() if i == identifier)
+
+
+def write_direction(path: Path) -> None:
+    import torch
+
+    formats.write_vectors(path, "selection", {"direction": torch.ones(4)}, {"pos": -1, "layer": 3})
+
+
+def score_table() -> dict[str, Any]:
+    def row(pos: int, layer: int) -> dict[str, Any]:
+        depth = abs(layer - 3) + abs(pos + 1)
+        return {"pos": pos, "layer": layer, "bypass": -5.0 + depth, "induce": 2.5 - depth, "kl": 0.02 * 3**depth}
+
+    return {
+        "rule": {"name": "arditi", "max_kl": 0.1, "min_induce": 0.0, "max_layer_share": 0.8},
+        "positions": [-5, -2, -1],
+        "suffix_tokens": TOKENS,
+        "baseline": {"harmful": [1.0] * 8, "harmless": [-1.0] * 8},
+        "kept": {"harmful": [0, 1, 2, 3, 4], "harmless": list(range(8))},
+        "candidates": [row(pos, layer) for pos in (-5, -2, -1) for layer in range(6)],
+        "stability": {"resamples": 1000, "winners": {"-1,3": 0.812, "-1,2": 0.13}, "none": 0.058},
+    }
