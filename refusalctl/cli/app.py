@@ -15,6 +15,7 @@ import typer
 from refusalctl import __version__
 from refusalctl.cli import artifacts, data, out
 from refusalctl.cli.ablate import ablate
+from refusalctl.cli.calibrate import calibrate
 from refusalctl.cli.collect import collect
 from refusalctl.cli.doctor import doctor
 from refusalctl.cli.extract import extract
@@ -41,6 +42,7 @@ for command in (collect, extract, select, ablate, transfer, judge, report):
     app.command(rich_help_panel=STEPS)(command)
 app.command(rich_help_panel=TOOLS)(run)
 app.command(rich_help_panel=TOOLS)(geometry)
+app.command(rich_help_panel=TOOLS)(calibrate)
 app.command(rich_help_panel=TOOLS)(doctor)
 app.add_typer(data.app, name="data", rich_help_panel=TOOLS)
 app.add_typer(artifacts.app, name="artifacts", rich_help_panel=TOOLS)
