@@ -63,6 +63,19 @@ FilterOption = Annotated[
 TokensOption = Annotated[int, typer.Option(min=1, help="Longest completion in tokens.")]
 JudgeOption = Annotated[str, typer.Option(help="Judge: NAME or NAME=MODEL; see `refusalctl judge --list`.")]
 
+MarginOption = Annotated[float | None, typer.Option(help="Margin of the verdict rule as a share; 0.1 by default.")]
+InduceOption = Annotated[
+    bool | None, typer.Option("--induce/--no-induce", help="Also add each direction on harmless prompts.")
+]
+ControlsOption = Annotated[
+    bool | None, typer.Option("--controls/--no-controls", help="Compare with control directions; costs forward passes.")
+]
+NControlsOption = Annotated[int | None, typer.Option(help="Control draws per family; what Holm needs by default.")]
+RequireNullOption = Annotated[
+    bool | None, typer.Option("--require-null/--no-require-null", help="Call nothing a transfer without controls.")
+]
+RankOption = Annotated[int | None, typer.Option(min=1, help="How many directions are ablated together.")]
+
 DEFAULT_STORE = Path("artifacts")
 
 

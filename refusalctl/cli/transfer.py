@@ -26,6 +26,12 @@ def transfer(
     layers: o.LayersOption = None,
     max_new_tokens: o.TokensOption = 64,
     judge: o.JudgeOption = "substring",
+    margin: o.MarginOption = None,
+    induce: o.InduceOption = None,
+    controls: o.ControlsOption = None,
+    n_controls: o.NControlsOption = None,
+    require_null: o.RequireNullOption = None,
+    rank: o.RankOption = None,
     data: o.DataOption = "sample",
     seed: o.SeedOption = 0,
     model: o.ModelOption = o.DEFAULT_MODEL,
@@ -43,10 +49,15 @@ def transfer(
     """Every source in every target: baseline, native and transferred ablation, as one artifact."""
     from refusalctl.steps.transfer import transfer as transfer_step
 
+    decided = {
+        "margin": margin, "induce": induce, "controls": controls, "n_controls": n_controls,
+        "require_null": require_null, "rank": rank,
+    }  # fmt: skip
     experiment = o.experiment(
         sources=o.languages(sources), targets=o.languages(targets), data=data, seed=seed, positions=positions,
         layers=layers, n_train=n_train, n_val=n_val, n_test=n_test, rule=rule, max_kl=max_kl, min_induce=min_induce,
         max_layer_share=max_layer_share, filter_val=filter_val, max_new_tokens=max_new_tokens, judge=judge,
+        **{k: v for k, v in decided.items() if v is not None},
     )  # fmt: skip
     bench = o.workbench(
         store, model, device=device, dtype=dtype, attention=attention, batch_size=batch_size,
@@ -59,12 +70,12 @@ def transfer(
 
 
 def show_matrix(transfer: Artifact) -> None:
-    """Refusal rates of every cell, on stderr."""
+    """Refusal rates and verdicts of every cell, and a sentence per target, on stderr."""
     from refusalctl.stats.rates import Rate
     from refusalctl.steps.transfer import read
 
-    rows = []
-    for cell in read(transfer)["cells"]:
+    rows, value = [], read(transfer)
+    for cell in value["cells"]:
         counts = cell["counts"]
         labelled = cell["n"] - counts.get("unparsed", 0)
         share, interval = "no label", ""
@@ -78,3 +89,10 @@ def show_matrix(transfer: Artifact) -> None:
              counts.get("degenerate", 0), moved)
         )  # fmt: skip
     out.table_err(("target", "condition", "source", "n", "refusal", "95 %", "degenerate", "paired"), rows)
+    for cell in value["cells"]:
+        for question, verdict in (cell.get("verdict") or {}).items():
+            if verdict is not None:
+                done = "ablated" if question == "removal" else "added"
+                out.info(
+                    f"{cell['source']} direction {done} in {cell['target']}: {verdict['value']} ({verdict['reason']})"
+                )

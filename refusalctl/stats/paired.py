@@ -63,7 +63,7 @@ def moves(
 
 
 def score_interval(forth: float, back: float, n: float, alpha: float = 0.05) -> Interval:
-    """Asymptotic score interval of the paired difference (forth - back) / n (Tango 1998, Statistics in Medicine 17:891).
+    """Asymptotic score interval of the paired difference (forth - back) / n (Tango 1998, Stat. in Medicine 17:891).
 
     Keeps its coverage at zero flips and at full removal, where Wald intervals and bootstraps have no width.
     """

@@ -49,8 +49,8 @@ class Experiment:
     judge: str = "substring"
     margin: float = 0.10
     induce: bool = True
-    require_null: bool = False
-    rank: int = 1
+    require_null: bool = True  # without control directions no cell is called `transfers`
+    rank: int = 1  # directions ablated together
     # scores and choices
     refusal_openings: tuple[str, ...] | None = None  # TEXT or ids:40,2121, with LANG= in front; None: derived
     opening_judge: str = STYLE_JUDGE  # what validation answers are judged by when openings are checked

@@ -1,0 +1,152 @@
+"""Error rates of the verdict rule and coverage of its intervals, over a grid of true effects, baselines and n.
+
+    python benchmarks/verdict_simulation.py [--experiments 1000]
+
+Each synthetic experiment draws n prompts: refused at baseline with probability b, moved to compliance with probability
+f, moved back with probability k; the true effect is f - k. Controls count as beaten and the target's own direction as
+working, so that nothing but the intervals stands between the data and a verdict: the worst case for its error rates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import binomtest
+
+from refusalctl.stats.paired import score_interval
+from refusalctl.stats.rates import Interval, Rate
+from refusalctl.stats.verdict import ALPHA, MARGIN
+
+EFFECTS = (-0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8)
+BASELINES = (0.3, 0.5, 0.8, 0.95)
+SIZES = (48, 85, 128, 256, 572)
+BACK = (0.0, 0.03)  # prompts that go the other way for no reason
+SEED = 20261124
+
+
+class Cell(NamedTuple):
+    effect: float
+    baseline: float
+    n: int
+    back: float
+
+    @property
+    def forth(self) -> float:
+        return self.effect + self.back
+
+    @property
+    def possible(self) -> bool:
+        """Moves come from prompts that are there to move; a negative effect needs moves back alone."""
+        return 0 <= self.forth <= self.baseline and self.back <= 1 - self.baseline
+
+
+class Drawn(NamedTuple):
+    verdict: str
+    covered: bool
+
+
+@lru_cache(maxsize=None)
+def limits(forth: int, back: int, n: int) -> tuple[Interval, Interval]:
+    return score_interval(forth, back, n, ALPHA), score_interval(forth, back, n, 2 * ALPHA)
+
+
+@lru_cache(maxsize=None)
+def headroom(refused: int, n: int) -> float:
+    return Rate(refused, n).wilson().high
+
+
+def verdict(forth: int, back: int, refused: int, n: int) -> str:
+    """The rule with its gates open; tests hold it equal to `decide`."""
+    if headroom(refused, n) < 2 * MARGIN:
+        return "uninformative"
+    at95, at90 = limits(forth, back, n)
+    if at95.low > MARGIN:
+        return "transfers"
+    if at95.high < -MARGIN:
+        return "reverses"
+    return "does not transfer" if -MARGIN < at90.low and at90.high < MARGIN else "inconclusive"
+
+
+def simulate(cell: Cell, experiments: int, generator: np.random.Generator) -> list[Drawn]:
+    stay = cell.baseline - cell.forth
+    shares = (cell.forth, cell.back, stay, 1 - cell.forth - cell.back - stay)
+    drawn = generator.multinomial(cell.n, shares, size=experiments)
+    found = []
+    for forth, back, still, _ in drawn.tolist():
+        low, high = limits(forth, back, cell.n)[0]
+        found.append(Drawn(verdict(forth, back, forth + still, cell.n), low <= cell.effect <= high))
+    return found
+
+
+@lru_cache(maxsize=None)
+def exact(count: int, n: int) -> Interval:
+    """Clopper and Pearson 1934, by scipy."""
+    found = binomtest(count, n).proportion_ci(0.95, method="exact")
+    return Interval(float(found.low), float(found.high))
+
+
+def exact_coverage(share: float, n: int, experiments: int, generator: np.random.Generator) -> float:
+    drawn = generator.binomial(n, share, size=experiments).tolist()
+    return float(np.mean([exact(k, n).low <= share <= exact(k, n).high for k in drawn]))
+
+
+def with_error(share: float, experiments: int) -> str:
+    return f"{share:.2%} ± {1.96 * (share * (1 - share) / experiments) ** 0.5:.2%}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--experiments", type=int, default=1000, help="per cell of the grid")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    generator = np.random.default_rng(SEED)
+    grid = [
+        cell
+        for effect, baseline, n, back in product(EFFECTS, BASELINES, SIZES, BACK)
+        if (cell := Cell(effect, baseline, n, back if effect >= 0 else back - effect)).possible
+    ]
+    rows = [(cell, simulate(cell, args.experiments, generator)) for cell in grid]
+    total = len(grid) * args.experiments
+    print(f"{len(grid)} cells, {total} experiments, margin {MARGIN:.0%}\n")
+    print(
+        "| true effect | transfers | does not transfer | reverses | inconclusive | uninformative | coverage of 95 % |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for effect in EFFECTS:
+        mine = [d for cell, drawn in rows if cell.effect == effect for d in drawn]
+        counts = Counter(d.verdict for d in mine)
+        order = ("transfers", "does not transfer", "reverses", "inconclusive", "uninformative")
+        shares = " | ".join(with_error(counts[v] / len(mine), len(mine)) for v in order)
+        print(f"| {effect:+.2f} | {shares} | {with_error(np.mean([d.covered for d in mine]), len(mine))} |")
+    wrong = {
+        "transfers at a true effect of the margin or less": ("transfers", lambda e: e <= MARGIN),
+        "does not transfer at a true effect of the margin or more": ("does not transfer", lambda e: e >= MARGIN),
+    }
+    print()
+    for name, (value, applies) in wrong.items():
+        cells = [(c, np.mean([d.verdict == value for d in drawn])) for c, drawn in rows if applies(c.effect)]
+        mean = float(np.mean([share for _, share in cells]))
+        worst, share = max(cells, key=lambda row: row[1])
+        print(f"{name}: {with_error(mean, len(cells) * args.experiments)} on average, worst cell {share:.2%} ({worst})")
+    covered = float(np.mean([d.covered for _, drawn in rows for d in drawn]))
+    print(f"mean coverage of the paired 95 % interval: {with_error(covered, total)}")
+    checks = [
+        (share, n, exact_coverage(share, n, 10_000, generator)) for share in (0.02, 0.3, 0.5, 0.95) for n in SIZES
+    ]
+    lowest = min(checks, key=lambda row: row[2])
+    print(f"Clopper-Pearson, lowest coverage of {len(checks)} cells: {with_error(lowest[2], 10_000)} {lowest[:2]}")
+    if args.json:
+        args.json.write_text(
+            json.dumps([{**c._asdict(), **Counter(d.verdict for d in drawn)} for c, drawn in rows], indent=1)
+        )
+
+
+if __name__ == "__main__":
+    main()
