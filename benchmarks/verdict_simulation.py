@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
-from functools import lru_cache
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from scipy.stats import binomtest
 
 from refusalctl.stats.paired import score_interval
 from refusalctl.stats.rates import Interval, Rate
-from refusalctl.stats.verdict import ALPHA, MARGIN
+from refusalctl.stats.verdict import ALPHA, CORRECTION, MARGIN
 
 EFFECTS = (-0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8)
 BASELINES = (0.3, 0.5, 0.8, 0.95)
@@ -52,12 +52,19 @@ class Drawn(NamedTuple):
     covered: bool
 
 
-@lru_cache(maxsize=None)
+@cache
 def limits(forth: int, back: int, n: int) -> tuple[Interval, Interval]:
-    return score_interval(forth, back, n, ALPHA), score_interval(forth, back, n, 2 * ALPHA)
+    """What the rule compares with the margin: 95 % and 90 % limits, corrected for continuity."""
+    return score_interval(forth, back, n, ALPHA, CORRECTION), score_interval(forth, back, n, 2 * ALPHA, CORRECTION)
 
 
-@lru_cache(maxsize=None)
+@cache
+def shown(forth: int, back: int, n: int) -> Interval:
+    """The interval that is reported."""
+    return score_interval(forth, back, n, ALPHA)
+
+
+@cache
 def headroom(refused: int, n: int) -> float:
     return Rate(refused, n).wilson().high
 
@@ -71,7 +78,7 @@ def verdict(forth: int, back: int, refused: int, n: int) -> str:
         return "transfers"
     if at95.high < -MARGIN:
         return "reverses"
-    return "does not transfer" if -MARGIN < at90.low and at90.high < MARGIN else "inconclusive"
+    return "does not transfer" if at90.low > -MARGIN and at90.high < MARGIN else "inconclusive"
 
 
 def simulate(cell: Cell, experiments: int, generator: np.random.Generator) -> list[Drawn]:
@@ -80,12 +87,12 @@ def simulate(cell: Cell, experiments: int, generator: np.random.Generator) -> li
     drawn = generator.multinomial(cell.n, shares, size=experiments)
     found = []
     for forth, back, still, _ in drawn.tolist():
-        low, high = limits(forth, back, cell.n)[0]
+        low, high = shown(forth, back, cell.n)
         found.append(Drawn(verdict(forth, back, forth + still, cell.n), low <= cell.effect <= high))
     return found
 
 
-@lru_cache(maxsize=None)
+@cache
 def exact(count: int, n: int) -> Interval:
     """Clopper and Pearson 1934, by scipy."""
     found = binomtest(count, n).proportion_ci(0.95, method="exact")

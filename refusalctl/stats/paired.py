@@ -62,10 +62,11 @@ def moves(
     return Moves(pairs[origin, goal], pairs[goal, origin], unknown, len(before), units)
 
 
-def score_interval(forth: float, back: float, n: float, alpha: float = 0.05) -> Interval:
+def score_interval(forth: float, back: float, n: float, alpha: float = 0.05, correction: float = 0.0) -> Interval:
     """Asymptotic score interval of the paired difference (forth - back) / n (Tango 1998, Stat. in Medicine 17:891).
 
     Keeps its coverage at zero flips and at full removal, where Wald intervals and bootstraps have no width.
+    `correction`: prompts by which either limit gives way (0.5 is the usual correction for continuity).
     """
     from scipy.optimize import brentq
     from scipy.stats import norm
@@ -74,33 +75,36 @@ def score_interval(forth: float, back: float, n: float, alpha: float = 0.05) -> 
         raise BadInput(f"{forth:g} and {back:g} moves among {n:g} prompts cannot be")
     z, difference, edge = float(norm.isf(alpha / 2)), (forth - back) / n, 1 - 1e-12
 
-    def distance(delta: float, wanted: float) -> float:
-        return _score(forth, back, n, delta) - wanted
+    def below(delta: float) -> float:
+        return _score(forth, back, n, delta, correction) - z
 
-    low = -1.0 if distance(-edge, z) <= 0 else float(brentq(distance, -edge, difference, args=(z,), xtol=1e-10))
-    high = 1.0 if distance(edge, -z) >= 0 else float(brentq(distance, difference, edge, args=(-z,), xtol=1e-10))
+    def above(delta: float) -> float:
+        return _score(forth, back, n, delta, -correction) + z
+
+    low = -1.0 if below(-edge) <= 0 else float(brentq(below, -edge, difference, xtol=1e-10))
+    high = 1.0 if above(edge) >= 0 else float(brentq(above, difference, edge, xtol=1e-10))
     return Interval(low, high)
 
 
-def _score(forth: float, back: float, n: float, delta: float) -> float:
+def _score(forth: float, back: float, n: float, delta: float, correction: float) -> float:
     """Standardised distance of the observed from a supposed difference; falls as `delta` rises."""
     b = (2 * n - forth + back) * delta - forth - back
     c = -back * delta * (1 - delta)
     share = (sqrt(max(b * b - 8 * n * c, 0.0)) - b) / (4 * n)  # of moves back, by maximum likelihood given delta
     spread = n * (2 * share + delta * (1 - delta))
-    gap = forth - back - n * delta
+    gap = forth - back - n * delta - correction
     if spread <= 1e-12:
         return 0.0 if abs(gap) < 1e-12 else float(np.copysign(1e9, gap))
     return float(gap / sqrt(spread))
 
 
-def interval(found: Moves, alpha: float = 0.05) -> Interval:
+def interval(found: Moves, alpha: float = 0.05, correction: float = 0.0) -> Interval:
     """Interval of the difference. Where prompts repeat, the wider of the score interval at the number of clusters and
     the percentile bootstrap over clusters, which alone would have no width at zero flips."""
     if found.clusters is None:
-        return score_interval(found.forth, found.back, found.n, alpha)
+        return score_interval(found.forth, found.back, found.n, alpha, correction)
     share = len(found.clusters) / found.n
-    score = score_interval(found.forth * share, found.back * share, found.n * share, alpha)
+    score = score_interval(found.forth * share, found.back * share, found.n * share, alpha, correction)
     units = np.array(found.clusters, dtype=float)
     drawn = np.random.default_rng(BOOTSTRAP_SEED).integers(len(units), size=(RESAMPLES, len(units)))
     sums = units[drawn].sum(axis=1)

@@ -19,6 +19,9 @@ MARGIN = 0.10
 MAX_UNUSABLE = 0.2  # of a condition: degenerate, off-language or unparsed
 ALPHA = 0.05
 LARGEST_N = 100_000
+# Limits are compared with the margin after a correction for continuity: without it, one experiment in 36 with an effect
+# of exactly the margin is called a transfer, instead of one in 40 (docs/verdicts.md)
+CORRECTION = 0.5
 UNUSABLE = ("degenerate", "off-language", "unparsed")
 
 
@@ -93,17 +96,12 @@ def decide(
     headroom = Rate(could, len(before)).wilson().high
     # a label that is missing may hide a move: it counts against the claim that nothing moved
     widest = found._replace(forth=found.forth + found.unknown)
-    narrow, wide = interval(found, 2 * ALPHA), interval(widest, 2 * ALPHA)
-    ninety = Interval(narrow.low, max(narrow.high, wide.high)) if found.unknown else narrow
-    value, reason = _blocked(before, after, headroom, evidence, question) or _rule(
-        found, interval(found, ALPHA), ninety, evidence, question
-    )
+    value, reason = _blocked(before, after, headroom, evidence, question) or _rule(found, widest, evidence, question)
     needed = _n_needed(found, evidence) if value == "inconclusive" else None
     if value == "inconclusive":
         reason += f"; {needed} prompts would settle it" if needed else "; no number of prompts would settle it"
-    return Verdict(
-        value, reason, found.difference, interval(found, ALPHA), ninety, headroom, len(before), needed, evidence.p_null
-    )
+    at95, at90 = interval(found, ALPHA), interval(found, 2 * ALPHA)
+    return Verdict(value, reason, found.difference, at95, at90, headroom, len(before), needed, evidence.p_null)
 
 
 def _blocked(
@@ -125,25 +123,34 @@ def _blocked(
     return None
 
 
-def _rule(found: Moves, at95: Interval, at90: Interval, evidence: Evidence, question: Question) -> tuple[str, str]:
+def _rule(found: Moves, widest: Moves, evidence: Evidence, question: Question) -> tuple[str, str]:
+    """The verdict where the experiment can tell; `widest` counts a missing label after `origin` as a move."""
     m = evidence.margin
-    told = f"{found.difference:+.0%} {question.verb}, 95 % interval [{at95.low:+.0%}, {at95.high:+.0%}]"
+    shown = interval(found, ALPHA)
+    told = f"{found.difference:+.0%} {question.verb}, 95 % interval [{shown.low:+.0%}, {shown.high:+.0%}]"
+    at95, at90 = interval(found, ALPHA, CORRECTION), interval(found, 2 * ALPHA, CORRECTION)
+    highest = interval(widest, 2 * ALPHA, CORRECTION).high if widest.forth > found.forth else at90.high
     if at95.low > m:
-        if evidence.p_null is not None and evidence.p_null > ALPHA:
-            return "inconclusive", f"{told}, but control directions do as much (adjusted p = {evidence.p_null:.2g})"
-        if evidence.p_null is None and evidence.require_null:
-            return "inconclusive", f"{told}, but no control directions were run"
-        null = "controls not run" if evidence.p_null is None else f"above controls (p = {evidence.p_null:.2g})"
-        return "transfers", f"{told}, above the margin of {m:.0%}; {null}"
+        return _transfers(told, evidence)
     if at95.high < -m:
         return "reverses", f"{told}, below {-m:.0%}"
-    if -m < at90.low and at90.high < m:
-        inside = f"{told}; the 90 % interval [{at90.low:+.1%}, {at90.high:+.1%}] is inside the margin of {m:.0%}"
+    if -m < at90.low and highest < m:
+        inside = f"{told}; the 90 % interval [{at90.low:+.1%}, {highest:+.1%}] is inside the margin of {m:.0%}"
         if evidence.native == "transfers":
             return "does not transfer", f"{inside}, and this language's own direction works"
         own = "it is this language's own direction" if evidence.is_native else "its own direction does not work either"
         return "inconclusive", f"{inside}, but {own}: no positive control"
-    return "inconclusive", f"{told} includes the margin of {m:.0%}"
+    return "inconclusive", f"{told} is not clear of the margin of {m:.0%}"
+
+
+def _transfers(told: str, evidence: Evidence) -> tuple[str, str]:
+    """An effect above the margin, held against the control directions."""
+    if evidence.p_null is None and evidence.require_null:
+        return "inconclusive", f"{told}, but no control directions were run (--controls)"
+    if evidence.p_null is not None and evidence.p_null > ALPHA:
+        return "inconclusive", f"{told}, but control directions do as much (adjusted p = {evidence.p_null:.2g})"
+    null = "controls not run" if evidence.p_null is None else f"above controls (p = {evidence.p_null:.2g})"
+    return "transfers", f"{told}, above the margin of {evidence.margin:.0%}; {null}"
 
 
 def _n_needed(found: Moves, evidence: Evidence) -> int | None:
@@ -151,8 +158,8 @@ def _n_needed(found: Moves, evidence: Evidence) -> int | None:
 
     def settles(n: int) -> bool:
         scaled = found.scaled(n / found.n)
-        at95, at90 = interval(scaled, ALPHA), interval(scaled, 2 * ALPHA)
-        return _rule(scaled, at95, at90, evidence, REMOVAL)[0] != "inconclusive"
+        widest = scaled._replace(forth=scaled.forth + scaled.unknown)
+        return _rule(scaled, widest, evidence, REMOVAL)[0] != "inconclusive"
 
     if not settles(LARGEST_N):
         return None

@@ -125,3 +125,23 @@ def test_more_removal_never_takes_transfers_back(moved: int, kept: int, back: in
 def test_a_margin_that_cannot_be_meant_is_refused() -> None:
     with pytest.raises(BadInput, match="margin"):
         decide(*pairs(refusal_refusal=5), Evidence(margin=0.0))
+
+
+def test_the_simulation_applies_this_rule() -> None:
+    import random
+    import sys
+    from pathlib import Path
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+    import verdict_simulation
+
+    rng = random.Random(0)
+    for _ in range(60):
+        n = rng.choice((48, 128))
+        forth = rng.randint(0, n // 3)
+        back, still = rng.randint(0, n // 8), rng.randint(0, n // 3)
+        rest = n - forth - back - still
+        made = pairs(
+            refusal_compliance=forth, compliance_refusal=back, refusal_refusal=still, compliance_compliance=rest
+        )
+        assert verdict_simulation.verdict(forth, back, forth + still, n) == decide(*made, OPEN).value
