@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from refusalctl.organisms import truth
 from refusalctl.organisms.designs import ARCHITECTURES, DESIGNS, TOPIC_AXIS, Organism
+from refusalctl.stats.controls import needed
 from refusalctl.steps import transfer as transfer_step
 from refusalctl.steps.completions import SELECTION_FILE
 from refusalctl.steps.experiment import Experiment
@@ -18,7 +19,7 @@ from refusalctl.store.store import Artifact
 
 FILE = "calibration.json"
 QUESTIONS = ("removal", "induction")
-SIZES = (64, 128, 256)
+SIZES = (48, 128, 256)
 QUICK_SIZES = (128,)
 GRADES = ("right", "undecided", "wrong")
 # a rank-1 experiment cannot remove what two directions carry; asked again with two, it must
@@ -33,21 +34,24 @@ class Trial:
     n: int
     rank: int = 1
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Directions come from the first two languages, whose part all designs agree on, and each target's own."""
+        return self.organism.design.langs[:2]
+
     def experiment(self, base: Experiment) -> Experiment:
         langs, name = self.organism.design.langs, self.organism.name
+        claims = sum(source != target for source in self.sources for target in langs)
         return replace(
-            base,
-            sources=langs,
-            targets=langs,
-            data=name,
-            n_test=self.n,
-            rank=self.rank,
-            controls=True,
-        )
+            base, sources=self.sources, targets=langs, data=name, n_test=self.n, rank=self.rank,
+            n_controls=needed(claims),
+        )  # fmt: skip
 
 
 # Answers are three words long; train and validation sizes are small because organisms leave little noise.
-BASE = Experiment(n_train=64, n_val=32, max_new_tokens=16, rule="arditi")
+BASE = Experiment(
+    n_train=64, n_val=32, max_new_tokens=16, rule="arditi", controls=True, control_prompts=8, control_candidates=4
+)
 
 
 def trials(designs: Sequence[str], *, quick: bool) -> list[Trial]:
@@ -117,8 +121,8 @@ def grade_all(trial: Trial, matrix: dict[str, Any], margin: float) -> list[Grade
     langs = trial.organism.design.langs
     graded = []
     for question in QUESTIONS if trial.rank == 1 else QUESTIONS[:1]:  # addition has no rank
-        for source in langs:
-            for target in langs:
+        for target in langs:
+            for source in dict.fromkeys((target, *trial.sources)):
                 expected = expected_verdict(trial, source, target, question, margin)
                 verdict = cells.get((source, target), {}).get(question)
                 measured = verdict["value"] if verdict else "no direction"
