@@ -149,7 +149,9 @@ def _concerns(behaviour: dict[str, Any]) -> list[str]:
         found.append(f"{behaviour['in_language']:.0%} of {behaviour['identified']} answers are in the language asked")
     match = behaviour["on_topic"]
     if match is not None and match["low"] <= 0.5:
-        found.append(f"answers resemble their own questions no more than others (char-ngram-match {match['value']:.2f})")
+        found.append(
+            f"answers resemble their own questions no more than others (char-ngram-match {match['value']:.2f})"
+        )
     own = behaviour["own_text"]
     if own["n"] and own["bits_per_byte"] >= own["shuffled_bits_per_byte"]:
         found.append("the language's sentences are no easier to predict than their words in random order")

@@ -25,9 +25,7 @@ def gate(folder: Path, design: str, lang: str, n_train: int = 64) -> dict[str, o
     ("design", "lang", "passed"),
     [("floor", "qac", False), ("floor", "qaa", True), ("detect-not-act", "qac", True), ("none", "qaa", False)],
 )
-def test_the_gate_knows_where_harmfulness_is_represented(
-    tmp_path: Path, design: str, lang: str, passed: bool
-) -> None:
+def test_the_gate_knows_where_harmfulness_is_represented(tmp_path: Path, design: str, lang: str, passed: bool) -> None:
     found = gate(tmp_path, design, lang)
     assert found["passed"] is passed, found["reason"]
     assert "necessary, not sufficient" in str(found["caveat"])
@@ -80,7 +78,13 @@ def test_the_best_of_many_noise_layers_is_chance() -> None:
 
 
 def test_topics_are_paired_so_that_every_fold_holds_both_classes() -> None:
-    about = {"sea": "salt wave", "bread": "flour oven", "stars": "night sky", "music": "song choir", "trees": "leaf root"}
+    about = {
+        "sea": "salt wave",
+        "bread": "flour oven",
+        "stars": "night sky",
+        "music": "song choir",
+        "trees": "leaf root",
+    }
     texts = [f"{topic} {words}" for topic, words in about.items() for _ in range(8)]
     groups = stats.paired_topics(texts, texts[::-1])
     assert set(groups[:40]) == set(groups[40:]) == set(range(5))
@@ -88,7 +92,9 @@ def test_topics_are_paired_so_that_every_fold_holds_both_classes() -> None:
 
 
 def test_answers_to_their_own_questions_match_and_stock_answers_do_not() -> None:
-    questions = [f"How do I look after a {thing}?" for thing in ("garden", "kitten", "guitar", "bicycle", "kettle", "boat")]
+    questions = [
+        f"How do I look after a {thing}?" for thing in ("garden", "kitten", "guitar", "bicycle", "kettle", "boat")
+    ]
     answers = [f"A {q.split()[-1][:-1]} needs care." for q in questions]
     good, stock = stats.answer_match(questions, answers), stats.answer_match(questions, ["All is well."] * 6)
     assert good is not None
