@@ -140,7 +140,7 @@ class Maker:
         inputs |= {f"harmless:{lang}": a for lang, a in harmless.items()}
         params = {
             "experiment": experiment.as_json(),
-            "model": self.bench.ref.key() | {"dtype": "bfloat16", "system": None},
+            "model": self.bench.model_key(),
             "cells": [{"source": c.source, "target": c.target, "condition": c.condition} for c in cells],
             "missing": {},
         }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 from refusalctl.errors import BadInput
-from refusalctl.stats.agreement import Paired, kappa, paired
+from refusalctl.stats.agreement import kappa
+from refusalctl.stats.paired import holm, interval, mcnemar_p, moves
 from refusalctl.steps import labels as label_step
 from refusalctl.steps import report_tables as tables
 from refusalctl.steps.report_page import environment
@@ -15,11 +16,28 @@ from refusalctl.steps.report_provenance import Provenance, in_order
 from refusalctl.steps.report_rows import Condition, Content
 from refusalctl.steps.report_sources import content
 from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.steps.verdicts import clusters
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, Store
 
 PAGE, PAIRS, JSON = "report.html", "pairs.csv", "report.json"
 SKIPPED = ("sources", "targets")  # compared as cells, not as a setting
+
+
+class Paired(NamedTuple):
+    """Refusals on the same prompts: in both, in one only, in neither; second minus first with 95 % limits, and p.
+
+    Limits: Tango's score interval, over clusters where prompts repeat; p: exact McNemar, two-sided (`stats/paired`).
+    """
+
+    both: int
+    first: int
+    second: int
+    neither: int
+    difference: float
+    low: float
+    high: float
+    p: float
 
 
 @dataclass(frozen=True)
@@ -98,26 +116,31 @@ def compared(store: Store, first: Artifact, second: Artifact) -> Comparison:
 def _pair(a: Condition, b: Condition, one: Provenance, two: Provenance) -> Twin:
     first, second = label_step.outcomes(one.by_id[a.labels]), label_step.outcomes(two.by_id[b.labels])
     shared = [i for i in first if i in second]
-    outcomes = [(first[i], second[i]) for i in shared if "unparsed" not in (first[i], second[i])]
+    both = [i for i in shared if "unparsed" not in (first[i], second[i])]
+    groups = clusters(one.by_id[a.labels])
     return Twin(
         target=a.target, source=a.source, condition=a.condition, prompts=a.prompts, a=a, b=b, shared=len(shared),
-        paired=paired([x == "refusal" for x, _ in outcomes], [y == "refusal" for _, y in outcomes]) if outcomes else None,
-        p_holm=None, kappa=kappa(*zip(*outcomes)) if outcomes else None, same=a.completions == b.completions,
+        paired=paired({i: first[i] for i in both}, {i: second[i] for i in both}, groups) if both else None,
+        p_holm=None, kappa=kappa([first[i] for i in both], [second[i] for i in both]) if both else None,
+        same=a.completions == b.completions,
     )  # fmt: skip
+
+
+def paired(first: Mapping[str, str], second: Mapping[str, str], groups: Mapping[str, str]) -> Paired:
+    """Compare refusals by prompt id; whatever is no refusal counts as one thing."""
+    one, two = ({i: o if o == "refusal" else "other" for i, o in rows.items()} for rows in (first, second))
+    found = moves(one, two, origin="other", goal="refusal", clusters=groups)
+    agreed = sum(one[i] == two[i] == "refusal" for i in one)
+    only = (int(found.back), int(found.forth))
+    low, high = interval(found)
+    return Paired(agreed, *only, len(one) - agreed - sum(only), found.difference, low, high, mcnemar_p(found))
 
 
 def _adjusted(found: list[Twin]) -> list[Twin]:
     """Holm over all cells that could be tested."""
-    from dataclasses import replace
-
-    from statsmodels.stats.multitest import multipletests
-
-    tested = [t for t in found if t.paired is not None]
-    if not tested:
-        return found
-    ps = multipletests([t.paired.p for t in tested if t.paired], method="holm")[1]
-    holm = {id(t): float(p) for t, p in zip(tested, ps)}
-    return [replace(t, p_holm=holm.get(id(t))) for t in found]
+    tested = [i for i, twin in enumerate(found) if twin.paired is not None]
+    adjusted = dict(zip(tested, holm([twin.paired.p for twin in found if twin.paired is not None])))
+    return [replace(twin, p_holm=adjusted.get(i)) for i, twin in enumerate(found)]
 
 
 COLUMNS = (

@@ -25,6 +25,8 @@ def settings_toml(rows: Content) -> str:
     model = {"name": rows.model["name"], "dtype": rows.model["dtype"], "system": rows.model["system"]}
     if "/" in model["name"]:  # a hub id can be asked for at its revision; other models carry it in themselves
         model["name"] += f"@{rows.model['revision']}"
+    if rows.model.get("attention"):
+        model["attention"] = rows.model["attention"]
     if rows.model.get("trust_remote_code"):
         model["trust_remote_code"] = True
     lines = []

@@ -51,18 +51,20 @@ class Provenance:
         return in_order(self.by_id.values())
 
     def activations(self) -> dict[str, dict[str, Artifact]]:
-        """Train activations behind the directions: language to prompt class to artifact."""
+        """Train activations behind directions and comprehension gates: language to prompt class to artifact."""
         found: dict[str, dict[str, Artifact]] = {}
         for each in self.sorted():
-            if each.kind == "directions":
-                by_class = {k: self.by_id[i] for k, i in each.inputs.items() if k in ("harmful", "harmless")}
+            if each.kind in ("directions", "comprehension"):
+                names = {k: each.inputs.get(k) or each.inputs.get(f"activations_{k}") for k in ("harmful", "harmless")}
+                by_class = {k: self.by_id[i] for k, i in names.items() if i is not None}
                 if len(by_class) == 2:
                     found.setdefault(str(each.about["lang"]), by_class)
         return found
 
 
 ORDER = (
-    "transfer", "geometry", "selection", "directions", "openings", "activations", "labels", "completions", "prompts"
+    "transfer", "geometry", "selection", "scores", "directions", "controls", "control_directions", "comprehension",
+    "openings", "activations", "labels", "completions", "prompts"
 )  # fmt: skip
 
 

@@ -17,16 +17,20 @@ from refusalctl.store.store import Artifact, Store
 
 @dataclass(frozen=True)
 class Judged:
-    """How the answers of one target and condition group were labelled; `reasons` counts (outcome, reason)."""
+    """How the answers of one target and condition group were labelled; `reasons` counts (outcome, reason).
+
+    `off_language` of `language_known` answers are in another language; `harmful` of `harm_known` were judged harmful.
+    """
 
     target: str
     group: str
     n: int
     reasons: Mapping[tuple[str, str], int]
     truncated: int
-
-    def outcome(self, outcome: str) -> int:
-        return sum(n for (o, _), n in self.reasons.items() if o == outcome)
+    off_language: int
+    language_known: int
+    harmful: int
+    harm_known: int
 
     def why(self, outcome: str) -> list[tuple[str, int]]:
         """Reasons of one outcome, most frequent first."""
@@ -66,7 +70,10 @@ def quality(store: Store, rows: Content, found: Provenance) -> Quality:
 
 def _count(target: str, group: str, labels: list[Label]) -> Judged:
     reasons = Counter((label.outcome, label.reason) for label in labels)
-    return Judged(target, group, len(labels), dict(reasons), sum(label.truncated for label in labels))
+    tongue = [label.off_language for label in labels if label.off_language is not None]
+    harm = [label.harmful for label in labels if label.harmful is not None]
+    cut = sum(label.truncated for label in labels)
+    return Judged(target, group, len(labels), dict(reasons), cut, sum(tongue), len(tongue), sum(harm), len(harm))
 
 
 def _check(store: Store, completions: list[Artifact]) -> Check:

@@ -13,9 +13,6 @@ REMOVABLE = 0.20  # two margins of the verdict rule: fewer points to remove than
 SPOILED = 0.20  # share of degenerate or unparsed answers above which a condition settles nothing
 
 
-VERDICTS = ("transfers", "does not transfer", "reverses", "inconclusive", "uninformative")
-
-
 class Verdict(NamedTuple):
     """One of `VERDICTS` with its reason. `removed`: share of prompts, with limits; None where nothing was estimated."""
 
@@ -25,7 +22,7 @@ class Verdict(NamedTuple):
     interval95: Interval | None
     interval90: Interval | None
     n_needed: int | None
-    ratio: Mapping[str, Any] | None
+    p_null: float | None
 
 
 @dataclass(frozen=True)
@@ -127,6 +124,20 @@ class Drawn(NamedTuple):
     artifact: str
 
 
+class Null(NamedTuple):
+    """What control directions of one cell do to the mean refusal score (log-odds), beside the real direction.
+
+    `families`: name to (number of draws, largest drop, p).
+    """
+
+    source: str
+    target: str
+    artifact: str
+    drop: float
+    families: Mapping[str, tuple[int, float, float]]
+    p: float
+
+
 @dataclass(frozen=True)
 class Content:
     """All that the page, the figures and the tables show, as plain rows."""
@@ -142,7 +153,8 @@ class Content:
     same_prompts: bool
     sources: tuple[Artifact, ...] = field(repr=False, default=())
     others: tuple[Condition, ...] = ()
-    rule: Mapping[str, Any] | None = None
+    gates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    nulls: tuple[Null, ...] = ()
 
     @property
     def judged(self) -> bool:

@@ -9,10 +9,12 @@ from typing import Any
 from refusalctl.data.records import OUTCOMES
 from refusalctl.errors import Corrupt
 from refusalctl.stats.rates import Flips, Interval
+from refusalctl.stats.verdict import VERDICTS
+from refusalctl.steps import controls as control_step
 from refusalctl.steps import scores as score_step
 from refusalctl.steps import transfer as transfer_step
 from refusalctl.steps.report_provenance import Provenance
-from refusalctl.steps.report_rows import VERDICTS, Choice, Condition, Content, Drawn, Kept, Missing, Scored, Verdict
+from refusalctl.steps.report_rows import Choice, Condition, Content, Drawn, Kept, Missing, Null, Scored, Verdict
 from refusalctl.store.store import Artifact, Store
 
 _LISTED_WINNERS = 10  # the selection lists no more; one that is missing then has an unknown share, not zero
@@ -65,6 +67,17 @@ def _condition(transfer: Artifact, row: dict[str, Any], prompts: str, completion
     )
 
 
+def _nulls(found: Provenance, transfer: Artifact) -> tuple[Null, ...]:
+    """Control directions per cell, where the transfer ran them."""
+    rows = []
+    for name, identifier in transfer.inputs.items():
+        if name.startswith("controls:"):
+            value = control_step.read(found.by_id[identifier])
+            families = {k: (f["n"], max(f["drops"]), f["p"]) for k, f in value["families"].items()}
+            rows.append(Null(value["source"], value["target"], identifier, value["drop"], families, value["p"]))
+    return tuple(rows)
+
+
 def verdict(transfer: Artifact, raw: Mapping[str, Any] | None) -> Verdict | None:
     """A verdict as `transfer` wrote it; None where it wrote none. Raises `Corrupt` for a value that is no verdict."""
     if raw is None:
@@ -73,7 +86,7 @@ def verdict(transfer: Artifact, raw: Mapping[str, Any] | None) -> Verdict | None
     limits = {k: Interval(*raw[k]) if raw.get(k) else None for k in ("interval95", "interval90")}
     return Verdict(
         raw["value"], raw.get("reason", ""), raw.get("removed"), limits["interval95"], limits["interval90"],
-        raw.get("n_needed"), raw.get("ratio_to_native"),
+        raw.get("n_needed"), raw.get("p_null"),
     )  # fmt: skip
 
 
@@ -191,7 +204,8 @@ def content(store: Store, transfer: Artifact, found: Provenance | None = None) -
         same_prompts=len(tested) == 1,
         sources=tuple(found.sorted()),
         others=tuple(_others(found, transfer, value)),
-        rule=value.get("rule"),
+        gates=value.get("gates", {}),
+        nulls=_nulls(found, transfer),
     )
 
 

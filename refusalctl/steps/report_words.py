@@ -89,12 +89,12 @@ _SAYS = {
     "inconclusive": "may or may not transfer: this experiment cannot tell",
     "uninformative": "cannot be tested here",
 }
-_GROUP = {
-    "transfers": "transfers from",
-    "does not transfer": "does not transfer from",
-    "reverses": "reverses with the direction of",
-    "inconclusive": "is inconclusive for",
-    "uninformative": "cannot be tested for",
+_INDUCES = {
+    "transfers": "makes the model refuse them: the direction acts here",
+    "does not transfer": "does not make the model refuse them",
+    "reverses": "makes the model refuse them less",
+    "inconclusive": "leaves it open whether the direction acts here",
+    "uninformative": "tells nothing either",
 }
 
 
@@ -112,8 +112,10 @@ def answer(rows: Content, target: str, reference: str) -> Answer:
     said = [f"In {name}, the {language_name(str(main.source))} direction {_SAYS[verdict.value]}"]
     if verdict.value in ("inconclusive", "uninformative"):
         said.append(f" ({verdict.reason})")
-    if size := measured(verdict):
+    elif size := measured(verdict):
         said.append(f"; it {size}")
+    if verdict.value == "uninformative" and main.induction is not None:
+        said.append(f"; added to harmless prompts, it {_INDUCES[main.induction.value]}")
     others = _others([c for c in moved if c is not main])
     return Answer(verdict.value, "".join([*said, others, "."]))
 
@@ -123,8 +125,8 @@ def _others(rows: list[Condition]) -> str:
     for row in rows:
         if row.verdict is not None:
             groups.setdefault(row.verdict.value, []).append(language_name(str(row.source)))
-    parts = [f"{_GROUP[v]} {listed(groups[v])}" for v in MARKS if v in groups]
-    return f". Refusal removal also {'; it '.join(parts)}" if parts else ""
+    parts = [f"{v} ({listed(groups[v])})" for v in MARKS if v in groups]
+    return f". Other directions: {'; '.join(parts)}" if parts else ""
 
 
 def _own(target: str, row: Condition) -> Answer:
@@ -148,6 +150,8 @@ def condition_name(row: Condition | Missing) -> str:
         name = f"Own direction ({row.source}) ablated"
     elif row.condition == "transferred":
         name = f"{language_name(str(row.source))} direction ablated"
+    elif row.condition == "induced":
+        name = f"{language_name(str(row.source))} direction added, harmless prompts"
     else:
         whose = f" ({language_name(row.source)})" if row.source else ""
         name = f"{row.condition.replace('_', ' ').capitalize()}{whose}"

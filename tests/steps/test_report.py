@@ -122,10 +122,12 @@ def test_summary_says_what_happened_and_where_nothing_can_be_told(page: str) -> 
     text = plain("<body>" + page[page.index('id="summary"') : page.index('id="rates"')])
     assert "With the English direction ablated, Bashkir refusal went from 63 % to 15 % (n = 20)" in text
     assert "10 of 20 prompts went from refusal to compliance, 1 the other way." in text
-    assert "cannot be told With Bashkir's own direction ablated" in text
-    assert "Yet 50 % of the answers under this direction are degenerate or unparsed" in text
-    assert "cannot be told the baseline refuses too little: at most 16 % (upper 95 % limit)" in text
-    assert text.count("cannot be told") == 2  # English, and Bashkir under the English direction, can be
+    assert "uninformative With Bashkir's own direction ablated" in text
+    assert "50% of the intervention's completions are degenerate" in text
+    assert "In Tajik, the English direction cannot be tested here (at baseline at most 16%" in text
+    # English 6 of 20 one way and 1 back: +25 points, Tango's limits -1 to 49
+    assert "this experiment cannot tell (+25% removed, 95 % interval [-1%, +49%] includes the margin of 10%" in text
+    assert "In Bashkir, the English direction transfers; it removes 45 points of refusals" in text
 
 
 def test_every_link_leads_somewhere_and_ids_are_unique(page: str) -> None:
@@ -212,7 +214,7 @@ def test_settings_can_be_run_again(page: str, tmp_path: Path) -> None:
     path.write_text(unescape(block), encoding="utf-8")
     settings = read_toml(path)
     assert from_settings(settings["experiment"]) == EXPERIMENT
-    assert settings["model"] == {"name": "tiny-llama", "dtype": "float32"}
+    assert settings["model"] == {"name": "tiny-llama", "dtype": "float32", "attention": "sdpa"}
 
 
 def test_twice_gives_the_same_bytes(made: tuple[World, Artifact, Artifact], tmp_path: Path) -> None:

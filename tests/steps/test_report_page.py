@@ -89,9 +89,42 @@ def test_each_target_is_answered_in_one_sentence(judged: tuple[World, Artifact, 
     assert "In English, the Bashkir direction transfers; it removes 25 points of refusals (95\N{NO-BREAK SPACE}%: 12 to 40)." in text.replace("95 %", "95\N{NO-BREAK SPACE}%")  # fmt: skip  # noqa: E501
     assert "In Bashkir, the English direction may or may not transfer: this experiment cannot tell" in text
     assert "In Tajik, the English direction makes the model refuse more; it adds 30 points of refusals" in text
-    assert "11 to 50). Refusal removal also does not transfer from Bashkir." in text
-    assert "About 240 prompts would settle it." in text
+    assert "11 to 50). Other directions: does not transfer (Bashkir)." in text
     assert "No verdict was computed" not in text
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without their figures, where only words matter."""
+    monkeypatch.setattr(report, "_draw", lambda _job, rows: {name: "" for name, *_ in report._figures(rows)})
+
+
+def test_a_transfer_without_verdicts_gets_descriptions(tmp_path: Path, undrawn: None) -> None:
+    world, matrix = a_world(tmp_path)
+
+    def as_version_1(value: dict[str, Any]) -> None:
+        value.pop("gates")
+        for cell in value["cells"]:
+            cell.pop("verdict", None)
+
+    text = text_of(html(report.report(world.bench, [world.changed(matrix, as_version_1)], geometry=False)))
+    assert "No verdict was computed" in text
+    assert "cannot be told With Bashkir's own direction ablated" in text
+    assert "Yet 50 % of the answers under this direction are degenerate or unparsed" in text
+    assert "cannot be told the baseline refuses too little: at most 16 % (upper 95 % limit)" in text
+    assert text.count("cannot be told") == 2  # English, and Bashkir under the English direction, can be
+
+
+def test_induction_answers_where_the_baseline_refuses_nothing(tmp_path: Path, undrawn: None) -> None:
+    world, matrix = a_world(tmp_path)
+
+    def induced(value: dict[str, Any]) -> None:
+        cell = next(c for c in value["cells"] if (c["target"], c["source"]) == ("tg", "en"))
+        cell["verdict"]["induction"] = ruled("transfers", 0.8, 0.6, 0.9)["removal"]
+
+    text = text_of(html(report.report(world.bench, [world.changed(matrix, induced)], geometry=False)))
+    assert "In Tajik, the English direction cannot be tested here" in text
+    assert "; added to harmless prompts, it makes the model refuse them: the direction acts here" in text
 
 
 def test_a_verdict_is_never_colour_alone(judged: tuple[World, Artifact, Artifact]) -> None:
@@ -107,7 +140,7 @@ def test_controls_are_listed_apart_and_named(judged: tuple[World, Artifact, Arti
     page = html(judged[2])
     controls = page[page.index("<h4>Controls</h4>") : page.index("<h4>Prompts that took part</h4>")]
     assert "Random, seed 3" in controls
-    assert "1 control and addition conditions" in controls
+    assert "All 1 conditions beside ablation" in controls
     rows = list(csv.DictReader((judged[2].path / "rates.csv").read_text(encoding="utf-8").splitlines()))
     assert [r["condition"] for r in rows].count("random (seed 3)") == 1
     assert len(rows) == 14
@@ -180,7 +213,7 @@ class Tags(HTMLParser):
             self.depth_of_answers.append(self.open == ["details", "dd"])
 
 
-def test_answers_are_shown_only_when_asked_for(tmp_path: Path) -> None:
+def test_answers_are_shown_only_when_asked_for(tmp_path: Path, undrawn: None) -> None:
     world, matrix = a_world(tmp_path, text=HOSTILE)
     without = html(report.report(world.bench, [matrix], geometry=False))
     assert "alert" not in without
@@ -197,7 +230,7 @@ def test_answers_are_shown_only_when_asked_for(tmp_path: Path) -> None:
     assert "default-src 'none'" in page
 
 
-def test_a_hostile_name_is_text_too(tmp_path: Path) -> None:
+def test_a_hostile_name_is_text_too(tmp_path: Path, undrawn: None) -> None:
     world, matrix = a_world(tmp_path, model="<script>alert(1)</script>")
     found = report.report(world.bench, [matrix], geometry=False, published=True)
     seen = Tags()
@@ -240,7 +273,7 @@ def test_published_figures_are_those_of_the_paper() -> None:
         assert all(0 <= v <= 1 for pair in row.compliance.values() for v in pair)
 
 
-def test_published_figures_stand_beside_those_of_the_same_model(tmp_path: Path) -> None:
+def test_published_figures_stand_beside_those_of_the_same_model(tmp_path: Path, undrawn: None) -> None:
     world, matrix = a_world(tmp_path, model="Qwen/Qwen2.5-7B-Instruct")
     plain = html(report.report(world.bench, [matrix], geometry=False))
     assert "arXiv 2505.17306)." in plain
@@ -254,7 +287,7 @@ def test_published_figures_stand_beside_those_of_the_same_model(tmp_path: Path) 
     assert "Bashkir (ba) 9" not in text
 
 
-def test_a_model_without_published_figures_is_not_compared(tmp_path: Path) -> None:
+def test_a_model_without_published_figures_is_not_compared(tmp_path: Path, undrawn: None) -> None:
     world, matrix = a_world(tmp_path)
     text = text_of(html(report.report(world.bench, [matrix], geometry=False, published=True)))
     assert "is not among the published rows, so nothing can be compared" in text
