@@ -57,3 +57,7 @@ class ModelError(RefusalctlError):
 
 class EmptySelection(RefusalctlError):
     """No candidate direction passes the selection rule, or no prompt is left to score them on."""
+
+
+class UnfitOpenings(RefusalctlError):
+    """Refusal openings that do not rank the model's refusals above its other answers: scores by them mean nothing."""

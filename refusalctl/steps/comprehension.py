@@ -51,7 +51,7 @@ def _run(job: Job) -> dict[str, Any]:
 
 def _separability(job: Job, prompts: dict[str, list[Prompt]]) -> dict[str, Any]:
     """AUROC with interval, or why there is none."""
-    from refusalctl.stats import separability as stats
+    from refusalctl.stats import held_out as stats
 
     fewest = min(len(rows) for rows in prompts.values())
     if fewest < stats.MIN_PER_CLASS:
@@ -99,7 +99,7 @@ def _behaviour(job: Job, prompts: list[Prompt]) -> dict[str, Any]:
     from dataclasses import replace
 
     from refusalctl.data.identify import identify
-    from refusalctl.stats.separability import answer_match
+    from refusalctl.stats.held_out import answer_match
 
     outcome = label_step.outcomes(job.inputs["labels"])
     answers = {

@@ -235,7 +235,7 @@ def control_directions(bench: Workbench, experiment: Experiment, source: str, la
     inputs = {
         "selection": chosen,
         "directions": own,
-        "openings": opening_step.openings(bench, experiment, source, langs),
+        "openings": opening_step.checked(bench, experiment, source, langs),
         **{f"val_{k}": prompt_step.prompts(bench, experiment, source, k, "val", langs) for k in KINDS},
     }
     for kind in KINDS:
@@ -346,7 +346,7 @@ def controls(
     inputs = {
         "selection": score_step.selection(bench, experiment, source, langs),
         "directions": control_directions(bench, experiment, source, langs),
-        "openings": opening_step.openings(bench, experiment, target, langs),
+        "openings": opening_step.checked(bench, experiment, target, langs),
         "val_harmful": prompt_step.prompts(bench, experiment, target, "harmful", "val", langs),
     }
     params = {"source": source, "target": target, "n_prompts": experiment.control_prompts}

@@ -10,6 +10,7 @@ from typing import Any
 from refusalctl.errors import BadInput
 from refusalctl.stats.rule import PRESETS, Rule
 
+STYLE_JUDGE = "style"
 CAPS = {"train": 128, "val": 32, "test": None}
 MODEL_KEYS = {
     "name": "str",
@@ -51,6 +52,9 @@ class Experiment:
     require_null: bool = False
     rank: int = 1
     # scores and choices
+    refusal_openings: tuple[str, ...] | None = None  # TEXT or ids:40,2121, with LANG= in front; None: derived
+    opening_judge: str = STYLE_JUDGE  # what validation answers are judged by when openings are checked
+    min_opening_auroc: float = 0.75
     controls: bool = False  # control directions beside every cell; see docs/methods.md for what they cost
     n_controls: int | None = None  # draws per family; None: as many as a Holm-corrected family needs, at least 19
     control_prompts: int = 16  # validation prompts that controls are selected and compared on
@@ -91,6 +95,10 @@ class Experiment:
         return self
 
     def _check_choices(self) -> None:
+        if not 0.5 <= self.min_opening_auroc <= 1:
+            raise BadInput(f"min_opening_auroc is {self.min_opening_auroc:g}, expected 0.5 (chance) to 1")
+        if any(not opening.strip() for opening in self.refusal_openings or ()):
+            raise BadInput("a refusal opening is empty", hint="give the words that refusals begin with, or ids:40,2121")
         if self.n_controls is not None and self.n_controls < 19:
             raise BadInput(
                 f"n_controls is {self.n_controls}, expected at least 19", hint="fewer can never give p <= 0.05"

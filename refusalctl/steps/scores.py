@@ -201,7 +201,7 @@ def scores(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str
     """Every candidate's scores on the validation prompts; no rule but its layer limit enters here."""
     inputs = {
         "directions": direction_step.directions(bench, experiment, lang, langs),
-        "openings": opening_step.openings(bench, experiment, lang, langs),
+        "openings": opening_step.checked(bench, experiment, lang, langs),
         **{f"val_{k}": prompt_step.prompts(bench, experiment, lang, k, "val", langs) for k in KINDS},
     }
     layers = sorted(experiment.layers) if experiment.layers is not None else None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from refusalctl.errors import BadInput
-from refusalctl.stats import separability as stats
+from refusalctl.stats import held_out as stats
 from refusalctl.steps.comprehension import comprehension, read
 from refusalctl.steps.experiment import Experiment
 from refusalctl.steps.step import Workbench
