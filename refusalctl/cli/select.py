@@ -33,7 +33,7 @@ def select(
     json: o.JsonOption = False,
 ) -> None:
     """Score every candidate on validation prompts and choose one by a rule; all scores are kept."""
-    from refusalctl.steps.scores import chosen, selection
+    from refusalctl.steps.scores import chosen, selection, steadiness
 
     experiment = o.experiment(
         data=data, seed=seed, positions=positions, layers=layers, n_train=n_train, n_val=n_val, rule=rule,
@@ -50,4 +50,6 @@ def select(
             f"{lang}: position {at['pos']}, layer {at['layer']}: bypass {at['bypass']:.2f}, "
             f"induce {at['induce']:.2f}, KL {at['kl']:.3f}"
         )
+        for line in steadiness(found):
+            out.info(line)
     o.finish(bench, [found], name=name, json=json)

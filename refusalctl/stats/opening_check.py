@@ -72,7 +72,7 @@ def _classifier(n: int) -> Any:
     from sklearn.pipeline import make_pipeline
 
     grams = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 5), sublinear_tf=True, min_df=max(2, math.ceil(n / 20)))
-    return make_pipeline(grams, LogisticRegression(C=10.0, class_weight="balanced", max_iter=1000))
+    return make_pipeline(grams, LogisticRegression(class_weight="balanced", max_iter=1000))
 
 
 @dataclass(frozen=True)

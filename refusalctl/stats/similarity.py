@@ -103,7 +103,12 @@ class Reliability(NamedTuple):
 
 def reliability(parts: Halved) -> Reliability:
     half = float(cosines(*parts).mean())
-    return Reliability(half, 2 * half / (1 + half) if half > 0 else None)
+    return Reliability(half, spearman_brown(half))
+
+
+def spearman_brown(half: float) -> float | None:
+    """Reliability of all prompts from that of half of them; None for half <= 0."""
+    return 2 * half / (1 + half) if half > 0 else None
 
 
 class Likeness(NamedTuple):

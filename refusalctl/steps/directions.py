@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from refusalctl.data.records import Kind
 from refusalctl.errors import BadInput
@@ -13,8 +15,17 @@ from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    from refusalctl.stats.similarity import Draws
+
 FILE = "directions.safetensors"
 KINDS: tuple[Kind, ...] = ("harmful", "harmless")
+
+SPLITS = 20
+SPLIT_SEED = 0
 
 
 def _run(job: Job) -> dict[str, Any]:
@@ -30,12 +41,65 @@ def _run(job: Job) -> dict[str, Any]:
         raise BadInput("harmful and harmless activations were collected at different positions")
     candidates = difference_in_means(means["harmful"], means["harmless"])
     about = {"positions": headers["harmful"]["positions"], "suffix_tokens": headers["harmful"]["suffix_tokens"]}
-    tensors = {"candidates": candidates, **{f"mean_{k}": m.float() for k, m in means.items()}}
-    formats.write_vectors(job.out / FILE, "directions", tensors, about)
-    return {"n_harmful": len(headers["harmful"]["prompt_ids"]), "n_harmless": len(headers["harmless"]["prompt_ids"])}
+    half = _split_half(job, [tuple(headers[k]["prompt_ids"]) for k in KINDS], len(about["positions"]))
+    tensors = {"candidates": candidates, **{f"mean_{k}": m.float() for k, m in means.items()}, "split_half": half}
+    formats.write_vectors(job.out / FILE, "directions", tensors, about | {"splits": SPLITS})
+    counts = {f"n_{k}": len(headers[k]["prompt_ids"]) for k in KINDS}
+    known = half[~half.isnan()]
+    spread = {"min": float(known.min()), "median": float(known.median())} if len(known) else None
+    return counts | {"split_half_cosine": spread}
 
 
-STEP = Step("extract", 1, "directions", _run)
+def _split_half(job: Job, ids: list[tuple[str, ...]], n_pos: int) -> torch.Tensor:
+    """Mean cosine [n_pos, n_layers] of directions from random disjoint halves; NaN where there is no direction.
+
+    Activations are read one position at a time.
+    """
+    import torch
+
+    from refusalctl.stats.similarity import halves
+
+    signs = np.repeat(np.array([1, -1], np.int8), [len(each) for each in ids])
+    splits = halves(ids, SPLITS, np.random.default_rng(SPLIT_SEED))
+    columns = []
+    for pos in range(n_pos):
+        parts = []
+        for kind in KINDS:
+            with formats.open_activations(job.inputs[kind].path / activation_step.FILE) as (data, _header):
+                parts.append(data[:, pos])
+        rows = np.concatenate(parts)
+        columns.append([_agreement(rows[:, layer], ids, signs, splits) for layer in range(rows.shape[1])])
+    return torch.tensor(columns, dtype=torch.float32)
+
+
+def _agreement(rows: NDArray[np.float32], ids: list[tuple[str, ...]], signs: NDArray[np.int8], splits: Draws) -> float:
+    from refusalctl.stats.similarity import Labelled, direction, halved, reliability
+
+    sample = Labelled(rows, (*ids[0], *ids[1]), signs)
+    if min(map(len, ids)) < 2 or direction(sample) is None:
+        return float("nan")
+    return reliability(halved(sample, splits)).half
+
+
+def reliability_at(artifact: Artifact, pos: int, layer: int) -> dict[str, Any]:
+    """How much of a candidate is its own train prompts: `half`, `full` and `ceiling`, None where they do not exist.
+
+    `half`: mean cosine between directions from random halves. `full`: Spearman-Brown, for all prompts. `ceiling`: its
+    root, the expected cosine to the direction of infinitely many prompts, and so the most that its cosine to
+    anything else can be expected to reach.
+    """
+    from refusalctl.stats.similarity import spearman_brown
+
+    tensors, header = formats.read_vectors(artifact.path / FILE, "directions")
+    half = float(tensors["split_half"][header["positions"].index(pos), layer])
+    if half != half:
+        return {"half": None, "full": None, "ceiling": None, "splits": header["splits"]}
+    full = spearman_brown(half)
+    ceiling = None if full is None else full**0.5
+    return {"half": half, "full": full, "ceiling": ceiling, "splits": header["splits"]}
+
+
+STEP = Step("extract", 2, "directions", _run)
 
 
 def directions(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str, ...] = ()) -> Artifact:

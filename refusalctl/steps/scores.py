@@ -170,9 +170,12 @@ def _run_select(job: Job) -> dict[str, Any]:
     about = {"pos": winner.pos, "layer": winner.layer, "lang": job.inputs["directions"].about["lang"]}
     about["suffix_tokens"] = header["suffix_tokens"]
     table = {k: v for k, v in table.items() if k not in ("format", "version")}
-    formats.write_json(job.out / SCORES_FILE, "scores", table | {"rule": asdict(rule), "stability": steady._asdict()})
+    reliable = direction_step.reliability_at(job.inputs["directions"], winner.pos, winner.layer)
+    chosen_by = {"rule": asdict(rule), "stability": steady._asdict(), "reliability": reliable}
+    formats.write_json(job.out / SCORES_FILE, "scores", table | chosen_by)
     formats.write_vectors(job.out / SELECTION_FILE, "selection", {"direction": vector}, about)
-    return {"winner_share": steady.winners.get(f"{winner.pos},{winner.layer}")}  # None: not among the ten listed
+    share = steady.winners.get(f"{winner.pos},{winner.layer}")  # None: not among the ten listed
+    return {"winner_share": share, "reliability": reliable["full"], "noise_ceiling": reliable["ceiling"]}
 
 
 def _check_kept(table: dict[str, Any]) -> None:
@@ -194,7 +197,7 @@ def _as_scores(table: dict[str, Any]) -> CandidateScores:
 
 
 SCORE = Step("score", 2, "scores", _run_score, uses_model=True)
-STEP = Step("select", 1, "selection", _run_select)
+STEP = Step("select", 2, "selection", _run_select)
 
 
 def scores(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str, ...] = ()) -> Artifact:
@@ -231,3 +234,23 @@ def chosen(artifact: Artifact) -> dict[str, Any]:
     at = (header["pos"], header["layer"])
     scores = next(c for c in read_scores(artifact)["candidates"] if (c["pos"], c["layer"]) == at)
     return {"pos": at[0], "layer": at[1], **{k: scores[k] for k in ("bypass", "induce", "kl")}}
+
+
+def steadiness(artifact: Artifact) -> list[str]:
+    """How much of a choice is chance, in words: winner share over validation prompts, reliability over train prompts."""
+    table, at = read_scores(artifact), chosen(artifact)
+    steady, reliable = table["stability"], table["reliability"]
+    share = steady["winners"].get(f"{at['pos']},{at['layer']}")
+    lines = [
+        f"wins {share:.0%} of {steady['resamples']} bootstraps of the validation prompts"
+        if share is not None
+        else f"is not among the ten most frequent winners of {steady['resamples']} bootstraps"
+    ]
+    if reliable["ceiling"] is None:
+        lines.append("halves of the train prompts share no direction")
+    else:
+        lines.append(
+            f"split-half cosine {reliable['half']:.2f}, reliability {reliable['full']:.2f}, "
+            f"noise ceiling {reliable['ceiling']:.2f} for its cosine to anything"
+        )
+    return lines

@@ -49,6 +49,42 @@ def test_candidates_equal_a_plain_difference_of_means(bench: Workbench) -> None:
     torch.testing.assert_close(tensors["candidates"], expected, atol=1e-4, rtol=1e-4)
 
 
+def test_reliability_is_the_cosine_between_halves_of_the_train_prompts(bench: Workbench) -> None:
+    import numpy as np
+
+    from refusalctl.stats.similarity import halves
+    from refusalctl.steps import activations as activation_step
+
+    found = direction_step.directions(bench, Experiment(n_train=8), "be")
+    tensors, header = formats.read_vectors(found.path / direction_step.FILE, "directions")
+    rows, ids = {}, []
+    for kind in KINDS:
+        with formats.open_activations(bench.store.open("activations", found.inputs[kind]).path / activation_step.FILE) as (
+            data, head,
+        ):  # fmt: skip
+            rows[kind] = torch.tensor(data[:, 1, 2]).double()
+            ids.append(head["prompt_ids"])
+    splits = halves(ids, header["splits"], np.random.default_rng(direction_step.SPLIT_SEED))
+    each = []
+    for signs in splits.signs:
+        a, b = (
+            sum(
+                sign * rows[k][torch.tensor(signs[i * 8 : i * 8 + 8]) == half].mean(0)
+                for i, (k, sign) in enumerate((("harmful", 1), ("harmless", -1)))
+            )
+            for half in (1, -1)
+        )
+        each.append(float(torch.nn.functional.cosine_similarity(a, b, dim=0)))  # type: ignore[arg-type]
+    half = float(np.mean(each))
+    pos = header["positions"][1]
+    told = direction_step.reliability_at(found, pos, 2)
+    assert told["half"] == pytest.approx(half, abs=1e-5)
+    if half > 0:
+        assert told["ceiling"] == pytest.approx((2 * half / (1 + half)) ** 0.5, abs=1e-5)
+    assert direction_step.reliability_at(found, header["positions"][0], 0)["half"] is None  # the same token everywhere
+    assert tensors["split_half"].shape == tensors["candidates"].shape[:2]
+
+
 def test_a_direction_knows_the_activations_it_came_from(bench: Workbench) -> None:
     found = direction_step.directions(bench, Experiment(n_train=4), "ba")
     for kind in KINDS:
@@ -89,7 +125,7 @@ def refuser(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
 
 
 SMALL = Experiment(
-    sources=("be",), targets=("de",), n_train=50, n_val=6, n_test=12, positions=(-1,), layers=(18, 22), max_kl=9.0,
+    sources=("be",), targets=("de",), n_train=50, n_val=8, n_test=12, positions=(-1,), layers=(18, 22), max_kl=9.0,
     min_induce=-99.0, max_new_tokens=20,
 )  # fmt: skip
 
