@@ -26,6 +26,10 @@ def transfer(
     layers: o.LayersOption = None,
     max_new_tokens: o.TokensOption = 64,
     judge: o.JudgeOption = "substring",
+    criterion: o.CriterionOption = "refusal-score",
+    refusal_openings: o.OpeningsOption = None,
+    opening_judge: o.OpeningJudgeOption = "style",
+    min_opening_auroc: o.OpeningAurocOption = 0.75,
     margin: o.MarginOption = None,
     induce: o.InduceOption = None,
     controls: o.ControlsOption = None,
@@ -57,6 +61,8 @@ def transfer(
         sources=o.languages(sources), targets=o.languages(targets), data=data, seed=seed, positions=positions,
         layers=layers, n_train=n_train, n_val=n_val, n_test=n_test, rule=rule, max_kl=max_kl, min_induce=min_induce,
         max_layer_share=max_layer_share, filter_val=filter_val, max_new_tokens=max_new_tokens, judge=judge,
+        criterion=criterion, refusal_openings=refusal_openings, opening_judge=opening_judge,
+        min_opening_auroc=min_opening_auroc,
         **{k: v for k, v in decided.items() if v is not None},
     )  # fmt: skip
     bench = o.workbench(

@@ -7,11 +7,12 @@ refusal score is measured per cell (`controls`), on validation prompts and witho
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from refusalctl.errors import EmptySelection
+from refusalctl.errors import EmptySelection, UnfitOpenings
 from refusalctl.stats.rule import Rule, layer_limit
 from refusalctl.steps import activations as activation_step
 from refusalctl.steps import directions as direction_step
@@ -112,7 +113,7 @@ class _Search:
         self.scorer = score_step.Scorer(job.bench.model, opening["sequences"], job.bench.batch_size)
         self.rule = rule
         kept = score_step.read_scores(job.inputs["selection"])["kept"]
-        self.encoded = {}
+        self.encoded: dict[str, list[list[int]]] = {}
         for kind in KINDS:
             texts = [p.text for p in prompt_step.read(job.inputs[f"val_{kind}"])]
             chosen = kept[kind][: job.params["n_prompts"]]
@@ -228,6 +229,14 @@ def n_controls(experiment: Experiment) -> int:
     return experiment.n_controls if experiment.n_controls is not None else needed(family_size(experiment))
 
 
+def _openings(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str, ...]) -> Artifact:
+    """Checked openings; a direction chosen without them leaves nothing to compare controls by."""
+    try:
+        return opening_step.checked(bench, experiment, lang, langs)
+    except UnfitOpenings as error:
+        raise EmptySelection(error.message, hint=error.hint) from error
+
+
 def control_directions(bench: Workbench, experiment: Experiment, source: str, langs: tuple[str, ...] = ()) -> Artifact:
     """Control directions of one source, shared by all its cells. Raises `EmptySelection` where it has no direction."""
     chosen = score_step.selection(bench, experiment, source, langs)
@@ -235,7 +244,7 @@ def control_directions(bench: Workbench, experiment: Experiment, source: str, la
     inputs = {
         "selection": chosen,
         "directions": own,
-        "openings": opening_step.checked(bench, experiment, source, langs),
+        "openings": _openings(bench, experiment, source, langs),
         **{f"val_{k}": prompt_step.prompts(bench, experiment, source, k, "val", langs) for k in KINDS},
     }
     for kind in KINDS:
@@ -244,9 +253,7 @@ def control_directions(bench: Workbench, experiment: Experiment, source: str, la
     for lang in langs:
         if lang != source:
             inputs[f"language:{lang}"] = direction_step.directions(bench, experiment, lang, langs)
-    from dataclasses import asdict
-
-    params = {
+    params: dict[str, Any] = {
         "n": n_controls(experiment), "seed": experiment.seed, "n_prompts": experiment.control_prompts,
         "max_candidates": experiment.control_candidates, "rule": asdict(experiment.resolved_rule()),
     }  # fmt: skip
@@ -317,12 +324,12 @@ def _verdict(
 
     from refusalctl.stats.controls import VERDICT_FAMILIES, p_value
 
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     for name, values in drops.items():
         cosine = torch.nn.functional.cosine_similarity(families[name].double(), direction.double()[None]).abs()
         size = {"mean": float(cosine.mean()), "max": float(cosine.max())}
         rows[name] = {"n": len(values), "drops": values, "p": p_value(real, values), "abs_cosine": size}
-    used = {name: rows[name]["p"] for name in VERDICT_FAMILIES}
+    used: dict[str, float] = {name: rows[name]["p"] for name in VERDICT_FAMILIES}
     smallest = max(1 / (rows[name]["n"] + 1) for name in VERDICT_FAMILIES)
     return {
         "drop": real,
@@ -346,7 +353,7 @@ def controls(
     inputs = {
         "selection": score_step.selection(bench, experiment, source, langs),
         "directions": control_directions(bench, experiment, source, langs),
-        "openings": opening_step.checked(bench, experiment, target, langs),
+        "openings": _openings(bench, experiment, target, langs),
         "val_harmful": prompt_step.prompts(bench, experiment, target, "harmful", "val", langs),
     }
     params = {"source": source, "target": target, "n_prompts": experiment.control_prompts}
