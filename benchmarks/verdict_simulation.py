@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
+from collections.abc import Iterable
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -104,6 +105,10 @@ def exact_coverage(share: float, n: int, experiments: int, generator: np.random.
     return float(np.mean([exact(k, n).low <= share <= exact(k, n).high for k in drawn]))
 
 
+def mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
+
+
 def with_error(share: float, experiments: int) -> str:
     return f"{share:.2%} ± {1.96 * (share * (1 - share) / experiments) ** 0.5:.2%}"
 
@@ -131,18 +136,22 @@ def main() -> None:
         counts = Counter(d.verdict for d in mine)
         order = ("transfers", "does not transfer", "reverses", "inconclusive", "uninformative")
         shares = " | ".join(with_error(counts[v] / len(mine), len(mine)) for v in order)
-        print(f"| {effect:+.2f} | {shares} | {with_error(np.mean([d.covered for d in mine]), len(mine))} |")
-    wrong = {
-        "transfers at a true effect of the margin or less": ("transfers", lambda e: e <= MARGIN),
-        "does not transfer at a true effect of the margin or more": ("does not transfer", lambda e: e >= MARGIN),
-    }
+        print(f"| {effect:+.2f} | {shares} | {with_error(mean(d.covered for d in mine), len(mine))} |")
     print()
-    for name, (value, applies) in wrong.items():
-        cells = [(c, np.mean([d.verdict == value for d in drawn])) for c, drawn in rows if applies(c.effect)]
-        mean = float(np.mean([share for _, share in cells]))
-        worst, share = max(cells, key=lambda row: row[1])
-        print(f"{name}: {with_error(mean, len(cells) * args.experiments)} on average, worst cell {share:.2%} ({worst})")
-    covered = float(np.mean([d.covered for _, drawn in rows for d in drawn]))
+    at_most = [row for row in rows if row[0].effect <= MARGIN]
+    at_least = [row for row in rows if row[0].effect >= MARGIN]
+    at_margin = [row for row in rows if row[0].effect == MARGIN]
+    for name, value, cells in (
+        ("transfers, true effect of the margin or less", "transfers", at_most),
+        ("transfers, true effect of exactly the margin", "transfers", at_margin),
+        ("does not transfer, true effect of the margin or more", "does not transfer", at_least),
+        ("does not transfer, true effect of exactly the margin", "does not transfer", at_margin),
+    ):
+        shares_of = {cell: mean(d.verdict == value for d in drawn) for cell, drawn in cells}
+        worst = max(shares_of, key=lambda cell: shares_of[cell])
+        on_average = with_error(mean(shares_of.values()), len(cells) * args.experiments)
+        print(f"{name}: {on_average} on average, worst cell {with_error(shares_of[worst], args.experiments)} ({worst})")
+    covered = mean(d.covered for _, drawn in rows for d in drawn)
     print(f"mean coverage of the paired 95 % interval: {with_error(covered, total)}")
     checks = [
         (share, n, exact_coverage(share, n, 10_000, generator)) for share in (0.02, 0.3, 0.5, 0.95) for n in SIZES

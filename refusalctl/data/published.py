@@ -69,7 +69,7 @@ def work() -> Work:
 
 def _row(table: dict[str, Any], model: str, found: dict[str, Any]) -> Published:
     told = {k: table[k] for k in ("title", "source", "how", "error", "n", "judge")}
-    rates = {
+    rates: dict[str, Any] = {
         k: {lang: Figures(*pair) for lang, pair in found[k].items()} for k in ("compliance", "harmful") if k in found
     }
     return Published(table=table["id"], model=model, ids=tuple(found["ids"]), **rates, **told)

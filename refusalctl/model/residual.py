@@ -68,7 +68,8 @@ def find_blocks(model: nn.Module, n_layers: int) -> list[nn.Module]:
     """
     outer = _outermost_lists(model, n_layers)
     if len(outer) > 1 and hasattr(model, "get_decoder"):
-        outer = _outermost_lists(model.get_decoder(), n_layers)
+        decoder: Any = model.get_decoder  # typed as a tensor or module by torch
+        outer = _outermost_lists(decoder(), n_layers)
     if len(outer) != 1:
         raise ModelError(
             f"{type(model).__name__}: expected one list of {n_layers} decoder blocks, found {len(outer)}", hint=_HINT

@@ -136,7 +136,7 @@ def check(found: Validation, least: float, lang: str, origin: str) -> Auroc:
     if origin == "given":
         raise UnfitOpenings(
             told,
-            hint="they are those of another language, model or tokenizer: leave --refusal-openings out for this language "
+            hint="they are of another language, model or tokenizer: leave --refusal-openings out for this language "
             f"to derive its own, or give {lang}=TEXT",
         )
     raise UnfitOpenings(

@@ -1,7 +1,7 @@
 """How well harmful and harmless activations come apart in full space, and where they lie on a direction."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int8
@@ -30,7 +30,8 @@ def coordinates(rows: Float[ndarray, "n d_model"]) -> Float[ndarray, "n n_dim"]:
     spread = float(np.sqrt((centred**2).sum(1).mean()))
     if spread == 0:
         raise BadInput("all activations are the same: there is nothing to separate")
-    return np.asarray(np.linalg.qr(centred.T, mode="r").T / spread)
+    triangle: Any = np.linalg.qr(centred.T, mode="r")  # an array in this mode, typed as all modes' result
+    return np.asarray(triangle.T / spread)
 
 
 def auroc(points: Float[ndarray, "n n_dim"], signs: Int8[ndarray, " n"], permutations: int, seed: int) -> Tested:

@@ -187,4 +187,4 @@ def subspace_angles(a: Float[ndarray, "d_model k"], b: Float[ndarray, "d_model k
     """Principal angles in degrees, smallest first (Björck and Golub 1973; scipy)."""
     from scipy.linalg import subspace_angles as angles
 
-    return np.rad2deg(np.sort(angles(a, b)))
+    return np.asarray(np.rad2deg(np.sort(angles(a, b))))

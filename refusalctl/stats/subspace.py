@@ -42,7 +42,8 @@ def contrastive_basis(
 def _spread(x: Float[Tensor, "n d_model"], r_hat: Float[Tensor, " d_model"]) -> Float[Tensor, "n d_model"]:
     """Deviations from the mean without their part along a unit vector; their product with itself is the covariance."""
     centred = x - x.mean(0)
-    return (centred - (centred @ r_hat)[:, None] * r_hat) / (len(x) - 1) ** 0.5
+    rest: Tensor = centred - (centred @ r_hat)[:, None] * r_hat
+    return torch.div(rest, (len(x) - 1) ** 0.5)
 
 
 def _contrast(

@@ -339,7 +339,8 @@ def geometry(bench: Workbench, experiment: Experiment, langs: list[str], params:
         }
         for lang in langs
     }
-    return of_activations(bench, collected, params, bench.ref.name)
+    named = {lang: {str(kind): artifact for kind, artifact in kinds.items()} for lang, kinds in collected.items()}
+    return of_activations(bench, named, params, bench.ref.name)
 
 
 def read(artifact: Artifact) -> dict[str, Any]:

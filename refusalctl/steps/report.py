@@ -83,7 +83,7 @@ def _draw(job: Job, rows: Book) -> dict[str, str]:
     from refusalctl.steps.figures import style as look
 
     planned = list(_figures(rows))
-    inline = {}
+    inline: dict[str, Any] = {}
     with job.bench.progress.task("report: figures", len(planned)) as advance:
         for name, what, draw in planned:
             drawing = draw()

@@ -94,7 +94,8 @@ def book(
     with_text: bool,
 ) -> Book:
     """Read everything. `geometries` by transfer id; `unfit` as `report_excluded.unfit` gave it, per transfer."""
-    runs, sources = [], {}
+    runs: list[Any] = []
+    sources: dict[str, Any] = {}
     for i, (transfer, raw) in enumerate(zip(transfers, unfit, strict=True), start=1):
         found = Provenance(store, transfer)
         rows = content(store, transfer, found)

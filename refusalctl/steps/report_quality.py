@@ -69,7 +69,7 @@ def quality(store: Store, rows: Content, found: Provenance) -> Quality:
 
 
 def _count(target: str, group: str, labels: list[Label]) -> Judged:
-    reasons = Counter((label.outcome, label.reason) for label in labels)
+    reasons: Counter[tuple[str, str]] = Counter((label.outcome, label.reason) for label in labels)
     tongue = [label.off_language for label in labels if label.off_language is not None]
     harm = [label.harmful for label in labels if label.harmful is not None]
     cut = sum(label.truncated for label in labels)

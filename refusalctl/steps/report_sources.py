@@ -160,11 +160,8 @@ def choice(lang: str, selection: Artifact, picked: Mapping[str, Any]) -> Choice:
         is_winner = (row["pos"], row["layer"]) == (picked["pos"], picked["layer"])
         bypass, induce, kl = (float("nan") if row[k] is None else float(row[k]) for k in ("bypass", "induce", "kl"))
         token = tokens[row["pos"]]
-        candidates.append(
-            Scored(
-                row["pos"], token, row["layer"], bypass, induce, kl, _passes(row, scores["rule"]), is_winner, share
-            )  # fmt: skip
-        )
+        told = (bypass, induce, kl, _passes(row, scores["rule"]), is_winner, share)
+        candidates.append(Scored(row["pos"], token, row["layer"], *told))
     kept = {k: Kept(len(scores["kept"][k]), len(scores["baseline"][k])) for k in ("harmful", "harmless")}
     steady = scores["stability"]
     result = Choice(lang, selection.id, scores["rule"], kept, steady["resamples"], steady["none"], tuple(candidates))

@@ -28,11 +28,12 @@ def layer_scores(rows: Content) -> Figure:
         return empty("no direction was chosen in any language")
     with style():
         panels = _rows_of_three(choices) if len(choices) <= FEW else _small_multiples(choices)
-        figure = panels[0].get_figure()
+        figure = panels[0].figure
+        assert isinstance(figure, Figure)
         handles, labels = _unique_legend(panels)
         n = columns(figure.get_figwidth(), labels)
         figure.legend(handles, labels, loc="outside upper left", ncols=n, frameon=False)
-    return figure  # type: ignore[no-any-return]
+    return figure
 
 
 def _rows_of_three(choices: list[Choice]) -> list[Axes]:
