@@ -5,6 +5,7 @@ Used by the tests and by `benchmarks/architectures.py`. Deviations are relative,
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,19 +24,19 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
 
 class Limit(NamedTuple):
-    """What rounding may cost: (1) recorded against transformers' hidden states, (2) projection left, (3) logits
-    against edited weights, which are rounded themselves and in sharper than trained models' attention."""
+    """What rounding may cost: (2) projection left, (3) logits against edited weights, in standard deviations.
 
-    recorded: float
+    (1), recorded against transformers' hidden states, has to be 0: nothing is computed twice.
+    """
+
     projection: float
     weights: float
 
 
-# norms and softmax of most architectures compute in float32 even in a float64 model
 LIMITS = {
-    torch.float32: Limit(0.0, 1e-5, 2e-4),
-    torch.float64: Limit(0.0, 1e-12, 2e-4),
-    torch.bfloat16: Limit(0.0, 2e-2, 1.0),
+    torch.float32: Limit(1e-5, 1e-4),
+    torch.float64: Limit(1e-12, 1e-6),  # most norms compute in float32 even so
+    torch.bfloat16: Limit(1e-2, 0.25),  # edited weights are rounded too, three digits remain of each
 }
 
 
@@ -95,17 +96,22 @@ def logits_under(model: ChatModel, asked: Intervention, ids: Tensor) -> Tensor:
     return logits.double()
 
 
+def comparable(name: str, dtype: torch.dtype) -> bool:
+    """Whether edited weights are expected to agree. In bfloat16 near-ties between experts fall either way."""
+    return bool(FAMILIES[name].writes) and not (dtype == torch.bfloat16 and FAMILIES[name].experts)
+
+
 def against_weights(name: str, model: ChatModel, rows: Tensor) -> float | None:
     """(3) Largest difference of ablated logits to those of edited weights, in standard deviations of the logits.
 
     None where no weights, not even with projections behind norms, do the same.
     """
-    if not FAMILIES[name].writes:
+    if not comparable(name, families.dtype_of(model.model)):
         return None
     asked = Intervention("ablate", rows) if rows.ndim == 1 else Intervention("subspace", rows)
     ids = ids_of(model)
     hooked = logits_under(model, asked, ids)
-    edited = orthogonalise(name, build(name, families.dtype_of(model.model)), rows)
+    edited = orthogonalise(name, copy.deepcopy(model.model), rows)
     expected = edited(ids, use_cache=False).logits.double()
     return float((hooked - expected).abs().max() / expected.std())
 

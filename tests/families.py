@@ -6,8 +6,10 @@ that the probe and the hooks are checked against an independent account.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -35,6 +37,10 @@ class Family(NamedTuple):
     norm: str = "model.norm"
     behind: tuple[str, ...] = ()
     reason: str = ""
+
+    @property
+    def experts(self) -> bool:
+        return "num_experts" in self.settings
 
 
 _BASE: dict[str, Any] = {
@@ -160,8 +166,13 @@ FAMILIES: dict[str, Family] = {
 }  # fmt: skip
 
 
-def build(name: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> Any:
+def build(name: str, dtype: torch.dtype = torch.float32) -> Any:
     """A random model in eval mode: every bias, norm weight and scale is drawn, so that none can be forgotten."""
+    return copy.deepcopy(_drawn(name)).to(dtype)
+
+
+@lru_cache(maxsize=None)
+def _drawn(name: str, seed: int = 0) -> Any:
     family, made = FAMILIES[name], tokenizer()
     special = {f"{k}_token_id": getattr(made, f"{k}_token_id") for k in ("pad", "eos", "bos")}
     config = AutoConfig.for_model(family.kind, **_BASE | {"vocab_size": len(made)} | special | family.settings)
@@ -181,7 +192,7 @@ def build(name: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> Any:
         for label, buffer in model.named_buffers():
             if label.endswith("layer_scalar"):
                 buffer.fill_(0.8)
-    return model.to(dtype).eval().requires_grad_(False)
+    return model.eval().requires_grad_(False)
 
 
 def direction(seed: int = 1) -> Tensor:
