@@ -103,6 +103,19 @@ def test_the_place_is_reliable_and_below_the_layer_limit(found: dict) -> None:
     assert lowest[site["pos"], site["layer"]] == max(lowest.values())
 
 
+def test_the_layer_limit_and_the_weakest_language_decide_the_place() -> None:
+    rows = {
+        ("en", -1): [None, 0.9, 0.6, 0.99], ("be", -1): [None, 0.1, 0.5, 0.99],
+        ("en", -2): [None, 0.4, 0.45, 0.99], ("be", -2): [None, 0.4, None, 0.99],
+    }  # fmt: skip
+    curves = {"reliability": [{"lang": lang, "pos": pos, "values": v} for (lang, pos), v in rows.items()]}
+    # layer 3 is not below floor(0.8 * 4); at (-1, 1) one language is all but noise
+    assert geometry.most_reliable(curves, [-2, -1], 4) == (-1, 2)
+    nowhere = {"reliability": [{"lang": "en", "pos": -1, "values": [None] * 4}]}
+    with pytest.raises(BadInput, match="at no position and layer"):
+        geometry.most_reliable(nowhere, [-1], 4)
+
+
 def test_projections_show_who_lies_on_the_english_direction(found: dict) -> None:
     rows = found["sites"]["refusal"]["projection"]["languages"]
     assert np.mean(rows["en"]["harmful"]) == pytest.approx(1, abs=1e-3)

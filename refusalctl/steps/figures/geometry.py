@@ -70,7 +70,7 @@ def layer_cosines(found: Value) -> Figure:
 def _legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     n = columns(figure.get_figwidth(), labels)
-    figure.legend(handles, labels, loc="outside upper left", ncols=n, frameon=False)
+    figure.legend(handles, labels, loc="outside upper left", ncols=n, frameon=False, markerscale=1.6)
 
 
 def activation_maps(found: Value) -> Figure:
