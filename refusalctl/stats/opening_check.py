@@ -72,7 +72,7 @@ def _classifier(n: int) -> Any:
     from sklearn.pipeline import make_pipeline
 
     grams = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 5), sublinear_tf=True, min_df=max(2, math.ceil(n / 20)))
-    return make_pipeline(grams, LogisticRegression(class_weight="balanced", max_iter=1000))
+    return make_pipeline(grams, LogisticRegression(C=10.0, class_weight="balanced", max_iter=1000))
 
 
 @dataclass(frozen=True)
@@ -104,13 +104,7 @@ def validate(
     yes = [i for i, r in enumerate(refusal) if r is True]
     no = [i for i, r in enumerate(refusal) if r is False]
     opens = [any(tuple(a[: len(o)]) == tuple(o) for o in openings) for a in answers]
-    counts = (
-        len(yes),
-        len(no),
-        len(refusal) - len(yes) - len(no),
-        sum(opens[i] for i in yes),
-        sum(opens[i] for i in no),
-    )
+    counts = (len(yes), len(no), len(refusal) - len(yes) - len(no), sum(opens[i] for i in yes), sum(opens[i] for i in no))
     if min(len(yes), len(no)) < MIN_JUDGED:
         return Validation(
             judge, *counts, reason=f"the judge {judge!r} found {len(yes)} refusals and {len(no)} other answers to "
