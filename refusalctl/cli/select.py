@@ -18,6 +18,10 @@ def select(
     positions: o.PositionsOption = None,
     layers: o.LayersOption = None,
     judge: o.JudgeOption = "substring",
+    criterion: o.CriterionOption = "refusal-score",
+    refusal_openings: o.OpeningsOption = None,
+    opening_judge: o.OpeningJudgeOption = "style",
+    min_opening_auroc: o.OpeningAurocOption = 0.75,
     data: o.DataOption = "sample",
     seed: o.SeedOption = 0,
     model: o.ModelOption = o.DEFAULT_MODEL,
@@ -33,11 +37,13 @@ def select(
     json: o.JsonOption = False,
 ) -> None:
     """Score every candidate on validation prompts and choose one by a rule; all scores are kept."""
-    from refusalctl.steps.scores import chosen, selection, steadiness
+    from refusalctl.steps.scores import described, selection
 
     experiment = o.experiment(
         data=data, seed=seed, positions=positions, layers=layers, n_train=n_train, n_val=n_val, rule=rule,
         max_kl=max_kl, min_induce=min_induce, max_layer_share=max_layer_share, filter_val=filter_val, judge=judge,
+        criterion=criterion, refusal_openings=refusal_openings, opening_judge=opening_judge,
+        min_opening_auroc=min_opening_auroc,
     )  # fmt: skip
     bench = o.workbench(
         store, model, device=device, dtype=dtype, attention=attention, batch_size=batch_size,
@@ -45,11 +51,7 @@ def select(
     )  # fmt: skip
     found = selection(bench, experiment, lang)
     if not dry_run:
-        at = chosen(found)
-        out.success(
-            f"{lang}: position {at['pos']}, layer {at['layer']}: bypass {at['bypass']:.2f}, "
-            f"induce {at['induce']:.2f}, KL {at['kl']:.3f}"
-        )
-        for line in steadiness(found):
+        out.success(f"{lang}: {described(found)[0]}")
+        for line in described(found)[1:]:
             out.info(line)
     o.finish(bench, [found], name=name, json=json)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from refusalctl.errors import EmptySelection
+from refusalctl.errors import EmptySelection, UnfitOpenings
 from refusalctl.stats.rule import Rule, layer_limit
 from refusalctl.steps import activations as activation_step
 from refusalctl.steps import directions as direction_step
@@ -228,6 +228,14 @@ def n_controls(experiment: Experiment) -> int:
     return experiment.n_controls if experiment.n_controls is not None else needed(family_size(experiment))
 
 
+def _openings(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str, ...]) -> Artifact:
+    """Checked openings; a direction chosen without them leaves nothing to compare controls by."""
+    try:
+        return opening_step.checked(bench, experiment, lang, langs)
+    except UnfitOpenings as error:
+        raise EmptySelection(error.message, hint=error.hint) from error
+
+
 def control_directions(bench: Workbench, experiment: Experiment, source: str, langs: tuple[str, ...] = ()) -> Artifact:
     """Control directions of one source, shared by all its cells. Raises `EmptySelection` where it has no direction."""
     chosen = score_step.selection(bench, experiment, source, langs)
@@ -235,7 +243,7 @@ def control_directions(bench: Workbench, experiment: Experiment, source: str, la
     inputs = {
         "selection": chosen,
         "directions": own,
-        "openings": opening_step.checked(bench, experiment, source, langs),
+        "openings": _openings(bench, experiment, source, langs),
         **{f"val_{k}": prompt_step.prompts(bench, experiment, source, k, "val", langs) for k in KINDS},
     }
     for kind in KINDS:
@@ -346,7 +354,7 @@ def controls(
     inputs = {
         "selection": score_step.selection(bench, experiment, source, langs),
         "directions": control_directions(bench, experiment, source, langs),
-        "openings": opening_step.checked(bench, experiment, target, langs),
+        "openings": _openings(bench, experiment, target, langs),
         "val_harmful": prompt_step.prompts(bench, experiment, target, "harmful", "val", langs),
     }
     params = {"source": source, "target": target, "n_prompts": experiment.control_prompts}

@@ -81,6 +81,11 @@ def _agreement(rows: NDArray[np.float32], ids: list[tuple[str, ...]], signs: NDA
     return reliability(halved(sample, splits)).half
 
 
+def n_layers(artifact: Artifact) -> int:
+    tensors, _header = formats.read_vectors(artifact.path / FILE, "directions")
+    return int(tensors["candidates"].shape[1])
+
+
 def reliability_at(artifact: Artifact, pos: int, layer: int) -> dict[str, Any]:
     """How much of a candidate is its own train prompts: `half`, `full` and `ceiling`, None where they do not exist.
 

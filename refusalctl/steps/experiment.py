@@ -11,6 +11,7 @@ from refusalctl.errors import BadInput
 from refusalctl.stats.rule import PRESETS, Rule
 
 STYLE_JUDGE = "style"
+CRITERIA = ("refusal-score", "cosmic")
 CAPS = {"train": 128, "val": 32, "test": None}
 MODEL_KEYS = {
     "name": "str",
@@ -55,6 +56,7 @@ class Experiment:
     refusal_openings: tuple[str, ...] | None = None  # TEXT or ids:40,2121, with LANG= in front; None: derived
     opening_judge: str = STYLE_JUDGE  # what validation answers are judged by when openings are checked
     min_opening_auroc: float = 0.75
+    criterion: str = "refusal-score"
     controls: bool = False  # control directions beside every cell; see docs/methods.md for what they cost
     n_controls: int | None = None  # draws per family; None: as many as a Holm-corrected family needs, at least 19
     control_prompts: int = 16  # validation prompts that controls are selected and compared on
@@ -95,6 +97,8 @@ class Experiment:
         return self
 
     def _check_choices(self) -> None:
+        if self.criterion not in CRITERIA:
+            raise BadInput(f"there is no criterion {self.criterion!r}", hint=f"known: {', '.join(CRITERIA)}")
         if not 0.5 <= self.min_opening_auroc <= 1:
             raise BadInput(f"min_opening_auroc is {self.min_opening_auroc:g}, expected 0.5 (chance) to 1")
         if any(not opening.strip() for opening in self.refusal_openings or ()):

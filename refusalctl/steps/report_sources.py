@@ -144,6 +144,8 @@ def _harmless(found: Provenance, transfer: Artifact, value: dict[str, Any]) -> d
 
 def _passes(scores: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
     # the selection scores no layer beyond the rule's limit, so that test is met by being there
+    if scores["kl"] is None or scores["bypass"] is None:  # chosen without refusal scores
+        return scores["kl"] is not None and bool(scores["kl"] <= rule["max_kl"])
     induces = rule["min_induce"] is None or scores["induce"] >= rule["min_induce"]
     return bool(scores["kl"] <= rule["max_kl"] and induces)
 
@@ -156,7 +158,7 @@ def choice(lang: str, selection: Artifact, picked: Mapping[str, Any]) -> Choice:
     for row in scores["candidates"]:
         share = winners.get(f"{row['pos']},{row['layer']}", None if len(winners) >= _LISTED_WINNERS else 0.0)
         is_winner = (row["pos"], row["layer"]) == (picked["pos"], picked["layer"])
-        values = (row["bypass"], row["induce"], row["kl"])
+        values = tuple(float("nan") if row[k] is None else row[k] for k in ("bypass", "induce", "kl"))
         token = tokens[row["pos"]]
         candidates.append(
             Scored(row["pos"], token, row["layer"], *values, _passes(row, scores["rule"]), is_winner, share)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from refusalctl.errors import BadInput, EmptySelection
+from refusalctl.errors import BadInput, EmptySelection, UnfitOpenings
 from refusalctl.stats.rule import Rule, layer_limit
 from refusalctl.stats.selection import Candidate, CandidateScores, choose, stability
+from refusalctl.steps import cosmic as cosmic_step
 from refusalctl.steps import directions as direction_step
 from refusalctl.steps import openings as opening_step
 from refusalctl.steps import prompts as prompt_step
@@ -88,11 +89,7 @@ def _run_score(job: Job) -> dict[str, Any]:
     encoded = {k: scorer.encode([p.text for p in prompt_step.read(job.inputs[f"val_{k}"])]) for k in KINDS}
     baseline: dict[str, torch.Tensor] = {k: scorer.refusal(encoded[k], Intervention()) for k in KINDS}
     kept = _keep(baseline, bool(job.params["filter_val"]))
-    grid = _grid(positions, vectors.shape[1], job.params["max_layer_share"], job.params["layers"])
-    flat = [c for c in grid if _is_flat(tensors, positions.index(c.pos), c.layer)]
-    grid = [c for c in grid if c not in flat]
-    if not grid:
-        raise EmptySelection("harmful and harmless prompts differ at no candidate position and layer")
+    grid, flat = candidates_of(tensors, positions, job.params["max_layer_share"], job.params["layers"])
     table = {
         "n_layers": vectors.shape[1],
         "positions": positions,
@@ -137,6 +134,17 @@ def _keep(baseline: dict[str, torch.Tensor], wanted: bool) -> dict[str, list[int
     return {k: [i for i, ok in enumerate(good[k].tolist()) if ok or not wanted] for k in KINDS}
 
 
+def candidates_of(
+    tensors: dict[str, torch.Tensor], positions: list[int], share: float, layers: list[int] | None
+) -> tuple[list[Candidate], list[Candidate]]:
+    """Candidates to score, and those that are no directions. Raises `EmptySelection` when none is left."""
+    grid = _grid(positions, tensors["candidates"].shape[1], share, layers)
+    flat = [c for c in grid if _is_flat(tensors, positions.index(c.pos), c.layer)]
+    if len(flat) == len(grid):
+        raise EmptySelection("harmful and harmless prompts differ at no candidate position and layer")
+    return [c for c in grid if c not in flat], flat
+
+
 def _grid(positions: list[int], n_layers: int, share: float, layers: list[int] | None) -> list[Candidate]:
     """Candidates below the layer limit. Raises `BadInput` for a layer that the model does not have."""
     for layer in layers or ():
@@ -159,23 +167,77 @@ def _is_flat(tensors: dict[str, torch.Tensor], column: int, layer: int) -> bool:
 
 
 def _run_select(job: Job) -> dict[str, Any]:
-    rule = Rule(**job.params["rule"])
-    table = formats.read_json(job.inputs["scores"].path / SCORES_FILE, "scores")
-    _check_kept(table)
-    scores = _as_scores(table)
-    winner = scores.candidates[choose(scores, rule, table["n_layers"])]
-    steady = stability(scores, rule, table["n_layers"], np.random.default_rng(STABILITY_SEED))
+    rule, criterion = Rule(**job.params["rule"]), job.params["criterion"]
     tensors, header = formats.read_vectors(job.inputs["directions"].path / direction_step.FILE, "directions")
-    vector = tensors["candidates"][header["positions"].index(winner.pos), winner.layer]
-    about = {"pos": winner.pos, "layer": winner.layer, "lang": job.inputs["directions"].about["lang"]}
-    about["suffix_tokens"] = header["suffix_tokens"]
-    table = {k: v for k, v in table.items() if k not in ("format", "version")}
-    reliable = direction_step.reliability_at(job.inputs["directions"], winner.pos, winner.layer)
-    chosen_by = {"rule": asdict(rule), "stability": steady._asdict(), "reliability": reliable}
+    free = cosmic_step.read(job.inputs["cosmic"])
+    table, by_score = _by_score(job, rule, header)
+    winner = cosmic_step.winner(free) if criterion == "cosmic" else by_score
+    assert winner is not None  # by refusal scores, a choice that fails raises
+    pos, layer = winner["pos"], winner["layer"]
+    vector = tensors["candidates"][header["positions"].index(pos), layer]
+    about = {"pos": pos, "layer": layer, "lang": job.inputs["directions"].about["lang"]}
+    about |= {"suffix_tokens": header["suffix_tokens"], "criterion": criterion}
+    reliable = direction_step.reliability_at(job.inputs["directions"], pos, layer)
+    chosen_by = {"rule": asdict(rule), "reliability": reliable, "criterion": criterion}
+    chosen_by["choices"] = _choices(tensors["candidates"], header["positions"], by_score, free, job.params["no_scores"])
     formats.write_json(job.out / SCORES_FILE, "scores", table | chosen_by)
     formats.write_vectors(job.out / SELECTION_FILE, "selection", {"direction": vector}, about)
-    share = steady.winners.get(f"{winner.pos},{winner.layer}")  # None: not among the ten listed
-    return {"winner_share": share, "reliability": reliable["full"], "noise_ceiling": reliable["ceiling"]}
+    share = table["stability"]["winners"].get(f"{pos},{layer}")  # None: not among the ten listed
+    facts = {"winner_share": share, "reliability": reliable["full"], "noise_ceiling": reliable["ceiling"]}
+    return facts | {"criterion": criterion, "cosine_of_choices": chosen_by["choices"]["cosine"]}
+
+
+def _by_score(job: Job, rule: Rule, header: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The table of refusal scores with the stability of its choice, and the choice.
+
+    Where the language has no refusal scores and the criterion needs none: an empty table, every score None.
+    """
+    if "scores" not in job.inputs:
+        free = cosmic_step.read(job.inputs["cosmic"])
+        empty = {k: list(range(free["n"][k])) for k in KINDS}
+        rows = [{"pos": r["pos"], "layer": r["layer"], "bypass": None, "induce": None, "kl": r["kl"]}
+                for r in free["candidates"]]  # fmt: skip
+        return {
+            "n_layers": job.params["n_layers"], "positions": header["positions"], "filter_val": False, "kept": empty,
+            "suffix_tokens": header["suffix_tokens"], "baseline": {k: [] for k in KINDS}, "flat": [],
+            "candidates": rows, "stability": {"resamples": 0, "winners": {}, "none": 0.0},
+        }, None  # fmt: skip
+    table = formats.read_json(job.inputs["scores"].path / SCORES_FILE, "scores")
+    table = {k: v for k, v in table.items() if k not in ("format", "version")}
+    try:
+        _check_kept(table)
+        scores = _as_scores(table)
+        winner = scores.candidates[choose(scores, rule, table["n_layers"])]
+    except EmptySelection:
+        if job.params["criterion"] != "cosmic":
+            raise
+        return table | {"stability": {"resamples": 0, "winners": {}, "none": 0.0}}, None
+    steady = stability(scores, rule, table["n_layers"], np.random.default_rng(STABILITY_SEED))
+    row = next(r for r in table["candidates"] if (r["pos"], r["layer"]) == winner)
+    return table | {"stability": steady._asdict()}, row
+
+
+def _choices(
+    candidates: torch.Tensor,
+    positions: list[int],
+    by_score: dict[str, Any] | None,
+    free: dict[str, Any],
+    no_scores: str | None,
+) -> dict[str, Any]:
+    """Both criteria's choices side by side, and the cosine of the two vectors; None where one chooses nothing."""
+    import torch
+
+    found: dict[str, Any] = {"refusal-score": None, "cosmic": None, "cosine": None, "no_scores": no_scores}
+    vectors = []
+    if by_score is not None:
+        found["refusal-score"] = {k: by_score[k] for k in ("pos", "layer", "bypass", "induce", "kl")}
+        vectors.append(candidates[positions.index(by_score["pos"]), by_score["layer"]].double())
+    if free["winner"] is not None:
+        found["cosmic"] = free["candidates"][free["winner"]]
+        vectors.append(candidates[positions.index(found["cosmic"]["pos"]), found["cosmic"]["layer"]].double())
+    if len(vectors) == 2:
+        found["cosine"] = round(float(torch.nn.functional.cosine_similarity(*vectors, dim=0)), 6)
+    return found
 
 
 def _check_kept(table: dict[str, Any]) -> None:
@@ -215,13 +277,28 @@ def scores(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str
 
 
 def selection(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str, ...] = ()) -> Artifact:
-    """The chosen direction of one language. Raises `EmptySelection` when nothing can be chosen honestly."""
-    scored = scores(bench, experiment, lang, langs)
+    """The chosen direction of one language, by `experiment.criterion`, with what the other criterion would choose.
+
+    Raises `EmptySelection` when nothing can be chosen honestly, `UnfitOpenings` when the refusal scores would mean
+    nothing. The criterion `cosmic` needs no refusal scores and goes on without them, with a note.
+    """
     rule = experiment.resolved_rule()
-    inputs = {"scores": scored, "directions": direction_step.directions(bench, experiment, lang, langs)}
+    free = cosmic_step.cosmic(bench, experiment, lang, langs)
+    own = direction_step.directions(bench, experiment, lang, langs)
+    inputs, why = {"cosmic": free, "directions": own}, None
+    try:
+        inputs["scores"] = scores(bench, experiment, lang, langs)
+    except (EmptySelection, UnfitOpenings) as error:
+        if experiment.criterion != "cosmic":
+            raise
+        why = str(error)
+        bench.note(f"{lang}: chosen without refusal scores: {error.message}")
     about = {"model": bench.ref.name, "revision": bench.ref.revision, "lang": lang, "data": experiment.data}
-    about["rule"] = rule.name
-    return bench.obtain(STEP, {"rule": asdict(rule)}, inputs, about)
+    about |= {"rule": rule.name, "criterion": experiment.criterion}
+    params = {"rule": asdict(rule), "criterion": experiment.criterion, "no_scores": why}
+    if why is not None:
+        params["n_layers"] = direction_step.n_layers(own)
+    return bench.obtain(STEP, params, inputs, about)
 
 
 def read_scores(artifact: Artifact) -> dict[str, Any]:
@@ -236,16 +313,20 @@ def chosen(artifact: Artifact) -> dict[str, Any]:
     return {"pos": at[0], "layer": at[1], **{k: scores[k] for k in ("bypass", "induce", "kl")}}
 
 
-def steadiness(artifact: Artifact) -> list[str]:
-    """How much of a choice is chance, in words: winner share over validation prompts, reliability over train prompts."""
+def described(artifact: Artifact) -> list[str]:
+    """A choice in words: its scores, how much of it is chance, and what the other criterion would have chosen."""
     table, at = read_scores(artifact), chosen(artifact)
-    steady, reliable = table["stability"], table["reliability"]
+    steady, reliable, choices = table["stability"], table["reliability"], table["choices"]
+    lines = [f"by {table['criterion']}: position {at['pos']}, layer {at['layer']}"]
+    for name in ("refusal-score", "cosmic"):
+        lines.append(f"{name}: {_choice_line(choices[name])}")
+    if choices["cosine"] is not None:
+        lines.append(f"cosine of the two choices: {choices['cosine']:.2f}")
     share = steady["winners"].get(f"{at['pos']},{at['layer']}")
-    lines = [
-        f"wins {share:.0%} of {steady['resamples']} bootstraps of the validation prompts"
-        if share is not None
-        else f"is not among the ten most frequent winners of {steady['resamples']} bootstraps"
-    ]
+    if share is not None:
+        lines.append(f"wins {share:.0%} of {steady['resamples']} bootstraps of the validation prompts")
+    elif steady["resamples"]:
+        lines.append(f"is not among the ten most frequent winners of {steady['resamples']} bootstraps")
     if reliable["ceiling"] is None:
         lines.append("halves of the train prompts share no direction")
     else:
@@ -254,3 +335,12 @@ def steadiness(artifact: Artifact) -> list[str]:
             f"noise ceiling {reliable['ceiling']:.2f} for its cosine to anything"
         )
     return lines
+
+
+def _choice_line(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "chooses nothing here"
+    where = f"position {row['pos']}, layer {row['layer']}"
+    if "bypass" in row:
+        return f"{where} (bypass {row['bypass']:.2f}, induce {row['induce']:.2f}, KL {row['kl']:.3f})"
+    return f"{where} (cosine after ablation {row['comply']:.3f}, after addition {row['refuse']:.3f}, KL {row['kl']:.3f})"

@@ -31,6 +31,7 @@ KINDS = (
     "directions",
     "openings",
     "scores",
+    "cosmic",
     "selection",
     "subspace",
     "control_directions",
