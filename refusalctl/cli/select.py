@@ -37,7 +37,8 @@ def select(
     json: o.JsonOption = False,
 ) -> None:
     """Score every candidate on validation prompts and choose one by a rule; all scores are kept."""
-    from refusalctl.steps.scores import described, selection
+    from refusalctl.steps.scores import selection
+    from refusalctl.steps.selection_words import described
 
     experiment = o.experiment(
         data=data, seed=seed, positions=positions, layers=layers, n_train=n_train, n_val=n_val, rule=rule,

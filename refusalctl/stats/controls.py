@@ -75,10 +75,12 @@ def covariance_matched(
     norms = draws.norm(dim=1, keepdim=True)
     if not bool((norms > 1e-9 * x.norm(dim=1).mean()).all()):
         raise BadInput("harmless activations do not vary at the selected position and layer")
-    return (draws / norms * length).float()
+    scaled: Tensor = draws / norms * length
+    return scaled.float()
 
 
 def isotropic(d_model: int, length: float, n: int, generator: torch.Generator) -> Float[Tensor, "n d_model"]:
     """Directions uniform on the sphere, at `length`, float32."""
     draws = torch.randn(n, d_model, generator=generator, dtype=torch.float64)
-    return (draws / draws.norm(dim=1, keepdim=True) * length).float()
+    scaled: Tensor = draws / draws.norm(dim=1, keepdim=True) * length
+    return scaled.float()

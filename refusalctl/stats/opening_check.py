@@ -104,7 +104,13 @@ def validate(
     yes = [i for i, r in enumerate(refusal) if r is True]
     no = [i for i, r in enumerate(refusal) if r is False]
     opens = [any(tuple(a[: len(o)]) == tuple(o) for o in openings) for a in answers]
-    counts = (len(yes), len(no), len(refusal) - len(yes) - len(no), sum(opens[i] for i in yes), sum(opens[i] for i in no))
+    counts = (
+        len(yes),
+        len(no),
+        len(refusal) - len(yes) - len(no),
+        sum(opens[i] for i in yes),
+        sum(opens[i] for i in no),
+    )
     if min(len(yes), len(no)) < MIN_JUDGED:
         return Validation(
             judge, *counts, reason=f"the judge {judge!r} found {len(yes)} refusals and {len(no)} other answers to "

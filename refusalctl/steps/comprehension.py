@@ -38,7 +38,7 @@ CAVEAT = "necessary, not sufficient: a few known words can separate the classes 
 
 
 def _run(job: Job) -> dict[str, Any]:
-    prompts = {k: prompt_step.read(job.inputs[f"prompts_{k}"]) for k in KINDS}
+    prompts: dict[str, list[Prompt]] = {k: prompt_step.read(job.inputs[f"prompts_{k}"]) for k in KINDS}
     separated = _separability(job, prompts)
     behaviour = _behaviour(job, prompts["harmless"])
     value = {

@@ -7,6 +7,7 @@ refusal score is measured per cell (`controls`), on validation prompts and witho
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -112,7 +113,7 @@ class _Search:
         self.scorer = score_step.Scorer(job.bench.model, opening["sequences"], job.bench.batch_size)
         self.rule = rule
         kept = score_step.read_scores(job.inputs["selection"])["kept"]
-        self.encoded = {}
+        self.encoded: dict[str, list[list[int]]] = {}
         for kind in KINDS:
             texts = [p.text for p in prompt_step.read(job.inputs[f"val_{kind}"])]
             chosen = kept[kind][: job.params["n_prompts"]]
@@ -252,9 +253,7 @@ def control_directions(bench: Workbench, experiment: Experiment, source: str, la
     for lang in langs:
         if lang != source:
             inputs[f"language:{lang}"] = direction_step.directions(bench, experiment, lang, langs)
-    from dataclasses import asdict
-
-    params = {
+    params: dict[str, Any] = {
         "n": n_controls(experiment), "seed": experiment.seed, "n_prompts": experiment.control_prompts,
         "max_candidates": experiment.control_candidates, "rule": asdict(experiment.resolved_rule()),
     }  # fmt: skip
@@ -325,12 +324,12 @@ def _verdict(
 
     from refusalctl.stats.controls import VERDICT_FAMILIES, p_value
 
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     for name, values in drops.items():
         cosine = torch.nn.functional.cosine_similarity(families[name].double(), direction.double()[None]).abs()
         size = {"mean": float(cosine.mean()), "max": float(cosine.max())}
         rows[name] = {"n": len(values), "drops": values, "p": p_value(real, values), "abs_cosine": size}
-    used = {name: rows[name]["p"] for name in VERDICT_FAMILIES}
+    used: dict[str, float] = {name: rows[name]["p"] for name in VERDICT_FAMILIES}
     smallest = max(1 / (rows[name]["n"] + 1) for name in VERDICT_FAMILIES)
     return {
         "drop": real,

@@ -158,10 +158,12 @@ def choice(lang: str, selection: Artifact, picked: Mapping[str, Any]) -> Choice:
     for row in scores["candidates"]:
         share = winners.get(f"{row['pos']},{row['layer']}", None if len(winners) >= _LISTED_WINNERS else 0.0)
         is_winner = (row["pos"], row["layer"]) == (picked["pos"], picked["layer"])
-        values = tuple(float("nan") if row[k] is None else row[k] for k in ("bypass", "induce", "kl"))
+        bypass, induce, kl = (float("nan") if row[k] is None else float(row[k]) for k in ("bypass", "induce", "kl"))
         token = tokens[row["pos"]]
         candidates.append(
-            Scored(row["pos"], token, row["layer"], *values, _passes(row, scores["rule"]), is_winner, share)
+            Scored(
+                row["pos"], token, row["layer"], bypass, induce, kl, _passes(row, scores["rule"]), is_winner, share
+            )  # fmt: skip
         )
     kept = {k: Kept(len(scores["kept"][k]), len(scores["baseline"][k])) for k in ("harmful", "harmless")}
     steady = scores["stability"]

@@ -236,7 +236,7 @@ def _choices(
         found["cosmic"] = free["candidates"][free["winner"]]
         vectors.append(candidates[positions.index(found["cosmic"]["pos"]), found["cosmic"]["layer"]].double())
     if len(vectors) == 2:
-        found["cosine"] = round(float(torch.nn.functional.cosine_similarity(*vectors, dim=0)), 6)
+        found["cosine"] = round(float(torch.nn.functional.cosine_similarity(vectors[0], vectors[1], dim=0)), 6)
     return found
 
 
@@ -295,7 +295,7 @@ def selection(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[
         bench.note(f"{lang}: chosen without refusal scores: {error.message}")
     about = {"model": bench.ref.name, "revision": bench.ref.revision, "lang": lang, "data": experiment.data}
     about |= {"rule": rule.name, "criterion": experiment.criterion}
-    params = {"rule": asdict(rule), "criterion": experiment.criterion, "no_scores": why}
+    params: dict[str, Any] = {"rule": asdict(rule), "criterion": experiment.criterion, "no_scores": why}
     if why is not None:
         params["n_layers"] = direction_step.n_layers(own)
     return bench.obtain(STEP, params, inputs, about)
@@ -311,36 +311,3 @@ def chosen(artifact: Artifact) -> dict[str, Any]:
     at = (header["pos"], header["layer"])
     scores = next(c for c in read_scores(artifact)["candidates"] if (c["pos"], c["layer"]) == at)
     return {"pos": at[0], "layer": at[1], **{k: scores[k] for k in ("bypass", "induce", "kl")}}
-
-
-def described(artifact: Artifact) -> list[str]:
-    """A choice in words: its scores, how much of it is chance, and what the other criterion would have chosen."""
-    table, at = read_scores(artifact), chosen(artifact)
-    steady, reliable, choices = table["stability"], table["reliability"], table["choices"]
-    lines = [f"by {table['criterion']}: position {at['pos']}, layer {at['layer']}"]
-    for name in ("refusal-score", "cosmic"):
-        lines.append(f"{name}: {_choice_line(choices[name])}")
-    if choices["cosine"] is not None:
-        lines.append(f"cosine of the two choices: {choices['cosine']:.2f}")
-    share = steady["winners"].get(f"{at['pos']},{at['layer']}")
-    if share is not None:
-        lines.append(f"wins {share:.0%} of {steady['resamples']} bootstraps of the validation prompts")
-    elif steady["resamples"]:
-        lines.append(f"is not among the ten most frequent winners of {steady['resamples']} bootstraps")
-    if reliable["ceiling"] is None:
-        lines.append("halves of the train prompts share no direction")
-    else:
-        lines.append(
-            f"split-half cosine {reliable['half']:.2f}, reliability {reliable['full']:.2f}, "
-            f"noise ceiling {reliable['ceiling']:.2f} for its cosine to anything"
-        )
-    return lines
-
-
-def _choice_line(row: dict[str, Any] | None) -> str:
-    if row is None:
-        return "chooses nothing here"
-    where = f"position {row['pos']}, layer {row['layer']}"
-    if "bypass" in row:
-        return f"{where} (bypass {row['bypass']:.2f}, induce {row['induce']:.2f}, KL {row['kl']:.3f})"
-    return f"{where} (cosine after ablation {row['comply']:.3f}, after addition {row['refuse']:.3f}, KL {row['kl']:.3f})"

@@ -15,6 +15,7 @@ from refusalctl.steps import directions as direction_step
 from refusalctl.steps import prompts as prompt_step
 from refusalctl.steps import scores as score_step
 from refusalctl.steps.experiment import Experiment
+from refusalctl.steps.selection_words import described
 from refusalctl.steps.step import Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Store
@@ -39,7 +40,7 @@ def test_both_criteria_find_the_planted_direction_and_stand_side_by_side(tmp_pat
     for found, name in ((by_score, "refusal-score"), (by_cosine, "cosmic")):
         at = score_step.chosen(found)
         assert (at["pos"], at["layer"]) == (choices[name]["pos"], choices[name]["layer"])
-        text = "\n".join(score_step.described(found))
+        text = "\n".join(described(found))
         assert f"by {name}" in text
         for word in ("refusal-score: position", "cosmic: position", "cosine of the two", "bootstraps", "noise ceiling"):
             assert word in text
@@ -55,7 +56,7 @@ def test_a_language_with_unfit_openings_is_chosen_without_tokens(tmp_path: Path)
     assert value["choices"]["refusal-score"] is None
     assert value["stability"]["resamples"] == 0
     assert score_step.chosen(found)["bypass"] is None
-    assert "refusal-score: chooses nothing here" in score_step.described(found)
+    assert "refusal-score: chooses nothing here" in described(found)
     assert any("without refusal scores" in note for note in bench.notes)
 
 

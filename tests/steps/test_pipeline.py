@@ -59,9 +59,8 @@ def test_reliability_is_the_cosine_between_halves_of_the_train_prompts(bench: Wo
     tensors, header = formats.read_vectors(found.path / direction_step.FILE, "directions")
     rows, ids = {}, []
     for kind in KINDS:
-        with formats.open_activations(bench.store.open("activations", found.inputs[kind]).path / activation_step.FILE) as (
-            data, head,
-        ):  # fmt: skip
+        source = bench.store.open("activations", found.inputs[kind])
+        with formats.open_activations(source.path / activation_step.FILE) as (data, head):
             rows[kind] = torch.tensor(data[:, 1, 2]).double()
             ids.append(head["prompt_ids"])
     splits = halves(ids, header["splits"], np.random.default_rng(direction_step.SPLIT_SEED))

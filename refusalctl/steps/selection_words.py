@@ -1,0 +1,43 @@
+"""A selection in words, for the command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from refusalctl.steps.scores import chosen, read_scores
+from refusalctl.store.store import Artifact
+
+
+def described(artifact: Artifact) -> list[str]:
+    """A choice in words: its scores, how much of it is chance, and what the other criterion would have chosen."""
+    table, at = read_scores(artifact), chosen(artifact)
+    steady, reliable, choices = table["stability"], table["reliability"], table["choices"]
+    lines = [f"by {table['criterion']}: position {at['pos']}, layer {at['layer']}"]
+    for name in ("refusal-score", "cosmic"):
+        lines.append(f"{name}: {_choice_line(choices[name])}")
+    if choices["cosine"] is not None:
+        lines.append(f"cosine of the two choices: {choices['cosine']:.2f}")
+    share = steady["winners"].get(f"{at['pos']},{at['layer']}")
+    if share is not None:
+        lines.append(f"wins {share:.0%} of {steady['resamples']} bootstraps of the validation prompts")
+    elif steady["resamples"]:
+        lines.append(f"is not among the ten most frequent winners of {steady['resamples']} bootstraps")
+    if reliable["ceiling"] is None:
+        lines.append("halves of the train prompts share no direction")
+    else:
+        lines.append(
+            f"split-half cosine {reliable['half']:.2f}, reliability {reliable['full']:.2f}, "
+            f"noise ceiling {reliable['ceiling']:.2f} for its cosine to anything"
+        )
+    return lines
+
+
+def _choice_line(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "chooses nothing here"
+    where = f"position {row['pos']}, layer {row['layer']}"
+    if "bypass" in row:
+        return f"{where} (bypass {row['bypass']:.2f}, induce {row['induce']:.2f}, KL {row['kl']:.3f})"
+    return (
+        f"{where} (cosine after ablation {row['comply']:.3f}, after addition {row['refuse']:.3f}, KL {row['kl']:.3f})"
+    )
