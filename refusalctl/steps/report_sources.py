@@ -161,9 +161,7 @@ def choice(lang: str, selection: Artifact, picked: Mapping[str, Any]) -> Choice:
         bypass, induce, kl = (float("nan") if row[k] is None else float(row[k]) for k in ("bypass", "induce", "kl"))
         token = tokens[row["pos"]]
         candidates.append(
-            Scored(
-                row["pos"], token, row["layer"], bypass, induce, kl, _passes(row, scores["rule"]), is_winner, share
-            )  # fmt: skip
+            Scored(row["pos"], token, row["layer"], bypass, induce, kl, _passes(row, scores["rule"]), is_winner, share)
         )
     kept = {k: Kept(len(scores["kept"][k]), len(scores["baseline"][k])) for k in ("harmful", "harmless")}
     steady = scores["stability"]
