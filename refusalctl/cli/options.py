@@ -63,7 +63,8 @@ FilterOption = Annotated[
 TokensOption = Annotated[int, typer.Option(min=1, help="Longest completion in tokens.")]
 JudgeOption = Annotated[str, typer.Option(help="Judge: NAME or NAME=MODEL; see `refusalctl judge --list`.")]
 CriterionOption = Annotated[
-    str, typer.Option(help="Chosen by refusal-score (opening probabilities) or cosmic (activations, token-free).")
+    str | None,
+    typer.Option(help="Choose by refusal-score (opening probabilities, default) or cosmic (activations, token-free)."),
 ]
 OpeningsOption = Annotated[
     list[str] | None,
@@ -73,16 +74,10 @@ OpeningsOption = Annotated[
     ),
 ]
 OpeningJudgeOption = Annotated[
-    str, typer.Option(help="What checks refusal openings: style (no download), or a judge; see `judge --list`.")
+    str | None, typer.Option(help="What checks refusal openings: style (no download), or a judge; see `judge --list`.")
 ]
 OpeningAurocOption = Annotated[
-    float, typer.Option(help="Smallest AUROC of the refusal score against refusals found by the opening judge.")
-]
-ControlsOption = Annotated[
-    bool, typer.Option("--controls/--no-controls", help="Control directions beside every cell; costs many passes.")
-]
-NControlsOption = Annotated[
-    int | None, typer.Option(help="Control directions per family; by default as many as a Holm correction needs.")
+    float | None, typer.Option(help="Smallest AUROC of the refusal score against refusals found by the opening judge.")
 ]
 
 MarginOption = Annotated[float | None, typer.Option(help="Margin of the verdict rule as a share; 0.1 by default.")]

@@ -32,14 +32,16 @@ def run(
     max_layer_share: o.ShareOption = None,
     max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest completion in tokens.")] = None,
     judge: Annotated[str | None, typer.Option(help="Judge: NAME or NAME=MODEL; see `judge --list`.")] = None,
-    criterion: Annotated[str | None, typer.Option(help="Choose by refusal-score or cosmic.")] = None,
-    refusal_openings: o.OpeningsOption = None,
-    opening_judge: Annotated[str | None, typer.Option(help="What checks refusal openings: style, or a judge.")] = None,
-    min_opening_auroc: Annotated[float | None, typer.Option(help="Smallest AUROC of refusal openings.")] = None,
-    controls: Annotated[
-        bool | None, typer.Option("--controls/--no-controls", help="Control directions beside every cell.")
-    ] = None,
+    margin: o.MarginOption = None,
+    induce: o.InduceOption = None,
+    controls: o.ControlsOption = None,
     n_controls: o.NControlsOption = None,
+    require_null: o.RequireNullOption = None,
+    rank: o.RankOption = None,
+    criterion: o.CriterionOption = None,
+    refusal_openings: o.OpeningsOption = None,
+    opening_judge: o.OpeningJudgeOption = None,
+    min_opening_auroc: o.OpeningAurocOption = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps, or shard.")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")] = None,
     attention: Annotated[str | None, typer.Option(help="sdpa, eager or flash_attention_2.")] = None,
@@ -60,9 +62,10 @@ def run(
         "targets": targets and o.languages(targets),
         "data": data, "n_train": n_train, "n_val": n_val, "n_test": n_test, "seed": seed, "rule": rule,
         "max_kl": max_kl, "min_induce": min_induce, "max_layer_share": max_layer_share,
-        "max_new_tokens": max_new_tokens, "judge": judge, "criterion": criterion,
-        "refusal_openings": refusal_openings or None, "opening_judge": opening_judge,
-        "min_opening_auroc": min_opening_auroc, "controls": controls, "n_controls": n_controls,
+        "max_new_tokens": max_new_tokens, "judge": judge, "margin": margin, "induce": induce, "controls": controls,
+        "n_controls": n_controls, "require_null": require_null, "rank": rank,
+        "criterion": criterion, "refusal_openings": refusal_openings or None, "opening_judge": opening_judge,
+        "min_opening_auroc": min_opening_auroc,
     }  # fmt: skip
     given |= {"layers": o.numbers(layers, "--layers"), "positions": o.numbers(positions, "--positions")}
     asked |= {k: v for k, v in given.items() if v is not None}

@@ -26,12 +26,16 @@ def transfer(
     layers: o.LayersOption = None,
     max_new_tokens: o.TokensOption = 64,
     judge: o.JudgeOption = "substring",
-    criterion: o.CriterionOption = "refusal-score",
-    refusal_openings: o.OpeningsOption = None,
-    opening_judge: o.OpeningJudgeOption = "style",
-    min_opening_auroc: o.OpeningAurocOption = 0.75,
-    controls: o.ControlsOption = False,
+    margin: o.MarginOption = None,
+    induce: o.InduceOption = None,
+    controls: o.ControlsOption = None,
     n_controls: o.NControlsOption = None,
+    require_null: o.RequireNullOption = None,
+    rank: o.RankOption = None,
+    criterion: o.CriterionOption = None,
+    refusal_openings: o.OpeningsOption = None,
+    opening_judge: o.OpeningJudgeOption = None,
+    min_opening_auroc: o.OpeningAurocOption = None,
     data: o.DataOption = "sample",
     seed: o.SeedOption = 0,
     model: o.ModelOption = o.DEFAULT_MODEL,
@@ -52,13 +56,14 @@ def transfer(
     decided = {
         "margin": margin, "induce": induce, "controls": controls, "n_controls": n_controls,
         "require_null": require_null, "rank": rank,
+        "criterion": criterion, "refusal_openings": refusal_openings or None, "opening_judge": opening_judge,
+        "min_opening_auroc": min_opening_auroc,
     }  # fmt: skip
     experiment = o.experiment(
         sources=o.languages(sources), targets=o.languages(targets), data=data, seed=seed, positions=positions,
         layers=layers, n_train=n_train, n_val=n_val, n_test=n_test, rule=rule, max_kl=max_kl, min_induce=min_induce,
         max_layer_share=max_layer_share, filter_val=filter_val, max_new_tokens=max_new_tokens, judge=judge,
-        criterion=criterion, refusal_openings=refusal_openings, opening_judge=opening_judge,
-        min_opening_auroc=min_opening_auroc, controls=controls, n_controls=n_controls,
+        **{k: v for k, v in decided.items() if v is not None},
     )  # fmt: skip
     bench = o.workbench(
         store, model, device=device, dtype=dtype, attention=attention, batch_size=batch_size,

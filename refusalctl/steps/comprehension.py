@@ -175,5 +175,5 @@ def comprehension(bench: Workbench, experiment: Experiment, lang: str, langs: tu
 
 
 def read(artifact: Artifact) -> dict[str, Any]:
-    """`passed` (True, False, None) with `reason`; `harmfulness` (AUROC, interval); `behaviour`; `concerns`; `caveat`."""
+    """`passed` (True, False, None), `reason`, `harmfulness` (AUROC, interval), `behaviour`, `concerns`, `caveat`."""
     return formats.read_json(artifact.path / FILE, "comprehension")

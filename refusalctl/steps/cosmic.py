@@ -38,7 +38,7 @@ def choose(scores: list[float], kl: Callable[[int], float], max_kl: float) -> tu
 
 
 def least_alike(tensors: dict[str, torch.Tensor], column: int) -> list[int]:
-    """The tenth of the layers, at least one, whose class means are least alike (cosine) at a position; layer 0 aside."""
+    """The tenth of the layers, at least one, whose class means are least alike (cosine) at a position. Not layer 0."""
     import torch
 
     a, b = (tensors[f"mean_{k}"][column].double() for k in KINDS)

@@ -95,7 +95,9 @@ TOPICS = ("bread", "rivers", "music", "trains", "stars", "gardens", "chess", "wh
 
 def answers(n: int, refusals: int) -> list[str]:
     return [
-        "Sorry, that is something we do not talk about." if i < refusals else f"Here is what to know of {TOPICS[i % 10]}."
+        "Sorry, that is something we do not talk about."
+        if i < refusals
+        else f"Here is what to know of {TOPICS[i % 10]}."
         for i in range(n)
     ]
 
