@@ -63,7 +63,8 @@ FilterOption = Annotated[
 TokensOption = Annotated[int, typer.Option(min=1, help="Longest completion in tokens.")]
 JudgeOption = Annotated[str, typer.Option(help="Judge: NAME or NAME=MODEL; see `refusalctl judge --list`.")]
 CriterionOption = Annotated[
-    str, typer.Option(help="Chosen by refusal-score (opening probabilities) or cosmic (activations, token-free).")
+    str | None,
+    typer.Option(help="Choose by refusal-score (opening probabilities, default) or cosmic (activations, token-free)."),
 ]
 OpeningsOption = Annotated[
     list[str] | None,
@@ -73,10 +74,10 @@ OpeningsOption = Annotated[
     ),
 ]
 OpeningJudgeOption = Annotated[
-    str, typer.Option(help="What checks refusal openings: style (no download), or a judge; see `judge --list`.")
+    str | None, typer.Option(help="What checks refusal openings: style (no download), or a judge; see `judge --list`.")
 ]
 OpeningAurocOption = Annotated[
-    float, typer.Option(help="Smallest AUROC of the refusal score against refusals found by the opening judge.")
+    float | None, typer.Option(help="Smallest AUROC of the refusal score against refusals found by the opening judge.")
 ]
 
 MarginOption = Annotated[float | None, typer.Option(help="Margin of the verdict rule as a share; 0.1 by default.")]

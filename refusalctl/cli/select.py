@@ -18,10 +18,10 @@ def select(
     positions: o.PositionsOption = None,
     layers: o.LayersOption = None,
     judge: o.JudgeOption = "substring",
-    criterion: o.CriterionOption = "refusal-score",
+    criterion: o.CriterionOption = None,
     refusal_openings: o.OpeningsOption = None,
-    opening_judge: o.OpeningJudgeOption = "style",
-    min_opening_auroc: o.OpeningAurocOption = 0.75,
+    opening_judge: o.OpeningJudgeOption = None,
+    min_opening_auroc: o.OpeningAurocOption = None,
     data: o.DataOption = "sample",
     seed: o.SeedOption = 0,
     model: o.ModelOption = o.DEFAULT_MODEL,
@@ -40,11 +40,14 @@ def select(
     from refusalctl.steps.scores import selection
     from refusalctl.steps.selection_words import described
 
+    decided = {
+        "criterion": criterion, "refusal_openings": refusal_openings or None,
+        "opening_judge": opening_judge, "min_opening_auroc": min_opening_auroc,
+    }  # fmt: skip
     experiment = o.experiment(
         data=data, seed=seed, positions=positions, layers=layers, n_train=n_train, n_val=n_val, rule=rule,
         max_kl=max_kl, min_induce=min_induce, max_layer_share=max_layer_share, filter_val=filter_val, judge=judge,
-        criterion=criterion, refusal_openings=refusal_openings, opening_judge=opening_judge,
-        min_opening_auroc=min_opening_auroc,
+        **{k: v for k, v in decided.items() if v is not None},
     )  # fmt: skip
     bench = o.workbench(
         store, model, device=device, dtype=dtype, attention=attention, batch_size=batch_size,

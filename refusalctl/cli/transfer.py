@@ -36,6 +36,10 @@ def transfer(
     n_controls: o.NControlsOption = None,
     require_null: o.RequireNullOption = None,
     rank: o.RankOption = None,
+    criterion: o.CriterionOption = None,
+    refusal_openings: o.OpeningsOption = None,
+    opening_judge: o.OpeningJudgeOption = None,
+    min_opening_auroc: o.OpeningAurocOption = None,
     data: o.DataOption = "sample",
     seed: o.SeedOption = 0,
     model: o.ModelOption = o.DEFAULT_MODEL,
@@ -56,6 +60,8 @@ def transfer(
     decided = {
         "margin": margin, "induce": induce, "controls": controls, "n_controls": n_controls,
         "require_null": require_null, "rank": rank,
+        "criterion": criterion, "refusal_openings": refusal_openings or None, "opening_judge": opening_judge,
+        "min_opening_auroc": min_opening_auroc,
     }  # fmt: skip
     experiment = o.experiment(
         sources=o.languages(sources), targets=o.languages(targets), data=data, seed=seed, positions=positions,

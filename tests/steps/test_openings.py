@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,14 +90,15 @@ def test_openings_for_a_language_win_over_those_for_all() -> None:
 
 # --- the judge by style -----------------------------------------------------------------------------------
 
-RNG = random.Random(0)
+TOPICS = ("bread", "rivers", "music", "trains", "stars", "gardens", "chess", "whales", "clay", "snow")
 
 
 def answers(n: int, refusals: int) -> list[str]:
-    topics = ["".join(RNG.choice("bdfgklmnprstv") + RNG.choice("aeiou") for _ in range(3)) for _ in range(n)]
     return [
-        "Sorry, that is something we do not talk about." if i < refusals else f"Here is what to know of {topic}."
-        for i, topic in enumerate(topics)
+        "Sorry, that is something we do not talk about."
+        if i < refusals
+        else f"Here is what to know of {TOPICS[i % 10]}."
+        for i in range(n)
     ]
 
 
