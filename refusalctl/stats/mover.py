@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import sqrt
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,9 @@ WIDEST = 1e6
 class Estimate(NamedTuple):
     value: float
     interval95: Interval
+
+    def as_json(self) -> dict[str, Any]:
+        return {"value": self.value, "interval95": list(self.interval95)}
 
 
 class Change(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from math import sqrt
 from typing import NamedTuple
 
@@ -132,6 +133,7 @@ def score(forth: float, back: float, n: float, delta: float, shift: float = 0.0)
     return float(gap / sqrt(spread))
 
 
+@lru_cache(maxsize=4096)
 def interval(found: Moves, alpha: float = 0.05, shift: float = 0.0) -> Interval:
     """Interval of the difference. Where prompts repeat, the wider of the score interval at the number of units and
     the percentile bootstrap over units, which alone would have no width at zero flips."""

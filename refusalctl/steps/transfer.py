@@ -172,6 +172,7 @@ def _run(job: Job) -> dict[str, Any]:
         },
         "selections": _selections(job),
         "gates": verdict_step.gates(job.inputs),
+        "targets": verdict_step.targets(job.params["experiment"], judged, verdicts),
     }
     formats.write_json(job.out / FILE, "transfer", value)
     return {"cells": len(rows)}
@@ -194,7 +195,7 @@ def _selections(job: Job) -> dict[str, Any]:
     return dict(sorted(result.items()))
 
 
-STEP = Step("transfer", 2, "transfer", _run)
+STEP = Step("transfer", 3, "transfer", _run)
 
 
 def transfer(bench: Workbench, experiment: Experiment) -> Artifact:
