@@ -34,6 +34,7 @@ def run(
     judge: Annotated[str | None, typer.Option(help="Judge: NAME or NAME=MODEL; see `judge --list`.")] = None,
     margin: o.MarginOption = None,
     induce: o.InduceOption = None,
+    doses: o.DosesOption = None,
     controls: o.ControlsOption = None,
     n_controls: o.NControlsOption = None,
     require_null: o.RequireNullOption = None,
@@ -58,7 +59,7 @@ def run(
         "targets": targets and o.languages(targets),
         "data": data, "n_train": n_train, "n_val": n_val, "n_test": n_test, "seed": seed, "rule": rule,
         "max_kl": max_kl, "min_induce": min_induce, "max_layer_share": max_layer_share,
-        "max_new_tokens": max_new_tokens, "judge": judge, "margin": margin, "induce": induce, "controls": controls,
+        "max_new_tokens": max_new_tokens, "judge": judge, "margin": margin, "induce": induce, "doses": o.doses(doses), "controls": controls,
         "n_controls": n_controls, "require_null": require_null, "rank": rank,
     }  # fmt: skip
     given |= {"layers": o.numbers(layers, "--layers"), "positions": o.numbers(positions, "--positions")}
