@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -171,7 +171,7 @@ def build(name: str, dtype: torch.dtype = torch.float32) -> Any:
     return copy.deepcopy(_drawn(name)).to(dtype)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _drawn(name: str, seed: int = 0) -> Any:
     family, made = FAMILIES[name], tokenizer()
     special = {f"{k}_token_id": getattr(made, f"{k}_token_id") for k in ("pad", "eos", "bos")}

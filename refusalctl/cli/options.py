@@ -84,6 +84,9 @@ MarginOption = Annotated[float | None, typer.Option(help="Margin of the verdict 
 InduceOption = Annotated[
     bool | None, typer.Option("--induce/--no-induce", help="Also add each direction on harmless prompts.")
 ]
+DosesOption = Annotated[
+    str | None, typer.Option(help="Coefficients of addition such as 1,2,4; the verdict is about the first.")
+]
 ControlsOption = Annotated[
     bool | None, typer.Option("--controls/--no-controls", help="Compare with control directions; costs forward passes.")
 ]
@@ -114,6 +117,16 @@ def numbers(text: str | None, option: str) -> list[int] | None:
     if not found:
         raise typer.BadParameter(f"{option} {text!r} names nothing")
     return found
+
+
+def doses(text: str | None) -> list[float] | None:
+    """`1,2.5` to numbers. Raises `typer.BadParameter` otherwise."""
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise typer.BadParameter(f"--doses takes numbers such as 1,2,4, found {text!r}") from error
 
 
 def languages(text: str) -> list[str]:

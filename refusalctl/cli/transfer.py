@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,12 +26,9 @@ def transfer(
     layers: o.LayersOption = None,
     max_new_tokens: o.TokensOption = 64,
     judge: o.JudgeOption = "substring",
-    criterion: o.CriterionOption = "refusal-score",
-    refusal_openings: o.OpeningsOption = None,
-    opening_judge: o.OpeningJudgeOption = "style",
-    min_opening_auroc: o.OpeningAurocOption = 0.75,
     margin: o.MarginOption = None,
     induce: o.InduceOption = None,
+    doses: o.DosesOption = None,
     controls: o.ControlsOption = None,
     n_controls: o.NControlsOption = None,
     require_null: o.RequireNullOption = None,
@@ -58,7 +55,7 @@ def transfer(
     from refusalctl.steps.transfer import transfer as transfer_step
 
     decided = {
-        "margin": margin, "induce": induce, "controls": controls, "n_controls": n_controls,
+        "margin": margin, "induce": induce, "doses": o.doses(doses), "controls": controls, "n_controls": n_controls,
         "require_null": require_null, "rank": rank,
         "criterion": criterion, "refusal_openings": refusal_openings or None, "opening_judge": opening_judge,
         "min_opening_auroc": min_opening_auroc,
@@ -67,8 +64,6 @@ def transfer(
         sources=o.languages(sources), targets=o.languages(targets), data=data, seed=seed, positions=positions,
         layers=layers, n_train=n_train, n_val=n_val, n_test=n_test, rule=rule, max_kl=max_kl, min_induce=min_induce,
         max_layer_share=max_layer_share, filter_val=filter_val, max_new_tokens=max_new_tokens, judge=judge,
-        criterion=criterion, refusal_openings=refusal_openings, opening_judge=opening_judge,
-        min_opening_auroc=min_opening_auroc,
         **{k: v for k, v in decided.items() if v is not None},
     )  # fmt: skip
     bench = o.workbench(
@@ -96,15 +91,35 @@ def show_matrix(transfer: Artifact) -> None:
             share, interval = f"{rate.value:.0%}", "[{:.0%}, {:.0%}]".format(*rate.wilson())
         flips = cell.get("flips")
         moved = f"{flips['removed']} removed, {flips['gained']} gained" if flips else ""
+        dose = f" x {cell['coeff']:g}" if cell.get("coeff") not in (None, 1.0) else ""
         rows.append(
-            (cell["target"], cell["condition"], cell["source"] or "", labelled, share, interval,
-             counts.get("degenerate", 0), moved)
+            (cell["target"], cell["condition"] + dose, cell["source"] or "", labelled, share, interval,
+             counts.get("degenerate", 0), moved, _value(cell, "removal"), _value(cell, "induction"))
         )  # fmt: skip
-    out.table_err(("target", "condition", "source", "n", "refusal", "95 %", "degenerate", "paired"), rows)
+    heads = ("target", "condition", "source", "n", "refusal", "95 %", "degenerate", "paired", "removal", "induction")
+    out.table_err(heads, rows)
+    for target in value["targets"]:
+        out.info(sentence(value, target))
+
+
+def sentence(value: dict[str, Any], target: str) -> str:
+    """What a transfer says about one target: baseline, each direction's verdict with its reason, and what n can show."""
+    facts = value["targets"][target]
+    said = [f"{target}: refuses {facts['refused']} of {facts['n']} harmful prompts at baseline"]
     for cell in value["cells"]:
         for question, verdict in (cell.get("verdict") or {}).items():
-            if verdict is not None:
+            if cell["target"] == target and verdict is not None:
                 done = "ablated" if question == "removal" else "added"
-                out.info(
-                    f"{cell['source']} direction {done} in {cell['target']}: {verdict['value']} ({verdict['reason']})"
-                )
+                said.append(f"{cell['source']} direction {done}: {verdict['value']} ({verdict['reason']})")
+    least = facts["detectable"]
+    said.append(
+        f"{facts['n']} prompts show a removal of {least:.0%} or more with 80 % power"
+        if least
+        else f"{facts['n']} prompts are too few to show any removal above the margin with 80 % power"
+    )
+    return "; ".join(said)
+
+
+def _value(cell: dict[str, Any], question: str) -> str:
+    verdict = (cell.get("verdict") or {}).get(question)
+    return str(verdict["value"]) if verdict else ""

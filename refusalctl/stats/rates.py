@@ -41,6 +41,13 @@ class Rate:
         found = binomtest(self.count, self.n).proportion_ci(confidence_level=1 - alpha, method="wilson")
         return Interval(float(found.low), float(found.high))
 
+    def clopper_pearson(self, alpha: float = 0.05) -> Interval:
+        """Exact interval (Clopper and Pearson 1934), from scipy; covers at least 1 - alpha at every true rate."""
+        from scipy.stats import binomtest
+
+        found = binomtest(self.count, self.n).proportion_ci(confidence_level=1 - alpha, method="exact")
+        return Interval(float(found.low), float(found.high))
+
 
 def outcome_rate(outcomes: Sequence[str], outcome: str) -> Rate:
     """Share of `outcome` among labelled completions; `unparsed` ones are counted apart, never as a label."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import asdict, dataclass, fields, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ class Experiment:
     judge: str = "substring"
     margin: float = 0.10
     induce: bool = True
+    doses: tuple[float, ...] = (1.0,)  # coefficients of addition; the verdict on induction is about the first
     require_null: bool = True  # without control directions no cell is called `transfers`
     rank: int = 1  # directions ablated together
     # scores and choices
@@ -88,6 +90,8 @@ class Experiment:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise BadInput(f"{name} is {value}, expected at least 1")
+        if not self.doses or len(set(self.doses)) < len(self.doses) or not all(isfinite(d) and d for d in self.doses):
+            raise BadInput(f"doses are {self.doses}, expected different numbers other than 0, at least one")
         self._check_choices()
         if any(p >= 0 for p in self.positions or ()):
             raise BadInput(f"positions count back from the prompt's end: expected -1 or less, found {self.positions}")
@@ -162,6 +166,8 @@ def _fits(value: Any, expected: str) -> bool:
         return isinstance(value, tuple) and all(isinstance(v, str) for v in value)
     if expected.startswith("tuple[int"):
         return isinstance(value, tuple) and all(isinstance(v, int) and not isinstance(v, bool) for v in value)
+    if expected.startswith("tuple[float"):
+        return isinstance(value, tuple) and all(_fits(v, "float") for v in value)
     if expected.startswith("int"):
         return isinstance(value, int) and not isinstance(value, bool)
     if expected.startswith("float"):

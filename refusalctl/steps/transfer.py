@@ -32,7 +32,7 @@ class Cell:
     """One target under one condition.
 
     On harmful prompts: `baseline`, `native` (source = target) or `transferred`, by ablation; on harmless prompts
-    `induced`, where the source's direction is added.
+    `induced`, where `coeff` times the source's direction is added.
     """
 
     source: str | None
@@ -40,14 +40,22 @@ class Cell:
     condition: str
     completions: Artifact
     labels: Artifact
+    coeff: float | None = None
+    further: bool = False  # a dose beside the one that the verdict is about
 
     @property
     def key(self) -> str:
-        return cell_key(self.source, self.target, self.condition)
+        return cell_key(self.source, self.target, self.condition, self.coeff if self.further else None)
+
+    def as_json(self) -> dict[str, Any]:
+        asked: dict[str, Any] = {"source": self.source, "target": self.target, "condition": self.condition}
+        return asked if self.coeff is None else asked | {"coeff": self.coeff, "further": self.further}
 
 
-def cell_key(source: str | None, target: str, condition: str) -> str:
-    return f"{'induced:' if condition == 'induced' else ''}{source or 'baseline'}>{target}"
+def cell_key(source: str | None, target: str, condition: str, further: float | None = None) -> str:
+    """`further`: coefficient of a dose beside the one that the verdict is about."""
+    dose = "" if further is None else f"@{further:g}"
+    return f"{f'induced{dose}:' if condition == 'induced' else ''}{source or 'baseline'}>{target}"
 
 
 @dataclass(frozen=True)
@@ -100,16 +108,18 @@ def cells(bench: Workbench, experiment: Experiment, selections: Selections) -> l
 
 
 def induced(bench: Workbench, experiment: Experiment, selections: Selections, targets: Iterable[str]) -> list[Cell]:
-    """Each direction added to harmless test prompts, at its own layer and length."""
+    """Each direction added to harmless test prompts, at its own layer and every dose; the first is the verdict's."""
     result = []
     for target in targets:
         prompts = prompt_step.prompts(bench, experiment, target, "harmless", "test", experiment.langs)
         for lang in dict.fromkeys((target, *experiment.sources)):
-            if lang in selections.found:
-                spec = InterventionSpec("add", selections.found[lang])
+            if lang not in selections.found:
+                continue
+            for dose in experiment.doses:
+                spec = InterventionSpec("add", selections.found[lang], coeff=dose)
                 written = completion_step.completions(bench, prompts, spec, experiment.max_new_tokens)
                 judged = label_step.labels(bench, written, experiment.judge)
-                result.append(Cell(lang, target, "induced", written, judged))
+                result.append(Cell(lang, target, "induced", written, judged, dose, dose != experiment.doses[0]))
     return result
 
 
@@ -149,7 +159,9 @@ def _run(job: Job) -> dict[str, Any]:
     verdicts = verdict_step.verdicts(job.params["experiment"], job.params["cells"], judged, harmless, job.inputs)
     rows = []
     for cell in job.params["cells"]:
-        key = cell_key(cell["source"], cell["target"], cell["condition"])
+        key = cell_key(
+            cell["source"], cell["target"], cell["condition"], cell["coeff"] if cell.get("further") else None
+        )
         outcomes = label_step.outcomes(judged[key])
         row = {**cell, "n": len(outcomes), "counts": dict(sorted(Counter(outcomes.values()).items()))}
         row |= {"completions": job.inputs[f"completions:{key}"].id, "labels": judged[key].id}
@@ -172,6 +184,7 @@ def _run(job: Job) -> dict[str, Any]:
         },
         "selections": _selections(job),
         "gates": verdict_step.gates(job.inputs),
+        "targets": verdict_step.targets(job.params["experiment"], judged, verdicts),
     }
     formats.write_json(job.out / FILE, "transfer", value)
     return {"cells": len(rows)}
@@ -194,7 +207,7 @@ def _selections(job: Job) -> dict[str, Any]:
     return dict(sorted(result.items()))
 
 
-STEP = Step("transfer", 2, "transfer", _run)
+STEP = Step("transfer", 3, "transfer", _run)
 
 
 def transfer(bench: Workbench, experiment: Experiment) -> Artifact:
@@ -213,7 +226,7 @@ def transfer(bench: Workbench, experiment: Experiment) -> Artifact:
     params = {
         "experiment": experiment.as_json(),
         "model": bench.model_key(),
-        "cells": [{"source": c.source, "target": c.target, "condition": c.condition} for c in matrix],
+        "cells": [c.as_json() for c in matrix],
         "missing": selections.missing,
     }
     n = matrix[0].completions.about["n"]

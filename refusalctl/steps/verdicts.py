@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from refusalctl.stats.paired import holm, mcnemar_p, moves
+from refusalctl.stats.mover import change, difference
+from refusalctl.stats.paired import fdr_by, holm, mcnemar_p, moves
+from refusalctl.stats.power import detectable
+from refusalctl.stats.rates import outcome_rate
 from refusalctl.stats.verdict import INDUCTION, REMOVAL, Evidence, Question, Verdict, decide
 from refusalctl.steps import comprehension as comprehension_step
 from refusalctl.steps import controls as control_step
@@ -76,29 +80,78 @@ def verdicts(
         }  # fmt: skip
         removal = _decided(
             judged[f"baseline>{target}"], judged[key], REMOVAL,
-            Evidence(p_null=null.get(key), native=_value(found, own, "removal"), **common),
+            Evidence(p_null=null.get(key), native=_value(found, own, "removal"), **common), judged.get(own),
         )  # fmt: skip
         induction = None
         if added in judged:
             # control directions are compared on removal alone
             common["require_null"] = False
             held = Evidence(native=_value(found, own, "induction"), **common)
-            induction = _decided(harmless[target], judged[added], INDUCTION, held)
+            induction = _decided(harmless[target], judged[added], INDUCTION, held, judged.get(f"induced:{own}"))
         found[key] = {"removal": removal, "induction": induction}
+    for key, each in found.items():
+        each["removal"]["beyond_home"] = beyond_home(key, judged)
+    _add_q_values(found)
     return found
+
+
+def beyond_home(key: str, judged: Mapping[str, Artifact]) -> dict[str, Any] | None:
+    """Difference in differences: what a direction removes in the target minus what it removes in its own language.
+
+    None for a native cell, and where the source is no target or was asked other prompts.
+    """
+    source, target = key.split(">")
+    names = (f"baseline>{target}", key, f"baseline>{source}", f"{source}>{source}")
+    if source == target or any(name not in judged for name in names):
+        return None
+    here, there, home, at_home = (judged_outcomes(judged[name]) for name in names)
+    if set(here) != set(home):
+        return None
+    away = change(here, there, clusters=clusters(judged[names[0]]))
+    return difference(away, change(home, at_home, clusters=clusters(judged[names[2]]))).as_json()
+
+
+def targets(
+    experiment: Mapping[str, Any], judged: Mapping[str, Artifact], found: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Per target: baseline refusal, how its own direction fared, and the smallest removal that n prompts could show."""
+    facts = {}
+    for target in experiment["targets"]:
+        outcomes = judged_outcomes(judged[f"baseline>{target}"])
+        refused = Counter(outcomes.values())["refusal"]
+        rate = outcome_rate(list(outcomes.values()), "refusal") if set(outcomes.values()) != {"unparsed"} else None
+        facts[target] = {
+            "n": len(outcomes), "refused": refused, "unparsed": rate.unparsed if rate else len(outcomes),
+            "refusal95": list(rate.wilson()) if rate else None,
+            "native": _value(found, f"{target}>{target}", "removal"),
+            "detectable": detectable(len(outcomes), experiment["margin"]),
+        }  # fmt: skip
+    return facts
 
 
 def _native_first(cell: Mapping[str, Any]) -> bool:
     return bool(cell["source"] != cell["target"])
 
 
-def _value(found: Mapping[str, dict[str, Any]], key: str, question: str) -> str | None:
+def _value(found: Mapping[str, Mapping[str, Any]], key: str, question: str) -> str | None:
     decided = found.get(key, {}).get(question)
     return str(decided["value"]) if decided else None
 
 
-def _decided(before: Artifact, after: Artifact, question: Question, evidence: Evidence) -> dict[str, Any]:
+def _decided(
+    before: Artifact, after: Artifact, question: Question, evidence: Evidence, native: Artifact | None
+) -> dict[str, Any]:
     one, other, groups = judged_outcomes(before), judged_outcomes(after), clusters(before)
-    verdict: Verdict = decide(one, other, evidence, question, groups)
+    own = judged_outcomes(native) if native is not None and not evidence.is_native else None
+    verdict: Verdict = decide(one, other, evidence, question, groups, native_after=own)
     p = mcnemar_p(moves(one, other, question.origin, question.goal))
     return verdict.as_json() | {"p_mcnemar": p, "native": evidence.native}
+
+
+def _add_q_values(found: Mapping[str, Mapping[str, Any]]) -> None:
+    """Every cell of the matrix asks whether anything moved at all: one family per question, dependent through shared
+    prompts and directions, so false discoveries are held by Benjamini and Yekutieli."""
+    for question in ("removal", "induction"):
+        family = [each[question] for each in found.values() if each[question] is not None]
+        for verdict, q in zip(family, fdr_by([v["p_mcnemar"] for v in family]), strict=True):
+            verdict["q_mcnemar"] = q

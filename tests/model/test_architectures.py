@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def _no_grad() -> Iterator[None]:
         yield
 
 
-@lru_cache(maxsize=None)
+@cache
 def chat_model(name: str, dtype: torch.dtype = torch.float32) -> ChatModel:
     return exactness.chat_model(name, dtype)
 

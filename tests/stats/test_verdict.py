@@ -12,7 +12,7 @@ from refusalctl.errors import BadInput
 from refusalctl.stats.verdict import INDUCTION, VERDICTS, Evidence, decide
 
 OUTCOMES = ("refusal", "compliance", "degenerate", "off-language", "unparsed")
-OPEN = Evidence(native="transfers")
+OPEN = Evidence(native="transfers", require_null=False)
 
 
 def pairs(**counts: int) -> tuple[dict[str, str], dict[str, str]]:
