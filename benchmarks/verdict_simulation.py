@@ -16,6 +16,7 @@ import json
 import sys
 from functools import cache
 from itertools import product
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -154,7 +155,7 @@ def table(results: list[Result], experiments: int) -> None:
 
 def judged(results: list[Result], experiments: int) -> bool:
     """Print each target beside what was found; whether all are met in every cell."""
-    targets = (
+    targets: tuple[Any, ...] = (
         ("transfers at a true effect of the margin or less", "transfers", 0.025, lambda e: e <= MARGIN, 4, 6),
         ("does not transfer at a true effect of the margin or more", "does not transfer", 0.05,
          lambda e: abs(e) >= MARGIN, 5, 7),
@@ -163,8 +164,8 @@ def judged(results: list[Result], experiments: int) -> bool:
     for name, verdict, most, applies, exact, plain in targets:
         mine = [r for r in results if applies(r.cell.effect)]
         worst = max(mine, key=lambda r: r.shares[verdict])
-        exactly, before = (max(mine, key=lambda r, column=column: r[column]) for column in (exact, plain))  # type: ignore[misc]
-        met &= exactly[exact] <= most
+        exactly, before = (max(mine, key=itemgetter(column)) for column in (exact, plain))
+        met &= float(exactly[exact]) <= most  # type: ignore[arg-type]
         print(
             f"\n{name} (at most {most:.1%}):\n"
             f"- all cells: {with_error(float(np.mean([r.shares[verdict] for r in mine])), len(mine) * experiments)}\n"

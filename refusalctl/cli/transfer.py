@@ -103,7 +103,7 @@ def show_matrix(transfer: Artifact) -> None:
 
 
 def sentence(value: dict[str, Any], target: str) -> str:
-    """What a transfer says about one target: baseline, each direction's verdict with its reason, and what n can show."""
+    """What a transfer says about one target: baseline, each direction's verdict with its reason, what n can show."""
     facts = value["targets"][target]
     said = [f"{target}: refuses {facts['refused']} of {facts['n']} harmful prompts at baseline"]
     for cell in value["cells"]:

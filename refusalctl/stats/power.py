@@ -37,7 +37,8 @@ def inside(forth: Array, back: Array, n: int, margin: float, shift: float = SHIF
     from scipy.stats import norm
 
     z = norm.isf(0.05)
-    return (scores(forth, back, n, margin, -shift) < -z) & (scores(forth, back, n, -margin, shift) > z)
+    found: Mask = (scores(forth, back, n, margin, -shift) < -z) & (scores(forth, back, n, -margin, shift) > z)
+    return found
 
 
 def counts(n: int, forth: float, back: float) -> tuple[Array, Array, Array]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -144,4 +145,5 @@ def test_the_simulation_applies_this_rule() -> None:
         made = pairs(
             refusal_compliance=forth, compliance_refusal=back, refusal_refusal=still, compliance_compliance=rest
         )
-        assert verdict_simulation.verdict(forth, back, forth + still, n) == decide(*made, OPEN).value
+        one = (np.array([float(count)]) for count in (forth, back, forth + still))
+        assert verdict_simulation.ORDER[verdict_simulation.verdicts(*one, n)[0]] == decide(*made, OPEN).value
