@@ -64,7 +64,8 @@ def run(
         "data": data, "n_train": n_train, "n_val": n_val, "n_test": n_test, "seed": seed, "rule": rule,
         "max_kl": max_kl, "min_induce": min_induce, "max_layer_share": max_layer_share,
         "max_new_tokens": max_new_tokens, "judge": judge, "margin": margin, "induce": induce,
-        "doses": o.doses(doses), "controls": controls, "n_controls": n_controls, "require_null": require_null, "rank": rank,
+        "doses": o.doses(doses), "controls": controls, "n_controls": n_controls, "require_null": require_null,
+        "rank": rank,
         "criterion": criterion, "refusal_openings": refusal_openings or None, "opening_judge": opening_judge,
         "min_opening_auroc": min_opening_auroc,
     }  # fmt: skip

@@ -29,7 +29,8 @@ def above(forth: Array, back: Array, n: int, margin: float, shift: float = SHIFT
     """Where the lower 95 % limit of a decision is above the margin."""
     from scipy.stats import norm
 
-    return scores(forth, back, n, margin, shift) > norm.isf(0.025)
+    found: Mask = scores(forth, back, n, margin, shift) > norm.isf(0.025)
+    return found
 
 
 def inside(forth: Array, back: Array, n: int, margin: float, shift: float = SHIFT) -> Mask:

@@ -43,8 +43,8 @@ class Verdict:
     `limits95` and `limits90` are what the rule compares with the margin: one prompt further out, and with every missing
     label counted against the claim that nothing moved. `headroom` is the upper 95 % limit of what could have moved,
     `headroom95` the interval. `n_needed`: prompts at which the same shares would settle an inconclusive cell, None
-    where none would or nothing is open. `ratio`: removed relative to the target's own direction, None where that one does not
-    work or was not given.
+    where none would or nothing is open. `ratio`: removed relative to the target's own direction, None where that one
+    does not work or was not given.
     """
 
     value: str
