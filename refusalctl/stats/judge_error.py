@@ -108,7 +108,7 @@ def corrected(count: int, n: int, found: Errors, alpha: float = 0.05) -> Correct
     """
     if n <= 0 or not 0 <= count <= n:
         raise BadInput(f"a rate of {count} in {n} does not exist")
-    if not better_than_chance(found, alpha):
+    if not better_than_chance(found):
         raise BadInput(
             f"the judge is not shown to be better than chance (sensitivity + specificity - 1 = {found.youden:.2f})",
             hint="use another judge, or have more completions labelled",
