@@ -15,6 +15,8 @@ from refusalctl.stats.held_out import Auroc, auroc
 
 MIN_JUDGED = 3
 MIN_STYLE = 0.6
+# log-odds of openings that never occur can still rank refusals: a language's own refusals share tokens with others'
+MIN_COVERAGE = 0.25
 
 
 @dataclass(frozen=True)
@@ -126,18 +128,19 @@ def check(found: Validation, least: float, lang: str, origin: str) -> Auroc:
             f"{found.reason}", hint="use more validation prompts (--n-val), or a model that refuses in this language"
         )
     known = Auroc(**found.auroc)
-    if known.value >= least and found.covered:
+    if known.value >= least and found.covered >= MIN_COVERAGE * found.refusals:
         return known
     told = (
         f"the {origin} refusal openings do not fit {lang!r}: {found.covered} of {found.refusals} refusals (judge "
-        f"{found.judge!r}) open with them, and their refusal score ranks refusals above the {found.others} other "
-        f"answers with AUROC {known.value:.2f} [{known.low:.2f}, {known.high:.2f}], at least {least:g} is needed"
+        f"{found.judge!r}) open with them, and their refusal score ranks refusals above the {found.others} "
+        f"other answers with AUROC {known.value:.2f} [{known.low:.2f}, {known.high:.2f}], "
+        f"at least {least:g} and a quarter of the refusals are needed"
     )
     if origin == "given":
         raise UnfitOpenings(
             told,
-            hint="they are of another language, model or tokenizer: leave --refusal-openings out for this language "
-            f"to derive its own, or give {lang}=TEXT",
+            hint="they are those of another language, model or tokenizer: leave --refusal-openings out for this "
+            f"language to derive its own, or give {lang}=TEXT",
         )
     raise UnfitOpenings(
         told,
