@@ -108,7 +108,7 @@ def corrected(count: int, n: int, found: Errors, alpha: float = 0.05) -> Correct
     """
     if n <= 0 or not 0 <= count <= n:
         raise BadInput(f"a rate of {count} in {n} does not exist")
-    if not better_than_chance(found, alpha):
+    if not better_than_chance(found):
         raise BadInput(
             f"the judge is not shown to be better than chance (sensitivity + specificity - 1 = {found.youden:.2f})",
             hint="use another judge, or have more completions labelled",
@@ -124,7 +124,7 @@ def corrected(count: int, n: int, found: Errors, alpha: float = 0.05) -> Correct
     return Corrected(value, Interval(min(max(low, 0.0), value), max(min(high, 1.0), value)), raw)
 
 
-def better_than_chance(found: Errors, alpha: float = 0.05) -> bool:
+def better_than_chance(found: Errors) -> bool:
     """Whether the lower limit of Youden's index, from the limits of its two parts (Newcombe's square-and-add), is
     above 0."""
     parts = (found.sensitivity, found.specificity)

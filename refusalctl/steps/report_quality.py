@@ -66,7 +66,7 @@ def quality(store: Store, rows: Content, found: Provenance) -> Quality:
 
 def _count(target: str, group: str, labels: list[Label]) -> Judged:
     reasons = Counter((label.outcome, label.reason) for label in labels)
-    return Judged(target, group, len(labels), dict(reasons), sum(label.truncated for label in labels))
+    return Judged(target, group, len(labels), dict(reasons), sum(label.truncated is True for label in labels))
 
 
 def _check(store: Store, completions: list[Artifact]) -> Check:

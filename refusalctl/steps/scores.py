@@ -240,6 +240,8 @@ def steadiness(artifact: Artifact) -> list[str]:
     """How much of a choice is chance, in words: winner share over validation prompts, reliability over train prompts."""
     table, at = read_scores(artifact), chosen(artifact)
     steady, reliable = table["stability"], table["reliability"]
+    if not steady["resamples"]:
+        return ["published scores are means: how steady the choice is cannot be told"]
     share = steady["winners"].get(f"{at['pos']},{at['layer']}")
     lines = [
         f"wins {share:.0%} of {steady['resamples']} bootstraps of the validation prompts"
