@@ -22,6 +22,7 @@ from refusalctl.cli.extract import extract
 from refusalctl.cli.geometry import geometry
 from refusalctl.cli.import_ import import_
 from refusalctl.cli.judge import judge
+from refusalctl.cli.panel import panel
 from refusalctl.cli.report import report
 from refusalctl.cli.run import run
 from refusalctl.cli.select import select
@@ -45,6 +46,7 @@ for command in (collect, extract, select, ablate, transfer, judge, report):
 app.command(rich_help_panel=TOOLS)(run)
 app.command(rich_help_panel=TOOLS)(geometry)
 app.command(rich_help_panel=TOOLS)(translate)
+app.command(rich_help_panel=TOOLS)(panel)
 app.command("import", rich_help_panel=TOOLS)(import_)
 app.command(rich_help_panel=TOOLS)(calibrate)
 app.command(rich_help_panel=TOOLS)(doctor)

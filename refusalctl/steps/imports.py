@@ -168,7 +168,8 @@ def _import_run(bench: Workbench, given: _Given, run: PublishedRun, request: Req
     for judge, said in run.judged.items():
         labels = [_label(row, each, judge) for row, each in zip(run.completions, said)]
         name = {"judge": f"imported:{judge}", "text": text}
-        found.append(bench.obtain(step("labels", labels, label_step.FILE), params | name, inputs, about | name))
+        told = about | name | ({"translator": "imported"} if text != "native" else {})
+        found.append(bench.obtain(step("labels", labels, label_step.FILE), params | name, inputs, told))
     _tell(bench, given, run)
     return found
 

@@ -162,7 +162,7 @@ def labels(
     params, about = {"judge": asked.name, "judge_digest": opened.digest}, {**completions.about, "judge": asked.name}
     if translations is not None:
         inputs["translations"] = translation_step.of(completions, translations)
-        about["text"] = "back-translation"
+        about |= {"text": "back-translation", "translator": translations.about.get("translator")}
     return bench.obtain(STEP, params, inputs, about)
 
 
