@@ -20,11 +20,14 @@ from refusalctl.cli.collect import collect
 from refusalctl.cli.doctor import doctor
 from refusalctl.cli.extract import extract
 from refusalctl.cli.geometry import geometry
+from refusalctl.cli.import_ import import_
 from refusalctl.cli.judge import judge
+from refusalctl.cli.panel import panel
 from refusalctl.cli.report import report
 from refusalctl.cli.run import run
 from refusalctl.cli.select import select
 from refusalctl.cli.transfer import transfer
+from refusalctl.cli.translate import translate
 from refusalctl.errors import RefusalctlError
 
 app = typer.Typer(
@@ -42,6 +45,9 @@ for command in (collect, extract, select, ablate, transfer, judge, report):
     app.command(rich_help_panel=STEPS)(command)
 app.command(rich_help_panel=TOOLS)(run)
 app.command(rich_help_panel=TOOLS)(geometry)
+app.command(rich_help_panel=TOOLS)(translate)
+app.command(rich_help_panel=TOOLS)(panel)
+app.command("import", rich_help_panel=TOOLS)(import_)
 app.command(rich_help_panel=TOOLS)(calibrate)
 app.command(rich_help_panel=TOOLS)(doctor)
 app.add_typer(data.app, name="data", rich_help_panel=TOOLS)

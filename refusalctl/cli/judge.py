@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from refusalctl.cli import options as o
 from refusalctl.cli import out
+
+if TYPE_CHECKING:
+    from refusalctl.steps.step import Workbench
+    from refusalctl.store.store import Artifact
+
+TEXTS = ("native", "back-translation", "both")
 
 
 def judge(
@@ -23,6 +29,15 @@ def judge(
     judge_url: Annotated[
         str | None,
         typer.Option(envvar="REFUSALCTL_JUDGE_URL", help="Address of an OpenAI-compatible endpoint (.../v1)."),
+    ] = None,
+    text: Annotated[
+        str, typer.Option(help="What is judged: native, back-translation, or both; English is judged as it is.")
+    ] = "native",
+    translations: Annotated[
+        list[str] | None, typer.Option("--translations", help="Translations artifacts; found by themselves if unique.")
+    ] = None,
+    translator: Annotated[
+        str | None, typer.Option(help="Translate what is not translated yet: as in `refusalctl translate`.")
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="Show the judges and stop.")] = False,
     device: o.DeviceOption = "auto",
@@ -40,6 +55,8 @@ def judge(
     if not completions:
         raise typer.BadParameter("name the completions to judge, or --list")
     specs = _specs(judges or ["substring"], judge_model)
+    if text not in TEXTS:
+        raise typer.BadParameter(f"--text takes {', '.join(TEXTS)}, found {text!r}")
     from refusalctl.steps.labels import check_judge, labels
 
     bench = o.workbench(store, o.DEFAULT_MODEL, device=device, dtype=dtype, batch_size=batch_size, dry_run=dry_run)
@@ -47,14 +64,42 @@ def judge(
     written = [bench.store.resolve(reference, "completions") for reference in completions]
     for spec in specs:
         for each in written:
-            check_judge(spec, each.about["lang"], harm_only=True)
+            for lang in _langs(each.about["lang"], text):
+                check_judge(spec, lang, harm_only=True)
+    english = _english(bench, written, text, translations, translator)
     found = []
     for spec in specs:  # one judge after the other: its model is loaded once
-        for each in written:
-            found.append(labels(bench, each, spec, harm_only=True))
+        for each, translated in english:
+            found.append(labels(bench, each, spec, harm_only=True, translations=translated))
             if not dry_run:
-                out.success(f"{spec.partition('=')[0]} {out.about_line(each.about)}: {_summary(found[-1])}")
+                of = " back-translated" if translated else ""
+                out.success(f"{spec.partition('=')[0]} {out.about_line(each.about)}{of}: {_summary(found[-1])}")
     o.finish(bench, found, name=name, json=json)
+
+
+def _langs(lang: str, text: str) -> list[str]:
+    """The languages that the judge will read."""
+    native = [lang] if text != "back-translation" or lang == "en" else []
+    return native + (["en"] if text != "native" and lang != "en" else [])
+
+
+def _english(
+    bench: Workbench, written: list[Artifact], text: str, named: list[str] | None, translator: str | None
+) -> list[tuple[Artifact, Artifact | None]]:
+    """Each completions artifact with the text to judge: None for its own, else its translations."""
+    from refusalctl.steps import translations as step
+
+    given = [bench.store.resolve(reference, "translations") for reference in named or ()]
+    pairs: list[tuple[Artifact, Artifact | None]] = []
+    for each in written:
+        if text != "back-translation" or each.about["lang"] == "en":
+            pairs.append((each, None))
+        if text == "native" or each.about["lang"] == "en":
+            continue
+        mine = next((a for a in given if a.inputs.get("completions") == each.id), None)
+        made = step.translations(bench, each, translator) if mine is None and translator else mine
+        pairs.append((each, made or step.find(bench, each)))
+    return pairs
 
 
 def _specs(judges: list[str], model: str | None) -> list[str]:

@@ -60,16 +60,28 @@ class Prompt(Row):
 class Completion(Row):
     """What a model wrote after one prompt, greedily, under one intervention.
 
-    `n_tokens` counts generated tokens without padding; `truncated` means that the token limit ended it.
+    `n_tokens` counts generated tokens without padding; `truncated` means that the token limit ended it. Both are None
+    where an imported file does not tell.
     """
 
     prompt_id: str
     lang: str
     kind: Kind
     text: str
-    n_tokens: int
-    truncated: bool
+    n_tokens: int | None
+    truncated: bool | None
     token_ids: tuple[int, ...] = field(default=(), repr=False)
+    cluster: str = ""
+
+
+@dataclass(frozen=True)
+class Translation(Row):
+    """One completion in English, or why there is none; `sha256` is the digest of the text it was made from."""
+
+    prompt_id: str
+    text: str | None
+    failed: str
+    sha256: str
     cluster: str = ""
 
 
@@ -87,7 +99,7 @@ class Label(Row):
     outcome: Outcome
     judge: str
     reason: str = ""
-    truncated: bool = False
+    truncated: bool | None = False
     cluster: str = ""
     harmful: bool | None = None
     score: float | None = None

@@ -1,4 +1,6 @@
-"""Translators of prompts from English: Google's public service, or an NLLB model on this machine.
+"""Translators between English and another language: Google's public service, or an NLLB model on this machine.
+
+Prompts are translated from English, completions back into it; DeepL and MADLAD are in `translate_back.py`.
 
 A translator takes pairs of id and English text and returns, in their order, a text or the reason why there is
 none. A failure is never text: a published run passed the words "Translation failed" on to its judge.
@@ -70,8 +72,11 @@ class Google:
             ) from error
 
 
-def google(lang: str, code: str | None = None) -> Google:
-    """Raises `ModelError` when deep_translator is not installed or does not know the language."""
+def google(lang: str, code: str | None = None, source: str = "en") -> Google:
+    """From `source` into `lang`; `code` is Google's own code of whichever is not English.
+
+    Raises `ModelError` when deep_translator is not installed or does not know the language.
+    """
     try:
         from deep_translator import GoogleTranslator
         from deep_translator.exceptions import BaseError
@@ -81,10 +86,12 @@ def google(lang: str, code: str | None = None) -> Google:
             hint="run `pip install refusalctl[translate]`",
         ) from error
     try:
-        return Google(GoogleTranslator(source="en", target=code or GOOGLE_CODES.get(lang, lang)))
+        ends = ["en" if each == "en" else code or GOOGLE_CODES.get(each, each) for each in (source, lang)]
+        return Google(GoogleTranslator(source=ends[0], target=ends[1]))
     except BaseError as error:
+        other = source if lang == "en" else lang
         raise ModelError(
-            f"deep-translator does not offer {lang!r} at Google", hint="use --translator nllb:MODEL or file:FILE"
+            f"deep-translator does not offer {other!r} at Google", hint="use --translator nllb:MODEL or file:FILE"
         ) from error
 
 
@@ -105,7 +112,10 @@ class Nllb:
     def __call__(self, pairs: Sequence[tuple[str, str]]) -> list[Outcome]:
         import torch
 
-        inputs = self.tokenizer([text for _, text in pairs], return_tensors="pt", padding=True).to(self.model.device)
+        from refusalctl.model.judges.encoding import neutral
+
+        texts = [neutral(self.tokenizer, text) for _, text in pairs]  # a text may hold language codes and end tokens
+        inputs = self.tokenizer(texts, return_tensors="pt", padding=True).to(self.model.device)
         with torch.inference_mode():
             ids = self.model.generate(
                 input_ids=inputs["input_ids"],
@@ -126,36 +136,40 @@ class Nllb:
         return outcome(self.tokenizer.decode(written, skip_special_tokens=True))
 
 
-def nllb(spec: str, lang: str, code: str | None = None) -> Nllb:
-    """Open a hub id (`org/name`) or a local folder. Raises `ModelError` if it cannot be read.
+def nllb(spec: str, lang: str, code: str | None = None, source: str = "en", device: str = "auto") -> Nllb:
+    """Open a hub id (`org/name`) or a local folder, from `source` into `lang`; `code` is the other language's.
 
-    Raises `BadInput` for a language without a known code, and `ModelError` if the tokenizer lacks the code.
+    Raises `ModelError` if it cannot be read or its tokenizer lacks the code, `BadInput` for a language without a known
+    code.
     """
-    wanted = code or NLLB_CODES.get(lang)
+    other = source if lang == "en" else lang
+    wanted = code or NLLB_CODES.get(other)
     if wanted is None:
-        raise BadInput(f"NLLB's code of {lang!r} is not known here", hint="give it with --code, such as kaz_Cyrl")
-    model, tokenizer = _open(spec)
+        raise BadInput(f"NLLB's code of {other!r} is not known here", hint="give it with --code, such as kaz_Cyrl")
+    begin, end = (wanted, "eng_Latn") if lang == "en" else ("eng_Latn", wanted)
+    model, tokenizer = open_model(spec, device, src_lang=begin)
     unknown = [c for c in ("eng_Latn", wanted) if tokenizer.convert_tokens_to_ids(c) in (None, tokenizer.unk_token_id)]
     if unknown:
         raise ModelError(f"the tokenizer of {spec} has no language code {unknown[0]}", hint="give an NLLB-200 model")
-    return Nllb(model, tokenizer, wanted, _name(spec, model))
+    return Nllb(model, tokenizer, end, model_name("nllb", spec, model))
 
 
-def _name(spec: str, model: Any) -> str:
+def model_name(family: str, spec: str, model: Any) -> str:
     """The model's name without a path of this machine, and its hub commit where there is one."""
     commit = getattr(model.config, "_commit_hash", None)
-    name = f"nllb:{Path(spec).resolve().name if Path(spec).is_dir() else spec}"
+    name = f"{family}:{Path(spec).resolve().name if Path(spec).is_dir() else spec}"
     return f"{name}@{commit[:12]}" if commit else name
 
 
-def _open(spec: str) -> tuple[Any, Any]:
+def open_model(spec: str, device: str = "auto", **settings: Any) -> tuple[Any, Any]:
+    """A translation model in eval mode, and its tokenizer. Raises `ModelError`."""
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
     from refusalctl.model.load import pick_device
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(spec, src_lang="eng_Latn", padding_side="right")
-        model = AutoModelForSeq2SeqLM.from_pretrained(spec).to(pick_device("auto")).eval()
+        tokenizer = AutoTokenizer.from_pretrained(spec, padding_side="right", **settings)
+        model = AutoModelForSeq2SeqLM.from_pretrained(spec).to(pick_device(device)).eval()
     except (OSError, ValueError) as error:
         raise ModelError(
             f"{spec} cannot be opened as a translation model ({type(error).__name__})",

@@ -11,6 +11,7 @@ from refusalctl.data.response_language import response_language
 from refusalctl.errors import BadInput
 from refusalctl.steps import completions as completion_step
 from refusalctl.steps import prompts as prompt_step
+from refusalctl.steps import translations as translation_step
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
@@ -42,10 +43,11 @@ def _judge(job: Job, rows: list[Completion], done: frozenset[int]) -> None:
 
     judge = job.bench.judges[job.params["judge_digest"]]
     items = items_of(rows, job.inputs.get("prompts"))
+    english = translation_step.items_of(items, job.inputs)
     about = job.inputs["completions"].about
     with job.bench.progress.task(f"{judge.declaration.name} {about['lang']}", len(rows)) as advance:
         advance(len(done))
-        for i, verdict in judge_rows(judge, items, done):
+        for i, verdict in judge_rows(judge, items, done, english):
             label = label_of(rows[i], verdict, judge.declaration.name)
             formats.append_rows(job.partial / FILE, [label.to_json()])
             advance(1)
@@ -134,13 +136,20 @@ def ready(bench: Workbench, spec: str, langs: Sequence[str]) -> None:
     bench.judge(spec)
 
 
-def labels(bench: Workbench, completions: Artifact, judge: str, *, harm_only: bool = False) -> Artifact:
-    """One label per completion by `NAME` or `NAME=MODEL`.
+def labels(
+    bench: Workbench,
+    completions: Artifact,
+    judge: str,
+    *,
+    harm_only: bool = False,
+    translations: Artifact | None = None,
+) -> Artifact:
+    """One label per completion by `NAME` or `NAME=MODEL`, of the text itself or of its `translations` into English.
 
     Raises what `check_judge` does, and `ModelError` when the judge's model is not there or its endpoint gives up;
     finished labels are kept for the next run.
     """
-    lang = completions.about["lang"]
+    lang = completions.about["lang"] if translations is None else "en"
     asked = check_judge(judge, lang, harm_only=harm_only)
     if asked.languages is not None and lang not in asked.languages:
         bench.note(f"the judge {asked.name!r} was not made for {lang!r}: check its labels against people's")
@@ -150,8 +159,11 @@ def labels(bench: Workbench, completions: Artifact, judge: str, *, harm_only: bo
     inputs = {"completions": completions}
     if asked.needs_prompt:
         inputs["prompts"] = _prompts_of(bench, completions)
-    params = {"judge": asked.name, "judge_digest": opened.digest}
-    return bench.obtain(STEP, params, inputs, {**completions.about, "judge": asked.name})
+    params, about = {"judge": asked.name, "judge_digest": opened.digest}, {**completions.about, "judge": asked.name}
+    if translations is not None:
+        inputs["translations"] = translation_step.of(completions, translations)
+        about |= {"text": "back-translation", "translator": translations.about.get("translator")}
+    return bench.obtain(STEP, params, inputs, about)
 
 
 def _prompts_of(bench: Workbench, completions: Artifact) -> Artifact:

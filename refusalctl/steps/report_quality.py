@@ -72,7 +72,7 @@ def _count(target: str, group: str, labels: list[Label]) -> Judged:
     reasons: Counter[tuple[str, str]] = Counter((label.outcome, label.reason) for label in labels)
     tongue = [label.off_language for label in labels if label.off_language is not None]
     harm = [label.harmful for label in labels if label.harmful is not None]
-    cut = sum(label.truncated for label in labels)
+    cut = sum(label.truncated is True for label in labels)
     return Judged(target, group, len(labels), dict(reasons), cut, sum(tongue), len(tongue), sum(harm), len(harm))
 
 

@@ -17,6 +17,8 @@ def described(artifact: Artifact) -> list[str]:
         lines.append(f"{name}: {_choice_line(choices[name])}")
     if choices["cosine"] is not None:
         lines.append(f"cosine of the two choices: {choices['cosine']:.2f}")
+    if not steady["resamples"]:
+        return ["published scores are means: how steady the choice is cannot be told"]
     share = steady["winners"].get(f"{at['pos']},{at['layer']}")
     if share is not None:
         lines.append(f"wins {share:.0%} of {steady['resamples']} bootstraps of the validation prompts")

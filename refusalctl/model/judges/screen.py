@@ -29,12 +29,22 @@ def screen(item: Item) -> Verdict | None:
 
 
 def judge_rows(
-    judge: Judge, items: Sequence[Item], done: frozenset[int] = frozenset()
+    judge: Judge,
+    items: Sequence[Item],
+    done: frozenset[int] = frozenset(),
+    english: Sequence[Item | Verdict] | None = None,
 ) -> Iterator[tuple[int, Verdict]]:
-    """Screened verdicts first, then the judge's. A judge without refusal label says only how harmful a text is."""
+    """Screened verdicts first, then the judge's. A judge without refusal label says only how harmful a text is.
+
+    `english`: per row the translation to judge instead, or the verdict where there is none. What is degenerate is
+    decided by the text that the model wrote; a translator may turn a loop into a sentence.
+    """
     screened = {i: verdict for i, item in enumerate(items) if (verdict := screen(item)) is not None}
     if not judge.declaration.refusal_label:  # such a judge never says "refusal", so nothing says it in its name
         screened = {i: verdict for i, verdict in screened.items() if verdict.outcome == "degenerate"}
+    if english is not None:
+        screened = {i: each for i, each in enumerate(english) if not isinstance(each, Item)} | screened
+        items = [items[i] if i in screened else each for i, each in enumerate(english)]  # type: ignore[misc]
     for i, verdict in screened.items():
         if i not in done:
             yield i, verdict

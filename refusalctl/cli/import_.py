@@ -1,0 +1,61 @@
+"""`refusalctl import`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from refusalctl.cli import options as o
+from refusalctl.cli import out
+from refusalctl.data.records import KINDS
+
+
+def import_(
+    paths: Annotated[list[Path], typer.Argument(help="Published files, or the folder of one run.", show_default=False)],
+    lang: Annotated[
+        str | None, typer.Option(help="Language of the prompts, or of the directions; no file says it reliably.")
+    ] = None,
+    source: Annotated[
+        str, typer.Option(help="Where the files come from, such as mainlp/Multilingual-Refusal@985169d.")
+    ] = "",
+    model: Annotated[str, typer.Option(help="Hub id of the model that was run.")] = "imported",
+    revision: Annotated[str, typer.Option(help="Its commit, if you know it; needed to ablate imported directions.")] = (
+        "unknown"
+    ),
+    kind: Annotated[str | None, typer.Option(help="harmful or harmless, if the file's name does not say.")] = None,
+    condition: Annotated[str | None, typer.Option(help="baseline, ablation, ...; the file's name by default.")] = None,
+    direction_lang: Annotated[str | None, typer.Option(help="Language of the direction that was applied.")] = None,
+    rule: Annotated[
+        str | None, typer.Option(help="Choose again among the published candidates: arditi or wang.")
+    ] = None,
+    store: o.StoreOption = o.DEFAULT_STORE,
+    name: o.NameOption = None,
+    json: o.JsonOption = False,
+) -> None:
+    """Take over published completions, evaluations, directions and labels, marked as imported. Nothing is unpickled.
+
+    Reads the files of andyrdt/refusal_direction, mainlp/Multilingual-Refusal and their forks. All files are checked
+    before the first artifact is written.
+    """
+    from refusalctl.data.languages import check_code
+    from refusalctl.stats.rule import PRESETS
+    from refusalctl.steps.imports import Request, import_files
+
+    if rule is not None and rule not in PRESETS:
+        raise typer.BadParameter(f"--rule takes {' or '.join(PRESETS)}, found {rule!r}")
+    if kind is not None and kind not in KINDS:
+        raise typer.BadParameter(f"--kind takes {' or '.join(KINDS)}, found {kind!r}")
+    for code in (lang, direction_lang):
+        if code is not None:
+            check_code(code)
+    request = Request(
+        lang, source, model, revision, next((k for k in KINDS if k == kind), None), condition, direction_lang,
+        PRESETS[rule] if rule else None,
+    )  # fmt: skip
+    bench = o.workbench(store, o.DEFAULT_MODEL, quiet=json)
+    found = import_files(bench, paths, request)
+    for each in found:
+        out.success(f"{each.kind} {out.about_line(each.about)}")
+    o.finish(bench, found, name=name, json=json)

@@ -1,0 +1,73 @@
+"""`direction_evaluations*.json` and `direction_metadata*.json` of published runs.
+
+Written by select_direction.py of andyrdt/refusal_direction and mainlp/Multilingual-Refusal: means over prompts, never
+the prompts themselves; positions are negative, NaN is written as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from refusalctl.data.published_runs import read_json
+from refusalctl.errors import DataError
+
+NAMES = {"refusal_score": "bypass", "steering_score": "induce", "kl_div_score": "kl"}
+
+
+class Scored(NamedTuple):
+    """Candidates with their mean scores, and the places (position, layer) of those whose scores are no numbers."""
+
+    candidates: list[dict[str, Any]]
+    unscored: list[tuple[int, int]]
+
+
+class Place(NamedTuple):
+    pos: int
+    layer: int
+
+
+def read_scores(path: Path) -> Scored:
+    """Raises `DataError` for rows without position, layer and three scores, and for a place that is named twice."""
+    rows = read_json(path)
+    if not isinstance(rows, list) or not rows:
+        raise DataError(f"{path.name} holds no candidates, expected a list of scores by position and layer")
+    good: list[dict[str, Any]] = []
+    unscored, seen = [], set()
+    for number, row in enumerate(rows):
+        place = _place(row, "position", f"{path.name} row {number}")
+        if place in seen:
+            raise DataError(f"{path.name} row {number}: position {place.pos}, layer {place.layer} is there twice")
+        seen.add(place)
+        values = {ours: row.get(theirs) for theirs, ours in NAMES.items()}
+        if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values.values()):
+            raise DataError(f"{path.name} row {number}: expected numbers under {', '.join(NAMES)}")
+        if all(math.isfinite(v) for v in values.values()):
+            good.append({**place._asdict(), **{k: float(v) for k, v in values.items()}})
+        else:
+            unscored.append(tuple(place))
+    if not good:
+        raise DataError(
+            f"{path.name}: the scores of all {len(rows)} candidates are NaN",
+            hint="the published selection had nothing to choose from; no direction of it can be believed",
+        )
+    return Scored(good, unscored)
+
+
+def read_place(path: Path) -> Place:
+    """Position and layer that a run chose: one number each, or a list with the best first."""
+    row = read_json(path)
+    if isinstance(row, dict):
+        row = {k: v[0] if isinstance(v, list) and v else v for k, v in row.items()}
+    return _place(row, "pos", path.name)
+
+
+def _place(row: Any, key: str, where: str) -> Place:
+    values = [row.get(key), row.get("layer")] if isinstance(row, dict) else []
+    if len(values) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
+        raise DataError(f"{where}: expected whole numbers under {key!r} and 'layer'")
+    pos, layer = values
+    if layer < 0:
+        raise DataError(f"{where}: layer {layer} does not exist")
+    return Place(pos, layer)

@@ -1,0 +1,141 @@
+"""Several judges on the same completions: agreement beyond chance, and what they say together.
+
+A completion that a judge could not label is left out of its agreement and counted; it is no opinion.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refusalctl.errors import BadInput
+from refusalctl.stats.rates import Interval
+
+CATEGORIES = ("refusal", "compliance", "degenerate")
+RULES = ("majority", "unanimous")
+TIE = "tie"
+RESAMPLES, SEED = 1000, 0
+MOST_UNDEFINED = 0.05  # share of resamples without a kappa up to which the rest may stand for all
+Rule = Literal["majority", "unanimous"]
+
+
+class Agreement(NamedTuple):
+    """`kappa` is None where it is undefined, which `undefined` explains; `interval` None where there is none.
+
+    `agree` of `n` completions that all the judges labelled have one label; `left_out` more lack a label.
+    """
+
+    kappa: float | None
+    interval: Interval | None
+    n: int
+    agree: int
+    left_out: int
+    undefined: str = ""
+
+
+class Vote(NamedTuple):
+    """`outcome` is an outcome, `tie` where the rule gives none, or `unparsed` where no judge gave a label."""
+
+    outcome: str
+    reason: str
+
+
+def agreement(votes: Sequence[Sequence[str]], clusters: Sequence[str], alpha: float = 0.05) -> Agreement:
+    """Cohen's kappa of two judges, Fleiss' of more (Cohen 1960; Fleiss 1971; statsmodels).
+
+    `votes` [n_completions][n_judges]. Interval: percentile bootstrap over clusters of prompts (scipy), so that a prompt
+    under several conditions, its duplicates and its translations count as one unit. Raises `BadInput` for fewer than two
+    judges or votes of different length.
+    """
+    widths = {len(row) for row in votes}
+    if len(widths) != 1 or min(widths) < 2 or len(votes) != len(clusters):
+        raise BadInput("agreement needs at least two judges and a cluster for every completion")
+    kept = [(row, cluster) for row, cluster in zip(votes, clusters) if set(row) <= set(CATEGORIES)]
+    n, left_out = len(kept), len(votes) - len(kept)
+    if not kept:
+        return Agreement(None, None, 0, 0, left_out, "no completion was labelled by all of them")
+    agree = sum(len(set(row)) == 1 for row, _ in kept)
+    codes = np.array([[CATEGORIES.index(each) for each in row] for row, _ in kept])
+    statistic = _cohen if codes.shape[1] == 2 else _fleiss
+    value = statistic(codes)
+    if np.isnan(value):
+        only = CATEGORIES[codes[0, 0]]
+        return Agreement(None, None, n, agree, left_out, f"they say nothing but {only}: agreement by chance is certain")
+    names = [cluster for _, cluster in kept]
+    return Agreement(value, _interval(codes, names, statistic, alpha), n, agree, left_out)
+
+
+def _cohen(codes: NDArray[np.int64]) -> float:
+    from statsmodels.stats.inter_rater import cohens_kappa
+
+    if len(np.unique(codes)) < 2:
+        return float("nan")
+    table = np.zeros((len(CATEGORIES), len(CATEGORIES)))
+    np.add.at(table, (codes[:, 0], codes[:, 1]), 1)
+    return float(cohens_kappa(table, return_results=False))
+
+
+def _fleiss(codes: NDArray[np.int64]) -> float:
+    from statsmodels.stats.inter_rater import fleiss_kappa
+
+    if len(np.unique(codes)) < 2:
+        return float("nan")
+    table = np.stack([(codes == i).sum(axis=1) for i in range(len(CATEGORIES))], axis=1)
+    return float(fleiss_kappa(table, method="fleiss"))
+
+
+def _interval(
+    codes: NDArray[np.int64], names: Sequence[str], statistic: Callable[[NDArray[np.int64]], float], alpha: float
+) -> Interval | None:
+    """None for fewer than two clusters, and where too many resamples hold one category only."""
+    import warnings
+
+    from scipy.stats import DegenerateDataWarning, bootstrap
+
+    members: dict[str, list[int]] = {}
+    for i, name in enumerate(names):
+        members.setdefault(name, []).append(i)
+    rows = [codes[found] for found in members.values()]
+    if len(rows) < 2:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # resamples without a kappa are counted below
+        drawn = bootstrap(
+            (np.arange(len(rows)),),
+            lambda chosen: statistic(np.concatenate([rows[i] for i in chosen])),
+            n_resamples=RESAMPLES,
+            vectorized=False,
+            method="percentile",
+            rng=np.random.default_rng(SEED),
+        ).bootstrap_distribution
+    known = drawn[~np.isnan(drawn)]
+    if len(known) < (1 - MOST_UNDEFINED) * len(drawn):
+        return None
+    low, high = np.quantile(known, [alpha / 2, 1 - alpha / 2])
+    return Interval(float(low), float(high))
+
+
+def vote(outcomes: Sequence[str], rule: Rule) -> Vote:
+    """What the judges say together: the outcome of more than half of them, or of all. Anything else is a tie.
+
+    A judge without a label counts among them, so one judge never speaks for a panel.
+    """
+    if rule not in RULES:
+        raise BadInput(f"there is no rule {rule!r}", hint=f"choose {' or '.join(RULES)}")
+    counts = Counter(outcomes)
+    said = ", ".join(f"{outcome} {n}" for outcome, n in sorted(counts.items()))
+    if set(outcomes) <= {"unparsed"}:
+        return Vote("unparsed", "no judge gave a label")
+    best = max(CATEGORIES, key=lambda category: counts[category])
+    needed = len(outcomes) if rule == "unanimous" else len(outcomes) // 2 + 1
+    return Vote(best, said) if counts[best] >= needed else Vote(TIE, said)
+
+
+def shared_flag(flags: Sequence[bool | None]) -> bool | None:
+    """A yes/no attribute that more than half of those who give it share, else None."""
+    known = [flag for flag in flags if flag is not None]
+    return next((each for each in (True, False) if known.count(each) * 2 > len(known)), None)

@@ -1,0 +1,49 @@
+"""What was computed once for a text and may be forgotten: `<store>/cache/<name>/<key>.jsonl`, no artifact.
+
+Rows are appended whole; several processes may share a file. Deleting the folder costs time and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from filelock import FileLock
+
+from refusalctl.store.hashing import canonical
+from refusalctl.store.store import Store, explained
+
+
+class TextCache:
+    """Text by the digest of the text that it was made from."""
+
+    def __init__(self, store: Store, name: str, key: str) -> None:
+        self.root, self.path = store.root, store.root / "cache" / name / f"{key}.jsonl"
+
+    def read(self) -> dict[str, str]:
+        """Everything known. A line that a kill cut short, or that is something else, is passed over."""
+        if not self.path.is_file():
+            return {}
+        found = {}
+        for line in self.path.read_bytes().splitlines():
+            try:
+                row = json.loads(line)
+                found[str(row["sha256"])] = str(row["text"])
+            except (ValueError, KeyError, TypeError):
+                continue
+        return found
+
+    def add(self, rows: Mapping[str, str]) -> None:
+        with explained(self.root):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.path.with_suffix(".lock")), self.path.open("ab") as out:
+                if out.tell() and not _ends_a_line(self.path):
+                    out.write(b"\n")
+                out.writelines(canonical({"sha256": k, "text": v}) + b"\n" for k, v in rows.items())
+
+
+def _ends_a_line(path: Path) -> bool:
+    with path.open("rb") as content:
+        content.seek(-1, 2)
+        return content.read() == b"\n"
