@@ -24,8 +24,8 @@ def panel(
 ) -> None:
     """Agreement of several judges per language (kappa with intervals), where they part, and their label by a rule.
 
-    Prints the ids of the panel's labels, one per completions artifact, and last the id of the panel. A tie is a label of
-    its own kind: unparsed, with the votes as its reason.
+    Prints the ids of the panel's labels, one per completions artifact, and last the id of the panel. A tie is a label
+    of its own kind: unparsed, with the votes as its reason.
     """
     from refusalctl.stats.panel import RULES
     from refusalctl.steps.panel import panel as panel_step
@@ -50,7 +50,9 @@ def show(made: Artifact) -> None:
         rows += [(lang, p["first"], p["second"], *_numbers(p), _apart(p["apart"])) for p in found["pairs"]]
         if found["all"] is not None:
             rows.append((lang, "all judges", "", *_numbers(found["all"]), ""))
-        rows.append((lang, "together", "", found["n"], "", "", ", ".join(f"{n} {k}" for k, n in found["votes"].items())))
+        rows.append(
+            (lang, "together", "", found["n"], "", "", ", ".join(f"{n} {k}" for k, n in found["votes"].items()))
+        )
     out.table_err(("language", "judge", "and", "n", "agree", "kappa", "where they part, or what they say"), rows)
 
 

@@ -48,8 +48,8 @@ def agreement(votes: Sequence[Sequence[str]], clusters: Sequence[str], alpha: fl
     """Cohen's kappa of two judges, Fleiss' of more (Cohen 1960; Fleiss 1971; statsmodels).
 
     `votes` [n_completions][n_judges]. Interval: percentile bootstrap over clusters of prompts (scipy), so that a prompt
-    under several conditions, its duplicates and its translations count as one unit. Raises `BadInput` for fewer than two
-    judges or votes of different length.
+    under several conditions, its duplicates and its translations count as one unit. Raises `BadInput` for fewer than
+    two judges or votes of different length.
     """
     widths = {len(row) for row in votes}
     if len(widths) != 1 or min(widths) < 2 or len(votes) != len(clusters):

@@ -155,7 +155,12 @@ def _language(found: Sequence[Group], rule: Rule) -> dict[str, Any]:
 
 
 def _pair(
-    found: Sequence[Group], names: Sequence[str], votes: Sequence[Sequence[str]], clusters: Sequence[str], i: int, j: int
+    found: Sequence[Group],
+    names: Sequence[str],
+    votes: Sequence[Sequence[str]],
+    clusters: Sequence[str],
+    i: int,
+    j: int,
 ) -> dict[str, Any]:
     from refusalctl.stats.panel import agreement
 
