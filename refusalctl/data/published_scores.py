@@ -46,7 +46,7 @@ def read_scores(path: Path) -> Scored:
         if all(math.isfinite(v) for v in values.values()):
             good.append({**place._asdict(), **{k: float(v) for k, v in values.items()}})
         else:
-            unscored.append(tuple(place))
+            unscored.append((place.pos, place.layer))
     if not good:
         raise DataError(
             f"{path.name}: the scores of all {len(rows)} candidates are NaN",
@@ -64,7 +64,7 @@ def read_place(path: Path) -> Place:
 
 
 def _place(row: Any, key: str, where: str) -> Place:
-    values = [row.get(key), row.get("layer")] if isinstance(row, dict) else []
+    values: list[Any] = [row.get(key), row.get("layer")] if isinstance(row, dict) else []
     if len(values) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
         raise DataError(f"{where}: expected whole numbers under {key!r} and 'layer'")
     pos, layer = values
