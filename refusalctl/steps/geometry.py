@@ -330,9 +330,9 @@ def of_activations(
 def geometry(bench: Workbench, experiment: Experiment, langs: list[str], params: GeometryParams) -> Artifact:
     """Likeness of the languages' directions on train prompts, collected first where needed."""
     params.check(langs)
-    collected = {
+    collected: dict[str, dict[str, Artifact]] = {
         lang: {
-            kind: activation_step.activations(
+            str(kind): activation_step.activations(
                 bench, experiment, prompt_step.prompts(bench, experiment, lang, kind, "train", tuple(langs))
             )
             for kind in KINDS

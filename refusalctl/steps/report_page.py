@@ -62,11 +62,16 @@ def environment() -> Any:
         "percent": words.percent, "points": words.points, "signed": words.signed, "short": short, "lang": words.label,
         "name": language_name, "repr": repr, "shade": shade, "listed": words.listed, "condition": words.condition_name,
         "decimals": _decimals,
-        "cap": lambda text: text[:1].upper() + text[1:], "median": _median,
+        "cap": _capital, "median": _median,
     }  # fmt: skip
     env.tests["measured"] = lambda row: isinstance(row, Condition)
     env.globals |= {"MARKS": words.MARKS, "OPEN_ROWS": OPEN_ROWS, "MOST_TEXTS": MOST_TEXTS}
     return env
+
+
+def _capital(text: str) -> str:
+    first = text[:1].upper()
+    return type(text)(first + text[1:])  # what was markup stays markup
 
 
 def _decimals(value: float | None, n: int = 2) -> str:
