@@ -91,11 +91,10 @@ def simulate(rng: np.random.Generator, rate: float, se: float, sp: float, n: int
 
 
 @pytest.mark.parametrize(
-    ("rate", "se", "sp", "n", "each"), [(0.1, 0.9, 0.95, 572, 25), (0.3, 0.7, 0.9, 572, 50), (0.02, 0.95, 0.97, 200, 15)]
+    ("rate", "se", "sp", "n", "each"),
+    [(0.1, 0.9, 0.95, 572, 25), (0.3, 0.7, 0.9, 572, 50), (0.02, 0.95, 0.97, 200, 15)],
 )
-def test_intervals_cover_the_truth_in_a_stratified_sample(
-    rate: float, se: float, sp: float, n: int, each: int
-) -> None:
+def test_intervals_cover_the_truth_in_a_stratified_sample(rate: float, se: float, sp: float, n: int, each: int) -> None:
     rng, hits, plain = np.random.default_rng(5), [], []
     found_se, found_sp = [], []
     for _ in range(400):
