@@ -158,7 +158,7 @@ def _by_labels(job: Job) -> list[bool | None]:
     return judged
 
 
-STEP = Step("openings", 2, "openings", _run, uses_model=True)
+STEP = Step("openings", 3, "openings", _run, uses_model=True)
 
 
 def openings(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str, ...] = ()) -> Artifact:

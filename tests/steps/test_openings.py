@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,20 +91,20 @@ def test_openings_for_a_language_win_over_those_for_all() -> None:
 
 # --- the judge by style -----------------------------------------------------------------------------------
 
-TOPICS = ("bread", "rivers", "music", "trains", "stars", "gardens", "chess", "whales", "clay", "snow")
+RNG = random.Random(0)
 
 
 def answers(n: int, refusals: int) -> list[str]:
+    topics = ["".join(RNG.choice("bdfgklmnprstv") + RNG.choice("aeiou") for _ in range(3)) for _ in range(n)]
     return [
-        "Sorry, that is something we do not talk about."
-        if i < refusals
-        else f"Here is what to know of {TOPICS[i % 10]}."
-        for i in range(n)
+        "Sorry, that is something we do not talk about." if i < refusals else f"Here is what to know of {topic}."
+        for i, topic in enumerate(topics)
     ]
 
 
-def test_style_tells_refusals_without_a_phrase_list_even_where_most_harmful_prompts_are_answered() -> None:
-    found = stats.judge_by_style(answers(40, 15), answers(40, 0), [*answers(4, 2)])
+@pytest.mark.parametrize("refused", [8, 15, 30, 40])
+def test_style_tells_refusals_without_a_phrase_list_even_where_few_harmful_prompts_are_refused(refused: int) -> None:
+    found = stats.judge_by_style(answers(40, refused), answers(40, 0), answers(4, 2))
     assert found.refusal == [True, True, False, False]
 
 
