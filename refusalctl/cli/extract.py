@@ -15,7 +15,7 @@ def extract(
     store: o.StoreOption = o.DEFAULT_STORE,
     device: o.DeviceOption = "auto",
     dtype: o.DTypeOption = "auto",
-    attention: o.AttentionOption = "sdpa",
+    attention: o.AttentionOption = "auto",
     batch_size: o.BatchOption = 16,
     system: o.SystemOption = None,
     trust_remote_code: o.TrustOption = False,

@@ -27,7 +27,7 @@ ModelOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, mps, or shard (all devices, accelerate).")]
 DTypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
-AttentionOption = Annotated[str, typer.Option(help="Attention kernel: sdpa, eager or flash_attention_2.")]
+AttentionOption = Annotated[str, typer.Option(help="Attention kernel: auto, sdpa, eager or flash_attention_2.")]
 BatchOption = Annotated[int, typer.Option(min=1, help="Prompts per batch.")]
 SystemOption = Annotated[str | None, typer.Option(help="System prompt; the template's own by default.")]
 TrustOption = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that a model brings along.")]
@@ -151,7 +151,7 @@ def workbench(
     *,
     device: str = "auto",
     dtype: str = "auto",
-    attention: str = "sdpa",
+    attention: str = "auto",
     batch_size: int = 16,
     system: str | None = None,
     trust_remote_code: bool = False,

@@ -80,11 +80,12 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     system: str | None = None,
-    attention: str = "sdpa",
+    attention: str = "auto",
 ) -> ChatModel:
     """Load weights from local files. Raises `ModelError` if they cannot be read as a causal model.
 
-    `attention` is transformers' name of a kernel: `sdpa`, `eager` or `flash_attention_2`.
+    `attention` is transformers' name of a kernel (`sdpa`, `eager`, `flash_attention_2`), or `auto`: what it takes for
+    this architecture.
     """
     from transformers import AutoModelForCausalLM, GenerationConfig
     from transformers.utils import logging
@@ -93,6 +94,8 @@ def load(
     logging.disable_progress_bar()
     folder = weights(ref)
     options: dict[str, Any] = {"device_map": "auto"} if device == "shard" else {}
+    if attention != "auto":
+        options["attn_implementation"] = attention
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -100,7 +103,6 @@ def load(
             trust_remote_code=ref.trust_remote_code,
             local_files_only=True,
             use_safetensors=True,  # other formats are unpickled, and are not part of the revision
-            attn_implementation=attention,
             **options,
         )
         tokenizer = _open_tokenizer(folder, ref.trust_remote_code)

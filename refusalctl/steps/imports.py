@@ -148,7 +148,13 @@ def _import_json(bench: Workbench, given: _Given, request: Request) -> list[Arti
 
 def _import_run(bench: Workbench, given: _Given, run: PublishedRun, request: Request) -> list[Artifact]:
     lang, kind = run.prompts[0].lang, run.prompts[0].kind
-    facts: dict[str, Any] = {"file": given.path.name, "sha256": given.sha256, "source": request.source, "lang": lang, "kind": kind}
+    facts: dict[str, Any] = {
+        "file": given.path.name,
+        "sha256": given.sha256,
+        "source": request.source,
+        "lang": lang,
+        "kind": kind,
+    }
     about = {"data": f"imported:{run.dataset}", "lang": lang, "kind": kind, "split": "test", "n": len(run.prompts)}
     about |= {"provenance": "imported", "source": request.source}
     prompts = bench.obtain(step("prompts", run.prompts, prompt_step.FILE), facts, {}, about)

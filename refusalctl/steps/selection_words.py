@@ -17,13 +17,13 @@ def described(artifact: Artifact) -> list[str]:
         lines.append(f"{name}: {_choice_line(choices[name])}")
     if choices["cosine"] is not None:
         lines.append(f"cosine of the two choices: {choices['cosine']:.2f}")
-    if not steady["resamples"]:
-        return ["published scores are means: how steady the choice is cannot be told"]
     share = steady["winners"].get(f"{at['pos']},{at['layer']}")
     if share is not None:
         lines.append(f"wins {share:.0%} of {steady['resamples']} bootstraps of the validation prompts")
     elif steady["resamples"]:
         lines.append(f"is not among the ten most frequent winners of {steady['resamples']} bootstraps")
+    else:
+        lines.append("how steady the choice is cannot be told: there are no scores per prompt to resample")
     if reliable["ceiling"] is None:
         lines.append("halves of the train prompts share no direction")
     else:

@@ -87,7 +87,7 @@ class Workbench:
     model_spec: str
     device: str = "auto"
     dtype: str = "auto"
-    attention: str = "sdpa"
+    attention: str = "auto"
     batch_size: int = 16
     system: str | None = None
     trust_remote_code: bool = False

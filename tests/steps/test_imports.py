@@ -22,6 +22,7 @@ from refusalctl.steps import scores as score_step
 from refusalctl.steps import translations as translation_step
 from refusalctl.steps.completions import InterventionSpec, resolve_direction
 from refusalctl.steps.imports import Request, import_files
+from refusalctl.steps.selection_words import described
 from refusalctl.steps.step import Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, Store
@@ -246,7 +247,7 @@ def test_a_run_s_directions_can_be_applied_and_chosen_again(bench: Workbench, tm
     assert torch.equal(vectors[chosen.id].direction, means[-1, 1])
     assert score_step.chosen(published) == {"pos": -2, "layer": 2, "bypass": -9.0, "induce": -1.0, "kl": 0.15}
     assert (chosen.about["rule"], score_step.chosen(chosen)["layer"]) == ("arditi", 1)
-    assert score_step.steadiness(chosen)[0] == "published scores are means: how steady the choice is cannot be told"
+    assert any("how steady the choice is cannot be told" in line for line in described(chosen))
     one = InterventionSpec("ablate", found["directions"][0], pos=-1, layer=3)
     assert torch.equal(resolve_direction(one).direction, means[-1, 3])
     wang = by_kind(import_files(bench, [home], Request("de", "here", "m", rule=PRESETS["wang"])))
