@@ -11,11 +11,12 @@ from refusalctl.store.store import Artifact
 def described(artifact: Artifact) -> list[str]:
     """A choice in words: its scores, how much of it is chance, and what the other criterion would have chosen."""
     table, at = read_scores(artifact), chosen(artifact)
-    steady, reliable, choices = table["stability"], table["reliability"], table["choices"]
-    lines = [f"by {table['criterion']}: position {at['pos']}, layer {at['layer']}"]
-    for name in ("refusal-score", "cosmic"):
+    steady, reliable = table["stability"], table["reliability"]
+    choices = table.get("choices")  # an imported selection has one criterion's
+    lines = [f"by {table.get('criterion', 'refusal-score')}: position {at['pos']}, layer {at['layer']}"]
+    for name in ("refusal-score", "cosmic") if choices else ():
         lines.append(f"{name}: {_choice_line(choices[name])}")
-    if choices["cosine"] is not None:
+    if choices and choices["cosine"] is not None:
         lines.append(f"cosine of the two choices: {choices['cosine']:.2f}")
     share = steady["winners"].get(f"{at['pos']},{at['layer']}")
     if share is not None:

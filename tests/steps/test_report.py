@@ -217,7 +217,7 @@ def test_settings_can_be_run_again(page: str, tmp_path: Path) -> None:
     path.write_text(unescape(block), encoding="utf-8")
     settings = read_toml(path)
     assert from_settings(settings["experiment"]) == EXPERIMENT
-    assert settings["model"] == {"name": "tiny-llama", "dtype": "float32", "attention": "sdpa"}
+    assert settings["model"] == {"name": "tiny-llama", "dtype": "float32", "attention": "auto"}
 
 
 def test_twice_gives_the_same_bytes(made: tuple[World, Artifact, Artifact], tmp_path: Path) -> None:
