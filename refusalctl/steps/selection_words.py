@@ -14,8 +14,8 @@ def described(artifact: Artifact) -> list[str]:
     steady, reliable = table["stability"], table["reliability"]
     choices = table.get("choices")  # an imported selection has one criterion's
     lines = [f"by {table.get('criterion', 'refusal-score')}: position {at['pos']}, layer {at['layer']}"]
-    for name in ("refusal-score", "cosmic") if choices else ():
-        lines.append(f"{name}: {_choice_line(choices[name])}")
+    if choices:
+        lines += [f"{name}: {_choice_line(choices[name])}" for name in ("refusal-score", "cosmic")]
     if choices and choices["cosine"] is not None:
         lines.append(f"cosine of the two choices: {choices['cosine']:.2f}")
     share = steady["winners"].get(f"{at['pos']},{at['layer']}")
