@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from refusalctl import __version__
-from refusalctl.cli import artifacts, data, out
+from refusalctl.cli import artifacts, data, labels, out
 from refusalctl.cli.ablate import ablate
 from refusalctl.cli.calibrate import calibrate
 from refusalctl.cli.collect import collect
@@ -50,6 +50,7 @@ app.command(rich_help_panel=TOOLS)(panel)
 app.command("import", rich_help_panel=TOOLS)(import_)
 app.command(rich_help_panel=TOOLS)(calibrate)
 app.command(rich_help_panel=TOOLS)(doctor)
+app.add_typer(labels.app, name="labels", rich_help_panel=TOOLS)
 app.add_typer(data.app, name="data", rich_help_panel=TOOLS)
 app.add_typer(artifacts.app, name="artifacts", rich_help_panel=TOOLS)
 
