@@ -209,7 +209,8 @@ def _selection_step(found: Tensors, vector: torch.Tensor, place: Place, lang: st
     def run(job: Job) -> dict[str, Any]:
         header = {"pos": place.pos, "layer": place.layer, "lang": lang, "suffix_tokens": []}
         formats.write_vectors(job.out / SELECTION_FILE, "selection", {"direction": vector}, header)
-        chosen_by = {"rule": asdict(rule) if rule else {"name": "published"}, **UNTOLD}
+        criterion = "refusal-score" if rule else "published"
+        chosen_by = {"rule": asdict(rule) if rule else {"name": "published"}, "criterion": criterion, **UNTOLD}
         formats.write_json(job.out / SCORES_FILE, "scores", _table(found) | chosen_by)
         return {"pos": place.pos, "layer": place.layer}
 

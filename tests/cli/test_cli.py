@@ -373,3 +373,52 @@ def test_a_judge_that_cannot_measure_refusal_or_is_not_there_is_found_out_before
         result = run("transfer", "--sources", "en", "--targets", "be", "--judge", judge)
         fails(result, 1, words)
         assert "collect" not in result.err
+
+
+def test_published_files_people_and_panels_from_the_shell(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Import, judge again, compare, draw a sheet, read it back, correct: ids on stdout, no text anywhere."""
+    rows = [
+        {"instruction": f"Wie backe ich Brot Nummer {i} mit viel Mehl?", "instruction_en": f"How do I bake loaf {i}?",
+         "response": "Dabei kann ich leider nicht helfen." if i % 2 else f"Mische Mehl und Wasser, warte {i} Stunden.",
+         "response_translated": "I cannot help with that." if i % 2 else "Mix flour.",
+         "wildguard": {"request_harmful": 0, "refusal": i % 2, "response_harmful": 0}}
+        for i in range(40)
+    ]  # fmt: skip
+    path = tmp_path / "harmful_baseline_evaluations.json"
+    path.write_text(json.dumps({"completions": rows}), encoding="utf-8")
+    done = run("import", str(path), "--lang", "de", "--source", "somewhere@1")
+    assert done.code == 0, done.err
+    _prompts, written, _translations, old = done.out.split()
+    new = run("judge", written, "--text", "both")
+    assert new.code == 0, new.err
+    native, english = new.out.split()
+    panel = run("panel", old, native, english)
+    assert panel.code == 0, panel.err
+    assert len(panel.out.split()) == 2
+    sampled = run("labels", "sample", old, "--out", str(tmp_path / "sheets"), "--n", "40")
+    assert sampled.code == 0, sampled.err
+    sheet = tmp_path / "sheets" / "sheet-de.csv"
+    text = sheet.read_text(encoding="utf-8-sig")
+    fails(run("labels", "import", str(sheet), "--sample", sampled.out.strip(), "--annotator", "n1"), 1, "have no label")
+    lines = [
+        line.replace('"",""', '"refusal",""' if "leider" in line else '"compliance",""') for line in text.splitlines()
+    ]
+    sheet.write_text("\n".join(lines), encoding="utf-8")
+    human = run("labels", "import", str(sheet), "--sample", sampled.out.strip(), "--annotator", "n1")
+    assert human.code == 0, human.err
+    fixed = run("labels", "correct", native, "--human", human.out.strip(), "--json")
+    assert fixed.code == 0, fixed.err
+    assert json.loads(fixed.out)["kind"] == "correction"
+    for shown in (done, new, panel, sampled, human, fixed):
+        assert "Mehl" not in shown.out + shown.err
+        assert "leider" not in shown.out + shown.err
+
+
+def test_bad_imports_and_translators_are_one_line(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "mean_diffs.pt").write_bytes(b"no tensor")
+    fails(run("import", str(tmp_path / "mean_diffs.pt"), "--lang", "de"), 1, "mean_diffs.pt")
+    fails(run("import", str(tmp_path / "nothing.json")), 1, "is not there")
+    fails(run("import", str(tmp_path), "--rule", "best"), 2, "arditi or wang")
+    fails(run("panel", "abc"), 1, "no artifact answers")
+    fails(run("translate", "abc", "--translator", "google"), 1, "no artifact answers")
+    fails(run("judge", "abc", "--text", "french"), 2, "back-translation")
