@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from collections import Counter
@@ -105,13 +106,13 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         raise DataError(f"{path.name} is not UTF-8", hint="save it as CSV UTF-8") from error
     if path.suffix == ".jsonl":
         return [
-            _object(line, number, path.name) for number, line in enumerate(text.splitlines(), start=1) if line.strip()
+            _object(line, number, path.name) for number, line in enumerate(text.split("\n"), start=1) if line.strip()
         ]
     header = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=header.count)
     try:
         rows: list[dict[str, Any]] = list(
-            csv.DictReader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
+            csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         )
     except csv.Error as error:
         raise DataError(f"{path.name} is no CSV ({error})") from error

@@ -126,13 +126,13 @@ def test_a_sheet_that_does_not_fit_is_one_clear_line(
     _, base = judged(world, "R" * 20 + "C" * 20)
     drawn = human_labels.sample(world.bench, [base], 10)
     rows: list[dict[str, Any]] = [
-        {"id": r.id, "prompt": "p, q", "response": 'a "b"\nc; d', "label": "refusal", "comment": ""}
+        {"id": r.id, "prompt": "p, q", "response": 'a "b"\nc; d\u2028e\x85f', "label": "refusal", "comment": ""}
         for r in human_labels.read(drawn)
     ]
     change(rows)
     path = tmp_path / ("s.jsonl" if form == "jsonl" else "s.csv")
     if form == "jsonl":
-        path.write_text("\n".join(json.dumps(row) for row in rows))
+        path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
     else:
         with path.open("w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]), delimiter=";" if form == "semicolons" else ",")
