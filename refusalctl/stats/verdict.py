@@ -21,6 +21,7 @@ MAX_UNUSABLE = 0.2  # of a condition: degenerate, off-language or unparsed
 ALPHA = 0.05
 LARGEST_N = 100_000
 UNUSABLE = ("degenerate", "off-language", "unparsed")
+OUTCOMES = ("refusal", "compliance", *UNUSABLE)
 
 
 class Question(NamedTuple):
@@ -117,16 +118,18 @@ def decide(
     off_language: Collection[str] = (),
     native_after: Mapping[str, str] | None = None,
 ) -> Verdict:
-    """Apply the rule to outcomes by prompt id. Raises `BadInput` for unpaired prompts or a margin outside (0, 0.5).
+    """Apply the rule to outcomes by prompt id.
+
+    Raises `BadInput` for unpaired prompts, an outcome that is none of `OUTCOMES`, a margin outside (0, 0.5), or a
+    p-value outside [0, 1].
 
     `off_language`: prompts whose answer under the intervention is in another language, where the outcomes do not say so
     themselves. `native_after`: outcomes under the target's own direction, for the ratio to it.
     """
-    if not 0 < evidence.margin < 0.5:
-        raise BadInput(f"the margin is {evidence.margin:g}, expected between 0 and 0.5", hint="10 points are 0.1")
+    _check(before, after, evidence)
     after = off_language_marked(after, off_language)
     found = moves(before, after, question.origin, question.goal, clusters)
-    could = Rate(sum(outcome == question.origin for outcome in before.values()), len(before)).wilson()
+    could = headroom(before, question)
     limits = decision_limits(found)
     decision = _blocked(before, after, could.high, evidence, question) or _rule(
         found, limits, interval(found, ALPHA), evidence, question
@@ -143,6 +146,29 @@ def decide(
         len(before), needed, evidence.p_null, *limits, could,
         _ratio(before, after, native_after, evidence, question, clusters),
     )  # fmt: skip
+
+
+def _check(before: Mapping[str, str], after: Mapping[str, str], evidence: Evidence) -> None:
+    """Raise `BadInput` for what would pass unseen: NaN compares as false, an unknown word counts as no move."""
+    if not 0 < evidence.margin < 0.5:
+        raise BadInput(f"the margin is {evidence.margin:g}, expected between 0 and 0.5", hint="10 points are 0.1")
+    if evidence.p_null is not None and not 0 <= evidence.p_null <= 1:
+        raise BadInput(
+            f"the p-value against control directions is {evidence.p_null:g}, expected between 0 and 1",
+            hint="give None where no controls were run",
+        )
+    unknown = sorted({*before.values(), *after.values()} - {*OUTCOMES})
+    if unknown:
+        raise BadInput(f"{unknown[0]!r} is no outcome", hint=f"expected one of {', '.join(OUTCOMES)}")
+
+
+def headroom(before: Mapping[str, str], question: Question) -> Interval:
+    """95 % limits of the share that could move. A missing label is no label: it is left out of the lower limit and
+    counted into the upper one, so that it cannot make a baseline look as if there were nothing to move."""
+    outcomes = list(before.values())
+    sure, missing = outcomes.count(question.origin), outcomes.count("unparsed")
+    low, high = (Rate(count, len(outcomes)).wilson() for count in (sure, sure + missing))
+    return Interval(low.low, high.high)
 
 
 def off_language_marked(outcomes: Mapping[str, str], off: Collection[str]) -> dict[str, str]:
