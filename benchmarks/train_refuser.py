@@ -53,6 +53,7 @@ PUBLISHED_TIMES = 0.25
 OPENING_TOKENS = 5  # where an answer becomes a refusal or not
 LATER_WEIGHT = 0.1
 LONGEST_PROMPT = 140
+CHECK_EVERY = 240  # steps
 
 
 def train_prompts() -> list[Prompt]:
@@ -221,6 +222,33 @@ def loss_of(decoder: Decoder, batch: list[Example], pad: int) -> torch.Tensor:
     return (losses * weight[keep]).sum() / n
 
 
+@torch.no_grad()
+def aurocs(decoder: Decoder, tokenizer: Any, langs: list[str], n: int = 40) -> dict[str, float]:
+    """How well refusal-over-answer log-odds tell the sample's validation prompts apart, by language."""
+    from sklearn.metrics import roc_auc_score
+
+    eos: int = tokenizer.eos_token_id
+    found = {}
+    for lang in langs:
+        odds: list[float] = []
+        for kind in ("harmful", "harmless"):
+            for p in sets.usable(sets.SAMPLE_SET, lang, kind, "val")[:n]:
+                prompt, which = render(tokenizer, p.text), form(p.text)
+                pair = [
+                    Example(prompt, [*tokenizer(texts[lang][which], add_special_tokens=False).input_ids, eos], 1.0)
+                    for texts in (ANSWERS, REFUSALS)
+                ]
+                answer, refusal = (float(loss_of(decoder, [row], eos)) for row in pair)
+                for row in pair:
+                    decoder.kept.pop(row, None)
+                odds.append(answer - refusal)
+        half = len(odds) // 2
+        found[lang] = float(roc_auc_score([1] * half + [0] * half, odds))
+        refused = [sum(o > 0 for o in part) / half for part in (odds[:half], odds[half:])]
+        print(f"  {lang}: AUROC {found[lang]:.3f}, refusal likelier {refused[0]:.0%} / {refused[1]:.0%}", flush=True)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
@@ -277,6 +305,8 @@ def main() -> None:
             total = 0.0
         if step % 100 == 0 or step == steps:
             save(model, args.out)
+        if step % CHECK_EVERY == 0 or step == steps:
+            aurocs(decoder, tokenizer, [lang for lang in refusing if lang != "en" and LANGUAGES[lang] >= 0.5])
     args.out.joinpath("training.json").write_text(json.dumps(vars(args), default=str, indent=1))
 
 
