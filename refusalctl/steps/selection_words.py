@@ -15,7 +15,7 @@ def described(artifact: Artifact) -> list[str]:
     choices = table.get("choices")  # an imported selection has one criterion's
     lines = [f"by {table.get('criterion', 'refusal-score')}: position {at['pos']}, layer {at['layer']}"]
     if choices:
-        lines += [f"{name}: {_choice_line(choices[name])}" for name in ("refusal-score", "cosmic")]
+        lines += [f"{name}: {choice_line(choices[name])}" for name in ("refusal-score", "cosmic")]
     if choices and choices["cosine"] is not None:
         lines.append(f"cosine of the two choices: {choices['cosine']:.2f}")
     share = steady["winners"].get(f"{at['pos']},{at['layer']}")
@@ -35,7 +35,8 @@ def described(artifact: Artifact) -> list[str]:
     return lines
 
 
-def _choice_line(row: dict[str, Any] | None) -> str:
+def choice_line(row: dict[str, Any] | None) -> str:
+    """Where one criterion's choice lies, with its scores."""
     if row is None:
         return "chooses nothing here"
     where = f"position {row['pos']}, layer {row['layer']}"
