@@ -21,7 +21,9 @@ def described(artifact: Artifact) -> list[str]:
 
 
 def _directions(artifact: Artifact) -> list[str]:
-    halves = direction_step.split_half(artifact)
+    halves, splits = direction_step.split_half(artifact)
+    if not splits:  # imported
+        return [selection_words.UNSPLIT]
     known = sorted((cosine, at) for at, cosine in halves.items() if cosine is not None)
     if not known:
         return ["halves of the train prompts share no direction at any candidate"]

@@ -86,14 +86,18 @@ def n_layers(artifact: Artifact) -> int:
     return int(tensors["candidates"].shape[1])
 
 
-def split_half(artifact: Artifact) -> dict[tuple[int, int], float | None]:
-    """Mean cosine between halves by (position, layer), None where there is no direction."""
+def split_half(artifact: Artifact) -> tuple[dict[tuple[int, int], float | None], int]:
+    """Mean cosine between halves by (position, layer), None where there is no direction; over how many splits.
+
+    No splits: the directions were imported, and nothing is known of their halves.
+    """
     tensors, header = formats.read_vectors(artifact.path / FILE, "directions")
-    return {
+    found = {
         (pos, layer): None if cosine != cosine else cosine
         for pos, row in zip(header["positions"], tensors["split_half"].tolist(), strict=True)
         for layer, cosine in enumerate(row)
     }
+    return found, header["splits"]
 
 
 def reliability_at(artifact: Artifact, pos: int, layer: int) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import Any
 from refusalctl.steps.scores import chosen, read_scores
 from refusalctl.store.store import Artifact
 
+UNSPLIT = "how reliable the direction is cannot be told: it came without the activations that it was made from"
+
 
 def described(artifact: Artifact) -> list[str]:
     """A choice in words: its scores, how much of it is chance, and what the other criterion would have chosen."""
@@ -25,7 +27,9 @@ def described(artifact: Artifact) -> list[str]:
         lines.append(f"is not among the ten most frequent winners of {steady['resamples']} bootstraps")
     else:
         lines.append("how steady the choice is cannot be told: there are no scores per prompt to resample")
-    if reliable["ceiling"] is None:
+    if not reliable["splits"]:
+        lines.append(UNSPLIT)
+    elif reliable["ceiling"] is None:
         lines.append("halves of the train prompts share no direction")
     else:
         lines.append(
