@@ -6,6 +6,7 @@ import time
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.tree import Tree
 
 from refusalctl.cli import options as o
@@ -73,6 +74,8 @@ def show(ref: Reference, store: o.StoreOption = o.DEFAULT_STORE, json: o.JsonOpt
     tree = Tree(f"[bold]{artifact.kind}[/bold] {artifact.id}")
     for key, value in artifact.about.items():
         tree.add(f"{key}: {value}")
+    for line in _words(artifact):
+        tree.add(escape(line))
     for file, facts in artifact.manifest["files"].items():
         tree.add(f"{file}  {size_text(facts['bytes'])}  sha256:{short(facts['sha256'])}")
     run = _run(opened, artifact)
@@ -80,6 +83,16 @@ def show(ref: Reference, store: o.StoreOption = o.DEFAULT_STORE, json: o.JsonOpt
         tree.add(f"computed in {run['seconds']} s; checks {run['checks']}")
     _lineage(opened, artifact, tree.add("made from"), set())
     out.show(tree)
+
+
+def _words(artifact: Artifact) -> list[str]:
+    from refusalctl.steps.artifact_words import described
+
+    try:
+        return described(artifact)
+    except Corrupt as problem:
+        out.warn(str(problem))
+        return []
 
 
 def _run(store: Store, artifact: Artifact) -> dict[str, Any] | None:

@@ -92,8 +92,9 @@ def show_matrix(transfer: Artifact) -> None:
         flips = cell.get("flips")
         moved = f"{flips['removed']} removed, {flips['gained']} gained" if flips else ""
         dose = f" x {cell['coeff']:g}" if cell.get("coeff") not in (None, 1.0) else ""
+        draw = "" if cell.get("draw") is None else f", draw {cell['draw']}"
         rows.append(
-            (cell["target"], cell["condition"] + dose, cell["source"] or "", labelled, share, interval,
+            (cell["target"], cell["condition"] + dose + draw, cell["source"] or "", labelled, share, interval,
              counts.get("degenerate", 0), moved, _value(cell, "removal"), _value(cell, "induction"))
         )  # fmt: skip
     heads = ("target", "condition", "source", "n", "refusal", "95 %", "degenerate", "paired", "removal", "induction")

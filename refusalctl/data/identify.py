@@ -15,7 +15,9 @@ from functools import cache
 from typing import NamedTuple
 
 from refusalctl.data.records import Prompt
+from refusalctl.organisms.designs import LANGS
 
+SOURCE = "organism"  # a language of one's own may have a private-use code too
 MIN_LETTERS = 20  # of 28 shorter published texts in ba, be, ru, tg and yi, 9 were misidentified
 SUSPECT = 0.8
 _WIDE = re.compile(r"[\u0e00-\u0e7f\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")  # one sign says more
@@ -71,6 +73,8 @@ def letters(text: str) -> int:
 def identify(rows: Sequence[Prompt]) -> Identification:
     """Share of texts identified as their language. Texts under `MIN_LETTERS` letters are left out and counted."""
     expected = re.split("[-_]", rows[0].lang)[0]
+    if expected in LANGS and rows[0].source == SOURCE:
+        return _by_words(rows, expected)
     named = _identifier()
     long_enough = [p for p in rows if letters(p.text) >= MIN_LETTERS]
     guesses = [(p.id, guess(p.text)) for p in long_enough]
@@ -80,6 +84,18 @@ def identify(rows: Sequence[Prompt]) -> Identification:
     never = not right and all(expected not in {g.lang for g in named(p.text, 300)} for p in long_enough[:20])
     short = len(rows) - len(long_enough)
     return Identification(len(guesses), right, short, dict(others.most_common()), suspects, bool(guesses) and never)
+
+
+def _by_words(rows: Sequence[Prompt], expected: str) -> Identification:
+    """Artificial languages of model organisms, by their own words: exact, so no text is too short but an empty one."""
+    from refusalctl.organisms.words import spoken
+
+    found = [(p.id, spoken(p.text) or "none") for p in rows if p.text.strip()]
+    others = Counter(lang for _, lang in found if lang != expected)
+    wrong = tuple(i for i, lang in found if lang != expected)
+    return Identification(
+        len(found), len(found) - len(wrong), len(rows) - len(found), dict(others.most_common()), wrong
+    )
 
 
 def summed(parts: Sequence[Identification]) -> Identification:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+from refusalctl.data.identify import SOURCE
 from refusalctl.data.records import Kind, Prompt, Split
 from refusalctl.organisms.designs import PREFIX, parse
 from refusalctl.organisms.words import rows, say
@@ -25,7 +26,7 @@ def prompts(data: str, lang: str) -> tuple[Prompt, ...]:
             cast(Kind, row.kind),
             cast(Split, row.split),
             say(organism, row, lang),
-            source="organism",
+            source=SOURCE,
             cluster=row.id,
         )
         for row in rows(organism)

@@ -107,6 +107,19 @@ def say(organism: Organism, row: Row, lang: str) -> str:
     return " ".join(words)
 
 
+def spoken(text: str) -> str | None:
+    """The artificial language of most words of a text, or None.
+
+    By the words that answers are made of, and for all others by the consonants that no other language uses.
+    """
+    words = text.lower().split()
+    for lang, consonants in _CONSONANTS.items():
+        answers, letters = {*REFUSAL[lang], *ANSWER[lang], LOOP[lang]}, {*consonants, *_VOWELS}
+        if 2 * sum(word in answers or set(word) <= letters for word in words) > len(words):
+            return lang
+    return None
+
+
 def vocabulary(organism: Organism) -> list[str]:
     """Every token in a fixed order: specials, then each language's answers and words."""
     found = list(SPECIALS)

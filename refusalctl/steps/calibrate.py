@@ -50,7 +50,14 @@ class Trial:
 
 # Answers are three words long; train and validation sizes are small because organisms leave little noise.
 BASE = Experiment(
-    n_train=64, n_val=32, max_new_tokens=16, rule="arditi", controls=True, control_prompts=8, control_candidates=4
+    n_train=64,
+    n_val=32,
+    max_new_tokens=16,
+    rule="arditi",
+    controls=True,
+    control_prompts=8,
+    control_candidates=4,
+    control_completions=0,
 )
 
 

@@ -15,18 +15,22 @@ from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
 if TYPE_CHECKING:
+    import torch
+
     from refusalctl.model.hooks import Intervention
 
 FILE = "completions.jsonl"
 SELECTION_FILE = "selection.safetensors"
 SUBSPACE_FILE = "subspace.safetensors"
+CONTROLS_FILE = "control_directions.safetensors"
 
 
 @dataclass(frozen=True)
 class InterventionSpec:
     """An intervention as it is asked for: by the artifact that holds the direction.
 
-    A `selection` carries its own position and layer, a `subspace` its basis; a `directions` artifact needs both named.
+    A `selection` carries its own position and layer, a `subspace` its basis; a `directions` artifact needs both named,
+    `control_directions` a family and which of its draws.
     """
 
     kind: str = "none"
@@ -34,6 +38,8 @@ class InterventionSpec:
     pos: int | None = None
     layer: int | None = None
     coeff: float = 1.0
+    family: str | None = None
+    draw: int | None = None
 
     def check(self, bench: Workbench) -> None:
         """Raise `BadInput` for a combination that cannot be meant."""
@@ -49,10 +55,15 @@ class InterventionSpec:
             return
         if self.direction is None:
             raise BadInput(f"the intervention {self.kind!r} needs a direction", hint="give --direction REF")
-        if self.direction.kind not in ("selection", "directions", "subspace"):
+        if self.direction.kind not in ("selection", "directions", "subspace", "control_directions"):
             raise BadInput(f"{self.direction.label} holds no direction", hint="give a selection or directions id")
         if (self.direction.kind == "subspace") != (self.kind == "subspace"):
             raise BadInput(f"{self.direction.label} does not fit the intervention {self.kind!r}")
+        is_control = self.direction.kind == "control_directions"
+        if (self.family is not None) != is_control or (self.draw is not None) != is_control:
+            raise BadInput(f"{self.direction.label}: control directions, and they alone, need a family and a draw")
+        if is_control and self.kind != "ablate":
+            raise BadInput(f"control directions are ablated, found {self.kind!r}")
         if self.direction.kind == "directions" and (self.pos is None or self.layer is None):
             raise BadInput(
                 f"{self.direction.label} holds one candidate per position and layer", hint="name one: --pos and --layer"
@@ -68,7 +79,8 @@ class InterventionSpec:
             )
 
     def params(self) -> dict[str, Any]:
-        return {"kind": self.kind, "pos": self.pos, "layer": self.layer, "coeff": self.coeff}
+        asked: dict[str, Any] = {"kind": self.kind, "pos": self.pos, "layer": self.layer, "coeff": self.coeff}
+        return asked if self.family is None else asked | {"family": self.family, "draw": self.draw}
 
 
 def resolve_direction(spec: InterventionSpec) -> Intervention:
@@ -83,6 +95,8 @@ def resolve_direction(spec: InterventionSpec) -> Intervention:
     if spec.direction.kind == "selection":
         tensors, header = formats.read_vectors(spec.direction.path / SELECTION_FILE, "selection")
         return Intervention(spec.kind, tensors["direction"], header["layer"], spec.coeff)  # type: ignore[arg-type]
+    if spec.direction.kind == "control_directions":
+        return Intervention("ablate", _control(spec, spec.direction))
     tensors, header = formats.read_vectors(spec.direction.path / direction_step.FILE, "directions")
     candidates = tensors["candidates"]
     if spec.pos not in header["positions"] or not 0 <= (spec.layer or 0) < candidates.shape[1]:
@@ -92,6 +106,16 @@ def resolve_direction(spec: InterventionSpec) -> Intervention:
         )
     vector = candidates[header["positions"].index(spec.pos), spec.layer]
     return Intervention(spec.kind, vector, spec.layer, spec.coeff)  # type: ignore[arg-type]
+
+
+def _control(spec: InterventionSpec, directions: Artifact) -> torch.Tensor:
+    families, _header = formats.read_vectors(directions.path / CONTROLS_FILE, "control_directions")
+    vectors = families.get(str(spec.family))
+    if vectors is None or spec.draw is None or not 0 <= spec.draw < len(vectors):
+        held = ", ".join(f"{name} ({len(v)})" for name, v in sorted(families.items()))
+        raise BadInput(f"{directions.label} holds no draw {spec.draw} of {spec.family!r}", hint=f"it holds {held}")
+    vector: torch.Tensor = vectors[spec.draw]
+    return vector
 
 
 def _run(job: Job) -> dict[str, Any]:

@@ -158,7 +158,7 @@ def _concerns(behaviour: dict[str, Any]) -> list[str]:
     return found
 
 
-STEP = Step("comprehension", 1, "comprehension", _run, uses_model=True)
+STEP = Step("comprehension", 2, "comprehension", _run, uses_model=True)
 
 
 def comprehension(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str, ...] = ()) -> Artifact:

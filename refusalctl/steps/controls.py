@@ -19,6 +19,7 @@ from refusalctl.steps import directions as direction_step
 from refusalctl.steps import openings as opening_step
 from refusalctl.steps import prompts as prompt_step
 from refusalctl.steps import scores as score_step
+from refusalctl.steps.completions import CONTROLS_FILE as VECTORS
 from refusalctl.steps.completions import SELECTION_FILE
 from refusalctl.steps.directions import KINDS
 from refusalctl.steps.experiment import Experiment
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     import torch
 
 FILE = "controls.json"
-VECTORS = "control_directions.safetensors"
 
 
 class Site(NamedTuple):
@@ -214,7 +214,7 @@ def _language_differences(job: Job, winner: tuple[int, int], length: float) -> l
     return found
 
 
-DIRECTIONS = Step("control-directions", 1, "control_directions", _run_directions, uses_model=True)
+DIRECTIONS = Step("control-directions", 2, "control_directions", _run_directions, uses_model=True)
 
 
 def family_size(experiment: Experiment) -> int:
@@ -257,7 +257,8 @@ def control_directions(bench: Workbench, experiment: Experiment, source: str, la
         "n": n_controls(experiment), "seed": experiment.seed, "n_prompts": experiment.control_prompts,
         "max_candidates": experiment.control_candidates, "rule": asdict(experiment.resolved_rule()),
     }  # fmt: skip
-    about = {"model": bench.ref.name, "lang": source, "data": experiment.data, "n": params["n"]}
+    about = {"model": bench.ref.name, "revision": bench.ref.revision, "lang": source, "data": experiment.data}
+    about["n"] = params["n"]
     return bench.obtain(DIRECTIONS, params, inputs, about)
 
 

@@ -86,6 +86,20 @@ def n_layers(artifact: Artifact) -> int:
     return int(tensors["candidates"].shape[1])
 
 
+def split_half(artifact: Artifact) -> tuple[dict[tuple[int, int], float | None], int]:
+    """Mean cosine between halves by (position, layer), None where there is no direction; over how many splits.
+
+    No splits: the directions were imported, and nothing is known of their halves.
+    """
+    tensors, header = formats.read_vectors(artifact.path / FILE, "directions")
+    found = {
+        (pos, layer): None if cosine != cosine else cosine
+        for pos, row in zip(header["positions"], tensors["split_half"].tolist(), strict=True)
+        for layer, cosine in enumerate(row)
+    }
+    return found, header["splits"]
+
+
 def reliability_at(artifact: Artifact, pos: int, layer: int) -> dict[str, Any]:
     """How much of a candidate is its own train prompts: `half`, `full` and `ceiling`, None where they do not exist.
 

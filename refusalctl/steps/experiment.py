@@ -62,6 +62,7 @@ class Experiment:
     controls: bool = False  # control directions beside every cell; see docs/methods.md for what they cost
     n_controls: int | None = None  # draws per family; None: as many as a Holm-corrected family needs, at least 19
     control_prompts: int = 16  # validation prompts that controls are selected and compared on
+    control_completions: int = 1  # draws per family that a verdict looks at, written out on the test prompts
     control_candidates: int = 16  # candidates that each shuffled labelling is searched over; 0: all
 
     @property
@@ -111,8 +112,8 @@ class Experiment:
             raise BadInput(
                 f"n_controls is {self.n_controls}, expected at least 19", hint="fewer can never give p <= 0.05"
             )
-        if self.control_prompts < 1 or self.control_candidates < 0:
-            raise BadInput("control_prompts must be at least 1 and control_candidates at least 0 (all)")
+        if self.control_prompts < 1 or self.control_candidates < 0 or self.control_completions < 0:
+            raise BadInput("control_prompts must be at least 1, control_candidates (0: all) and control_completions 0")
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

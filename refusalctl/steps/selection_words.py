@@ -7,6 +7,8 @@ from typing import Any
 from refusalctl.steps.scores import chosen, read_scores
 from refusalctl.store.store import Artifact
 
+UNSPLIT = "how reliable the direction is cannot be told: it came without the activations that it was made from"
+
 
 def described(artifact: Artifact) -> list[str]:
     """A choice in words: its scores, how much of it is chance, and what the other criterion would have chosen."""
@@ -15,7 +17,7 @@ def described(artifact: Artifact) -> list[str]:
     choices = table.get("choices")  # an imported selection has one criterion's
     lines = [f"by {table.get('criterion', 'refusal-score')}: position {at['pos']}, layer {at['layer']}"]
     if choices:
-        lines += [f"{name}: {_choice_line(choices[name])}" for name in ("refusal-score", "cosmic")]
+        lines += [f"{name}: {choice_line(choices[name])}" for name in ("refusal-score", "cosmic")]
     if choices and choices["cosine"] is not None:
         lines.append(f"cosine of the two choices: {choices['cosine']:.2f}")
     share = steady["winners"].get(f"{at['pos']},{at['layer']}")
@@ -25,7 +27,9 @@ def described(artifact: Artifact) -> list[str]:
         lines.append(f"is not among the ten most frequent winners of {steady['resamples']} bootstraps")
     else:
         lines.append("how steady the choice is cannot be told: there are no scores per prompt to resample")
-    if reliable["ceiling"] is None:
+    if not reliable["splits"]:
+        lines.append(UNSPLIT)
+    elif reliable["ceiling"] is None:
         lines.append("halves of the train prompts share no direction")
     else:
         lines.append(
@@ -35,7 +39,8 @@ def described(artifact: Artifact) -> list[str]:
     return lines
 
 
-def _choice_line(row: dict[str, Any] | None) -> str:
+def choice_line(row: dict[str, Any] | None) -> str:
+    """Where one criterion's choice lies, with its scores."""
     if row is None:
         return "chooses nothing here"
     where = f"position {row['pos']}, layer {row['layer']}"

@@ -31,8 +31,9 @@ FILE = "transfer.json"
 class Cell:
     """One target under one condition.
 
-    On harmful prompts: `baseline`, `native` (source = target) or `transferred`, by ablation; on harmless prompts
-    `induced`, where `coeff` times the source's direction is added.
+    On harmful prompts: `baseline`, `native` (source = target) or `transferred`, by ablation, and a family of control
+    directions of the source (`shuffled`, `covariance`), one `draw` of it ablated; on harmless prompts `induced`, where
+    `coeff` times the source's direction is added.
     """
 
     source: str | None
@@ -42,18 +43,25 @@ class Cell:
     labels: Artifact
     coeff: float | None = None
     further: bool = False  # a dose beside the one that the verdict is about
+    draw: int | None = None  # which draw of a family of control directions
 
     @property
     def key(self) -> str:
-        return cell_key(self.source, self.target, self.condition, self.coeff if self.further else None)
+        return cell_key(self.source, self.target, self.condition, self.coeff if self.further else None, self.draw)
 
     def as_json(self) -> dict[str, Any]:
         asked: dict[str, Any] = {"source": self.source, "target": self.target, "condition": self.condition}
+        if self.draw is not None:
+            asked["draw"] = self.draw
         return asked if self.coeff is None else asked | {"coeff": self.coeff, "further": self.further}
 
 
-def cell_key(source: str | None, target: str, condition: str, further: float | None = None) -> str:
-    """`further`: coefficient of a dose beside the one that the verdict is about."""
+def cell_key(
+    source: str | None, target: str, condition: str, further: float | None = None, draw: int | None = None
+) -> str:
+    """`further`: coefficient of a dose beside the one that the verdict is about; `draw`: of a control family."""
+    if draw is not None:
+        return f"{condition}#{draw}:{source}>{target}"
     dose = "" if further is None else f"@{further:g}"
     return f"{f'induced{dose}:' if condition == 'induced' else ''}{source or 'baseline'}>{target}"
 
@@ -141,6 +149,33 @@ def evidence(bench: Workbench, experiment: Experiment, matrix: list[Cell]) -> di
     return found
 
 
+def control_cells(bench: Workbench, experiment: Experiment, beside: dict[str, Artifact]) -> list[Cell]:
+    """Answers under a few control directions of every cell that has some, in the families that a verdict looks at.
+
+    The first draws, taken before anything is known of their effect. Drops of the refusal score say how far a control
+    moves the first tokens; these say what the model then writes.
+    """
+    from refusalctl.stats.controls import VERDICT_FAMILIES
+
+    written = []
+    for name in beside:
+        role, _, key = name.partition(":")
+        if role != "controls":
+            continue
+        source, _, target = key.partition(">")
+        prompts = prompt_step.prompts(bench, experiment, target, "harmful", "test", experiment.langs)
+        drawn = control_step.control_directions(bench, experiment, source, experiment.langs)
+        for family in VERDICT_FAMILIES:
+            for draw in range(experiment.control_completions):
+                spec = InterventionSpec("ablate", drawn, family=family, draw=draw)
+                answers = completion_step.completions(bench, prompts, spec, experiment.max_new_tokens)
+                written.append((source, target, family, answers, draw))
+    return [
+        Cell(source, target, family, answers, label_step.labels(bench, answers, experiment.judge), draw=draw)
+        for source, target, family, answers, draw in written
+    ]
+
+
 def harmless_baselines(bench: Workbench, experiment: Experiment) -> dict[str, Artifact]:
     """Labels on harmless test prompts without intervention, per target: what the model refuses without need."""
     written = {}
@@ -159,9 +194,8 @@ def _run(job: Job) -> dict[str, Any]:
     verdicts = verdict_step.verdicts(job.params["experiment"], job.params["cells"], judged, harmless, job.inputs)
     rows = []
     for cell in job.params["cells"]:
-        key = cell_key(
-            cell["source"], cell["target"], cell["condition"], cell["coeff"] if cell.get("further") else None
-        )
+        dose = cell["coeff"] if cell.get("further") else None
+        key = cell_key(cell["source"], cell["target"], cell["condition"], dose, cell.get("draw"))
         outcomes = label_step.outcomes(judged[key])
         row = {**cell, "n": len(outcomes), "counts": dict(sorted(Counter(outcomes.values()).items()))}
         row |= {"completions": job.inputs[f"completions:{key}"].id, "labels": judged[key].id}
@@ -217,6 +251,7 @@ def transfer(bench: Workbench, experiment: Experiment) -> Artifact:
     matrix = cells(bench, experiment, selections)
     harmless = harmless_baselines(bench, experiment)
     beside = evidence(bench, experiment, matrix)
+    matrix += control_cells(bench, experiment, beside)
     if experiment.induce:
         matrix += induced(bench, experiment, selections, harmless)
     inputs = {f"selection:{lang}": a for lang, a in selections.found.items()}

@@ -51,3 +51,25 @@ def test_sample_prompts_are_in_their_own_language(lang: str) -> None:
     off = [response_language(text, lang).off for text in texts]
     assert off.count(True) <= 0.01 * len(texts)
     assert off.count(False) >= 0.95 * len(texts)
+
+
+def test_organism_languages_are_told_by_their_own_words_and_private_use_codes_of_others_are_not() -> None:
+    from dataclasses import replace
+
+    from refusalctl.data.identify import identify
+    from refusalctl.data.organisms import prompts
+    from refusalctl.organisms.words import ANSWER, LOOP, REFUSAL, spoken
+
+    for lang in ("qaa", "qab", "qac"):
+        rows = prompts("organism:shared", lang)[:50]
+        found = identify(rows)
+        assert (found.checked, found.share) == (50, 1.0)
+        for words in (REFUSAL[lang], ANSWER[lang], (LOOP[lang],)):
+            assert spoken(" ".join(words)) == lang
+    other = replace(rows[0], text=" ".join(ANSWER["qaa"]))
+    found = identify([*rows[:2], other, replace(rows[0], text=" ")])
+    assert (found.checked, found.as_expected, found.too_short, found.others) == (3, 2, 1, {"qaa": 1})
+    for text in ("", "kind words in English", "hello fano world now"):
+        assert spoken(text) is None
+    own = [replace(row, source="own", text="Mild words that are written in a language of my own") for row in rows[:2]]
+    assert identify(own).others.get("none") is None

@@ -85,6 +85,8 @@ def test_scores_are_cosines_of_mean_streams(tmp_path: Path) -> None:
 
     ablated = mean("harmful", Intervention("ablate", vector, row["layer"]))
     assert row["comply"] == pytest.approx(cosine(ablated, mean("harmless", Intervention())), abs=1e-5)
+    added = mean("harmless", Intervention("add", vector, row["layer"]))
+    assert row["refuse"] == pytest.approx(cosine(added, mean("harmful", Intervention())), abs=1e-5)
 
 
 def test_layers_are_those_where_the_classes_differ_most() -> None:

@@ -255,6 +255,16 @@ def test_a_run_s_directions_can_be_applied_and_chosen_again(bench: Workbench, tm
     assert not [n for n in bench.notes if "another run" in n]
 
 
+def test_what_an_import_did_not_bring_is_said_to_be_unknown(bench: Workbench, tmp_path: Path) -> None:
+    from refusalctl.steps import artifact_words
+
+    found = by_kind(import_files(bench, [run_folder(tmp_path)], Request("de", "here", "m", rule=PRESETS["arditi"])))
+    for kind in ("directions", "selection"):
+        text = "\n".join(artifact_words.described(found[kind][0]))
+        assert "how reliable the direction is cannot be told" in text
+        assert "share no direction" not in text
+
+
 def test_a_direction_that_is_not_the_candidate_its_metadata_names_is_noted(bench: Workbench, tmp_path: Path) -> None:
     home = run_folder(tmp_path)
     torch.save(torch.ones(8), home / "direction_ablation.pt")
