@@ -189,6 +189,16 @@ def test_scores_equal_a_plain_calculation(refuser: Workbench) -> None:
     assert row["per_prompt"]["kl"][0] == pytest.approx(float((before * (before / after).log()).sum()), abs=1e-3)
 
 
+def test_a_selection_keeps_the_mean_harmless_activation_of_its_own_position_and_layer(refuser: Workbench) -> None:
+    selection = score_step.selection(refuser, SMALL, "be", SMALL.langs)
+    tensors, header = formats.read_vectors(selection.path / completion_step.SELECTION_FILE, "selection")
+    source = refuser.store.open("directions", selection.inputs["directions"])
+    theirs, places = formats.read_vectors(source.path / direction_step.FILE, "directions")
+    at = (places["positions"].index(header["pos"]), header["layer"])
+    assert torch.equal(tensors["mean_harmless"], theirs["mean_harmless"][at])
+    assert torch.equal(tensors["direction"], theirs["candidates"][at])
+
+
 def test_another_rule_needs_no_model_and_an_impossible_one_says_what_would_help(refuser: Workbench) -> None:
     from dataclasses import replace
 
