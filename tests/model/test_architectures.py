@@ -16,11 +16,10 @@ from refusalctl.model.hooks import Intervention, intervene
 from refusalctl.model.load import ChatModel
 from refusalctl.model.residual import find_residual
 from tests import exactness, families
-from tests.exactness import DTYPES, LIMITS, TEXTS, interventions
+from tests.exactness import DTYPES, KINDS, LIMITS, TEXTS, interventions
 from tests.families import FAMILIES, build, direction
 
 NAMES = list(FAMILIES)
-KINDS = ("ablate", "affine", "subspace")
 IDS = [str(d).removeprefix("torch.") for d in DTYPES]
 PREFIX_POSITIONS = (-3, -1)
 

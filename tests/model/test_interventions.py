@@ -1,4 +1,4 @@
-"""An intervention does what its words say: where it acts, at which tokens, with what; and refuses what cannot be meant."""
+"""An intervention does what its words say: where, at which tokens, with what; and refuses what cannot be meant."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_words_say_what_where_and_when() -> None:
 @pytest.mark.parametrize(
     "asked",
     [ABLATE, AFFINE, SUBSPACE, replace(AFFINE, positions=(-1,))],
-    ids=lambda a: f"{a.kind}{a.positions or str()}",
+    ids=lambda a: f"{a.kind}{a.positions or ''}",
 )
 def test_a_write_that_was_missed_is_noticed_on_leaving(asked: Intervention) -> None:
     broken = chat_model("Llama")
