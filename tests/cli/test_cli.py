@@ -118,7 +118,8 @@ def test_ablate_takes_a_direction_by_prefix_or_name_and_says_what_it_does(run) -
     shown = json.loads(run("artifacts", "show", by_name.out.strip(), "--json").out)
     asked = shown["recipe"]["params"]["intervention"]
     assert asked == {
-        "kind": "ablate", "pos": -1, "layer": 1, "coeff": 1.0, "layers": None, "positions": None, "others": [], "rank": 1
+        "kind": "ablate", "pos": -1, "layer": 1, "coeff": 1.0, "layers": None, "positions": None, "others": [],
+        "rank": 1,
     }  # fmt: skip
     assert shown["run"]["checks"]["max_relative_projection"] < 1e-4
     judged = run("judge", by_name.out.strip())
