@@ -66,9 +66,15 @@ def ablate(
     first = sources[0] if sources else None
     asked = intervention or ("subspace" if _several(sources) else "ablate" if sources else "none")
     spec = InterventionSpec(
-        asked, *(first or (None, pos, layer)), coeff, _numbers(at_layers, "--at-layers"),
-        _positions(at_positions, first), tuple(sources[1:]),
-    )  # fmt: skip
+        asked,
+        first.artifact if first else None,
+        first.pos if first else pos,
+        first.layer if first else layer,
+        coeff,
+        layers=_numbers(at_layers, "--at-layers"),
+        positions=_positions(at_positions, first),
+        others=tuple(sources[1:]),
+    )
     spec.check(bench)
     chosen = prompts(bench, experiment, lang, kind, split)
     out.info(f"{lang} {kind} {split}: {spec.describe()}")

@@ -150,10 +150,17 @@ def from_recipe(params: Mapping[str, Any], inputs: Mapping[str, Artifact]) -> In
     others = [
         Source(inputs[f"direction{i}"], place["pos"], place["layer"]) for i, place in enumerate(params["others"], 2)
     ]
+    layers, positions = (None if params[k] is None else tuple(params[k]) for k in ("layers", "positions"))
     return InterventionSpec(
-        params["kind"], inputs.get("direction"), params["pos"], params["layer"], params["coeff"],
-        *(None if params[k] is None else tuple(params[k]) for k in ("layers", "positions")), tuple(others),
-    )  # fmt: skip
+        params["kind"],
+        inputs.get("direction"),
+        params["pos"],
+        params["layer"],
+        params["coeff"],
+        layers,
+        positions,
+        tuple(others),
+    )
 
 
 def describe(params: Mapping[str, Any], artifacts: Iterable[Artifact] = ()) -> str:
