@@ -20,6 +20,7 @@ from tests.families import D_MODEL, FAMILIES, build, direction, orthogonalise, s
 from tests.tiny import tokenizer
 
 TEXTS = ("Name a colour.", "Чаму неба блакітнае?", "Hi", "Write three lines about rain, please.")
+KINDS = ("ablate", "affine", "subspace")
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
 

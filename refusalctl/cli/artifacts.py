@@ -66,16 +66,23 @@ def _when(artifact: Artifact) -> str:
 @app.command()
 def show(ref: Reference, store: o.StoreOption = o.DEFAULT_STORE, json: o.JsonOption = False) -> None:
     """Show one artifact: what it is, how it was computed, and its lineage as a tree."""
+    from refusalctl.steps.interventions import in_words
+
     opened = o.open_store(store)
     artifact = opened.resolve(ref)
+    words = in_words(opened, artifact)
     if json:
-        out.as_json({"id": artifact.id, "path": str(artifact.path), **artifact.manifest, "run": _run(opened, artifact)})
+        told = {} if words is None else {"in_words": words}
+        found = {"id": artifact.id, "path": str(artifact.path), **artifact.manifest, **told}
+        out.as_json({**found, "run": _run(opened, artifact)})
         return
     tree = Tree(f"[bold]{artifact.kind}[/bold] {artifact.id}")
     for key, value in artifact.about.items():
         tree.add(f"{key}: {value}")
     for line in _words(artifact):
         tree.add(escape(line))
+    if words is not None:
+        tree.add(escape(f"done to the model: {words}"))
     for file, facts in artifact.manifest["files"].items():
         tree.add(f"{file}  {size_text(facts['bytes'])}  sha256:{short(facts['sha256'])}")
     run = _run(opened, artifact)

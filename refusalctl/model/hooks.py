@@ -50,6 +50,10 @@ class Checks:
         for share in other.worst.values():
             self.measure(share)
 
+    def as_json(self) -> dict[str, float | int | None]:
+        """The figures that a run keeps."""
+        return {"hooks_fired": self.fired, "max_relative_projection": self.max_projection}
+
     def verify(self) -> None:
         """Raise `ModelError` if something is left along the direction, beyond rounding, or is not a number."""
         found = self.max_projection

@@ -33,7 +33,7 @@ def describe(
 def _where(kind: str, layers: Sequence[int] | None) -> str:
     at = "all layers" if layers is None else f"layer{'s' if len(layers) > 1 else ''} {spans(layers)}"
     if kind == "add":
-        return f"at the input of {at}"
+        return f"at the input of {'the layer that r was read at' if layers is None else at}"
     if kind == "affine":
         return f"the stream is set where it enters {at}, and every write there is ablated"
     return f"on the stream entering {at} and on every write there"

@@ -19,10 +19,10 @@ from refusalctl.steps import directions as direction_step
 from refusalctl.steps import openings as opening_step
 from refusalctl.steps import prompts as prompt_step
 from refusalctl.steps import scores as score_step
-from refusalctl.steps.completions import CONTROLS_FILE as VECTORS
 from refusalctl.steps.completions import SELECTION_FILE
 from refusalctl.steps.directions import KINDS
 from refusalctl.steps.experiment import Experiment
+from refusalctl.steps.interventions import CONTROLS_FILE as VECTORS
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact

@@ -6,12 +6,9 @@ harmful prompts look like harmless ones inside the model, and adding it makes ha
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from refusalctl.errors import EmptySelection
-from refusalctl.stats.rule import Rule
 from refusalctl.steps import directions as direction_step
 from refusalctl.steps import prompts as prompt_step
 from refusalctl.steps.directions import KINDS
@@ -27,14 +24,10 @@ FILE = "cosmic.json"
 SHARE = 0.1  # of the layers: those where the classes' means are least alike
 
 
-def choose(scores: list[float], kl: Callable[[int], float], max_kl: float) -> tuple[int | None, dict[int, float]]:
-    """The highest score whose KL passes, or None, and the KL of those that were tried: the best first."""
-    tried = {}
-    for index in sorted(range(len(scores)), key=lambda i: (-scores[i], i)):
-        tried[index] = kl(index)
-        if tried[index] <= max_kl:
-            return index, tried
-    return None, tried
+def choose(rows: list[dict[str, Any]], max_kl: float) -> dict[str, Any] | None:
+    """The row with the highest sum of both cosines (the first of equals) whose KL passes, or None."""
+    passing = [row for row in rows if row["kl"] <= max_kl]
+    return max(passing, key=lambda row: row["comply"] + row["refuse"]) if passing else None
 
 
 def least_alike(tensors: dict[str, torch.Tensor], column: int) -> list[int]:
@@ -54,12 +47,13 @@ def _run(job: Job) -> dict[str, Any]:
     from refusalctl.stats.refusal import kl_divergence
     from refusalctl.steps.scores import candidates_of
 
-    rule, model, size = Rule(**job.params["rule"]), job.bench.model, job.bench.batch_size
+    model, size, share = job.bench.model, job.bench.batch_size, job.params["max_layer_share"]
     tensors, header = formats.read_vectors(job.inputs["directions"].path / direction_step.FILE, "directions")
-    grid, _flat = candidates_of(tensors, header["positions"], rule.max_layer_share, job.params["layers"])
+    grid, _flat = candidates_of(tensors, header["positions"], share, job.params["layers"])
     layers = least_alike(tensors, len(header["positions"]) - 1)
     encoded = {k: [model.chat.encode(p.text) for p in prompt_step.read(job.inputs[f"val_{k}"])] for k in KINDS}
     plain = {k: mean_stream(model, encoded[k], layers, Intervention(), size) for k in KINDS}
+    reference = last_logprobs(model, encoded["harmless"], Intervention(), size) if job.params["kl"] else None
     kept = job.partial / "cosmic.jsonl"
     rows = formats.read_finished_rows(kept)
 
@@ -67,6 +61,12 @@ def _run(job: Job) -> dict[str, Any]:
         pos, layer = grid[index]
         vector = tensors["candidates"][header["positions"].index(pos), layer]
         return Intervention(how, vector, layer)  # type: ignore[arg-type]
+
+    def kl(index: int) -> float | None:
+        if reference is None:
+            return None
+        changed = last_logprobs(model, encoded["harmless"], at(index, "ablate"), size)
+        return float(kl_divergence(reference, changed).mean())
 
     with job.bench.progress.task(f"cosmic {job.inputs['directions'].about['lang']}", len(grid)) as advance:
         advance(len(rows))
@@ -77,23 +77,14 @@ def _run(job: Job) -> dict[str, Any]:
                 {
                     "pos": grid[index].pos, "layer": grid[index].layer,
                     "comply": _cosine(comply, plain["harmless"]), "refuse": _cosine(refuse, plain["harmful"]),
+                    "kl": kl(index),
                 }
             )  # fmt: skip
             formats.append_rows(kept, rows[-1:])
             advance()
-    reference = last_logprobs(model, encoded["harmless"], Intervention(), size)
-
-    def kl(index: int) -> float:
-        changed = last_logprobs(model, encoded["harmless"], at(index, "ablate"), size)
-        return float(kl_divergence(reference, changed).mean())
-
-    winner, tried = choose([row["comply"] + row["refuse"] for row in rows], kl, rule.max_kl)
-    value = {
-        "layers": layers, "n": {k: len(v) for k, v in encoded.items()}, "rule": asdict(rule), "winner": winner,
-        "candidates": [row | {"kl": tried.get(i)} for i, row in enumerate(rows)],
-    }  # fmt: skip
+    value = {"layers": layers, "n": {k: len(v) for k, v in encoded.items()}, "candidates": rows}
     formats.write_json(job.out / FILE, "cosmic", value)
-    return {"winner": None if winner is None else list(grid[winner]), "kl_tried": len(tried), "layers": layers}
+    return {"layers": layers}
 
 
 def _cosine(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -102,17 +93,21 @@ def _cosine(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(torch.nn.functional.cosine_similarity(a, b, dim=0))
 
 
-STEP = Step("cosmic", 1, "cosmic", _run, uses_model=True)
+STEP = Step("cosmic", 2, "cosmic", _run, uses_model=True)
 
 
 def cosmic(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str, ...] = ()) -> Artifact:
-    """COSMIC scores of every candidate on all validation prompts; the rule's induce test plays no part."""
+    """Both cosines of every candidate on all validation prompts; no rule but its layer limit enters here.
+
+    Where COSMIC chooses, with each candidate's KL, so that the choice needs no refusal scores; else those have it.
+    """
     inputs = {
         "directions": direction_step.directions(bench, experiment, lang, langs),
         **{f"val_{k}": prompt_step.prompts(bench, experiment, lang, k, "val", langs) for k in KINDS},
     }
     layers = sorted(experiment.layers) if experiment.layers is not None else None
-    params = {"rule": asdict(experiment.resolved_rule()), "layers": layers}
+    share = experiment.resolved_rule().max_layer_share
+    params = {"layers": layers, "max_layer_share": share, "kl": experiment.criterion == "cosmic"}
     about = {"model": bench.ref.name, "lang": lang, "data": experiment.data}
     return bench.obtain(STEP, params, inputs, about)
 
@@ -121,14 +116,13 @@ def read(artifact: Artifact) -> dict[str, Any]:
     return formats.read_json(artifact.path / FILE, "cosmic")
 
 
-def winner(value: dict[str, Any]) -> dict[str, Any]:
+def winner(rows: list[dict[str, Any]], max_kl: float) -> dict[str, Any]:
     """The chosen candidate's row. Raises `EmptySelection` where none keeps the model's answers (KL)."""
-    if value["winner"] is None:
-        least = min(row["kl"] for row in value["candidates"])
+    row = choose(rows, max_kl)
+    if row is None:
+        least = min(row["kl"] for row in rows)
         raise EmptySelection(
-            f"none of {len(value['candidates'])} candidates keeps the KL of harmless prompts at or below "
-            f"{value['rule']['max_kl']:g} (COSMIC)",
+            f"none of {len(rows)} candidates keeps the KL of harmless prompts at or below {max_kl:g} (COSMIC)",
             hint=f"the best would pass with --max-kl {least:.3g}",
         )
-    row: dict[str, Any] = value["candidates"][value["winner"]]
     return row

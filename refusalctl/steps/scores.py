@@ -39,7 +39,9 @@ class Scorer:
     """Validation prompts of one language with their baselines, ready to score any candidate vector."""
 
     def __init__(self, model: ChatModel, openings: list[list[int]], batch_size: int) -> None:
-        self.model, self.openings, self.batch_size = model, openings, batch_size
+        from refusalctl.model.hooks import Checks
+
+        self.model, self.openings, self.batch_size, self.checks = model, openings, batch_size, Checks()
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         return [self.model.chat.encode(text) for text in texts]
@@ -49,12 +51,13 @@ class Scorer:
         from refusalctl.model.forward import opening_logprob
         from refusalctl.stats.refusal import refusal_score
 
-        return refusal_score(opening_logprob(self.model, encoded, self.openings, intervention, self.batch_size))
+        found = opening_logprob(self.model, encoded, self.openings, intervention, self.batch_size, self.checks)
+        return refusal_score(found)
 
     def logprobs(self, encoded: list[list[int]], intervention: Intervention) -> torch.Tensor:
         from refusalctl.model.forward import last_logprobs
 
-        return last_logprobs(self.model, encoded, intervention, self.batch_size)
+        return last_logprobs(self.model, encoded, intervention, self.batch_size, self.checks)
 
     def score(
         self,
@@ -111,7 +114,8 @@ def _run_score(job: Job) -> dict[str, Any]:
 
         table["candidates"] = _score_all(grid, score, job)
     formats.write_json(job.out / SCORES_FILE, "scores", table)
-    return {"kept": {k: len(v) for k, v in kept.items()}, "candidates": len(table["candidates"])}
+    counts = {"kept": {k: len(v) for k, v in kept.items()}, "candidates": len(table["candidates"])}
+    return counts | scorer.checks.as_json()
 
 
 def _score_all(grid: list[Candidate], score: Callable[[Candidate], dict[str, Any]], job: Job) -> list[dict[str, Any]]:
@@ -171,17 +175,21 @@ def _run_select(job: Job) -> dict[str, Any]:
     tensors, header = formats.read_vectors(job.inputs["directions"].path / direction_step.FILE, "directions")
     free = cosmic_step.read(job.inputs["cosmic"])
     table, by_score = _by_score(job, rule, header)
-    winner = cosmic_step.winner(free) if criterion == "cosmic" else by_score
+    rows = _with_kl(free["candidates"], table["candidates"])
+    winner = cosmic_step.winner(rows, rule.max_kl) if criterion == "cosmic" else by_score
     assert winner is not None  # by refusal scores, a choice that fails raises
     pos, layer = winner["pos"], winner["layer"]
-    vector = tensors["candidates"][header["positions"].index(pos), layer]
+    at = (header["positions"].index(pos), layer)
+    vectors = {"direction": tensors["candidates"][at], "mean_harmless": tensors["mean_harmless"][at]}
     about = {"pos": pos, "layer": layer, "lang": job.inputs["directions"].about["lang"]}
     about |= {"suffix_tokens": header["suffix_tokens"], "criterion": criterion}
     reliable = direction_step.reliability_at(job.inputs["directions"], pos, layer)
     chosen_by = {"rule": asdict(rule), "reliability": reliable, "criterion": criterion}
-    chosen_by["choices"] = _choices(tensors["candidates"], header["positions"], by_score, free, job.params["no_scores"])
+    chosen_by["choices"] = {"no_scores": job.params["no_scores"]} | _choices(
+        tensors["candidates"], header["positions"], by_score, cosmic_step.choose(rows, rule.max_kl)
+    )
     formats.write_json(job.out / SCORES_FILE, "scores", table | chosen_by)
-    formats.write_vectors(job.out / SELECTION_FILE, "selection", {"direction": vector}, about)
+    formats.write_vectors(job.out / SELECTION_FILE, "selection", vectors, about)
     share = table["stability"]["winners"].get(f"{pos},{layer}")  # None: not among the ten listed
     facts = {"winner_share": share, "reliability": reliable["full"], "noise_ceiling": reliable["ceiling"]}
     return facts | {"criterion": criterion, "cosine_of_choices": chosen_by["choices"]["cosine"]}
@@ -217,24 +225,28 @@ def _by_score(job: Job, rule: Rule, header: dict[str, Any]) -> tuple[dict[str, A
     return table | {"stability": steady._asdict()}, row
 
 
+def _with_kl(free: list[dict[str, Any]], scored: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """COSMIC's candidates with their KL: their own, or where COSMIC does not choose, that of the refusal scores."""
+    known = {(row["pos"], row["layer"]): row["kl"] for row in scored}
+    return [row if row["kl"] is not None else row | {"kl": known[row["pos"], row["layer"]]} for row in free]
+
+
 def _choices(
     candidates: torch.Tensor,
     positions: list[int],
     by_score: dict[str, Any] | None,
-    free: dict[str, Any],
-    no_scores: str | None,
+    by_cosine: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Both criteria's choices side by side, and the cosine of the two vectors; None where one chooses nothing."""
     import torch
 
-    found: dict[str, Any] = {"refusal-score": None, "cosmic": None, "cosine": None, "no_scores": no_scores}
+    found: dict[str, Any] = {"refusal-score": None, "cosmic": by_cosine, "cosine": None}
     vectors = []
     if by_score is not None:
         found["refusal-score"] = {k: by_score[k] for k in ("pos", "layer", "bypass", "induce", "kl")}
         vectors.append(candidates[positions.index(by_score["pos"]), by_score["layer"]].double())
-    if free["winner"] is not None:
-        found["cosmic"] = free["candidates"][free["winner"]]
-        vectors.append(candidates[positions.index(found["cosmic"]["pos"]), found["cosmic"]["layer"]].double())
+    if by_cosine is not None:
+        vectors.append(candidates[positions.index(by_cosine["pos"]), by_cosine["layer"]].double())
     if len(vectors) == 2:
         found["cosine"] = round(float(torch.nn.functional.cosine_similarity(vectors[0], vectors[1], dim=0)), 6)
     return found
@@ -259,7 +271,7 @@ def _as_scores(table: dict[str, Any]) -> CandidateScores:
 
 
 SCORE = Step("score", 2, "scores", _run_score, uses_model=True)
-STEP = Step("select", 2, "selection", _run_select)
+STEP = Step("select", 4, "selection", _run_select)
 
 
 def scores(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str, ...] = ()) -> Artifact:

@@ -46,6 +46,5 @@ def choice_line(row: dict[str, Any] | None) -> str:
     where = f"position {row['pos']}, layer {row['layer']}"
     if "bypass" in row:
         return f"{where} (bypass {row['bypass']:.2f}, induce {row['induce']:.2f}, KL {row['kl']:.3f})"
-    return (
-        f"{where} (cosine after ablation {row['comply']:.3f}, after addition {row['refuse']:.3f}, KL {row['kl']:.3f})"
-    )
+    kl = "" if row["kl"] is None else f", KL {row['kl']:.3f}"
+    return f"{where} (cosine after ablation {row['comply']:.3f}, after addition {row['refuse']:.3f}{kl})"

@@ -90,6 +90,24 @@ def test_two_empty_stores_get_the_same_ids(run, tmp_path: Path) -> None:  # type
     assert len(outs[0].strip()) == 64
 
 
+def test_ablate_takes_negative_coefficients_places_and_several_directions(run) -> None:  # type: ignore[no-untyped-def]
+    made = run("extract", "--lang", "be", "--n-train", "4").out.strip()
+    args = ("ablate", "--lang", "be", "--n", "2", "--max-new-tokens", "3", "--direction", f"{made}@-1,1")
+    added = run(*args, "--intervention", "add", "--coeff", "-1.5", "--at-layers", "0,2", "--at-positions", "-1")
+    assert added.code == 0, added.err
+    for told in (added.err, run("artifacts", "show", added.out.strip()).out):
+        assert "x - 1.5 r; at the input of layers 0, 2; only prompt positions -1" in told
+    plane = run(*args, "--direction", f"{made[:12]}@-1,2", "--at-positions", "eoi")
+    assert plane.code == 0, plane.err
+    assert "rank-2 subspace ablation" in plane.err
+    asked = json.loads(run("artifacts", "show", plane.out.strip(), "--json").out)["recipe"]["params"]["intervention"]
+    assert asked["others"] == [{"pos": -1, "layer": 2}]
+    assert asked["positions"] == list(range(asked["positions"][0], 0))
+    assert len(asked["positions"]) > 1
+    assert run(*args, "--intervention", "affine").code == 0
+    fails(run(*args, "--direction", f"{made}@-1"), 2, "REF@POS,LAYER")
+
+
 def test_ablate_takes_a_direction_by_prefix_or_name_and_says_what_it_does(run) -> None:  # type: ignore[no-untyped-def]
     made = run("extract", "--lang", "be", "--n-train", "4", "--name", "be-candidates").out.strip()
     args = ("--lang", "ba", "--n", "3", "--max-new-tokens", "4", "--pos", "-1", "--layer", "1")
@@ -98,7 +116,11 @@ def test_ablate_takes_a_direction_by_prefix_or_name_and_says_what_it_does(run) -
     assert "ablate" in by_name.err
     assert run("ablate", "--direction", made[:10], *args).out == by_name.out
     shown = json.loads(run("artifacts", "show", by_name.out.strip(), "--json").out)
-    assert shown["recipe"]["params"]["intervention"] == {"kind": "ablate", "pos": -1, "layer": 1, "coeff": 1.0}
+    asked = shown["recipe"]["params"]["intervention"]
+    assert asked == {
+        "kind": "ablate", "pos": -1, "layer": 1, "coeff": 1.0, "layers": None, "positions": None, "others": [],
+        "rank": 1,
+    }  # fmt: skip
     assert shown["run"]["checks"]["max_relative_projection"] < 1e-4
     judged = run("judge", by_name.out.strip())
     assert judged.code == 0, judged.err

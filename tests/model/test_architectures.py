@@ -16,11 +16,10 @@ from refusalctl.model.hooks import Intervention, intervene
 from refusalctl.model.load import ChatModel
 from refusalctl.model.residual import find_residual
 from tests import exactness, families
-from tests.exactness import DTYPES, LIMITS, TEXTS, interventions
+from tests.exactness import DTYPES, KINDS, LIMITS, TEXTS, interventions
 from tests.families import FAMILIES, build, direction
 
 NAMES = list(FAMILIES)
-KINDS = ("ablate", "affine", "subspace")
 IDS = [str(d).removeprefix("torch.") for d in DTYPES]
 PREFIX_POSITIONS = (-3, -1)
 
@@ -79,8 +78,8 @@ def test_subspace_ablation_equals_weights_orthogonal_to_all_its_directions(name:
 @pytest.mark.parametrize(
     ("name", "embedding", "scale"),
     [("Llama", "embed_tokens", 1.0), ("Gemma", "embed_tokens", 32**0.5), ("Granite", "embed_tokens", 3.0),
-     ("GPT-2", "wte", 1.0), ("OPT", "embed_tokens", 1.0),
-     ("Phi", "embed_tokens", 1.0), ("Mixtral", "embed_tokens", 1.0)],
+     ("GPT-2", "wte", 1.0), ("OPT", "embed_tokens", 1.0), ("Phi", "embed_tokens", 1.0),
+     ("Mixtral", "embed_tokens", 1.0)],
 )  # fmt: skip
 def test_affine_ablation_equals_orthogonalised_weights_and_a_constant_in_the_embedding(
     name: str, embedding: str, scale: float

@@ -15,8 +15,8 @@ from refusalctl.steps import completions as completion_step
 from refusalctl.steps import controls as control_step
 from refusalctl.steps import transfer as transfer_step
 from refusalctl.steps.artifact_words import described
-from refusalctl.steps.completions import InterventionSpec
 from refusalctl.steps.experiment import Experiment
+from refusalctl.steps.interventions import InterventionSpec, from_recipe, resolve_direction
 from refusalctl.steps.step import Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, Store
@@ -127,7 +127,7 @@ def test_a_control_cell_ablates_the_draw_that_it_names(made: tuple[Workbench, Ex
             asked = written.manifest["recipe"]["params"]["intervention"]
             assert (asked["kind"], asked["family"], asked["draw"]) == ("ablate", "covariance", cell["draw"])
             drawn = bench.store.open("control_directions", written.inputs["direction"])
-            acting = completion_step.resolve_direction(InterventionSpec(direction=drawn, **asked)).direction
+            acting = resolve_direction(from_recipe(asked, {"direction": drawn})).direction
             assert acting is not None
             assert acting.equal(families["covariance"][cell["draw"]])
 
@@ -145,7 +145,7 @@ def test_a_family_and_a_draw_belong_to_control_directions(made: tuple[Workbench,
             wrong.check(bench)
     for family, draw in (("shuffled", 19), ("shuffled", -1), ("luck", 0)):
         with pytest.raises(BadInput, match="holds no draw"):
-            completion_step.resolve_direction(InterventionSpec("ablate", drawn, family=family, draw=draw))
+            resolve_direction(InterventionSpec("ablate", drawn, family=family, draw=draw))
 
 
 def test_none_are_written_out_where_none_are_asked_for(made: tuple[Workbench, Experiment, Artifact]) -> None:

@@ -100,12 +100,12 @@ def test_layers_are_those_where_the_classes_differ_most() -> None:
 
 
 def test_the_best_score_whose_kl_passes_is_chosen_and_an_empty_choice_is_an_error() -> None:
-    kl = [0.5, 0.05, 0.01]
-    assert cosmic_step.choose([1.9, 1.5, 1.7], kl.__getitem__, 0.1) == (2, {0: 0.5, 2: 0.01})
-    assert cosmic_step.choose([1.9, 1.5, 1.7], kl.__getitem__, 0.001)[0] is None
-    rows = [{"kl": k} for k in kl]
+    rows = [{"comply": c, "refuse": 1.0, "kl": kl} for c, kl in ((0.9, 0.5), (0.5, 0.05), (0.7, 0.01))]
+    assert cosmic_step.choose(rows, 0.1) == rows[2]
+    assert cosmic_step.choose(rows, 0.5) == rows[0]
+    assert cosmic_step.choose(rows, 0.001) is None
     with pytest.raises(EmptySelection, match=r"--max-kl 0\.01"):
-        cosmic_step.winner({"winner": None, "candidates": rows, "rule": {"max_kl": 0.001}})
+        cosmic_step.winner(rows, 0.001)
 
 
 def test_an_unknown_criterion_is_refused() -> None:

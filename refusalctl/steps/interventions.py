@@ -1,0 +1,281 @@
+"""An intervention as it is asked for, by the artifacts that hold its directions: checked, told in words, resolved."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from refusalctl.errors import BadInput
+from refusalctl.model import wording
+from refusalctl.steps import directions as direction_step
+from refusalctl.steps.step import Workbench
+from refusalctl.store import formats
+from refusalctl.store.store import Artifact, Store
+
+if TYPE_CHECKING:
+    import torch
+
+    from refusalctl.model.hooks import Intervention
+
+SELECTION_FILE = "selection.safetensors"
+SUBSPACE_FILE = "subspace.safetensors"
+CONTROLS_FILE = "control_directions.safetensors"
+_FILES = {
+    "selection": SELECTION_FILE,
+    "directions": direction_step.FILE,
+    "subspace": SUBSPACE_FILE,
+    "control_directions": CONTROLS_FILE,
+}
+
+
+class Source(NamedTuple):
+    """Where a direction is read: a `directions` artifact needs a position and a layer, `control_directions` a family
+    and which of its draws, the others have their own."""
+
+    artifact: Artifact
+    pos: int | None = None
+    layer: int | None = None
+    family: str | None = None
+    draw: int | None = None
+
+    def check(self, bench: Workbench) -> None:
+        """Raise `BadInput` unless this names directions of the model at hand."""
+        named = self.pos is not None and self.layer is not None
+        if self.artifact.kind not in _FILES:
+            raise BadInput(f"{self.artifact.label} holds no direction", hint="give a selection or directions id")
+        if self.artifact.kind == "directions" and not named:
+            raise BadInput(
+                f"{self.artifact.label} holds one candidate per position and layer",
+                hint="name one: --pos and --layer, or --direction REF@POS,LAYER",
+            )
+        if self.artifact.kind != "directions" and (self.pos is not None or self.layer is not None):
+            raise BadInput(f"{self.artifact.label} has chosen its position and layer", hint="leave --pos, --layer out")
+        is_control = self.artifact.kind == "control_directions"
+        if (self.family is not None) != is_control or (self.draw is not None) != is_control:
+            raise BadInput(f"{self.artifact.label}: control directions, and they alone, need a family and a draw")
+        theirs = (self.artifact.about["model"], self.artifact.about["revision"])
+        if theirs != (bench.ref.name, bench.ref.revision):
+            raise BadInput(
+                f"{self.artifact.label} was extracted from {' at '.join(theirs)}, "
+                f"the model is {bench.ref.name} at {bench.ref.revision}",
+                hint="use that model, or extract a direction from this one",
+            )
+
+    @property
+    def rank(self) -> int:
+        return int(self.artifact.about["rank"]) if self.artifact.kind == "subspace" else 1
+
+
+@dataclass(frozen=True)
+class InterventionSpec:
+    """An intervention as it is asked for. All of it enters the recipe of what it makes.
+
+    `layers` and `positions` say where it acts; None means everywhere (addition: its direction's own layer).
+    `others` are further directions, whose span is ablated together with the first by `subspace`.
+    """
+
+    kind: str = "none"
+    direction: Artifact | None = None
+    pos: int | None = None
+    layer: int | None = None
+    coeff: float = 1.0
+    layers: tuple[int, ...] | None = None
+    positions: tuple[int, ...] | None = None
+    others: tuple[Source, ...] = ()
+    family: str | None = None
+    draw: int | None = None
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        if self.direction is None:
+            return ()
+        return (Source(self.direction, self.pos, self.layer, self.family, self.draw), *self.others)
+
+    @property
+    def rank(self) -> int:
+        return sum(source.rank for source in self.sources)
+
+    def check(self, bench: Workbench) -> None:
+        """Raise `BadInput` for a combination that cannot be meant."""
+        if self.kind not in wording.KINDS:
+            raise BadInput(f"there is no intervention {self.kind!r}", hint=f"choose among {', '.join(wording.KINDS)}")
+        if self.kind != "add" and self.coeff != 1.0:
+            raise BadInput(f"a coefficient has no meaning for {self.kind!r}", hint="it belongs to --intervention add")
+        if not math.isfinite(self.coeff):
+            raise BadInput(f"the coefficient is {self.coeff}, expected a number")
+        self._check_places()
+        if self.kind == "none":
+            if self.direction is not None:
+                raise BadInput("the intervention 'none' takes no direction", hint="leave --intervention out")
+            return
+        if self.direction is None:
+            raise BadInput(f"the intervention {self.kind!r} needs a direction", hint="give --direction REF")
+        for source in self.sources:
+            source.check(bench)
+        self._check_rank()
+
+    def _check_places(self) -> None:
+        if self.kind == "none" and (self.layers is not None or self.positions is not None):
+            raise BadInput("no intervention acts nowhere", hint="leave --at-layers and --at-positions out")
+        if self.layers is not None and (not self.layers or min(self.layers) < 0):
+            raise BadInput(f"layers count from 0, found {list(self.layers)}")
+        if self.positions is not None and (not self.positions or max(self.positions) >= 0):
+            raise BadInput(f"positions count back from the prompt's end, -1 or less; found {list(self.positions)}")
+
+    def _check_rank(self) -> None:
+        if self.kind != "ablate" and any(s.artifact.kind == "control_directions" for s in self.sources):
+            raise BadInput(f"control directions are ablated, found {self.kind!r}")
+        several = len(self.sources) > 1 or self.sources[0].artifact.kind == "subspace"
+        if several and self.kind != "subspace":
+            raise BadInput(f"{self.kind!r} takes one direction", hint="several: --intervention subspace")
+        if self.kind == "subspace" and not several:
+            raise BadInput(
+                f"{self.sources[0].artifact.label} does not fit the intervention 'subspace': it is one direction",
+                hint="repeat --direction, give a subspace artifact, or use --intervention ablate",
+            )
+
+    def params(self) -> dict[str, Any]:
+        """What the recipe says beside the ids of the directions' artifacts."""
+        asked = {
+            "kind": self.kind,
+            "pos": self.pos,
+            "layer": self.layer,
+            "coeff": self.coeff,
+            "layers": _tidy(self.layers),
+            "positions": _tidy(self.positions),
+            "others": [{"pos": source.pos, "layer": source.layer} for source in self.others],
+            "rank": self.rank,
+        }
+        return asked if self.family is None else asked | {"family": self.family, "draw": self.draw}
+
+    def inputs(self) -> dict[str, Artifact]:
+        """The directions' artifacts by their role in the recipe."""
+        roles = ("direction", *(f"direction{i}" for i in range(2, len(self.sources) + 1)))
+        return {role: source.artifact for role, source in zip(roles, self.sources, strict=False)}
+
+    def describe(self) -> str:
+        """What is done, where, at which tokens and with whose directions, in one line."""
+        return describe(self.params(), (s.artifact for s in self.sources))
+
+
+def _tidy(numbers: tuple[int, ...] | None) -> list[int] | None:
+    return None if numbers is None else sorted(set(numbers))
+
+
+def from_recipe(params: Mapping[str, Any], inputs: Mapping[str, Artifact]) -> InterventionSpec:
+    """The spec that `params` and `inputs` were made from."""
+    others = [
+        Source(inputs[f"direction{i}"], place["pos"], place["layer"]) for i, place in enumerate(params["others"], 2)
+    ]
+    layers, positions = (None if params[k] is None else tuple(params[k]) for k in ("layers", "positions"))
+    return InterventionSpec(
+        params["kind"],
+        inputs.get("direction"),
+        params["pos"],
+        params["layer"],
+        params["coeff"],
+        layers,
+        positions,
+        tuple(others),
+        params.get("family"),
+        params.get("draw"),
+    )
+
+
+def describe(params: Mapping[str, Any], artifacts: Iterable[Artifact] = ()) -> str:
+    """A recipe's intervention in words; recipes of version 1 know neither layers nor positions nor rank."""
+    told = wording.describe(
+        params["kind"],
+        coeff=params["coeff"],
+        rank=params.get("rank", 1),
+        layers=params.get("layers"),
+        positions=params.get("positions"),
+    )
+    places = [params, *params.get("others", ())]
+    names = [_name(artifact, place) for artifact, place in zip(artifacts, places, strict=False)]
+    return f"{told}; direction{'s' if len(names) > 1 else ''}: {', '.join(names)}" if names else told
+
+
+def in_words(store: Store, artifact: Artifact) -> str | None:
+    """What was done to the model when an artifact was made, or None where its recipe knows no intervention."""
+    params = artifact.manifest["recipe"]["params"].get("intervention")
+    if not isinstance(params, dict):
+        return None
+    kinds = {identifier: kind for kind, identifier in store.ids()}
+    ids = [artifact.inputs[role] for role in sorted(artifact.inputs) if role.startswith("direction")]
+    return describe(params, [store.open(kinds[i], i) for i in ids] if all(i in kinds for i in ids) else ())
+
+
+def _name(artifact: Artifact, place: Mapping[str, Any]) -> str:
+    where = "" if place["pos"] is None else f" at position {place['pos']}, layer {place['layer']}"
+    if place.get("family") is not None:
+        where = f", {place['family']} draw {place['draw']}"
+    return f"{artifact.label} ({artifact.about['lang']}{where})"
+
+
+class _Read(NamedTuple):
+    """Rows [rank, d_model], the layer they were read at, and the mean harmless activation there, where it is kept."""
+
+    rows: torch.Tensor
+    layer: int
+    mean: torch.Tensor | None
+
+
+def resolve_direction(spec: InterventionSpec) -> Intervention:
+    """Read the vectors. Raises `BadInput` for a position or layer that the artifact does not hold."""
+    import torch
+
+    from refusalctl.model.hooks import Intervention
+
+    found = [_read(source) for source in spec.sources]
+    if not found:
+        return Intervention()
+    first = found[0]
+    if spec.kind == "affine" and first.mean is None:
+        raise BadInput(
+            f"{spec.sources[0].artifact.label} was written without the mean harmless activation",
+            hint="select again, or give its directions artifact with --pos and --layer",
+        )
+    rows = torch.cat([f.rows for f in found]) if spec.kind == "subspace" else first.rows[0]
+    mean = first.mean if spec.kind == "affine" else None
+    return Intervention(spec.kind, rows, first.layer, spec.coeff, spec.layers, spec.positions, mean)  # type: ignore[arg-type]
+
+
+def _read(source: Source) -> _Read:
+    artifact = source.artifact
+    tensors, header = formats.read_vectors(artifact.path / _FILES[artifact.kind], artifact.kind)
+    if artifact.kind == "subspace":
+        return _Read(tensors["basis"], header["layer"], None)
+    if artifact.kind == "control_directions":
+        return _Read(_control(source, tensors)[None], 0, None)
+    if artifact.kind == "selection":
+        return _Read(tensors["direction"][None], header["layer"], tensors.get("mean_harmless"))
+    n_layers = tensors["candidates"].shape[1]
+    if source.pos not in header["positions"] or source.layer is None or not 0 <= source.layer < n_layers:
+        raise BadInput(
+            f"{artifact.label} holds no candidate at position {source.pos}, layer {source.layer}",
+            hint=f"positions {header['positions']}, layers 0 to {n_layers - 1}",
+        )
+    at = (header["positions"].index(source.pos), source.layer)
+    return _Read(tensors["candidates"][at][None], source.layer, tensors["mean_harmless"][at])
+
+
+def _control(source: Source, families: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    vectors = families.get(str(source.family))
+    if vectors is None or source.draw is None or not 0 <= source.draw < len(vectors):
+        held = ", ".join(f"{name} ({len(v)})" for name, v in sorted(families.items()))
+        raise BadInput(
+            f"{source.artifact.label} holds no draw {source.draw} of {source.family!r}", hint=f"it holds {held}"
+        )
+    vector: torch.Tensor = vectors[source.draw]
+    return vector
+
+
+def end_of_instruction(artifact: Artifact) -> tuple[int, ...]:
+    """All end-of-instruction positions of the template that an artifact's directions were read with."""
+    _tensors, header = formats.read_vectors(artifact.path / _FILES[artifact.kind], artifact.kind)
+    if "suffix_tokens" not in header:
+        raise BadInput(f"{artifact.label} does not say which positions the template has", hint="give numbers, -1,-5")
+    return tuple(range(-len(header["suffix_tokens"]), 0))
