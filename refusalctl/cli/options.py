@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,9 @@ from refusalctl.errors import BadInput
 from refusalctl.steps.experiment import Experiment, from_settings
 from refusalctl.steps.step import Workbench
 from refusalctl.store.store import Artifact, Store, check_name
+
+if TYPE_CHECKING:
+    from refusalctl.steps.cost import Cost
 
 DEFAULT_MODEL = "smollm2-refuser"
 
@@ -32,6 +35,9 @@ BatchOption = Annotated[int, typer.Option(min=1, help="Prompts per batch.")]
 SystemOption = Annotated[str | None, typer.Option(help="System prompt; the template's own by default.")]
 TrustOption = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that a model brings along.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")]
+ProbeOption = Annotated[
+    bool, typer.Option("--probe", help="With --dry-run: load the model, run a few prompts, and forecast the time.")
+]
 
 
 def _good_name(name: str | None) -> str | None:
@@ -164,10 +170,32 @@ def workbench(
     )  # fmt: skip
 
 
-def finish(bench: Workbench, artifacts: list[Artifact], *, name: str | None = None, json: bool = False) -> None:
+def check_probe(probe: bool, dry_run: bool) -> None:
+    """Usage error for a probe without a dry run, before any work."""
+    if probe and not dry_run:
+        raise typer.BadParameter("--probe belongs to --dry-run")
+
+
+def forecast(bench: Workbench, experiment: Experiment, *, probe: bool) -> Cost | None:
+    """What a dry run's missing steps cost, or None for a real run."""
+    if not bench.dry_run:
+        return None
+    from refusalctl.steps.cost import cost
+
+    return cost(bench, experiment, probe)
+
+
+def finish(
+    bench: Workbench,
+    artifacts: list[Artifact],
+    *,
+    name: str | None = None,
+    json: bool = False,
+    cost: Cost | None = None,
+) -> None:
     """Name the result and print its id alone on stdout; notes, or the plan of a dry run, go to stderr."""
     if bench.dry_run:
-        out.plan(bench.plan, json=json)
+        out.plan(bench.plan, cost, json=json)
         return
     for note in bench.notes:
         out.warn(note)

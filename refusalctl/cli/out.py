@@ -6,7 +6,8 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import astuple
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,6 +16,9 @@ from rich.table import Table
 
 from refusalctl.errors import RefusalctlError
 from refusalctl.steps.step import Advance, Planned, Silent
+
+if TYPE_CHECKING:
+    from refusalctl.steps.cost import Cost, Work
 
 err = Console(stderr=True, highlight=False)
 
@@ -42,11 +46,11 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
     out.print(grid)
 
 
-def table_err(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def table_err(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
     """A summary for the eye on stderr, beside the data on stdout."""
     grid = Table(header_style="bold", box=None, pad_edge=False)
     for column in columns:
-        grid.add_column(column)
+        grid.add_column(column, justify="right" if column in right else "left")
     for row in rows:
         grid.add_row(*(escape(str(cell)) for cell in row))
     err.print(grid)
@@ -92,10 +96,11 @@ class Bars:
             yield lambda n=1: bars.advance(task, n)
 
 
-def plan(lines: Sequence[Planned], *, json: bool) -> None:
+def plan(lines: Sequence[Planned], cost: Cost | None, *, json: bool) -> None:
     """What a run would do: on stdout as JSON, else as a table on stderr."""
     if json:
-        as_json([{"step": p.step, "about": p.about, "done": p.done, "id": p.id if p.done else None} for p in lines])
+        rows = [{"step": p.step, "about": p.about, "done": p.done, "id": p.id if p.done else None} for p in lines]
+        as_json({"plan": rows} | ({} if cost is None else {"cost": cost.as_json()}))
         return
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("step", "what", "state"):
@@ -105,6 +110,29 @@ def plan(lines: Sequence[Planned], *, json: bool) -> None:
     err.print(grid)
     missing = sum(not p.done for p in lines)
     err.print(f"{len(lines)} steps, {missing} to compute")
+    if cost is not None and cost.rows:
+        _cost(cost)
+
+
+def _cost(cost: Cost) -> None:
+    heads = ("step", "lang", "forward", "scored", "answers", "tokens at most", "time at most")
+
+    def line(step: str, lang: str, work: Work, seconds: float | None) -> tuple[str, ...]:
+        counts = (f"{count:,}" if count else "" for count in astuple(work))
+        return (step, lang, *counts, "" if seconds is None else duration(seconds))
+
+    err.print()
+    table_err(heads, [*(line(*row) for row in cost.rows), line("all", "", cost.total, cost.seconds)], right=heads[2:])
+    err.print(f"{cost.cells} sets of answers to write, {cost.labels:,} labels to make; judges are not in the time")
+    if cost.seconds is None:
+        err.print("--probe runs a few prompts of each language and adds the time")
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3.4 h`: as exact as a forecast can be."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def about_line(about: dict[str, Any]) -> str:

@@ -51,11 +51,13 @@ def run(
     out_folder: Annotated[Path | None, typer.Option("--out", help="Copy the report's files here.")] = None,
     name: o.NameOption = None,
     dry_run: o.DryRunOption = False,
+    probe: o.ProbeOption = False,
     json: o.JsonOption = False,
 ) -> None:
     """The whole chain, from prompts to the report. Finished steps are not computed again; flags win over the file."""
     from refusalctl.steps.transfer import transfer
 
+    o.check_probe(probe, dry_run)
     settings = read_toml(file) if file is not None else {}
     asked: dict[str, Any] = dict(settings.get("experiment", {}))
     given: dict[str, Any] = {
@@ -80,9 +82,10 @@ def run(
     named = machine.pop("name", None) or os.environ.get("REFUSALCTL_MODEL") or o.DEFAULT_MODEL
     chosen = model or named
     bench = o.workbench(store, chosen, dry_run=dry_run, **machine)
-    matrix = transfer(bench, from_settings(asked))
+    experiment = from_settings(asked)
+    matrix = transfer(bench, experiment)
     if dry_run:
-        o.finish(bench, [matrix], json=json)
+        o.finish(bench, [matrix], json=json, cost=o.forecast(bench, experiment, probe=probe))
         return
     from refusalctl.steps.report import report
 

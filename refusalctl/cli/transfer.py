@@ -49,6 +49,7 @@ def transfer(
     trust_remote_code: o.TrustOption = False,
     name: o.NameOption = None,
     dry_run: o.DryRunOption = False,
+    probe: o.ProbeOption = False,
     json: o.JsonOption = False,
 ) -> None:
     """Every source in every target: baseline, native and transferred ablation, as one artifact."""
@@ -66,6 +67,7 @@ def transfer(
         max_layer_share=max_layer_share, filter_val=filter_val, max_new_tokens=max_new_tokens, judge=judge,
         **{k: v for k, v in decided.items() if v is not None},
     )  # fmt: skip
+    o.check_probe(probe, dry_run)
     bench = o.workbench(
         store, model, device=device, dtype=dtype, attention=attention, batch_size=batch_size,
         system=system, trust_remote_code=trust_remote_code, dry_run=dry_run,
@@ -73,7 +75,7 @@ def transfer(
     found = transfer_step(bench, experiment)
     if not dry_run:
         show_matrix(found)
-    o.finish(bench, [found], name=name, json=json)
+    o.finish(bench, [found], name=name, json=json, cost=o.forecast(bench, experiment, probe=probe))
 
 
 def show_matrix(transfer: Artifact) -> None:

@@ -123,6 +123,14 @@ def load(
     return ChatModel(model.eval().requires_grad_(False), tokenizer, system)
 
 
+def small(ref: ModelRef, system: str | None = None) -> tuple[Any, Chat]:
+    """Configuration and chat template without the weights, from files that a dry run has."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(ref.folder, trust_remote_code=ref.trust_remote_code, local_files_only=True)
+    return config, open_chat(_open_tokenizer(ref.folder, ref.trust_remote_code), system)
+
+
 def _open_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
     """The tokenizer that `tokenizer.json` describes, where there is one.
 

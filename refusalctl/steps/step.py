@@ -77,6 +77,8 @@ class Planned:
     about: dict[str, Any]
     done: bool
     id: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)  # rows of its inputs, where they say
 
 
 @dataclass
@@ -180,9 +182,10 @@ class Workbench:
             found = ", ".join(short(a.id) for a in results)
             self.note(f"{step.name}: this recipe gave {len(results)} different results ({found}); the oldest is used")
         if results:
-            self._planned(step, results[0].about, True, results[0].id)
+            self._planned(Planned(step.name, results[0].about, True, results[0].id))
             return results[0]
-        self._planned(step, about, False, key)
+        sizes = {name: int(a.about["n"]) for name, a in inputs.items() if a.about.get("n") is not None}
+        self._planned(Planned(step.name, about, False, key, params, sizes))
         if self.dry_run:
             manifest = {"recipe": recipe, "about": about, "files": {}}
             return Artifact(step.kind, f"planned-{key}", Path(), manifest)
@@ -216,9 +219,8 @@ class Workbench:
 
         return versions()
 
-    def _planned(self, step: Step, about: dict[str, Any], done: bool, identifier: str) -> None:
-        line = Planned(step.name, about, done, identifier)
-        if all(p.id != identifier for p in self.plan):
+    def _planned(self, line: Planned) -> None:
+        if all(p.id != line.id for p in self.plan):
             self.plan.append(line)
 
     def note(self, text: str) -> None:

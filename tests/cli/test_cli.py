@@ -141,9 +141,12 @@ def test_dry_run_shows_the_plan_and_writes_nothing(run, tmp_path: Path) -> None:
     assert planned.out == ""
     assert "to compute" in planned.err
     assert not store.exists()
-    steps = json.loads(
+    told = json.loads(
         run("transfer", "--sources", "en", "--targets", "en,ba", "--dry-run", "--json", "--store", str(store)).out
     )
+    steps = told["plan"]
+    assert told["cost"]["cells"] == sum(s["step"] == "ablate" for s in steps)
+    assert told["cost"]["total"]["seconds"] is None
     assert {s["step"] for s in steps} >= {
         "collect",
         "extract",

@@ -1,0 +1,59 @@
+"""How long this machine takes for a pass over a prompt and for a token: measured on a few prompts, not assumed."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+
+from refusalctl.model.forward import last_logprobs, opening_logprob
+from refusalctl.model.generate import complete
+from refusalctl.model.hooks import Intervention
+from refusalctl.model.load import ChatModel
+
+ROUNDS = 3
+NEW_TOKENS = 8
+OPENINGS = 4  # as many as derived ones often are, of four tokens each
+
+
+class Rates(NamedTuple):
+    """Seconds per prompt run forward, per prompt scored by its openings, and per token of an answer."""
+
+    forward: float
+    scored: float
+    token: float
+    prompt_tokens: float  # mean, with the chat template
+
+
+def measure(model: ChatModel, texts: Sequence[str], batch_size: int) -> Rates:
+    """Medians of three rounds over `texts` under an ablation, after one that warms up."""
+    encoded = [model.chat.encode(text) for text in texts]
+    vector = torch.randn(model.residual.d_model, generator=torch.Generator().manual_seed(0))
+    ablation = Intervention("ablate", vector, 0)
+    openings = [[i + 1] * 4 for i in range(OPENINGS)]
+
+    def answer(new_tokens: int) -> None:
+        for _ in complete(model, encoded, ablation, max_new_tokens=new_tokens, batch_size=batch_size):
+            pass
+
+    forward = _seconds(lambda: last_logprobs(model, encoded, ablation, batch_size))
+    scored = _seconds(lambda: opening_logprob(model, encoded, openings, ablation, batch_size))
+    first, more = _seconds(lambda: answer(1)), _seconds(lambda: answer(1 + NEW_TOKENS))
+    n = len(texts)
+    token = max(0.0, more - first) / NEW_TOKENS / n
+    return Rates(forward / n, scored / n, token, sum(map(len, encoded)) / n)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    work()
+    found = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        found.append(time.perf_counter() - started)
+    return statistics.median(found)

@@ -1,0 +1,192 @@
+"""What a plan asks of the model, counted from its recipes, and how long that takes by a short measured probe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, astuple, dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from refusalctl.data import sets
+from refusalctl.stats.controls import LEAST
+from refusalctl.stats.rule import layer_limit
+from refusalctl.steps import comprehension as comprehension_step
+from refusalctl.steps.experiment import Experiment
+from refusalctl.steps.step import Planned, Workbench
+
+if TYPE_CHECKING:
+    from refusalctl.model.probe import Rates
+
+PROBED = 8  # prompts per language
+
+
+@dataclass(frozen=True)
+class Work:
+    """Prompts run forward, prompts scored by their openings, prompts answered, and tokens written at most."""
+
+    forward: int = 0
+    scored: int = 0
+    answers: int = 0
+    new_tokens: int = 0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    def seconds(self, rates: Rates) -> float:
+        """At most: answers that end early cost less."""
+        passes = (self.forward + self.answers) * rates.forward
+        return passes + self.scored * rates.scored + self.new_tokens * rates.token
+
+
+class Shape(NamedTuple):
+    """What of the model decides how many candidates there are."""
+
+    n_layers: int
+    n_positions: int
+
+
+class Row(NamedTuple):
+    """All missing work of one step in one language."""
+
+    step: str
+    lang: str
+    work: Work
+    seconds: float | None
+
+
+class Cost(NamedTuple):
+    """Rows by step and language, cells to write, and labels to make, which no probe covers."""
+
+    rows: list[Row]
+    cells: int
+    labels: int
+
+    @property
+    def total(self) -> Work:
+        return sum((row.work for row in self.rows), Work())
+
+    @property
+    def seconds(self) -> float | None:
+        """None without a probe."""
+        known = [row.seconds for row in self.rows if row.seconds is not None]
+        return sum(known) if len(known) == len(self.rows) else None
+
+    def as_json(self) -> dict[str, Any]:
+        """Counts are exact but for answers that end early, filters that leave fewer prompts, and null searches."""
+        rows = [
+            {"step": r.step, "lang": r.lang, **asdict(r.work), "seconds": r.seconds and round(r.seconds, 1)}
+            for r in self.rows
+        ]
+        total = asdict(self.total) | {"seconds": self.seconds and round(self.seconds, 1)}
+        return {"rows": rows, "total": total, "cells": self.cells, "labels": self.labels}
+
+
+def shape(bench: Workbench, experiment: Experiment) -> Shape:
+    """Layers and positions to choose among, from the model's small files: no weights are read."""
+    from refusalctl.model.load import small
+
+    config, chat = small(bench.ref, bench.system)
+    positions = chat.positions if experiment.positions is None else experiment.positions
+    return Shape(config.get_text_config().num_hidden_layers, len(positions))
+
+
+def cost(bench: Workbench, experiment: Experiment, probe: bool = False) -> Cost:
+    """What the plan of a dry run asks of the model that is not in the store yet.
+
+    With `probe` the model is loaded and a few test prompts of every language are run. Judging and translation are
+    counted as labels and have no time.
+    """
+    missing = [line for line in bench.plan if not line.done]
+    found = summed(missing, shape(bench, experiment), len(experiment.langs)) if missing else {}
+    rates: dict[str, Rates] = {}
+    if probe:
+        for lang in dict.fromkeys(row[1] for row in found):
+            rates[lang] = _rates(bench, experiment, lang)
+    rows = [
+        Row(step, lang, work, work.seconds(rates[lang]) if lang in rates else None)
+        for (step, lang), work in found.items()
+    ]
+    cells = [line for line in missing if line.step == "ablate"]
+    labels = sum(int(line.about.get("n") or 0) for line in missing if line.step == "judge")
+    return Cost(rows, len(cells), labels)
+
+
+def _rates(bench: Workbench, experiment: Experiment, lang: str) -> Rates:
+    from refusalctl.model.probe import measure
+
+    prompts = sets.usable(experiment.data, lang, "harmful", "test")[:PROBED]
+    return measure(bench.model, [prompt.text for prompt in prompts], min(bench.batch_size, PROBED))
+
+
+def summed(lines: Iterable[Planned], model: Shape, n_langs: int) -> dict[tuple[str, str], Work]:
+    """Work per step and language; steps that do not run the model are left out."""
+    found: dict[tuple[str, str], Work] = {}
+    for line in lines:
+        count = _COUNTS.get(line.step)
+        if count is None:
+            continue
+        key = (line.step, str(line.about.get("lang")))
+        found[key] = found.get(key, Work()) + count(line.params, line.sizes, model, n_langs)
+    return found
+
+
+Count = Callable[[Mapping[str, Any], Mapping[str, int], Shape, int], Work]
+
+
+def _collect(_params: Mapping[str, Any], n: Mapping[str, int], _model: Shape, _n_langs: int) -> Work:
+    return Work(forward=n["prompts"])
+
+
+def _ablate(params: Mapping[str, Any], n: Mapping[str, int], _model: Shape, _n_langs: int) -> Work:
+    return Work(answers=n["prompts"], new_tokens=n["prompts"] * params["max_new_tokens"])
+
+
+def _score(params: Mapping[str, Any], n: Mapping[str, int], model: Shape, _n_langs: int) -> Work:
+    """Bypass and induce are scored, KL is a pass; the filter may leave fewer validation prompts."""
+    candidates = _candidates(params, model)
+    both = n["val_harmful"] + n["val_harmless"]
+    return Work(forward=(candidates + 1) * n["val_harmless"], scored=(candidates + 1) * both)
+
+
+def _cosmic(params: Mapping[str, Any], n: Mapping[str, int], model: Shape, _n_langs: int) -> Work:
+    candidates = _candidates(params, model)
+    both = n["val_harmful"] + n["val_harmless"]
+    with_kl = (candidates + 1) * n["val_harmless"] if params["kl"] else 0
+    return Work(forward=(candidates + 1) * both + with_kl)
+
+
+def _openings(_params: Mapping[str, Any], n: Mapping[str, int], _model: Shape, _n_langs: int) -> Work:
+    return Work(scored=n["val_harmful"] + n["val_harmless"])
+
+
+def _comprehension(_params: Mapping[str, Any], n: Mapping[str, int], _model: Shape, _n_langs: int) -> Work:
+    return Work(forward=2 * min(n["prompts_harmless"], comprehension_step.MOST_TEXTS))
+
+
+def _control_directions(params: Mapping[str, Any], n: Mapping[str, int], model: Shape, _n_langs: int) -> Work:
+    """Each shuffle is searched like the real labels; most are settled by their first candidate's other two tests."""
+    sites = params["max_candidates"] or model.n_layers * model.n_positions
+    harmful, harmless = (min(n[f"val_{k}"], params["n_prompts"]) for k in ("harmful", "harmless"))
+    return Work(forward=harmless * (params["n"] + 1), scored=params["n"] * (sites * harmful + harmless))
+
+
+def _controls(params: Mapping[str, Any], n: Mapping[str, int], _model: Shape, n_langs: int) -> Work:
+    draws = 2 * n["directions"] + LEAST + n_langs - 1
+    return Work(scored=n["val_harmful"] + min(n["val_harmful"], params["n_prompts"]) * (1 + draws))
+
+
+def _candidates(params: Mapping[str, Any], model: Shape) -> int:
+    limit = layer_limit(params["max_layer_share"], model.n_layers)
+    layers = params["layers"] if params["layers"] is not None else range(model.n_layers)
+    return model.n_positions * len([layer for layer in layers if layer < limit])
+
+
+_COUNTS: dict[str, Count] = {
+    "collect": _collect,
+    "ablate": _ablate,
+    "score": _score,
+    "cosmic": _cosmic,
+    "openings": _openings,
+    "comprehension": _comprehension,
+    "control-directions": _control_directions,
+    "controls": _controls,
+}

@@ -1,0 +1,90 @@
+"""A plan's forecast against what the steps then really ask of the model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from refusalctl.model import forward, generate, streams
+from refusalctl.steps import cost as cost_step
+from refusalctl.steps.experiment import Experiment
+from refusalctl.steps.step import Workbench
+from refusalctl.steps.transfer import transfer
+from refusalctl.store.store import Store
+
+LANGS = ("qaa", "qab")
+SMALL = Experiment(
+    LANGS, LANGS, "organism:shared", n_train=24, n_val=10, n_test=12, positions=(-2, -1), layers=(1, 2, 3),
+    max_new_tokens=6, controls=True, n_controls=19, control_prompts=6, control_candidates=3, control_completions=0,
+)  # fmt: skip
+
+
+def bench(folder: Path, *, dry_run: bool = False) -> Workbench:
+    return Workbench(Store(folder), "organism:shared", device="cpu", batch_size=32, dry_run=dry_run)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Prompts that went through the model, by what was wanted of them."""
+    seen: Counter[str] = Counter()
+
+    def counted(module: Any, name: str, what: str) -> None:
+        real: Callable[..., Any] = getattr(module, name)
+
+        def counting(model: Any, encoded: Any, *args: Any, **named: Any) -> Any:
+            seen[what] += len(encoded)
+            if what == "answers":
+                seen["new_tokens"] += len(encoded) * named["max_new_tokens"]
+            return real(model, encoded, *args, **named)
+
+        monkeypatch.setattr(module, name, counting)
+
+    for module, name, what in (
+        (forward, "last_logprobs", "forward"), (forward, "activations", "forward"), (streams, "mean_stream", "forward"),
+        (forward, "opening_logprob", "scored"), (generate, "complete", "answers"),
+    ):  # fmt: skip
+        counted(module, name, what)
+    return seen
+
+
+def test_a_forecast_counts_what_is_then_computed(tmp_path: Path, asked: Counter[str]) -> None:
+    planned = bench(tmp_path, dry_run=True)
+    transfer(planned, SMALL)
+    found = cost_step.cost(planned, SMALL)
+    assert found.seconds is None
+    total = found.total
+    assert not asked  # nothing was run
+    real = bench(tmp_path)
+    transfer(real, SMALL)
+    # no prompt of this organism is filtered, so counts are exact where nothing is searched
+    assert (asked["answers"], asked["new_tokens"]) == (total.answers, total.new_tokens)
+    searched = next(r.work for r in found.rows if r.step == "control-directions")
+    own_text = sum(r.work.forward for r in found.rows if r.step == "comprehension")  # bits per byte: another function
+    assert total.forward - own_text - 2 * searched.forward <= asked["forward"]
+    assert asked["forward"] <= total.forward - own_text + 19 * 2 * 3 * 6
+    assert 0.8 < asked["scored"] / total.scored < 1.2
+    again = bench(tmp_path, dry_run=True)
+    transfer(again, SMALL)
+    nothing = cost_step.cost(again, SMALL)
+    assert (nothing.rows, nothing.cells, nothing.labels) == ([], 0, 0)
+
+
+def test_a_probe_gives_every_language_a_time(tmp_path: Path) -> None:
+    planned = bench(tmp_path, dry_run=True)
+    transfer(planned, SMALL)
+    found = cost_step.cost(planned, SMALL, probe=True)
+    assert {row.lang for row in found.rows} == set(LANGS)
+    assert all(row.seconds is not None and row.seconds > 0 for row in found.rows)
+    assert found.seconds == pytest.approx(sum(row.seconds or 0 for row in found.rows))
+
+
+def test_work_adds_up_and_time_follows_the_rates() -> None:
+    from refusalctl.model.probe import Rates
+
+    both = cost_step.Work(1, 2, 3, 4) + cost_step.Work(10, 20, 30, 40)
+    assert both == cost_step.Work(11, 22, 33, 44)
+    assert both.seconds(Rates(forward=1.0, scored=10.0, token=100.0, prompt_tokens=5.0)) == 11 + 33 + 220 + 4400
