@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from refusalctl.errors import BadInput
 from refusalctl.stats.agreement import kappa
-from refusalctl.stats.paired import holm, interval, mcnemar_p, moves
+from refusalctl.stats.paired import holm, interval, mcnemar_p, moves, noise_floor
+from refusalctl.stats.rates import Rate
 from refusalctl.steps import labels as label_step
 from refusalctl.steps import report_tables as tables
 from refusalctl.steps.report_page import environment
@@ -44,7 +45,8 @@ class Paired(NamedTuple):
 class Twin:
     """One cell that both transfers hold. `same`: both labelled the very same completions, so only the judge differs.
 
-    `paired` and `kappa` are None where no prompt id is in both, or nothing could be labelled.
+    `paired` and `kappa` are None where no prompt id is in both, or nothing could be labelled. `changed`: shared prompts
+    whose outcome, `unparsed` among them, is another in the second.
     """
 
     target: str
@@ -54,6 +56,7 @@ class Twin:
     a: Condition
     b: Condition
     shared: int
+    changed: Rate | None
     paired: Paired | None
     p_holm: float | None
     kappa: float | None
@@ -68,6 +71,14 @@ class Comparison:
     twins: list[Twin]
     only: list[tuple[str, str]]
     sources: tuple[Artifact, ...] = field(repr=False, default=())
+
+    @property
+    def floor(self) -> Rate | None:
+        """Share of outcomes that a rerun alone changes, over all cells; None where more than the run differs."""
+        rates = [twin.changed for twin in self.twins if twin.changed is not None]
+        if self.differs or not rates:
+            return None
+        return Rate(sum(rate.count for rate in rates), sum(rate.n for rate in rates))
 
 
 def differences(a: Content, b: Content) -> list[tuple[str, str, str]]:
@@ -120,6 +131,7 @@ def _pair(a: Condition, b: Condition, one: Provenance, two: Provenance) -> Twin:
     groups = clusters(one.by_id[a.labels])
     return Twin(
         target=a.target, source=a.source, condition=a.condition, prompts=a.prompts, a=a, b=b, shared=len(shared),
+        changed=noise_floor({i: first[i] for i in shared}, {i: second[i] for i in shared}) if shared else None,
         paired=paired({i: first[i] for i in both}, {i: second[i] for i in both}, groups) if both else None,
         p_holm=None, kappa=kappa([first[i] for i in both], [second[i] for i in both]) if both else None,
         same=a.completions == b.completions,
@@ -144,7 +156,7 @@ def _adjusted(found: list[Twin]) -> list[Twin]:
 
 
 COLUMNS = (
-    "target", "condition", "source", "prompts", "n_first", "refusal_first", "n_second", "refusal_second", "shared",
+    "target", "condition", "source", "prompts", "n_first", "refusal_first", "n_second", "refusal_second", "shared", "changed",
     "both_refuse", "only_first", "only_second", "neither", "difference", "low", "high", "p", "p_holm", "kappa",
     "same_completions", "verdict_first", "verdict_second", "labels_first", "labels_second",
 )  # fmt: skip
@@ -154,7 +166,7 @@ def row(twin: Twin) -> dict[str, object]:
     """One line of pairs.csv; what could not be computed is empty."""
     found: dict[str, object] = {
         "target": twin.target, "condition": twin.condition, "source": twin.source or "", "prompts": twin.prompts,
-        "shared": twin.shared, "same_completions": str(twin.same).lower(), "labels_first": twin.a.labels,
+        "shared": twin.shared, "changed": twin.changed.count if twin.changed else "", "same_completions": str(twin.same).lower(), "labels_first": twin.a.labels,
         "labels_second": twin.b.labels,
     }  # fmt: skip
     for which, cell in (("first", twin.a), ("second", twin.b)):
@@ -178,11 +190,13 @@ def _run(job: Job) -> dict[str, Any]:
     text = environment().get_template("compare.html.j2").render(d=found)
     (job.out / PAGE).write_text(text, encoding="utf-8")
     record = {"first": found.a.transfer, "second": found.b.transfer, "differs": found.differs, "cells": lines}
+    if (floor := found.floor) is not None:
+        record["noise_floor"] = {"changed": floor.count, "n": floor.n, "limits95": list(floor.clopper_pearson())}
     formats.write_json(job.out / JSON, "comparison", record)
     return {"cells": len(found.twins), "only_in_one": len(found.only)}
 
 
-STEP = Step("compare", 1, "report", _run)
+STEP = Step("compare", 2, "report", _run)
 
 
 def compare(bench: Workbench, transfers: Sequence[Artifact]) -> Artifact:

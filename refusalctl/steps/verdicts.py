@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from refusalctl.stats.mover import change, difference
-from refusalctl.stats.paired import fdr_by, holm, mcnemar_p, moves
+from refusalctl.stats.paired import equivalence_p, fdr_by, holm, mcnemar_p, moves
 from refusalctl.stats.power import detectable
 from refusalctl.stats.rates import outcome_rate
 from refusalctl.stats.verdict import INDUCTION, REMOVAL, Evidence, Question, Verdict, decide
@@ -144,8 +144,11 @@ def _decided(
     one, other, groups = judged_outcomes(before), judged_outcomes(after), clusters(before)
     own = judged_outcomes(native) if native is not None and not evidence.is_native else None
     verdict: Verdict = decide(one, other, evidence, question, groups, native_after=own)
-    p = mcnemar_p(moves(one, other, question.origin, question.goal))
-    return verdict.as_json() | {"p_mcnemar": p, "native": evidence.native}
+    found = moves(one, other, question.origin, question.goal, groups)
+    # neither test knows repeated prompts; the verdict's intervals do
+    alike = equivalence_p(found, evidence.margin) if found.units is None else None
+    tests = {"p_mcnemar": mcnemar_p(found), "p_equivalence": alike}
+    return verdict.as_json() | tests | {"native": evidence.native}
 
 
 def _add_q_values(found: Mapping[str, Mapping[str, Any]]) -> None:

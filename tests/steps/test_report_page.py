@@ -391,6 +391,7 @@ def test_two_transfers_are_compared_prompt_by_prompt(tmp_path: Path, monkeypatch
     row = next(r for r in rows if (r["target"], r["condition"], r["prompts"]) == ("en", "baseline", "harmful"))
     counts = [row[k] for k in ("shared", "both_refuse", "only_first", "only_second", "neither", "difference", "p")]
     assert counts == ["20", "14", "2", "1", "3", "-0.05", "1"]
+    assert row["changed"] == "3"
     # po = 17/20, pe = (16 * 15 + 4 * 5) / 400
     assert float(row["kappa"]) == pytest.approx((0.85 - 0.65) / 0.35, abs=1e-5)
     unlabelled = next(r for r in rows if (r["target"], r["condition"], r["prompts"]) == ("ba", "baseline", "harmful"))
@@ -398,6 +399,19 @@ def test_two_transfers_are_compared_prompt_by_prompt(tmp_path: Path, monkeypatch
     text = text_of(html(found))
     assert "model: name model-one model-two" in text
     assert "More than one thing differs" not in text
+    assert compare.compared(world.bench.store, one, two).floor is None  # another model is no rerun
+
+
+def test_a_rerun_shows_how_much_running_again_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.steps import world as made
+
+    world, one = a_world(tmp_path)
+    monkeypatch.setitem(made.HARMFUL, ("en", None), "CCRRRRRRRRRRRRRRRCCC")
+    _, two = a_world(tmp_path)
+    floor = compare.compared(world.bench.store, one, two).floor
+    assert floor is not None
+    assert (floor.count, floor.n) == (3, 240)
+    assert "changed the outcome of 3 of 240 answers: 1" in text_of(html(compare.compare(world.bench, [one, two])))
 
 
 def test_one_transfer_is_no_comparison(tmp_path: Path) -> None:
