@@ -156,8 +156,8 @@ def _adjusted(found: list[Twin]) -> list[Twin]:
 
 
 COLUMNS = (
-    "target", "condition", "source", "prompts", "n_first", "refusal_first", "n_second", "refusal_second", "shared", "changed",
-    "both_refuse", "only_first", "only_second", "neither", "difference", "low", "high", "p", "p_holm", "kappa",
+    "target", "condition", "source", "prompts", "n_first", "refusal_first", "n_second", "refusal_second", "shared",
+    "changed", "both_refuse", "only_first", "only_second", "neither", "difference", "low", "high", "p", "p_holm", "kappa",
     "same_completions", "verdict_first", "verdict_second", "labels_first", "labels_second",
 )  # fmt: skip
 
@@ -166,9 +166,11 @@ def row(twin: Twin) -> dict[str, object]:
     """One line of pairs.csv; what could not be computed is empty."""
     found: dict[str, object] = {
         "target": twin.target, "condition": twin.condition, "source": twin.source or "", "prompts": twin.prompts,
-        "shared": twin.shared, "changed": twin.changed.count if twin.changed else "", "same_completions": str(twin.same).lower(), "labels_first": twin.a.labels,
+        "shared": twin.shared, "same_completions": str(twin.same).lower(), "labels_first": twin.a.labels,
         "labels_second": twin.b.labels,
     }  # fmt: skip
+    if twin.changed is not None:
+        found["changed"] = twin.changed.count
     for which, cell in (("first", twin.a), ("second", twin.b)):
         if (rate := cell.rate("refusal")) is not None:
             found |= {f"n_{which}": rate.n, f"refusal_{which}": f"{rate.value:.6g}"}
