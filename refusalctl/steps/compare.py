@@ -157,8 +157,8 @@ def _adjusted(found: list[Twin]) -> list[Twin]:
 
 COLUMNS = (
     "target", "condition", "source", "prompts", "n_first", "refusal_first", "n_second", "refusal_second", "shared",
-    "changed", "both_refuse", "only_first", "only_second", "neither", "difference", "low", "high", "p", "p_holm", "kappa",
-    "same_completions", "verdict_first", "verdict_second", "labels_first", "labels_second",
+    "changed", "both_refuse", "only_first", "only_second", "neither", "difference", "low", "high", "p", "p_holm",
+    "kappa", "same_completions", "verdict_first", "verdict_second", "labels_first", "labels_second",
 )  # fmt: skip
 
 
