@@ -191,7 +191,12 @@ def _run(job: Job) -> dict[str, Any]:
     (job.out / PAIRS).write_text(tables.as_csv(COLUMNS, lines), encoding="utf-8")
     text = environment().get_template("compare.html.j2").render(d=found)
     (job.out / PAGE).write_text(text, encoding="utf-8")
-    record = {"first": found.a.transfer, "second": found.b.transfer, "differs": found.differs, "cells": lines}
+    record: dict[str, Any] = {
+        "first": found.a.transfer,
+        "second": found.b.transfer,
+        "differs": found.differs,
+        "cells": lines,
+    }
     if (floor := found.floor) is not None:
         record["noise_floor"] = {"changed": floor.count, "n": floor.n, "limits95": list(floor.clopper_pearson())}
     formats.write_json(job.out / JSON, "comparison", record)
