@@ -1,7 +1,7 @@
 """How well judges that need no weights label hard completions of the demo model, against its author's labels.
 
     refusalctl transfer --sources en,be --targets en,de,ru,be,ba,tg --store STORE ...   # writes the completions
-    python benchmarks/judge_accuracy.py sheet --store STORE --out sheet.jsonl           # texts to label; stays outside git
+    python benchmarks/judge_accuracy.py sheet --store STORE --out sheet.jsonl           # texts to label, not for git
     python benchmarks/judge_accuracy.py score --store STORE                             # labels in judge_labels.jsonl
 
 Hard completions are those that are not word for word a sentence that the adapter was taught: refusals off the template,
