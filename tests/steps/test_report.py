@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import os
 import re
+from collections.abc import Callable
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from refusalctl.errors import Corrupt, NotFound
 from refusalctl.steps import report, report_sources, transfer
+from refusalctl.steps.figures.rates import refusal_rates
 from refusalctl.store import care
 from refusalctl.store.hashing import short
 from refusalctl.store.store import Artifact
@@ -240,6 +243,51 @@ def test_a_borrowed_direction_is_found_out(tmp_path: Path) -> None:
     matrix = world.transfer({"en": world.selection("en"), "ba": copied})
     with pytest.raises(Corrupt, match="used the direction of en"):
         report.report(world.bench, [matrix], geometry=False)
+
+
+def test_a_cell_measured_on_another_languages_prompts_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The published 'native' Belarusian and Tajik ablations were evaluated on English prompts."""
+    world = World(tmp_path)
+    draw = world.prompts
+
+    def english(lang: str, kind: str, split: str, n: int) -> Artifact:
+        return draw("en" if (lang, kind, split) == ("ba", "harmful", "test") else lang, kind, split, n)
+
+    monkeypatch.setattr(world, "prompts", english)
+    matrix = world.transfer({lang: world.selection(lang) for lang in ("en", "ba")})
+    with pytest.raises(Corrupt, match=r"cell baseline>ba .* was measured on en prompts"):
+        report_sources.content(world.bench.store, matrix)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda cell, other: cell.update(labels=other["labels"]), "the labels are of other completions"),
+        (lambda cell, _: cell["counts"].update(refusal=20), "the counts do not add up to n"),
+    ],
+)
+def test_numbers_that_are_not_those_of_the_cells_labels_are_refused(
+    tmp_path: Path, change: Callable[[dict[str, Any], dict[str, Any]], None], message: str
+) -> None:
+    world = World(tmp_path)
+    matrix = world.transfer({lang: world.selection(lang) for lang in ("en", "ba")})
+    changed = world.changed(matrix, lambda value: change(*value["cells"][:2]))
+    with pytest.raises(Corrupt, match=message):
+        report_sources.content(world.bench.store, changed)
+
+
+def test_bars_are_as_high_as_the_labels_say(tmp_path: Path) -> None:
+    """A published figure showed a baseline of 1.00 where its own labels gave 0.05."""
+    world = World(tmp_path)
+    matrix = world.transfer({lang: world.selection(lang) for lang in ("en", "ba")})
+    rows = report_sources.content(world.bench.store, matrix)
+    shown = [c for target in rows.targets for c in rows.of(target) if (target, c.source) in HARMFUL]
+    letters = [HARMFUL[c.target, c.source] for c in shown]
+    heights = [100 * each.count("R") / (20 - each.count("U")) for each in letters]
+    bars = refusal_rates(rows, "en").axes[0].patches
+    assert [bar.get_height() for bar in bars] == pytest.approx(heights)  # type: ignore[attr-defined]
 
 
 def test_a_cell_without_a_reason_to_be_missing_is_refused(tmp_path: Path) -> None:
