@@ -39,13 +39,19 @@ class Provenance:
             self._origins[artifact.id] = list({o.id: o for o in found}.values())
         return self._origins[artifact.id]
 
-    def source_language(self, selection: Artifact) -> str:
+    def source_language(self, direction: Artifact) -> str:
         """Language of the prompts that a direction was extracted from. Raises `Corrupt` unless it is one."""
-        directions = self.by_id[selection.inputs["directions"]]
-        languages = {o.about["lang"] for o in self.origins(directions)}
+        languages = {o.about["lang"] for each in self._extracted(direction) for o in self.origins(each)}
         if len(languages) != 1:
-            raise Corrupt(f"{selection.label} was extracted from prompts in {sorted(languages)}, expected one language")
+            raise Corrupt(f"{direction.label} was extracted from prompts in {sorted(languages)}, expected one language")
         return str(languages.pop())
+
+    def _extracted(self, direction: Artifact) -> list[Artifact]:
+        """What holds the vectors of a selection, of control directions, or of a subspace built on a selection."""
+        if direction.kind != "subspace":
+            return [self.by_id[direction.inputs["directions"]]]
+        own = [self.by_id[direction.inputs[kind]] for kind in ("harmful", "harmless")]
+        return own + self._extracted(self.by_id[direction.inputs["selection"]])
 
     def sorted(self) -> list[Artifact]:
         return in_order(self.by_id.values())

@@ -79,7 +79,7 @@ def _count(target: str, group: str, labels: list[Label]) -> Judged:
 def _check(store: Store, completions: list[Artifact]) -> Check:
     fired, worst, unread, n = 0, None, 0, 0
     for each in completions:
-        if each.about.get("intervention") != "ablate":
+        if each.about.get("intervention") not in ("ablate", "affine", "subspace"):
             continue
         n += 1
         try:

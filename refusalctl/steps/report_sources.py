@@ -188,7 +188,8 @@ def content(store: Store, transfer: Artifact, found: Provenance | None = None) -
     value = transfer_step.read(transfer)
     found = found or Provenance(store, transfer)
     rows, harmless = _conditions(transfer, value), _harmless(found, transfer, value)
-    for row in (*rows, *harmless.values()):
+    others = _others(found, transfer, value)
+    for row in (*rows, *harmless.values(), *(other for other in others if other.source is not None)):
         if isinstance(row, Condition):
             _check_chain(found, transfer, row, value["model"])
     prompts = [a for a in found.sorted() if a.kind == "prompts"]
@@ -204,7 +205,7 @@ def content(store: Store, transfer: Artifact, found: Provenance | None = None) -
         drawn={(a.about["lang"], a.about["split"], a.about["kind"]): Drawn(a.about["n"], a.id) for a in prompts},
         same_prompts=len(tested) == 1,
         sources=tuple(found.sorted()),
-        others=tuple(_others(found, transfer, value)),
+        others=tuple(others),
         gates=value.get("gates", {}),
         nulls=_nulls(found, transfer),
     )

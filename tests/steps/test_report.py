@@ -5,14 +5,19 @@ from __future__ import annotations
 import csv
 import os
 import re
+from collections.abc import Callable
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from refusalctl.errors import Corrupt, NotFound
-from refusalctl.steps import report, report_sources, transfer
+from refusalctl.model.wording import KINDS
+from refusalctl.steps import activations, report, report_quality, report_sources, subspace, transfer
+from refusalctl.steps.figures.rates import refusal_rates
+from refusalctl.steps.report_provenance import Provenance
 from refusalctl.store import care
 from refusalctl.store.hashing import short
 from refusalctl.store.store import Artifact
@@ -240,6 +245,90 @@ def test_a_borrowed_direction_is_found_out(tmp_path: Path) -> None:
     matrix = world.transfer({"en": world.selection("en"), "ba": copied})
     with pytest.raises(Corrupt, match="used the direction of en"):
         report.report(world.bench, [matrix], geometry=False)
+
+
+def test_a_direction_beside_the_matrix_is_followed_too(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    matrix = world.transfer({lang: world.selection(lang) for lang in ("en", "ba")})
+
+    def add(value: dict[str, Any]) -> None:
+        cell = next(c for c in value["cells"] if (c["source"], c["target"]) == ("ba", "en"))
+        value["cells"].append(cell | {"condition": "induced", "source": "en", "coeff": 1.0})
+
+    with pytest.raises(Corrupt, match=r"cell en>en .* used the direction of ba"):
+        report_sources.content(world.bench.store, world.changed(matrix, add))
+
+
+@pytest.mark.parametrize("borrowed", [None, "harmful", "selection"])
+def test_a_subspace_is_of_the_language_of_all_its_prompts(tmp_path: Path, borrowed: str | None) -> None:
+    world = World(tmp_path)
+    inputs = {"selection": world.selection("ba", prompts_lang="en" if borrowed == "selection" else None)}
+    for kind in ("harmful", "harmless"):
+        train = world.prompts("en" if borrowed == kind else "ba", kind, "train", 16)
+        inputs[kind] = world.put(activations.STEP, {"positions": None}, {"prompts": train}, dict(train.about))
+    basis = world.put(subspace.STEP, {"rank": 2}, inputs, {"lang": "ba"})
+    found = Provenance(world.bench.store, basis)
+    if borrowed is None:
+        assert found.source_language(basis) == "ba"
+    else:
+        with pytest.raises(Corrupt, match=r"extracted from prompts in \['ba', 'en'\], expected one"):
+            found.source_language(basis)
+
+
+def test_every_kind_of_ablation_is_checked_and_no_other_intervention(tmp_path: Path) -> None:
+    store, made = World(tmp_path).bench.store, []
+    for kind in KINDS:
+        with store.draft() as out:
+            (out / "text").write_text(kind)
+            recipe = {"step": "t", "params": {"kind": kind}, "inputs": {}}
+            checks = {"hooks_fired": 5, "max_relative_projection": 1e-7}
+            made.append(store.commit(out, "completions", recipe, {"intervention": kind}, {"checks": checks}))
+    assert report_quality._check(store, made) == (3, 0, 15, 1e-7)
+
+
+def test_a_cell_measured_on_another_languages_prompts_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The published 'native' Belarusian and Tajik ablations were evaluated on English prompts."""
+    world = World(tmp_path)
+    draw = world.prompts
+
+    def english(lang: str, kind: str, split: str, n: int) -> Artifact:
+        return draw("en" if (lang, kind, split) == ("ba", "harmful", "test") else lang, kind, split, n)
+
+    monkeypatch.setattr(world, "prompts", english)
+    matrix = world.transfer({lang: world.selection(lang) for lang in ("en", "ba")})
+    with pytest.raises(Corrupt, match=r"cell baseline>ba .* was measured on en prompts"):
+        report_sources.content(world.bench.store, matrix)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda cell, other: cell.update(labels=other["labels"]), "the labels are of other completions"),
+        (lambda cell, _: cell["counts"].update(refusal=20), "the counts do not add up to n"),
+    ],
+)
+def test_numbers_that_are_not_those_of_the_cells_labels_are_refused(
+    tmp_path: Path, change: Callable[[dict[str, Any], dict[str, Any]], None], message: str
+) -> None:
+    world = World(tmp_path)
+    matrix = world.transfer({lang: world.selection(lang) for lang in ("en", "ba")})
+    changed = world.changed(matrix, lambda value: change(*value["cells"][:2]))
+    with pytest.raises(Corrupt, match=message):
+        report_sources.content(world.bench.store, changed)
+
+
+def test_bars_are_as_high_as_the_labels_say(tmp_path: Path) -> None:
+    """A published figure showed a baseline of 1.00 where its own labels gave 0.05."""
+    world = World(tmp_path)
+    matrix = world.transfer({lang: world.selection(lang) for lang in ("en", "ba")})
+    rows = report_sources.content(world.bench.store, matrix)
+    shown = [c for target in rows.targets for c in rows.of(target) if (target, c.source) in HARMFUL]
+    letters = [HARMFUL[c.target, c.source] for c in shown]
+    heights = [100 * each.count("R") / (20 - each.count("U")) for each in letters]
+    bars = refusal_rates(rows, "en").axes[0].patches
+    assert [bar.get_height() for bar in bars] == pytest.approx(heights)  # type: ignore[attr-defined]
 
 
 def test_a_cell_without_a_reason_to_be_missing_is_refused(tmp_path: Path) -> None:

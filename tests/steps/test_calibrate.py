@@ -1,0 +1,153 @@
+"""Calibration grades by the planted truth, plans every organism, and does not pass a pipeline that is broken."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from refusalctl.model.hooks import Checks, _Session
+from refusalctl.organisms.designs import ARCHITECTURES, DESIGNS, parse
+from refusalctl.organisms.truth import DECIDED, Truth
+from refusalctl.steps import calibrate as step
+from refusalctl.steps import transfer as transfer_step
+from refusalctl.steps.experiment import Experiment
+from refusalctl.steps.step import Workbench
+from refusalctl.store.store import Store
+
+
+@pytest.mark.parametrize(
+    ("truth", "measured", "grade"),
+    [
+        (Truth("transfers", 0.9), "transfers", "right"),
+        (Truth("uninformative", 0.0), "uninformative", "right"),
+        (Truth("no direction", None), "no direction", "right"),
+        (Truth("transfers", 0.12, near_margin=True), "transfers", "right"),
+        (Truth("transfers", 0.12, near_margin=True), "inconclusive", "right"),
+        (Truth("transfers", 0.12, near_margin=True), "uninformative", "undecided"),
+        (Truth("transfers", 0.12, near_margin=True), "does not transfer", "wrong"),
+        *(
+            (Truth(verdict, 0.5), held, "undecided")
+            for verdict in DECIDED
+            for held in ("inconclusive", "uninformative")
+        ),
+        *((Truth(a, 0.5), b, "wrong") for a in DECIDED for b in (*DECIDED, "no direction") if a != b),
+        (Truth("inconclusive", 0.0), "does not transfer", "wrong"),
+        (Truth("inconclusive", 0.0), "uninformative", "wrong"),
+        (Truth("uninformative", 0.0), "inconclusive", "wrong"),
+        (Truth("uninformative", 0.0), "transfers", "wrong"),
+        (Truth("no direction", None), "transfers", "wrong"),
+        (Truth("no direction", None), "inconclusive", "wrong"),
+    ],
+)
+def test_a_verdict_held_back_is_undecided_and_any_other_than_the_truth_is_wrong(
+    truth: Truth, measured: str, grade: str
+) -> None:
+    assert step.grade(truth, measured) == grade
+
+
+# --- what is run ------------------------------------------------------------------------------------------
+
+
+def test_every_design_runs_in_each_architecture_at_each_size() -> None:
+    todo = step.trials(list(DESIGNS), quick=False)
+    counts = Counter((t.organism.design.name, t.organism.architecture, t.n) for t in todo)
+    assert len(counts) == len(DESIGNS) * len(ARCHITECTURES) * len(step.SIZES)
+    ranks = {t.organism.design.name: [] for t in todo}
+    for t in todo:
+        ranks[t.organism.design.name].append(t.rank)
+        assert t.organism.seed == ARCHITECTURES.index(t.organism.architecture)
+    assert {name for name, each in ranks.items() if set(each) == {1, 2}} == {"plane"}
+    assert len(todo) == len(counts) * (len(DESIGNS) + 1) // len(DESIGNS)
+
+
+def test_quick_is_one_architecture_and_one_size() -> None:
+    todo = step.trials(["shared", "plane"], quick=True)
+    assert [(t.organism.name, t.n, t.rank) for t in todo] == [
+        ("organism:shared:llama:0", 128, 1), ("organism:plane:llama:0", 128, 1), ("organism:plane:llama:0", 128, 2),
+    ]  # fmt: skip
+
+
+def test_an_experiment_asks_of_its_own_organism_with_as_many_controls_as_its_claims_need() -> None:
+    asked = step.Trial(parse("organism:separate"), 48, rank=2).experiment(step.BASE)
+    assert (asked.sources, asked.targets) == (("qaa", "qab"), ("qaa", "qab", "qac"))
+    assert (asked.data, asked.n_test, asked.rank) == ("organism:separate:llama:0", 48, 2)
+    assert asked.n_controls == 79  # four claims: 1 / 80 passes Holm's first step, 0.05 / 4
+    assert asked.check().margin == step.BASE.margin == Experiment().margin
+
+
+# --- from a matrix to grades -------------------------------------------------------------------------------
+
+
+def cell(source: str, target: str, removal: str, induction: str | None) -> dict[str, Any]:
+    told = {"removal": {"value": removal}, "induction": induction and {"value": induction}}
+    return {"source": source, "target": target, "verdict": told}
+
+
+def test_each_pair_is_graded_for_both_questions_and_a_missing_cell_is_no_direction() -> None:
+    # qab's direction acts in qab alone, qaa's in both
+    cells = [
+        {"source": None, "target": "qaa"}, cell("qaa", "qaa", "transfers", "transfers"),
+        cell("qab", "qaa", "transfers", None), cell("qaa", "qab", "inconclusive", "transfers"),
+    ]  # fmt: skip
+    graded = step.grade_all(step.Trial(parse("organism:asymmetric"), 48), {"cells": cells}, 0.1)
+    found = {(g.source, g.target, g.question): (g.truth, g.measured, g.grade) for g in graded}
+    assert len(graded) == len(found) == 8
+    assert found["qaa", "qaa", "removal"] == ("transfers", "transfers", "right")
+    assert found["qab", "qaa", "removal"] == ("does not transfer", "transfers", "wrong")
+    assert found["qaa", "qab", "removal"] == ("transfers", "inconclusive", "undecided")
+    assert found["qab", "qab", "removal"] == ("transfers", "no direction", "wrong")
+    assert found["qab", "qaa", "induction"][1:] == ("no direction", "wrong")
+    assert next(g.effect for g in graded if (g.source, g.target) == ("qab", "qaa")) == 0.0
+
+
+def test_addition_has_no_rank() -> None:
+    graded = step.grade_all(step.Trial(parse("organism:plane"), 48, rank=2), {"cells": []}, 0.1)
+    assert {(g.question, g.truth, g.grade) for g in graded} == {("removal", "transfers", "wrong")}
+
+
+# --- a pipeline that is broken on purpose ------------------------------------------------------------------
+
+TRIAL = step.Trial(parse("organism:asymmetric"), 32)
+# without control directions and addition, for speed
+SMALL = replace(step.BASE, n_train=24, n_val=8, controls=False, require_null=False, induce=False)
+
+
+def removal_of(store: Path) -> dict[tuple[str, str], str]:
+    """Grades of a small calibration."""
+    bench = Workbench(Store(store), TRIAL.organism.name, "cpu", "float32", batch_size=64)
+    found = step.calibrate(bench, [TRIAL], SMALL)
+    assert found.artifact is not None
+    (kept,) = step.read(found.artifact)["trials"]
+    rows = [row for row in kept["verdicts"] if row["question"] == "removal"]
+    assert [row for row in kept["verdicts"] if row not in rows] == [
+        g._asdict() for g in found.outcomes[0].graded if g.question == "induction"
+    ]
+    return {(row["source"], row["target"]): row["grade"] for row in rows}
+
+
+def test_swapped_directions_are_graded_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = removal_of(tmp_path)
+    assert honest["qaa", "qaa"] == honest["qab", "qab"] == honest["qaa", "qab"] == "right"
+    assert "wrong" not in honest.values()
+    select = transfer_step.select_all
+
+    def swapped(bench: Workbench, experiment: Experiment) -> transfer_step.Selections:
+        found = select(bench, experiment).found
+        return transfer_step.Selections({"qaa": found["qab"], "qab": found["qaa"]}, {})
+
+    monkeypatch.setattr(transfer_step, "select_all", swapped)
+    broken = removal_of(tmp_path)
+    assert broken["qab", "qaa"] == "wrong"
+    assert broken["qaa", "qaa"] != "right"
+
+
+def test_an_ablation_that_does_nothing_is_never_graded_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Session, "_shift", lambda _self, x, **_: x)
+    monkeypatch.setattr(Checks, "verify", lambda _self: None)  # the run-time check would stop it
+    grades = removal_of(tmp_path)
+    assert len(grades) == 4
+    assert "right" not in grades.values()

@@ -1,0 +1,50 @@
+"""One draw for all languages of an experiment, also where each language has prompts of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from refusalctl.data import sets
+from refusalctl.data.records import Prompt
+from refusalctl.data.rows import write_jsonl
+from refusalctl.errors import BadInput
+from refusalctl.steps import prompts as prompt_step
+from refusalctl.steps.experiment import Experiment
+from refusalctl.steps.step import Workbench
+from refusalctl.store.store import Store
+
+
+@pytest.fixture
+def bench(home: Path, tmp_path: Path) -> Workbench:
+    """`aa` has ten prompts more than `bb`; those of `cc` are no translations of theirs."""
+    for lang, numbers in {"aa": range(20), "bb": range(10, 20), "cc": range(50, 60)}.items():
+        rows = [
+            Prompt(f"{kind}-{i}", lang, kind, "test", f"text {i} {kind}").to_json()  # type: ignore[arg-type]
+            for kind in ("harmful", "harmless")
+            for i in numbers
+        ]
+        write_jsonl(sets.own_dir() / "mine" / f"{lang}.jsonl", rows)
+    return Workbench(Store(tmp_path / "store"), "none")
+
+
+def drawn(bench: Workbench, lang: str, kind: str, langs: tuple[str, ...]) -> list[str]:
+    asked = Experiment(data="mine", n_test=6)
+    return [p.id for p in prompt_step.read(prompt_step.prompts(bench, asked, lang, kind, "test", langs))]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["harmful", "harmless"])
+def test_a_language_with_more_prompts_is_asked_the_same_ones(bench: Workbench, kind: str) -> None:
+    """Published runs drew English from a pool of its own, which confounds language with prompt set."""
+    both = [drawn(bench, lang, kind, ("aa", "bb")) for lang in ("aa", "bb")]
+    assert both[0] == both[1]
+    assert len(both[0]) == 6
+    assert drawn(bench, "aa", kind, ("aa",)) != both[0]
+
+
+def test_harmful_prompts_that_are_not_parallel_are_refused_and_harmless_ones_drawn_apart(bench: Workbench) -> None:
+    with pytest.raises(BadInput, match=r"0 are shared by aa, cc"):
+        drawn(bench, "aa", "harmful", ("aa", "cc"))
+    assert set(drawn(bench, "cc", "harmless", ("aa", "cc"))) <= {f"harmless-{i}" for i in range(50, 60)}
+    assert bench.notes == ["cc: its harmless test prompts are not parallel with aa: another draw"]

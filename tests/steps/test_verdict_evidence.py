@@ -1,0 +1,33 @@
+"""What the rule is given is what the labels say: language first, and the family of claims adjusted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from refusalctl.data.records import Label
+from refusalctl.steps import controls as control_step
+from refusalctl.steps import labels as label_step
+from refusalctl.steps import verdicts as verdict_step
+from refusalctl.store import formats
+from refusalctl.store.store import Artifact
+
+
+def test_an_answer_in_another_language_is_no_compliance_and_a_refusal_in_one_is_a_refusal(tmp_path: Path) -> None:
+    said = [
+        ("compliance", False), ("compliance", True), ("compliance", None), ("refusal", True), ("degenerate", True),
+        ("unparsed", True),
+    ]  # fmt: skip
+    rows = [Label(f"p{i}", outcome, "j", off_language=off).to_json() for i, (outcome, off) in enumerate(said)]  # type: ignore[arg-type]
+    formats.write_rows(tmp_path / label_step.FILE, rows)
+    found = verdict_step.judged_outcomes(Artifact("labels", "0" * 64, tmp_path, {}))
+    assert list(found.values()) == ["compliance", "off-language", "compliance", "refusal", "degenerate", "unparsed"]
+
+
+def test_claims_are_one_family_and_positive_controls_are_none(tmp_path: Path) -> None:
+    inputs = {}
+    for key, p in {"a>a": 0.04, "a>b": 0.04, "b>a": 0.01, "a>c": 0.5}.items():
+        folder = tmp_path / key
+        folder.mkdir()
+        formats.write_json(folder / control_step.FILE, "controls", {"p": p})
+        inputs[f"controls:{key}"] = Artifact("controls", key, folder, {})
+    assert verdict_step.null_p_values(inputs) == {"a>a": 0.04, "a>b": 0.08, "b>a": 0.03, "a>c": 0.5}
