@@ -19,6 +19,7 @@ _HOOK = install_import_hook(
         "refusalctl.model.hooks",
         "refusalctl.model.interventions",
         "refusalctl.model.forward",
+        "refusalctl.model.sweeps",
         "refusalctl.model.residual",
         "refusalctl.model.chat",
         "refusalctl.stats.geometry",

@@ -72,6 +72,9 @@ CriterionOption = Annotated[
     str | None,
     typer.Option(help="Choose by refusal-score (opening probabilities, default) or cosmic (activations, token-free)."),
 ]
+PruneOption = Annotated[
+    bool, typer.Option("--prune", help="Score candidates only as far as the choice needs it; the choice is the same.")
+]
 OpeningsOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -133,6 +136,11 @@ def doses(text: str | None) -> list[float] | None:
         return [float(part) for part in text.split(",")]
     except ValueError as error:
         raise typer.BadParameter(f"--doses takes numbers such as 1,2,4, found {text!r}") from error
+
+
+def search(*, prune: bool) -> str | None:
+    """The search that flags ask for, None for the default."""
+    return "prune" if prune else None
 
 
 def languages(text: str) -> list[str]:

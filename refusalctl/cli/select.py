@@ -19,6 +19,7 @@ def select(
     layers: o.LayersOption = None,
     judge: o.JudgeOption = "substring",
     criterion: o.CriterionOption = None,
+    prune: o.PruneOption = False,
     refusal_openings: o.OpeningsOption = None,
     opening_judge: o.OpeningJudgeOption = None,
     min_opening_auroc: o.OpeningAurocOption = None,
@@ -41,6 +42,7 @@ def select(
     from refusalctl.steps.selection_words import described
 
     decided = {
+        "search": o.search(prune=prune),
         "criterion": criterion, "refusal_openings": refusal_openings or None,
         "opening_judge": opening_judge, "min_opening_auroc": min_opening_auroc,
     }  # fmt: skip

@@ -34,6 +34,7 @@ def transfer(
     require_null: o.RequireNullOption = None,
     rank: o.RankOption = None,
     criterion: o.CriterionOption = None,
+    prune: o.PruneOption = False,
     refusal_openings: o.OpeningsOption = None,
     opening_judge: o.OpeningJudgeOption = None,
     min_opening_auroc: o.OpeningAurocOption = None,
@@ -58,6 +59,7 @@ def transfer(
     decided = {
         "margin": margin, "induce": induce, "doses": o.doses(doses), "controls": controls, "n_controls": n_controls,
         "require_null": require_null, "rank": rank,
+        "search": o.search(prune=prune),
         "criterion": criterion, "refusal_openings": refusal_openings or None, "opening_judge": opening_judge,
         "min_opening_auroc": min_opening_auroc,
     }  # fmt: skip

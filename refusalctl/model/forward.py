@@ -21,19 +21,23 @@ def plan_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
-def _last_only(model: object) -> dict[str, int]:
+def last_only(model: object) -> dict[str, int]:
+    """The option that spares the output layer all positions but the last, where a model has it."""
     forward = inspect.signature(type(model).forward)  # type: ignore[attr-defined]
     return {"logits_to_keep": 1} if "logits_to_keep" in forward.parameters else {}
 
 
-def _run(chat_model: ChatModel, batch: Batch, *, use_cache: bool) -> object:
+def run(chat_model: ChatModel, batch: Batch, *, use_cache: bool, cache: Any = None) -> Any:
+    """One forward pass with the last position's logits alone; `cache` holds what the batch's mask begins with."""
     model = chat_model.model
+    given = {} if cache is None else {"past_key_values": cache}
     return model(
         input_ids=batch.ids,
         attention_mask=batch.mask,
         position_ids=batch.position_ids,
         use_cache=use_cache,
-        **_last_only(model),
+        **last_only(model),
+        **given,
     )
 
 
@@ -50,7 +54,7 @@ def activations(
         batch = chat_model.chat.batch([encoded[i] for i in indices], chat_model.device)
         out = torch.full((len(indices), len(positions), residual.n_layers, residual.d_model), float("nan"))
         with record(residual, positions, out):
-            _run(chat_model, batch, use_cache=False)
+            run(chat_model, batch, use_cache=False)
         if not torch.isfinite(out).all():
             raise ModelError(
                 "the model's activations hold NaN or infinite values", hint="try --dtype float32 or bfloat16"
@@ -74,7 +78,7 @@ def last_logprobs(
     for indices in plan_batches([len(e) for e in encoded], batch_size):
         batch = chat_model.chat.batch([encoded[i] for i in indices], chat_model.device)
         with _under(chat_model, intervention, batch, checks):
-            logits = _run(chat_model, batch, use_cache=False).logits[:, -1]  # type: ignore[attr-defined]
+            logits = run(chat_model, batch, use_cache=False).logits[:, -1]
         for i, row in zip(indices, logits.float().log_softmax(-1).cpu()):
             rows[i] = row
     return torch.stack([row for row in rows if row is not None])
@@ -112,27 +116,48 @@ def opening_logprob(
 
 
 def _opening_batch(chat_model: ChatModel, batch: Batch, openings: Sequence[Sequence[int]]) -> Float[Tensor, " batch"]:
-    n, k = batch.ids.shape[0], len(openings)
-    longest = max(len(o) for o in openings)
-    prompt = _run(chat_model, batch, use_cache=longest > 1)
-    first = prompt.logits[:, -1].float().log_softmax(-1)  # type: ignore[attr-defined]
-    ids = torch.tensor([list(o) + [chat_model.chat.pad_id] * (longest - len(o)) for o in openings], device=first.device)
-    real = torch.tensor([[1] * len(o) + [0] * (longest - len(o)) for o in openings], device=first.device)
-    total = first[:, ids[:, 0]].double()  # n, k
-    if longest > 1:
-        cache = prompt.past_key_values  # type: ignore[attr-defined]
-        later = _later(chat_model, batch, cache, ids[:, :-1], real[:, :-1])
-        target = ids[:, 1:].repeat(n, 1)
-        gained = later.gather(-1, target[..., None]).squeeze(-1).double() * real[:, 1:].repeat(n, 1)
-        total = total + gained.sum(-1).view(n, k)
+    prompt = run(chat_model, batch, use_cache=max(map(len, openings)) > 1)
+    first = prompt.logits[:, -1].float().log_softmax(-1)
+    return opened(chat_model, batch, first, getattr(prompt, "past_key_values", None), openings)
+
+
+def opened(
+    chat_model: ChatModel,
+    batch: Batch,
+    first: Float[Tensor, "batch d_vocab"],
+    cache: Any,
+    openings: Sequence[Sequence[int]],
+) -> Float[Tensor, " batch"]:
+    """log P(the answer opens with one of `openings`), from the log-probabilities `first` behind each prompt.
+
+    `cache` holds the prompts and is used up; where all openings are single tokens it may be None.
+    """
+    total = first[:, [o[0] for o in openings]].double()  # n, k
+    longer = [j for j, o in enumerate(openings) if len(o) > 1]
+    if longer:
+        total[:, longer] += _continued(chat_model, batch, cache, [openings[j] for j in longer])
     return total.logsumexp(-1).cpu()
+
+
+def _continued(
+    chat_model: ChatModel, batch: Batch, cache: Any, openings: Sequence[Sequence[int]]
+) -> Float[Tensor, "batch n_openings"]:
+    """Log-probability of every opening's tokens behind its first, float64."""
+    n, k, longest = batch.mask.shape[0], len(openings), max(map(len, openings))
+    device = batch.ids.device
+    ids = torch.tensor([list(o) + [chat_model.chat.pad_id] * (longest - len(o)) for o in openings], device=device)
+    real = torch.tensor([[1] * len(o) + [0] * (longest - len(o)) for o in openings], device=device)
+    logits = _later(chat_model, batch, cache, ids[:, :-1], real[:, :-1]).float()
+    target = ids[:, 1:].repeat(n, 1).to(logits.device)
+    gained = logits.gather(-1, target[..., None]).squeeze(-1) - logits.logsumexp(-1)
+    return (gained.double() * real[:, 1:].repeat(n, 1).to(logits.device)).sum(-1).view(n, k)
 
 
 def _later(
     chat_model: ChatModel, batch: Batch, cache: Any, ids: Int[Tensor, "k seq"], real: Int[Tensor, "k seq"]
 ) -> Float[Tensor, "rows seq d_vocab"]:
-    """Log-probabilities after each token of every opening behind every prompt, rows = prompts x openings."""
-    n, (k, length) = batch.ids.shape[0], ids.shape
+    """Logits after each token of every opening behind every prompt, rows = prompts x openings."""
+    n, (k, length) = batch.mask.shape[0], ids.shape
     fed, mask = ids.repeat(n, 1), torch.cat([batch.mask.repeat_interleave(k, 0), real.repeat(n, 1)], dim=1)
     positions = batch.position_ids[:, -1:].repeat_interleave(k, 0) + torch.arange(1, length + 1, device=ids.device)
     if all(hasattr(layer, "batch_repeat_interleave") for layer in getattr(cache, "layers", [None])):
@@ -147,5 +172,5 @@ def _later(
             position_ids=torch.cat([batch.position_ids.repeat_interleave(k, 0), positions], dim=1),
             use_cache=False,
         )
-    logprobs: Tensor = out.logits[:, -length:].float().log_softmax(-1)
-    return logprobs
+    logits: Tensor = out.logits[:, -length:]
+    return logits

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from refusalctl.errors import EmptySelection, UnfitOpenings
+from refusalctl.stats import selection as selection_stats
 from refusalctl.stats.rule import Rule, layer_limit
 from refusalctl.steps import activations as activation_step
 from refusalctl.steps import directions as direction_step
@@ -23,6 +25,7 @@ from refusalctl.steps.completions import SELECTION_FILE
 from refusalctl.steps.directions import KINDS
 from refusalctl.steps.experiment import Experiment
 from refusalctl.steps.interventions import CONTROLS_FILE as VECTORS
+from refusalctl.steps.scorer import Criteria, Scorer, mean
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
@@ -68,20 +71,14 @@ def pick(
     kl: Callable[[int], float],
     rule: Rule,
 ) -> tuple[int, bool]:
-    """The candidate of lowest bypass score that passes the rule, and True: what `choose` gives, in fewer passes.
+    """What the rule chooses, and True. Where none passes, the lowest bypass score wins all the same, and False:
 
-    Candidates are tried in order of their bypass score, so most are never asked for the other two. Where none
-    passes, the lowest bypass score wins all the same, and False: a null must not lose for want of a candidate.
+    a null must not lose for want of a candidate.
     """
-    scored = sorted((score, site) for site in range(n_sites) if (score := bypass(site)) is not None)
-    if not scored:
+    found = selection_stats.pick(n_sites, bypass, induce, kl, rule)
+    if found is None:
         raise EmptySelection("a shuffled labelling leaves no direction at any candidate position and layer")
-    for _score, site in scored:
-        if rule.min_induce is not None and induce(site) < rule.min_induce:
-            continue
-        if kl(site) <= rule.max_kl:
-            return site, True
-    return scored[0][1], False
+    return found
 
 
 def _sites(job: Job, winner: tuple[int, int], rule: Rule) -> tuple[list[Site], int]:
@@ -107,41 +104,29 @@ class _Search:
     """Selection among shuffled candidates on the source's validation prompts."""
 
     def __init__(self, job: Job, rule: Rule) -> None:
-        from refusalctl.model.hooks import Intervention
-
         opening = opening_step.read(job.inputs["openings"])
-        self.scorer = score_step.Scorer(job.bench.model, opening["sequences"], job.bench.batch_size)
+        scorer = Scorer(job.bench.model, opening["sequences"], job.bench.batch_size)
         self.rule = rule
         kept = score_step.read_scores(job.inputs["selection"])["kept"]
-        self.encoded: dict[str, list[list[int]]] = {}
+        encoded: dict[str, list[list[int]]] = {}
         for kind in KINDS:
             texts = [p.text for p in prompt_step.read(job.inputs[f"val_{kind}"])]
             chosen = kept[kind][: job.params["n_prompts"]]
-            self.encoded[kind] = self.scorer.encode([texts[i] for i in chosen])
-        self.reference = self.scorer.logprobs(self.encoded["harmless"], Intervention())
-        self.passes = len(self.encoded["harmless"])
+            encoded[kind] = scorer.encode([texts[i] for i in chosen])
+        self.criteria = Criteria(scorer, encoded["harmful"], encoded["harmless"])
+        self.first = self.criteria.passes
 
     def pick(self, sites: list[Site], vectors: list[torch.Tensor]) -> Picked:
-        from refusalctl.model.hooks import Intervention
-        from refusalctl.stats.refusal import kl_divergence
+        before = self.criteria.passes
 
-        before = self.passes
-
-        def run(kind: str, how: str, site: int) -> float:
-            self.passes += len(self.encoded[kind])
-            intervention = Intervention(how, vectors[site], sites[site].layer)  # type: ignore[arg-type]
-            return float(self.scorer.refusal(self.encoded[kind], intervention).mean())
-
-        def kl(site: int) -> float:
-            self.passes += len(self.encoded["harmless"])
-            ablation = Intervention("ablate", vectors[site], sites[site].layer)
-            return float(kl_divergence(self.reference, self.scorer.logprobs(self.encoded["harmless"], ablation)).mean())
+        def asked(name: str, site: int) -> float:
+            return mean(getattr(self.criteria, name)(vectors[site], sites[site].layer)[name])
 
         def bypass(site: int) -> float | None:
-            return None if bool(vectors[site].isnan().any()) else run("harmful", "ablate", site)
+            return None if bool(vectors[site].isnan().any()) else asked("bypass", site)
 
-        found, passed = pick(len(sites), bypass, lambda site: run("harmless", "add", site), kl, self.rule)
-        return Picked(found, passed, self.passes - before)
+        found, passed = pick(len(sites), bypass, partial(asked, "induce"), partial(asked, "kl"), self.rule)
+        return Picked(found, passed, self.criteria.passes - before)
 
 
 def _run_directions(job: Job) -> dict[str, Any]:
@@ -195,7 +180,7 @@ def _pick_all(job: Job, rule: Rule, sites: list[Site], vectors: list[torch.Tenso
             rows.append(found._asdict())
             formats.append_rows(kept, rows[-1:])
             advance()
-    return rows, len(search.encoded["harmless"]) + sum(row["passes"] for row in rows)
+    return rows, search.first + sum(row["passes"] for row in rows)
 
 
 def _language_differences(job: Job, winner: tuple[int, int], length: float) -> list[tuple[str, torch.Tensor]]:
@@ -214,7 +199,7 @@ def _language_differences(job: Job, winner: tuple[int, int], length: float) -> l
     return found
 
 
-DIRECTIONS = Step("control-directions", 2, "control_directions", _run_directions, uses_model=True)
+DIRECTIONS = Step("control-directions", 3, "control_directions", _run_directions, uses_model=True)
 
 
 def family_size(experiment: Experiment) -> int:
@@ -271,7 +256,7 @@ def _run(job: Job) -> dict[str, Any]:
     families, header = formats.read_vectors(job.inputs["directions"].path / VECTORS, "control_directions")
     tensors, chosen = formats.read_vectors(job.inputs["selection"].path / SELECTION_FILE, "selection")
     opening = opening_step.read(job.inputs["openings"])
-    scorer = score_step.Scorer(job.bench.model, opening["sequences"], job.bench.batch_size)
+    scorer = Scorer(job.bench.model, opening["sequences"], job.bench.batch_size)
     everything = scorer.encode([p.text for p in prompt_step.read(job.inputs["val_harmful"])])
     baseline = scorer.refusal(everything, Intervention())
     index = [i for i, score in enumerate(baseline.tolist()) if score > 0][: job.params["n_prompts"]]

@@ -71,7 +71,10 @@ class Missing:
 
 
 class Scored(NamedTuple):
-    """Mean scores of one candidate, and whether the rule's thresholds let it pass. `share` None: not recorded."""
+    """Mean scores of one candidate, NaN where it was not scored, and whether the rule's thresholds let it pass.
+
+    `passes` None: not known. `share` None: not recorded.
+    """
 
     pos: int
     token: str
@@ -79,7 +82,7 @@ class Scored(NamedTuple):
     bypass: float
     induce: float
     kl: float
-    passes: bool
+    passes: bool | None
     chosen: bool
     share: float | None
 
@@ -100,6 +103,7 @@ class Choice:
     resamples: int
     none: float
     candidates: tuple[Scored, ...]
+    shortened: str = ""  # what a search left out
 
     @property
     def winner(self) -> Scored:

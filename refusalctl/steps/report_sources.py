@@ -12,6 +12,7 @@ from refusalctl.stats.rates import Flips, Interval
 from refusalctl.stats.verdict import VERDICTS
 from refusalctl.steps import controls as control_step
 from refusalctl.steps import scores as score_step
+from refusalctl.steps import selection_words
 from refusalctl.steps import transfer as transfer_step
 from refusalctl.steps.report_provenance import Provenance
 from refusalctl.steps.report_rows import Choice, Condition, Content, Drawn, Kept, Missing, Null, Scored, Verdict
@@ -142,12 +143,15 @@ def _harmless(found: Provenance, transfer: Artifact, value: dict[str, Any]) -> d
     return rows
 
 
-def _passes(scores: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
+def _passes(scores: Mapping[str, Any], rule: Mapping[str, Any]) -> bool | None:
+    """Whether a candidate meets the rule's limits, None where what was measured does not tell."""
     # the selection scores no layer beyond the rule's limit, so that test is met by being there
-    if scores["kl"] is None or scores["bypass"] is None:  # chosen without refusal scores
-        return scores["kl"] is not None and bool(scores["kl"] <= rule["max_kl"])
-    induces = rule["min_induce"] is None or scores["induce"] >= rule["min_induce"]
-    return bool(scores["kl"] <= rule["max_kl"] and induces)
+    bypass, induce, kl = (scores[k] for k in ("bypass", "induce", "kl"))
+    least = rule["min_induce"]
+    if (kl is not None and kl > rule["max_kl"]) or (None not in (induce, least) and induce < least):
+        return False
+    untested = induce is None and least is not None and bypass is not None  # without refusal scores KL alone counts
+    return None if kl is None or untested else True
 
 
 def choice(lang: str, selection: Artifact, picked: Mapping[str, Any]) -> Choice:
@@ -156,7 +160,8 @@ def choice(lang: str, selection: Artifact, picked: Mapping[str, Any]) -> Choice:
     winners, tokens = scores["stability"]["winners"], scores["suffix_tokens"]
     candidates = []
     for row in scores["candidates"]:
-        share = winners.get(f"{row['pos']},{row['layer']}", None if len(winners) >= _LISTED_WINNERS else 0.0)
+        unlisted = None if len(winners) >= _LISTED_WINNERS or not scores["stability"]["resamples"] else 0.0
+        share = winners.get(f"{row['pos']},{row['layer']}", unlisted)
         is_winner = (row["pos"], row["layer"]) == (picked["pos"], picked["layer"])
         bypass, induce, kl = (float("nan") if row[k] is None else float(row[k]) for k in ("bypass", "induce", "kl"))
         token = tokens[row["pos"]]
@@ -164,7 +169,8 @@ def choice(lang: str, selection: Artifact, picked: Mapping[str, Any]) -> Choice:
         candidates.append(Scored(row["pos"], token, row["layer"], *told))
     kept = {k: Kept(len(scores["kept"][k]), len(scores["baseline"][k])) for k in ("harmful", "harmless")}
     steady = scores["stability"]
-    result = Choice(lang, selection.id, scores["rule"], kept, steady["resamples"], steady["none"], tuple(candidates))
+    told_of = (steady["resamples"], steady["none"], tuple(candidates), selection_words.shortened(scores))
+    result = Choice(lang, selection.id, scores["rule"], kept, *told_of)
     _must(any(c.chosen for c in candidates), selection, f"the winner {picked['pos'], picked['layer']} has no scores")
     return result
 

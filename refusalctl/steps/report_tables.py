@@ -69,7 +69,8 @@ def candidate_rows(found: Choice) -> list[dict[str, object]]:
     return [
         {
             "lang": found.lang, "pos": c.pos, "token": repr(c.token), "layer": c.layer, "bypass": _number(c.bypass),
-            "induce": _number(c.induce), "kl": _number(c.kl), "passes": str(c.passes).lower(),
+            "induce": _number(c.induce), "kl": _number(c.kl),
+            "passes": "" if c.passes is None else str(c.passes).lower(),
             "chosen": str(c.chosen).lower(), "bootstrap_share": "" if c.share is None else _number(c.share),
             "selection": found.artifact,
         }
@@ -78,7 +79,7 @@ def candidate_rows(found: Choice) -> list[dict[str, object]]:
 
 
 def _number(value: float) -> str:
-    return f"{value:.6g}"
+    return "" if value != value else f"{value:.6g}"  # NaN: not measured
 
 
 def as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:

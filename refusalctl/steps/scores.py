@@ -5,7 +5,6 @@ Scoring runs the model; choosing does not, so another rule or threshold costs no
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +12,16 @@ import numpy as np
 
 from refusalctl.errors import BadInput, EmptySelection, UnfitOpenings
 from refusalctl.stats.rule import Rule, layer_limit
-from refusalctl.stats.selection import Candidate, CandidateScores, choose, stability
+from refusalctl.stats.selection import CRITERIA, Candidate, CandidateScores, choose, stability
 from refusalctl.steps import cosmic as cosmic_step
 from refusalctl.steps import directions as direction_step
 from refusalctl.steps import openings as opening_step
 from refusalctl.steps import prompts as prompt_step
+from refusalctl.steps import search
 from refusalctl.steps.completions import SELECTION_FILE
 from refusalctl.steps.directions import KINDS
 from refusalctl.steps.experiment import Experiment
+from refusalctl.steps.scorer import Criteria, Ledger, Scorer
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
@@ -28,58 +29,9 @@ from refusalctl.store.store import Artifact
 if TYPE_CHECKING:
     import torch
 
-    from refusalctl.model.hooks import Intervention
-    from refusalctl.model.load import ChatModel
-
 SCORES_FILE = "scores.json"
 STABILITY_SEED = 0
-
-
-class Scorer:
-    """Validation prompts of one language with their baselines, ready to score any candidate vector."""
-
-    def __init__(self, model: ChatModel, openings: list[list[int]], batch_size: int) -> None:
-        from refusalctl.model.hooks import Checks
-
-        self.model, self.openings, self.batch_size, self.checks = model, openings, batch_size, Checks()
-
-    def encode(self, texts: list[str]) -> list[list[int]]:
-        return [self.model.chat.encode(text) for text in texts]
-
-    def refusal(self, encoded: list[list[int]], intervention: Intervention) -> torch.Tensor:
-        """Refusal score of each prompt under an intervention."""
-        from refusalctl.model.forward import opening_logprob
-        from refusalctl.stats.refusal import refusal_score
-
-        found = opening_logprob(self.model, encoded, self.openings, intervention, self.batch_size, self.checks)
-        return refusal_score(found)
-
-    def logprobs(self, encoded: list[list[int]], intervention: Intervention) -> torch.Tensor:
-        from refusalctl.model.forward import last_logprobs
-
-        return last_logprobs(self.model, encoded, intervention, self.batch_size, self.checks)
-
-    def score(
-        self,
-        candidate: Candidate,
-        vector: torch.Tensor,
-        harmful: list[list[int]],
-        harmless: list[list[int]],
-        reference: torch.Tensor,
-    ) -> dict[str, Any]:
-        """Bypass, induce and KL of one candidate: means, and per prompt so that any rule can be applied later."""
-        from refusalctl.model.hooks import Intervention
-        from refusalctl.stats.refusal import kl_divergence
-
-        ablation = Intervention("ablate", vector, candidate.layer)
-        addition = Intervention("add", vector, candidate.layer)
-        each = {
-            "bypass": self.refusal(harmful, ablation),
-            "induce": self.refusal(harmless, addition),
-            "kl": kl_divergence(reference, self.logprobs(harmless, ablation)),
-        }
-        means = {k: float(v.mean()) for k, v in each.items()}
-        return {**candidate._asdict(), **means, "per_prompt": {k: v.tolist() for k, v in each.items()}}
+UNKNOWN: dict[str, Any] = {"resamples": 0, "winners": {}, "none": 0.0}  # nothing could be resampled
 
 
 def _run_score(job: Job) -> dict[str, Any]:
@@ -101,35 +53,38 @@ def _run_score(job: Job) -> dict[str, Any]:
         "filter_val": bool(job.params["filter_val"]),
         "kept": kept,
         "flat": [list(c) for c in flat],
+        "search": job.params["search"],
         "candidates": [],
     }
+    savings: dict[str, Any] = {}
     if all(kept.values()):  # an emptied class is a finding that `choose` reports; there is nothing to score
-        harmful = [encoded["harmful"][i] for i in kept["harmful"]]
-        harmless = [encoded["harmless"][i] for i in kept["harmless"]]
-        reference = scorer.logprobs(harmless, Intervention())
-
-        def score(candidate: Candidate) -> dict[str, Any]:
-            vector = vectors[positions.index(candidate.pos), candidate.layer]
-            return scorer.score(candidate, vector, harmful, harmless, reference)
-
-        table["candidates"] = _score_all(grid, score, job)
+        chosen = {kind: [encoded[kind][i] for i in kept[kind]] for kind in KINDS}
+        criteria = Criteria(scorer, chosen["harmful"], chosen["harmless"])
+        at = {c: vectors[positions.index(c.pos), c.layer] for c in grid}
+        table["candidates"] = _score_all(grid, criteria, at, job)
+        savings = {"sweeps": criteria.sweeps.as_json(), "prompt_passes": criteria.passes}
     formats.write_json(job.out / SCORES_FILE, "scores", table)
-    counts = {"kept": {k: len(v) for k, v in kept.items()}, "candidates": len(table["candidates"])}
-    return counts | scorer.checks.as_json()
+    complete = sum(is_complete(row) for row in table["candidates"])
+    counts = {"kept": {k: len(v) for k, v in kept.items()}, "candidates": complete}
+    return counts | scorer.checks.as_json() | savings
 
 
-def _score_all(grid: list[Candidate], score: Callable[[Candidate], dict[str, Any]], job: Job) -> list[dict[str, Any]]:
-    """Scores in grid order. Finished candidates outlive an interruption."""
-    kept = job.partial / "candidates.jsonl"
-    rows = formats.read_finished_rows(kept)
+def _score_all(
+    grid: list[Candidate], criteria: Criteria, vectors: dict[Candidate, torch.Tensor], job: Job
+) -> list[dict[str, Any]]:
+    """Scores in grid order, as far as the search asks for them."""
     with job.bench.progress.task(f"score {job.inputs['directions'].about['lang']}", len(grid)) as advance:
-        advance(len(rows))
-        for candidate in grid[len(rows) :]:
-            row = score(candidate)
-            formats.append_rows(kept, [row])
-            rows.append(row)
-            advance()
-    return rows
+        ledger = Ledger(criteria, vectors, job.partial / "candidates.jsonl", advance)
+        if job.params["search"] == "full":
+            search.full(ledger, grid)
+        else:
+            search.prune(ledger, grid, Rule(**job.params["rule"]))
+    return [ledger.row(candidate) for candidate in grid]
+
+
+def is_complete(row: dict[str, Any]) -> bool:
+    """Whether a candidate has all three scores."""
+    return all(row[name] is not None for name in CRITERIA)
 
 
 def _keep(baseline: dict[str, torch.Tensor], wanted: bool) -> dict[str, list[int]]:
@@ -173,9 +128,9 @@ def _is_flat(tensors: dict[str, torch.Tensor], column: int, layer: int) -> bool:
 def _run_select(job: Job) -> dict[str, Any]:
     rule, criterion = Rule(**job.params["rule"]), job.params["criterion"]
     tensors, header = formats.read_vectors(job.inputs["directions"].path / direction_step.FILE, "directions")
-    free = cosmic_step.read(job.inputs["cosmic"])
     table, by_score = _by_score(job, rule, header)
-    rows = _with_kl(free["candidates"], table["candidates"])
+    rows = _with_kl(cosmic_step.read(job.inputs["cosmic"])["candidates"], table["candidates"]) if _is_full(job) else []
+    by_cosine = cosmic_step.choose(rows, rule.max_kl)
     winner = cosmic_step.winner(rows, rule.max_kl) if criterion == "cosmic" else by_score
     assert winner is not None  # by refusal scores, a choice that fails raises
     pos, layer = winner["pos"], winner["layer"]
@@ -186,13 +141,18 @@ def _run_select(job: Job) -> dict[str, Any]:
     reliable = direction_step.reliability_at(job.inputs["directions"], pos, layer)
     chosen_by = {"rule": asdict(rule), "reliability": reliable, "criterion": criterion}
     chosen_by["choices"] = {"no_scores": job.params["no_scores"]} | _choices(
-        tensors["candidates"], header["positions"], by_score, cosmic_step.choose(rows, rule.max_kl)
+        tensors["candidates"], header["positions"], by_score, by_cosine
     )
     formats.write_json(job.out / SCORES_FILE, "scores", table | chosen_by)
     formats.write_vectors(job.out / SELECTION_FILE, "selection", vectors, about)
     share = table["stability"]["winners"].get(f"{pos},{layer}")  # None: not among the ten listed
     facts = {"winner_share": share, "reliability": reliable["full"], "noise_ceiling": reliable["ceiling"]}
     return facts | {"criterion": criterion, "cosine_of_choices": chosen_by["choices"]["cosine"]}
+
+
+def _is_full(job: Job) -> bool:
+    """Whether all candidates were scored. A shortened search leaves out what COSMIC would choose as well."""
+    return "cosmic" in job.inputs
 
 
 def _by_score(job: Job, rule: Rule, header: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -208,7 +168,7 @@ def _by_score(job: Job, rule: Rule, header: dict[str, Any]) -> tuple[dict[str, A
         return {
             "n_layers": job.params["n_layers"], "positions": header["positions"], "filter_val": False, "kept": empty,
             "suffix_tokens": header["suffix_tokens"], "baseline": {k: [] for k in KINDS}, "flat": [],
-            "candidates": rows, "stability": {"resamples": 0, "winners": {}, "none": 0.0},
+            "candidates": rows, "stability": UNKNOWN, "search": "full",
         }, None  # fmt: skip
     table = formats.read_json(job.inputs["scores"].path / SCORES_FILE, "scores")
     table = {k: v for k, v in table.items() if k not in ("format", "version")}
@@ -219,9 +179,11 @@ def _by_score(job: Job, rule: Rule, header: dict[str, Any]) -> tuple[dict[str, A
     except EmptySelection:
         if job.params["criterion"] != "cosmic":
             raise
-        return table | {"stability": {"resamples": 0, "winners": {}, "none": 0.0}}, None
-    steady = stability(scores, rule, table["n_layers"], np.random.default_rng(STABILITY_SEED))
+        return table | {"stability": UNKNOWN}, None
     row = next(r for r in table["candidates"] if (r["pos"], r["layer"]) == winner)
+    if not _is_full(job):  # what was left out cannot win a resample either
+        return table | {"stability": UNKNOWN}, row
+    steady = stability(scores, rule, table["n_layers"], np.random.default_rng(STABILITY_SEED))
     return table | {"stability": steady._asdict()}, row
 
 
@@ -265,17 +227,17 @@ def _check_kept(table: dict[str, Any]) -> None:
 
 
 def _as_scores(table: dict[str, Any]) -> CandidateScores:
-    rows = table["candidates"]
+    rows = [row for row in table["candidates"] if is_complete(row)]  # the others were found not to win
     columns = (np.array([row["per_prompt"][k] for row in rows]) for k in ("bypass", "induce", "kl"))
     return CandidateScores([Candidate(row["pos"], row["layer"]) for row in rows], *columns)
 
 
-SCORE = Step("score", 2, "scores", _run_score, uses_model=True)
-STEP = Step("select", 4, "selection", _run_select)
+SCORE = Step("score", 3, "scores", _run_score, uses_model=True)
+STEP = Step("select", 5, "selection", _run_select)
 
 
 def scores(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str, ...] = ()) -> Artifact:
-    """Every candidate's scores on the validation prompts; no rule but its layer limit enters here."""
+    """Candidates' scores on the validation prompts; of a full search no rule but its layer limit enters here."""
     inputs = {
         "directions": direction_step.directions(bench, experiment, lang, langs),
         "openings": opening_step.checked(bench, experiment, lang, langs),
@@ -283,7 +245,10 @@ def scores(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str
     }
     layers = sorted(experiment.layers) if experiment.layers is not None else None
     share = experiment.resolved_rule().max_layer_share
-    params = {"filter_val": experiment.filter_val, "layers": layers, "max_layer_share": share}
+    params: dict[str, Any] = {"filter_val": experiment.filter_val, "layers": layers, "max_layer_share": share}
+    params["search"] = experiment.search
+    if experiment.search != "full":
+        params["rule"] = asdict(experiment.resolved_rule())
     about = {"model": bench.ref.name, "lang": lang, "data": experiment.data}
     return bench.obtain(SCORE, params, inputs, about)
 
@@ -295,9 +260,10 @@ def selection(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[
     nothing. The criterion `cosmic` needs no refusal scores and goes on without them, with a note.
     """
     rule = experiment.resolved_rule()
-    free = cosmic_step.cosmic(bench, experiment, lang, langs)
     own = direction_step.directions(bench, experiment, lang, langs)
-    inputs, why = {"cosmic": free, "directions": own}, None
+    inputs, why = {"directions": own}, None
+    if experiment.search == "full":
+        inputs["cosmic"] = cosmic_step.cosmic(bench, experiment, lang, langs)
     try:
         inputs["scores"] = scores(bench, experiment, lang, langs)
     except (EmptySelection, UnfitOpenings) as error:

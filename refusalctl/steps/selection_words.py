@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from refusalctl.steps.scores import chosen, read_scores
+from refusalctl.steps.scores import chosen, is_complete, read_scores
 from refusalctl.store.store import Artifact
 
 UNSPLIT = "how reliable the direction is cannot be told: it came without the activations that it was made from"
@@ -16,7 +16,10 @@ def described(artifact: Artifact) -> list[str]:
     steady, reliable = table["stability"], table["reliability"]
     choices = table.get("choices")  # an imported selection has one criterion's
     lines = [f"by {table.get('criterion', 'refusal-score')}: position {at['pos']}, layer {at['layer']}"]
-    if choices:
+    left_out = shortened(table)
+    if left_out and choices:
+        lines += [f"refusal-score: {choice_line(choices['refusal-score'])}", left_out]
+    elif choices:
         lines += [f"{name}: {choice_line(choices[name])}" for name in ("refusal-score", "cosmic")]
     if choices and choices["cosine"] is not None:
         lines.append(f"cosine of the two choices: {choices['cosine']:.2f}")
@@ -25,7 +28,7 @@ def described(artifact: Artifact) -> list[str]:
         lines.append(f"wins {share:.0%} of {steady['resamples']} bootstraps of the validation prompts")
     elif steady["resamples"]:
         lines.append(f"is not among the ten most frequent winners of {steady['resamples']} bootstraps")
-    else:
+    elif not left_out:
         lines.append("how steady the choice is cannot be told: there are no scores per prompt to resample")
     if not reliable["splits"]:
         lines.append(UNSPLIT)
@@ -37,6 +40,17 @@ def described(artifact: Artifact) -> list[str]:
             f"noise ceiling {reliable['ceiling']:.2f} for its cosine to anything"
         )
     return lines
+
+
+def shortened(table: dict[str, Any]) -> str:
+    """What a search left out, and what cannot be said for it; empty where every candidate was scored."""
+    if table.get("search", "full") == "full":
+        return ""
+    complete = sum(is_complete(row) for row in table["candidates"])
+    return (
+        f"search {table['search']}: {complete} of {len(table['candidates'])} candidates have all three scores; "
+        "how steady the choice is, and what COSMIC would choose, needs the full grid"
+    )
 
 
 def choice_line(row: dict[str, Any] | None) -> str:

@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 from refusalctl.model.judges.encoding import Encoded, Render, encode
 from refusalctl.model.judges.protocol import CUT, Declaration, Item, Verdict, unparsed
 from refusalctl.model.judges.weights import Found, Settings, context, digest, free, load
-
-MIN_SHARED = 8  # tokens; a shorter common beginning is not worth a cache
+from refusalctl.model.prefix import MIN_SHARED, common_prefix, keeps_all, run_prefix
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ class GenerativeJudge:
 
     def _prefix(self, rows: Sequence[list[int]]) -> Prefix | None:
         shared = common_prefix(rows)
-        if not self.share_prefix or len(rows) < 2 or len(shared) < MIN_SHARED or not _plain_cache(self.loaded.model):
+        if not self.share_prefix or len(rows) < 2 or len(shared) < MIN_SHARED or not keeps_all(self.loaded.model):
             return None
         return Prefix(shared, run_prefix(self.loaded.model, shared))
 
@@ -149,36 +148,3 @@ class Prefix(NamedTuple):
 
     ids: list[int]
     cache: Any
-
-
-def common_prefix(rows: Sequence[list[int]]) -> list[int]:
-    """The ids that all rows share from their start, short of at least one last token of each."""
-    if not rows:
-        return []
-    first, last = min(rows), max(rows)
-    most = min(map(len, rows)) - 1
-    n = next((i for i, (a, b) in enumerate(zip(first, last)) if a != b), most)
-    return first[: min(n, most)]
-
-
-def run_prefix(model: Any, ids: list[int]) -> Any:
-    import torch
-    from transformers import DynamicCache
-
-    cache = DynamicCache(config=model.config)
-    with torch.inference_mode():
-        model(
-            input_ids=torch.tensor([ids], device=model.get_input_embeddings().weight.device),
-            past_key_values=cache,
-            use_cache=True,
-        )
-    return cache
-
-
-def _plain_cache(model: Any) -> bool:
-    """Whether every layer keeps every position: windows and chunks do not fit padding in the middle."""
-    config = model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
-    used = getattr(config, "use_sliding_window", True)
-    return kinds == {"full_attention"} and not (used and any(windows))

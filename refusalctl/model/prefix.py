@@ -1,0 +1,76 @@
+"""What all prompts begin with, run once: a key-value cache of one row that serves every batch."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+MIN_SHARED = 8  # tokens; a shorter common beginning is not worth a cache
+
+
+def common_prefix(rows: Sequence[Sequence[int]]) -> list[int]:
+    """The ids that all rows share from their start, short of at least one last token of each."""
+    if not rows:
+        return []
+    first, last = min(map(list, rows)), max(map(list, rows))
+    most = min(map(len, rows)) - 1
+    n = next((i for i, (a, b) in enumerate(zip(first, last)) if a != b), most)
+    return first[: min(n, most)]
+
+
+def keeps_all(model: Any, width: int | None = None) -> bool:
+    """Whether every layer keeps every position, of prompts up to `width` tokens (None: of any length).
+
+    Then padding may stand between a shared beginning and the rest. Windows and chunks count columns, padding
+    included, and recurrent layers have no positions to keep.
+    """
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    named = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    windows = [size for size in named if size] if getattr(config, "use_sliding_window", True) else []
+    if kinds == {"full_attention"} and not windows:
+        return True
+    windowed = {"full_attention", "sliding_attention", "chunked_attention"}
+    return width is not None and kinds <= windowed and bool(windows) and width < min(windows)
+
+
+def run_prefix(model: Any, ids: Sequence[int], **options: Any) -> Any:
+    """The key-value cache of one row of ids, with whatever hooks are on the model."""
+    import torch
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=model.config)
+    with torch.inference_mode():
+        model(
+            input_ids=torch.tensor([list(ids)], device=model.get_input_embeddings().weight.device),
+            past_key_values=cache,
+            use_cache=True,
+            **options,
+        )
+    return cache
+
+
+def holds(cache: Any, n_layers: int, length: int) -> bool:
+    """Whether a cache has keys and values of `length` tokens in each of its layers, and nothing else."""
+    from transformers import cache_utils
+
+    plain = (cache_utils.DynamicLayer, cache_utils.DynamicSlidingWindowLayer)
+    layers = getattr(cache, "layers", [])
+    return len(layers) == n_layers and all(type(x) in plain and x.get_seq_length() == length for x in layers)
+
+
+def expanded(layers: Sequence[Any], rows: int) -> list[Any]:
+    """Cache layers of one row for a batch of `rows`: views, which the first write to the cache copies."""
+    found = []
+    for layer in layers:
+        own = copy.copy(layer)
+        if layer.is_initialized:
+            own.keys, own.values = (x.expand(rows, -1, -1, -1) for x in (layer.keys, layer.values))
+        found.append(own)
+    return found
+
+
+def with_layers(cache: Any, layers: Sequence[Any]) -> Any:
+    """A cache of the same kind that holds these layers, each its own object: `cache` stays as it is."""
+    made = copy.copy(cache)
+    made.layers = [copy.copy(layer) for layer in layers]
+    return made

@@ -1,0 +1,243 @@
+"""The same prompts run again and again, each time under another intervention: what does not change is computed once.
+
+- The beginning that all prompts share (the chat template's) runs as one row per intervention; its key-value cache is
+  expanded over the batches.
+- An addition at layer l changes nothing below l: the stream that enters l is kept from one plain pass, and the blocks
+  below are passed over.
+
+Both are exact up to rounding where every layer keeps every position and blocks pass on nothing but the stream. That is
+asked of the configuration and of the cache, and then proved on the prompts at hand without the savings; where the proof
+fails the plain path is taken.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from refusalctl.model.chat import Batch
+from refusalctl.model.forward import last_only, opened, plan_batches, run
+from refusalctl.model.hooks import Checks, Intervention, intervene
+from refusalctl.model.load import ChatModel
+from refusalctl.model.passing import Kept, entering, watching
+from refusalctl.model.prefix import MIN_SHARED, common_prefix, expanded, holds, keeps_all, run_prefix, with_layers
+
+MOST_KEPT = 2 * 2**30  # bytes of kept streams; beyond that, additions run all layers
+# KL (nats) at the next token that rounding may make between two ways to compute the same; half precision is coarse
+SAME = {torch.float64: 1e-9, torch.float32: 1e-6, torch.bfloat16: 0.02, torch.float16: 0.005}
+
+Wanted = Literal["next", "opening"]
+
+
+class Ran(NamedTuple):
+    """One batch under an intervention: its prompts, log-probabilities of the next token (float32, on the device).
+
+    `opening` is log P(the answer opens with one of the openings), float64, or None where it was not asked for.
+    """
+
+    kind: str
+    indices: list[int]
+    logprobs: Float[Tensor, "batch d_vocab"]
+    opening: Float[Tensor, " batch"] | None
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A batch: `batch.ids` are what follows the shared beginning, `batch.mask` covers both."""
+
+    kind: str
+    indices: list[int]
+    batch: Batch
+
+
+class Sweeps:
+    """Prompts by class, with the openings that their scores ask for. `fast` False computes everything every time.
+
+    `shared` is the number of tokens that run once, `skips` whether additions pass over the layers below them, and
+    `deviation` the largest KL (nats) that either made on the prompts it was proved on.
+    """
+
+    def __init__(
+        self,
+        chat_model: ChatModel,
+        prompts: Mapping[str, Sequence[Sequence[int]]],
+        openings: Sequence[Sequence[int]],
+        batch_size: int,
+        *,
+        fast: bool = True,
+    ) -> None:
+        self.chat_model, self.openings, self.batch_size = chat_model, openings, batch_size
+        self.prompts = {kind: list(rows) for kind, rows in prompts.items()}
+        self.beginning: list[int] = []
+        self.parts = self._plan()
+        self.skips, self.deviation = False, 0.0
+        self._plain: list[Kept] = []
+        if fast:
+            self._share()
+            self._skip()
+
+    @property
+    def shared(self) -> int:
+        return len(self.beginning)
+
+    def as_json(self) -> dict[str, Any]:
+        """What a run keeps about its savings."""
+        return {"shared_tokens": self.shared, "skips_layers": self.skips, "deviation_nats": self.deviation}
+
+    @torch.inference_mode()
+    def run(self, intervention: Intervention, wanted: Mapping[str, Wanted], checks: Checks | None = None) -> list[Ran]:
+        """Every batch of the classes in `wanted` under one intervention on all token positions.
+
+        What its hooks saw is added to `checks`.
+        """
+        assert intervention.positions is None
+        layer = self._unchanged_below(intervention)
+        with intervene(self.chat_model.residual, intervention) as seen:
+            beginning = self._begin(layer)
+            found = [
+                self._run_part(index, part, beginning, layer, wanted[part.kind])
+                for index, part in enumerate(self.parts)
+                if part.kind in wanted
+            ]
+        if checks is not None:
+            checks.merge(seen)
+        return found
+
+    # --- batches -----------------------------------------------------------------------------------------------
+
+    def _plan(self) -> list[_Part]:
+        """Batches of each class, longest first; the shared beginning stands before the padding."""
+        chat, device, shared = self.chat_model.chat, self.chat_model.device, self.shared
+        parts = []
+        for kind, rows in self.prompts.items():
+            for indices in plan_batches([len(row) for row in rows], self.batch_size):
+                rest = chat.batch([rows[i][shared:] for i in indices], device)
+                mask = torch.cat([rest.mask.new_ones(len(indices), shared), rest.mask], dim=1)
+                parts.append(_Part(kind, indices, Batch(rest.ids, mask, rest.position_ids + shared)))
+        return parts
+
+    def _begin(self, layer: int) -> Any:
+        """The shared beginning's cache under the hooks that are on, complete in all layers."""
+        if not self.beginning:
+            return None
+        model, residual = self.chat_model.model, self.chat_model.residual
+        if not layer:
+            return run_prefix(model, self.beginning, **last_only(model))
+        with entering(residual, layer, self._plain[0]):
+            cache = run_prefix(model, self.beginning, **last_only(model))
+        return with_layers(cache, [*self._plain[0].cache.layers[:layer], *cache.layers[layer:]])
+
+    def _run_part(self, index: int, part: _Part, beginning: Any, layer: int, wanted: Wanted) -> Ran:
+        longest = max(map(len, self.openings), default=1) if wanted == "opening" else 1
+        given = self._cache_for(beginning, len(part.indices))
+        with entering(self.chat_model.residual, layer, self._plain[1 + index]) if layer else nullcontext():
+            out = run(self.chat_model, part.batch, use_cache=given is not None or longest > 1, cache=given)
+        logprobs = out.logits[:, -1].float().log_softmax(-1)
+        if wanted == "next":
+            return Ran(part.kind, part.indices, logprobs, None)
+        cache: Any = getattr(out, "past_key_values", None)
+        if layer and longest > 1:  # blocks that were passed over wrote nothing
+            below = self._plain[1 + index].cache.layers[:layer]
+            cache = with_layers(cache, [*below, *cache.layers[layer:]])
+        opening = opened(self.chat_model, part.batch, logprobs, cache, self.openings)
+        return Ran(part.kind, part.indices, logprobs, opening)
+
+    def _cache_for(self, beginning: Any, rows: int) -> Any:
+        return None if beginning is None else with_layers(beginning, expanded(beginning.layers, rows))
+
+    # --- savings, and their proofs ------------------------------------------------------------------------------
+
+    def _share(self) -> None:
+        """Run the shared beginning once, if that is sound and gives the same."""
+        every = [row for rows in self.prompts.values() for row in rows]
+        found = common_prefix(every)
+        model = self.chat_model.model
+        if len(every) < 2 or len(found) < MIN_SHARED or not keeps_all(model, 2 * max(map(len, every))):
+            return
+        with torch.inference_mode():
+            if not holds(run_prefix(model, found, **last_only(model)), self.chat_model.residual.n_layers, len(found)):
+                return
+        plain = self._probe(Intervention())
+        self.beginning = found
+        self.parts = self._plan()
+        if not self._same(plain, self._probe(Intervention())):
+            self.beginning = []
+            self.parts = self._plan()
+
+    def _skip(self) -> None:
+        """Pass over the layers below an addition, if memory allows it and it gives the same."""
+        residual = self.chat_model.residual
+        tokens = self.shared + sum(part.batch.ids.numel() for part in self.parts)
+        size = next(self.chat_model.model.parameters()).element_size()
+        if residual.n_layers < 2 or tokens * residual.n_layers * residual.d_model * size > MOST_KEPT:
+            return
+        if not self._keep_plain():
+            return
+        middle = residual.n_layers // 2
+        vector = self._plain[-1].entered[middle][:, -1].float().mean(0).cpu()
+        addition = Intervention("add", vector, middle)
+        plain = self._probe(addition)
+        self.skips = True
+        if not self._same(plain, self._probe(addition)):
+            self.skips, self._plain = False, []
+
+    @torch.inference_mode()
+    def _keep_plain(self) -> bool:
+        """One plain pass over everything. False where blocks pass on more than the stream."""
+        residual, model = self.chat_model.residual, self.chat_model.model
+        longer = max(map(len, self.openings), default=1) > 1
+        first = Kept()
+        if self.beginning:
+            with watching(residual, first):
+                first.cache = run_prefix(model, self.beginning, **last_only(model))
+        kept = [first]
+        for part in self.parts:
+            one = Kept()
+            with watching(residual, one):
+                cache = self._cache_for(first.cache, len(part.indices))
+                out = run(self.chat_model, part.batch, use_cache=longer or cache is not None, cache=cache)
+            if longer:
+                one.cache = out.past_key_values
+                length = self.shared + part.batch.ids.shape[1]
+                if not holds(one.cache, residual.n_layers, length):
+                    return False
+            kept.append(one)
+        if not all(k.can_be_put_back(residual.n_layers) for k in kept[1:]):
+            return False
+        self._plain = kept
+        return True
+
+    def _unchanged_below(self, intervention: Intervention) -> int:
+        if not self.skips or intervention.kind != "add":
+            return 0
+        return min(intervention.acts_at(self.chat_model.residual.n_layers))
+
+    @torch.inference_mode()
+    def _probe(self, intervention: Intervention) -> dict[tuple[str, int], Tensor]:
+        """Next-token log-probabilities of each class's most padded batch, by prompt."""
+        worst: dict[str, tuple[int, int]] = {}
+        for index, part in enumerate(self.parts):
+            lengths = [len(self.prompts[part.kind][i]) for i in part.indices]
+            spread = max(lengths) - min(lengths)
+            worst[part.kind] = max(worst.get(part.kind, (-1, 0)), (spread, index))
+        found: dict[tuple[str, int], Tensor] = {}
+        layer = self._unchanged_below(intervention)
+        with intervene(self.chat_model.residual, intervention):
+            beginning = self._begin(layer)
+            for _spread, index in worst.values():
+                part = self.parts[index]
+                ran = self._run_part(index, part, beginning, layer, "next")
+                found |= {(part.kind, i): row for i, row in zip(part.indices, ran.logprobs)}
+        return found
+
+    def _same(self, plain: dict[tuple[str, int], Tensor], other: dict[tuple[str, int], Tensor]) -> bool:
+        dtype = next(self.chat_model.model.parameters()).dtype
+        worst = max(float((p.exp() * (p - other[at])).sum()) for at, p in plain.items())
+        if not worst <= SAME.get(dtype, 0.0):  # NaN is not the same either
+            return False
+        self.deviation = max(self.deviation, worst)
+        return True

@@ -1,0 +1,153 @@
+"""Prompts run again and again with savings, against plain passes, in every decoder family."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+
+from refusalctl.model import forward, prefix, sweeps
+from refusalctl.model.hooks import Checks, Intervention
+from refusalctl.model.load import ChatModel
+from refusalctl.model.sweeps import Sweeps
+from tests import exactness
+from tests.exactness import interventions
+from tests.families import FAMILIES, build
+from tests.tiny import tokenizer
+
+SHORT, LONG = [[5], [6]], [[5], [9, 11, 200], [9, 12]]
+WANTED = {"harmful": "opening", "harmless": "next"}
+# masks that count columns, or states instead of positions; MPT's distances count padding, which the proof finds out
+UNSHARED = {
+    "Mistral", "Gemma 2", "Gemma 3", "Gemma 4", "Cohere 2", "OLMo 3", "EXAONE 4", "gpt-oss", "Llama 4", "MPT",
+    "Qwen3-Next", "LFM2",
+}  # fmt: skip
+# blocks that return attention weights beside the stream
+RUN_WHOLE = {"Falcon", "Falcon, new decoder", "Falcon, sequential, ALiBi", "GPT-J", "BLOOM", "MPT"}
+
+
+@cache
+def prompts(beginning: str = "Please, now and here, ") -> dict[str, list[list[int]]]:
+    chat = exactness.chat_model("Llama").chat
+    texts = {"harmful": exactness.TEXTS, "harmless": ("What?", "Ok, a longer one then, I say", "x")}
+    return {kind: [chat.encode(beginning + text) for text in each] for kind, each in texts.items()}
+
+
+def asked_of() -> list[Intervention]:
+    r = interventions()["ablate"].direction
+    return [Intervention(), Intervention("ablate", r), *(Intervention("add", r, layer) for layer in range(3))]
+
+
+def furthest(model: ChatModel, fast: Sweeps, asked: Intervention, wanted=None) -> float:  # type: ignore[no-untyped-def]
+    """Largest difference of any score to passes of one prompt at a time."""
+    worst = 0.0
+    for ran in fast.run(asked, wanted or WANTED):
+        rows = [prompts()[ran.kind][i] for i in ran.indices]
+        plain = forward.last_logprobs(model, rows, asked, 1)
+        worst = max(worst, float((ran.logprobs - plain).abs().max()))
+        if ran.opening is not None:
+            plain = forward.opening_logprob(model, rows, fast.openings, asked, 1)
+            worst = max(worst, float((ran.opening - plain).abs().max()))
+    return worst
+
+
+CASES = [*((name, LONG) for name in FAMILIES), *((name, SHORT) for name in ("Llama", "Qwen3-Next", "GPT-2"))]
+
+
+@pytest.mark.parametrize(("name", "openings"), CASES, ids=[f"{n}, {len(o)} openings" for n, o in CASES])
+def test_sweeps_equal_plain_passes(name: str, openings: list[list[int]]) -> None:
+    model = exactness.chat_model(name)
+    fast = Sweeps(model, prompts(), openings, 3)
+    assert (fast.shared == 0) == (name in UNSHARED)
+    if name not in RUN_WHOLE | UNSHARED:
+        assert fast.skips
+    assert fast.deviation < 1e-6
+    for asked in asked_of():
+        assert furthest(model, fast, asked) < 5e-5, (asked.kind, asked.layer)
+
+
+def test_openings_of_both_classes_and_bfloat16() -> None:
+    wanted = {"harmful": "next", "harmless": "opening"}
+    assert furthest(exactness.chat_model("Llama"), Sweeps(exactness.chat_model("Llama"), prompts(), LONG, 2),
+                    asked_of()[3], wanted) < 5e-5  # fmt: skip
+    model = exactness.chat_model("Llama", torch.bfloat16)
+    fast = Sweeps(model, prompts(), LONG, 3)
+    assert fast.shared
+    assert fast.skips
+    assert fast.deviation < 0.02
+
+
+def test_what_is_skipped_is_skipped() -> None:
+    """Blocks below an addition do not run, and the shared beginning is one row of its length."""
+    model = exactness.chat_model("Llama")
+    fast = Sweeps(model, prompts(), SHORT, 8)
+    ran: list[tuple[int, tuple[int, ...]]] = []
+    for layer, block in enumerate(model.residual.blocks):
+        block.self_attn.register_forward_pre_hook(  # type: ignore[operator]
+            lambda _m, _a, kwargs, layer=layer: ran.append((layer, tuple(kwargs["hidden_states"].shape[:2]))),
+            with_kwargs=True,
+        )
+    fast.run(asked_of()[4], {"harmful": "next"})
+    width = max(map(len, prompts()["harmful"])) - fast.shared
+    assert ran == [(2, (1, fast.shared)), (2, (4, width))]
+
+
+def test_windows_longer_than_the_prompts_share_their_beginning_too() -> None:
+    family = FAMILIES["Mistral"]
+    FAMILIES["wide window"] = family._replace(settings=family.settings | {"sliding_window": 400})
+    try:
+        model = ChatModel(build("wide window"), tokenizer(), None)
+    finally:
+        del FAMILIES["wide window"]
+    fast = Sweeps(model, prompts(), LONG, 3)
+    assert fast.shared > prefix.MIN_SHARED
+    assert max(furthest(model, fast, asked) for asked in asked_of()) < 5e-5
+
+
+def test_a_saving_that_changes_the_result_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = exactness.chat_model("Mistral")  # its window is shorter than these prompts
+    monkeypatch.setattr(sweeps, "keeps_all", lambda *_: True)
+    monkeypatch.setattr(sweeps, "holds", lambda *_: True)
+    assert not Sweeps(model, prompts(), SHORT, 3).shared
+    model = exactness.chat_model("Llama")
+    enter = sweeps.entering
+
+    def wrong(residual, layer, kept):  # type: ignore[no-untyped-def]
+        kept.entered = [stream * 1.01 for stream in kept.entered]
+        return enter(residual, layer, kept)
+
+    monkeypatch.setattr(sweeps, "entering", wrong)
+    fast = Sweeps(model, prompts(), SHORT, 3)
+    assert fast.shared
+    assert not fast.skips
+    assert furthest(model, fast, asked_of()[3]) < 5e-5
+
+
+def test_large_streams_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeps, "MOST_KEPT", 1000)
+    assert not Sweeps(exactness.chat_model("Llama"), prompts(), SHORT, 3).skips
+
+
+def test_nothing_stays_on_the_model_after_an_exception() -> None:
+    model = exactness.chat_model("Llama")
+    fast = Sweeps(model, prompts(), SHORT, 3)
+    plain = fast.run(Intervention(), WANTED)[0].logprobs
+
+    def stop(*_: object) -> None:
+        raise RuntimeError("stop")
+
+    handle = model.residual.blocks[2].register_forward_pre_hook(stop)
+    with pytest.raises(RuntimeError, match="stop"):
+        fast.run(asked_of()[3], WANTED)
+    handle.remove()
+    assert all("forward" not in vars(block) and not block._forward_pre_hooks for block in model.residual.blocks)
+    assert torch.equal(fast.run(Intervention(), WANTED)[0].logprobs, plain)
+
+
+def test_the_stream_is_checked_under_ablation() -> None:
+    fast, checks = Sweeps(exactness.chat_model("Llama"), prompts(), SHORT, 3), Checks()
+    fast.run(asked_of()[1], WANTED, checks)
+    assert checks.fired > 0
+    assert checks.max_projection is not None
+    assert checks.max_projection < 1e-4
