@@ -115,7 +115,7 @@ def plan(lines: Sequence[Planned], cost: Cost | None, *, json: bool) -> None:
 
 
 def _cost(cost: Cost) -> None:
-    heads = ("step", "lang", "forward", "scored", "answers", "tokens at most", "time at most")
+    heads = ("step", "lang", "forward", "scored", "added", "answers", "tokens at most", "time at most")
 
     def line(step: str, lang: str, work: Work, seconds: float | None) -> tuple[str, ...]:
         counts = (f"{count:,}" if count else "" for count in astuple(work))

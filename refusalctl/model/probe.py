@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import torch
 
-from refusalctl.model.forward import last_logprobs, opening_logprob
 from refusalctl.model.generate import complete
 from refusalctl.model.hooks import Intervention
 from refusalctl.model.load import ChatModel
+from refusalctl.model.sweeps import Sweeps, Wanted
 
 ROUNDS = 3
 NEW_TOKENS = 8
@@ -20,10 +20,12 @@ OPENINGS = 4  # as many as derived ones often are, of four tokens each
 
 
 class Rates(NamedTuple):
-    """Seconds per prompt run forward, per prompt scored by its openings, and per token of an answer."""
+    """Seconds per prompt run forward, per prompt scored by its openings under ablation, and under addition at the
+    middle layer, and per token of an answer."""
 
     forward: float
     scored: float
+    added: float
     token: float
     prompt_tokens: float  # mean, with the chat template
 
@@ -39,12 +41,17 @@ def measure(model: ChatModel, texts: Sequence[str], batch_size: int) -> Rates:
         for _ in complete(model, encoded, ablation, max_new_tokens=new_tokens, batch_size=batch_size):
             pass
 
-    forward = _seconds(lambda: last_logprobs(model, encoded, ablation, batch_size))
-    scored = _seconds(lambda: opening_logprob(model, encoded, openings, ablation, batch_size))
+    sweeps = Sweeps(model, {"harmful": encoded}, openings, batch_size)
+
+    def sweep(intervention: Intervention, wanted: Wanted) -> float:
+        return _seconds(lambda: sweeps.run(intervention, {"harmful": wanted}))
+
+    forward, scored = sweep(ablation, "next"), sweep(ablation, "opening")
+    added = sweep(Intervention("add", vector, model.residual.n_layers // 2), "opening")
     first, more = _seconds(lambda: answer(1)), _seconds(lambda: answer(1 + NEW_TOKENS))
     n = len(texts)
     token = max(0.0, more - first) / NEW_TOKENS / n
-    return Rates(forward / n, scored / n, token, sum(map(len, encoded)) / n)
+    return Rates(forward / n, scored / n, added / n, token, sum(map(len, encoded)) / n)
 
 
 def _seconds(work: Callable[[], object]) -> float:

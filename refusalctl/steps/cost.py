@@ -21,10 +21,12 @@ PROBED = 8  # prompts per language
 
 @dataclass(frozen=True)
 class Work:
-    """Prompts run forward, prompts scored by their openings, prompts answered, and tokens written at most."""
+    """Prompts run forward, prompts scored by their openings as they are or under ablation, and under addition, prompts
+    answered, and tokens written at most."""
 
     forward: int = 0
     scored: int = 0
+    added: int = 0
     answers: int = 0
     new_tokens: int = 0
 
@@ -34,7 +36,7 @@ class Work:
     def seconds(self, rates: Rates) -> float:
         """At most: answers that end early cost less."""
         passes = (self.forward + self.answers) * rates.forward
-        return passes + self.scored * rates.scored + self.new_tokens * rates.token
+        return passes + self.scored * rates.scored + self.added * rates.added + self.new_tokens * rates.token
 
 
 class Shape(NamedTuple):
@@ -143,8 +145,10 @@ def _ablate(params: Mapping[str, Any], n: Mapping[str, int], _model: Shape, _n_l
 def _score(params: Mapping[str, Any], n: Mapping[str, int], model: Shape, _n_langs: int) -> Work:
     """Bypass and induce are scored, KL is a pass; the filter may leave fewer validation prompts."""
     candidates = _candidates(params, model)
-    both = n["val_harmful"] + n["val_harmless"]
-    return Work(forward=(candidates + 1) * n["val_harmless"], scored=(candidates + 1) * both)
+    harmful, harmless = n["val_harmful"], n["val_harmless"]
+    return Work(
+        forward=(candidates + 1) * harmless, scored=(candidates + 1) * harmful + harmless, added=candidates * harmless
+    )
 
 
 def _cosmic(params: Mapping[str, Any], n: Mapping[str, int], model: Shape, _n_langs: int) -> Work:
@@ -166,7 +170,9 @@ def _control_directions(params: Mapping[str, Any], n: Mapping[str, int], model: 
     """Each shuffle is searched like the real labels; most are settled by their first candidate's other two tests."""
     sites = params["max_candidates"] or model.n_layers * model.n_positions
     harmful, harmless = (min(n[f"val_{k}"], params["n_prompts"]) for k in ("harmful", "harmless"))
-    return Work(forward=harmless * (params["n"] + 1), scored=params["n"] * (sites * harmful + harmless))
+    return Work(
+        forward=harmless * (params["n"] + 1), scored=params["n"] * sites * harmful, added=params["n"] * harmless
+    )
 
 
 def _controls(params: Mapping[str, Any], n: Mapping[str, int], _model: Shape, n_langs: int) -> Work:
