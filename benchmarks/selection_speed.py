@@ -4,7 +4,7 @@
 --rounds 5 --out speed.json]`; `--tiny` takes seconds, on an organism.
 
 - reference: `selection_reference.py` on a sample of the candidates, scaled to all (`--sample 0`: all of them).
-- full, prune: refusalctl's searches over the whole grid, with all that they compute at their start.
+- full, prune, screen: refusalctl's searches over the whole grid, with all that they compute at their start.
 - bare: the model without hooks and output layer over the tokens of three sweeps (the choice needs harmful prompts
   ablated, harmless ones ablated and added to), one pass per candidate: no saving, and no cost but the passes.
 
@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -44,10 +44,7 @@ from refusalctl.steps.scorer import Criteria, Ledger, Scorer
 from refusalctl.steps.step import Silent
 
 AGREE = 1e-3
-SEARCHES: dict[str, Callable[[Ledger, list[Candidate], Rule], object]] = {
-    "full": lambda ledger, grid, _rule: search.full(ledger, grid),
-    "prune": search.prune,
-}
+SEARCHES = ("full", "prune", "screen")
 Rows = dict[Candidate, dict[str, Any]]
 
 
@@ -115,8 +112,9 @@ def searched(asked: Setting, how: str) -> Rows:
     criteria = Criteria(scorer, *(asked.encoded(kind) for kind in KINDS))
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(criteria, asked.vectors, Path(folder) / "scores.jsonl", Silent.advance)
-        SEARCHES[how](ledger, asked.grid, asked.rule)
-    return {c: ledger.row(c) for c in asked.grid}
+        search.run(how, ledger, asked.grid, asdict(asked.rule))
+    everything = {kind: list(range(n)) for kind, n in criteria.n.items()}
+    return {c: ledger.row(c, everything) for c in asked.grid}
 
 
 @torch.inference_mode()

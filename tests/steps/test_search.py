@@ -24,7 +24,7 @@ from refusalctl.steps import scores as score_step
 from refusalctl.steps.directions import KINDS
 from refusalctl.steps.experiment import Experiment
 from refusalctl.steps.report_sources import choice
-from refusalctl.steps.scorer import Criteria, Ledger, Scorer
+from refusalctl.steps.scorer import Criteria, Ledger, Measured, Scorer
 from refusalctl.steps.selection_words import described
 from refusalctl.steps.step import Silent
 from refusalctl.store import formats
@@ -125,7 +125,7 @@ def test_where_nothing_passes_the_error_is_the_same(tmp_path: Path) -> None:
 def test_a_shortened_search_needs_refusal_scores() -> None:
     with pytest.raises(BadInput, match="COSMIC needs every candidate"):
         Experiment(search="prune", criterion="cosmic").check()
-    with pytest.raises(BadInput, match="known: full, prune"):
+    with pytest.raises(BadInput, match="known: full, prune, screen"):
         Experiment(search="luck").check()
 
 
@@ -140,8 +140,8 @@ def test_fast_criteria_equal_plain_ones(tmp_path: Path) -> None:
     assert not plain.sweeps.skips
     vector = torch.randn(96, generator=torch.Generator().manual_seed(0)) * 5
     for layer in (0, 1, 3, 5):
-        for name, scores in fast.all(vector, layer).items():
-            assert scores == pytest.approx(plain.all(vector, layer)[name], abs=1e-4), (name, layer)
+        for name, scores in fast.all(vector, layer).scores.items():
+            assert scores == pytest.approx(plain.all(vector, layer).scores[name], abs=1e-4), (name, layer)
 
 
 def test_a_report_shows_what_was_left_out_and_no_number_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,15 +168,19 @@ def test_a_report_shows_what_was_left_out_and_no_number_for_it(tmp_path: Path, m
 class Counting:
     """Criteria whose scores are their candidate's layer; `fails_at` measurements it is interrupted."""
 
+    names = CRITERIA
+
     def __init__(self, fails_at: int = 10**9) -> None:
         self.calls, self.fails_at = 0, fails_at
 
     def measured(self, name: str) -> object:
-        def measure(_vector: torch.Tensor, layer: int) -> dict[str, list[float]]:
+        def measure(_vector: torch.Tensor, layer: int) -> object:
             self.calls += 1
             if self.calls == self.fails_at:
                 raise KeyboardInterrupt
-            return {key: [float(layer)] for key in (CRITERIA if name == "all" else (name,))}
+            if name == "all":
+                return Measured({key: [float(layer)] for key in CRITERIA}, {})
+            return {name: [float(layer)]}
 
         return measure
 
@@ -197,5 +201,5 @@ def test_what_was_measured_outlives_an_interruption(tmp_path: Path) -> None:
     second = Ledger(rest, vectors, file, Silent.advance)  # type: ignore[arg-type]
     search.full(second, grid)
     assert rest.calls == 2
-    assert [second.row(c)["kl"] for c in grid] == [0.0, 1.0, 2.0, 3.0]
+    assert [second.row(c, {"harmful": [0], "harmless": [0]})["kl"] for c in grid] == [0.0, 1.0, 2.0, 3.0]
     assert len(formats.read_finished_rows(file)) == 4
