@@ -45,6 +45,9 @@ class Table:
         self.asked.add((name, candidate))
         return self.scores[candidate][CRITERIA.index(name)]
 
+    def estimates(self) -> dict[Candidate, search.Estimate]:
+        return {c: search.Estimate(*scores) for c, scores in self.scores.items()}
+
     def complete(self, candidate: Candidate) -> None:
         self.asked |= {(name, candidate) for name in CRITERIA}
 
@@ -110,6 +113,47 @@ def test_the_choice_is_that_of_the_full_grid_and_what_was_left_out_is_no_number(
     assert {c.passes for c in shown.candidates} >= {True, None}
     assert all(c.share is None for c in shown.candidates)
     assert not choice("qaa", full, score_step.chosen(full)).shortened
+
+
+@given(scores=st.lists(SCORES, min_size=1, max_size=40), name=st.sampled_from(sorted(PRESETS)))
+def test_a_screened_search_with_right_estimates_chooses_the_same(
+    scores: list[tuple[int, int, float]], name: str
+) -> None:
+    rule = PRESETS[name]
+    tables = [Table([tuple(map(float, row)) for row in scores]) for _ in range(2)]  # type: ignore[misc]
+    found = search.screen(tables[0], tables[0].grid, rule)
+    assert found == search.prune(tables[1], tables[1].grid, rule)
+    if found:
+        winners = [t.complete_ones()[choose(t.as_scores(t.complete_ones()), rule, 100)] for t in tables]
+        assert tables[0].scores[winners[0]][0] == tables[0].scores[winners[1]][0]
+
+
+def test_a_screening_goes_on_with_the_next_candidates_until_one_passes() -> None:
+    n = 3 * search.SURVIVORS
+    table = Table([(float(i), 1.0, 0.01 if i == n - 5 else 0.5) for i in range(n)])
+    assert search.screen(table, table.grid, PRESETS["arditi"])
+    assert table.complete_ones()[-1] == table.grid[n - 5]
+    few = Table([(float(i), 1.0, 0.01) for i in range(n)])
+    assert search.screen(few, few.grid, PRESETS["arditi"])
+    assert {c for _name, c in few.asked} == set(few.grid[: search.SURVIVORS])
+
+
+@pytest.mark.parametrize("design", ["shared", "separate", "decoy", "asymmetric"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+def test_a_screening_of_organisms_finds_the_choice_of_the_full_grid(
+    design: str, architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "SURVIVORS", 3)
+    bench, experiment = organism(tmp_path, f"{design}:{architecture}", layers=(1, 2, 3))
+    langs = LANGS[:2]
+    full = score_step.selection(bench, replace(experiment, search="prune"), "qaa", langs)
+    screened = score_step.selection(bench, replace(experiment, search="screen"), "qaa", langs)
+    assert score_step.chosen(screened) == pytest.approx(score_step.chosen(full), abs=1e-6)
+    rows = score_step.read_scores(screened)["candidates"]
+    left_out = [row for row in rows if all(row[name] is None for name in CRITERIA)]
+    assert len(left_out) == len(rows) - 3
+    assert all(set(row["estimate"]) == set(CRITERIA) for row in rows)
+    assert "search screen: 1 of" in "\n".join(described(screened))
 
 
 def test_where_nothing_passes_the_error_is_the_same(tmp_path: Path) -> None:
