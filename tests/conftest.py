@@ -20,6 +20,7 @@ _HOOK = install_import_hook(
         "refusalctl.model.interventions",
         "refusalctl.model.forward",
         "refusalctl.model.sweeps",
+        "refusalctl.model.gradients",
         "refusalctl.model.residual",
         "refusalctl.model.chat",
         "refusalctl.stats.geometry",

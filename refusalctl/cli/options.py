@@ -75,6 +75,9 @@ CriterionOption = Annotated[
 PruneOption = Annotated[
     bool, typer.Option("--prune", help="Score candidates only as far as the choice needs it; the choice is the same.")
 ]
+ScreenOption = Annotated[
+    bool, typer.Option("--screen", help="Score candidates that look best to first order; mostly the same choice.")
+]
 OpeningsOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -138,9 +141,11 @@ def doses(text: str | None) -> list[float] | None:
         raise typer.BadParameter(f"--doses takes numbers such as 1,2,4, found {text!r}") from error
 
 
-def search(*, prune: bool) -> str | None:
-    """The search that flags ask for, None for the default."""
-    return "prune" if prune else None
+def search(*, prune: bool, screen: bool) -> str | None:
+    """The search that flags ask for, None for the default. Raises `typer.BadParameter` for both."""
+    if prune and screen:
+        raise typer.BadParameter("--prune and --screen are two ways to search: give one")
+    return "prune" if prune else "screen" if screen else None
 
 
 def languages(text: str) -> list[str]:

@@ -20,6 +20,7 @@ def select(
     judge: o.JudgeOption = "substring",
     criterion: o.CriterionOption = None,
     prune: o.PruneOption = False,
+    screen: o.ScreenOption = False,
     refusal_openings: o.OpeningsOption = None,
     opening_judge: o.OpeningJudgeOption = None,
     min_opening_auroc: o.OpeningAurocOption = None,
@@ -42,7 +43,7 @@ def select(
     from refusalctl.steps.selection_words import described
 
     decided = {
-        "search": o.search(prune=prune),
+        "search": o.search(prune=prune, screen=screen),
         "criterion": criterion, "refusal_openings": refusal_openings or None,
         "opening_judge": opening_judge, "min_opening_auroc": min_opening_auroc,
     }  # fmt: skip

@@ -35,6 +35,7 @@ def transfer(
     rank: o.RankOption = None,
     criterion: o.CriterionOption = None,
     prune: o.PruneOption = False,
+    screen: o.ScreenOption = False,
     refusal_openings: o.OpeningsOption = None,
     opening_judge: o.OpeningJudgeOption = None,
     min_opening_auroc: o.OpeningAurocOption = None,
@@ -59,7 +60,7 @@ def transfer(
     decided = {
         "margin": margin, "induce": induce, "doses": o.doses(doses), "controls": controls, "n_controls": n_controls,
         "require_null": require_null, "rank": rank,
-        "search": o.search(prune=prune),
+        "search": o.search(prune=prune, screen=screen),
         "criterion": criterion, "refusal_openings": refusal_openings or None, "opening_judge": opening_judge,
         "min_opening_auroc": min_opening_auroc,
     }  # fmt: skip

@@ -21,14 +21,14 @@ def plan_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
-def last_only(model: object) -> dict[str, int]:
-    """The option that spares the output layer all positions but the last, where a model has it."""
+def last_only(model: object, n: int = 1) -> dict[str, int]:
+    """The option that spares the output layer all positions but the last `n`, where a model has it."""
     forward = inspect.signature(type(model).forward)  # type: ignore[attr-defined]
-    return {"logits_to_keep": 1} if "logits_to_keep" in forward.parameters else {}
+    return {"logits_to_keep": n} if "logits_to_keep" in forward.parameters else {}
 
 
-def run(chat_model: ChatModel, batch: Batch, *, use_cache: bool, cache: Any = None) -> Any:
-    """One forward pass with the last position's logits alone; `cache` holds what the batch's mask begins with."""
+def run(chat_model: ChatModel, batch: Batch, *, use_cache: bool, cache: Any = None, last: int = 1) -> Any:
+    """One forward pass with the logits of the `last` positions; `cache` holds what the batch's mask begins with."""
     model = chat_model.model
     given = {} if cache is None else {"past_key_values": cache}
     return model(
@@ -36,7 +36,7 @@ def run(chat_model: ChatModel, batch: Batch, *, use_cache: bool, cache: Any = No
         attention_mask=batch.mask,
         position_ids=batch.position_ids,
         use_cache=use_cache,
-        **last_only(model),
+        **last_only(model, last),
         **given,
     )
 
@@ -132,11 +132,22 @@ def opened(
 
     `cache` holds the prompts and is used up; where all openings are single tokens it may be None.
     """
-    total = first[:, [o[0] for o in openings]].double()  # n, k
+    return each_opened(chat_model, batch, first, cache, openings).logsumexp(-1).cpu()
+
+
+def each_opened(
+    chat_model: ChatModel,
+    batch: Batch,
+    first: Float[Tensor, "batch d_vocab"],
+    cache: Any,
+    openings: Sequence[Sequence[int]],
+) -> Float[Tensor, "batch n_openings"]:
+    """The same for each opening, float64, on the device."""
+    total = first[:, [o[0] for o in openings]].double()
     longer = [j for j, o in enumerate(openings) if len(o) > 1]
     if longer:
         total[:, longer] += _continued(chat_model, batch, cache, [openings[j] for j in longer])
-    return total.logsumexp(-1).cpu()
+    return total
 
 
 def _continued(

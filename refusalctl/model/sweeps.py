@@ -21,7 +21,7 @@ from torch import Tensor
 
 from refusalctl.model.chat import Batch
 from refusalctl.model.forward import last_only, opened, plan_batches, run
-from refusalctl.model.hooks import Checks, Intervention, intervene
+from refusalctl.model.hooks import Checks, Intervention, intervene, record
 from refusalctl.model.load import ChatModel
 from refusalctl.model.passing import Kept, entering, watching
 from refusalctl.model.prefix import MIN_SHARED, common_prefix, expanded, holds, keeps_all, run_prefix, with_layers
@@ -36,13 +36,15 @@ Wanted = Literal["next", "opening"]
 class Ran(NamedTuple):
     """One batch under an intervention: its prompts, log-probabilities of the next token (float32, on the device).
 
-    `opening` is log P(the answer opens with one of the openings), float64, or None where it was not asked for.
+    `opening` is log P(the answer opens with one of the openings), float64, or None where it was not asked for;
+    `streams` is `resid_pre` at the last position and the layers asked for, float32. Both on the CPU.
     """
 
     kind: str
     indices: list[int]
     logprobs: Float[Tensor, "batch d_vocab"]
     opening: Float[Tensor, " batch"] | None
+    streams: Float[Tensor, "batch n_layers d_model"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,9 @@ class _Part:
 
 
 class Sweeps:
-    """Prompts by class, with the openings that their scores ask for. `fast` False computes everything every time.
+    """Prompts by class, with the openings that their scores ask for and the layers whose streams are wanted.
+
+    `fast` False computes everything every time.
 
     `shared` is the number of tokens that run once, `skips` whether additions pass over the layers below them, and
     `deviation` the largest KL (nats) that either made on the prompts it was proved on.
@@ -68,9 +72,11 @@ class Sweeps:
         openings: Sequence[Sequence[int]],
         batch_size: int,
         *,
+        layers: Sequence[int] = (),
         fast: bool = True,
     ) -> None:
         self.chat_model, self.openings, self.batch_size = chat_model, openings, batch_size
+        self.layers = list(layers)
         self.prompts = {kind: list(rows) for kind, rows in prompts.items()}
         self.beginning: list[int] = []
         self.parts = self._plan()
@@ -134,17 +140,26 @@ class Sweeps:
     def _run_part(self, index: int, part: _Part, beginning: Any, layer: int, wanted: Wanted) -> Ran:
         longest = max(map(len, self.openings), default=1) if wanted == "opening" else 1
         given = self._cache_for(beginning, len(part.indices))
-        with entering(self.chat_model.residual, layer, self._plain[1 + index]) if layer else nullcontext():
+        residual = self.chat_model.residual
+        shape = (len(part.indices), 1, residual.n_layers, residual.d_model)
+        streams = torch.full(shape, float("nan"), device=self.chat_model.device) if self.layers else torch.empty(0)
+        with (
+            entering(residual, layer, self._plain[1 + index]) if layer else nullcontext(),
+            record(residual, [-1], streams) if self.layers else nullcontext(),
+        ):
             out = run(self.chat_model, part.batch, use_cache=given is not None or longest > 1, cache=given)
+        for below in range(layer if self.layers else 0):  # what was recorded there was only passed on
+            streams[:, 0, below] = self._plain[1 + index].entered[below][:, -1].to(streams.device, streams.dtype)
+        at = streams[:, 0, self.layers].cpu() if self.layers else streams
         logprobs = out.logits[:, -1].float().log_softmax(-1)
         if wanted == "next":
-            return Ran(part.kind, part.indices, logprobs, None)
+            return Ran(part.kind, part.indices, logprobs, None, at)
         cache: Any = getattr(out, "past_key_values", None)
         if layer and longest > 1:  # blocks that were passed over wrote nothing
             below = self._plain[1 + index].cache.layers[:layer]
             cache = with_layers(cache, [*below, *cache.layers[layer:]])
         opening = opened(self.chat_model, part.batch, logprobs, cache, self.openings)
-        return Ran(part.kind, part.indices, logprobs, opening)
+        return Ran(part.kind, part.indices, logprobs, opening, at)
 
     def _cache_for(self, beginning: Any, rows: int) -> Any:
         return None if beginning is None else with_layers(beginning, expanded(beginning.layers, rows))

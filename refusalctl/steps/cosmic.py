@@ -6,13 +6,16 @@ harmful prompts look like harmless ones inside the model, and adding it makes ha
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refusalctl.errors import EmptySelection
 from refusalctl.steps import directions as direction_step
 from refusalctl.steps import prompts as prompt_step
+from refusalctl.steps import search
 from refusalctl.steps.directions import KINDS
 from refusalctl.steps.experiment import Experiment
+from refusalctl.steps.scorer import Criteria, Ledger, Scorer
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
@@ -40,66 +43,48 @@ def least_alike(tensors: dict[str, torch.Tensor], column: int) -> list[int]:
     return sorted(int(i) + 1 for i in likeness.argsort()[:n])
 
 
+def write(out: Path, layers: list[int], n: dict[str, int], rows: list[dict[str, Any]]) -> None:
+    formats.write_json(out / FILE, "cosmic", {"layers": layers, "n": n, "candidates": rows})
+
+
 def _run(job: Job) -> dict[str, Any]:
-    from refusalctl.model.forward import last_logprobs
-    from refusalctl.model.hooks import Intervention
-    from refusalctl.model.streams import mean_stream
-    from refusalctl.stats.refusal import kl_divergence
+    """Without refusal openings: what `score` measures beside refusal scores."""
     from refusalctl.steps.scores import candidates_of
 
-    model, size, share = job.bench.model, job.bench.batch_size, job.params["max_layer_share"]
     tensors, header = formats.read_vectors(job.inputs["directions"].path / direction_step.FILE, "directions")
-    grid, _flat = candidates_of(tensors, header["positions"], share, job.params["layers"])
-    layers = least_alike(tensors, len(header["positions"]) - 1)
-    encoded = {k: [model.chat.encode(p.text) for p in prompt_step.read(job.inputs[f"val_{k}"])] for k in KINDS}
-    plain = {k: mean_stream(model, encoded[k], layers, Intervention(), size) for k in KINDS}
-    reference = last_logprobs(model, encoded["harmless"], Intervention(), size) if job.params["kl"] else None
-    kept = job.partial / "cosmic.jsonl"
-    rows = formats.read_finished_rows(kept)
-
-    def at(index: int, how: str) -> Intervention:
-        pos, layer = grid[index]
-        vector = tensors["candidates"][header["positions"].index(pos), layer]
-        return Intervention(how, vector, layer)  # type: ignore[arg-type]
-
-    def kl(index: int) -> float | None:
-        if reference is None:
-            return None
-        changed = last_logprobs(model, encoded["harmless"], at(index, "ablate"), size)
-        return float(kl_divergence(reference, changed).mean())
-
+    positions = header["positions"]
+    grid, _flat = candidates_of(tensors, positions, job.params["max_layer_share"], job.params["layers"])
+    layers = least_alike(tensors, len(positions) - 1)
+    scorer = Scorer(job.bench.model, [], job.bench.batch_size)
+    encoded = [scorer.encode([p.text for p in prompt_step.read(job.inputs[f"val_{k}"])]) for k in KINDS]
+    criteria = Criteria(scorer, *encoded, layers=layers)
+    vectors = {c: tensors["candidates"][positions.index(c.pos), c.layer] for c in grid}
     with job.bench.progress.task(f"cosmic {job.inputs['directions'].about['lang']}", len(grid)) as advance:
-        advance(len(rows))
-        for index in range(len(rows), len(grid)):
-            comply = mean_stream(model, encoded["harmful"], layers, at(index, "ablate"), size)
-            refuse = mean_stream(model, encoded["harmless"], layers, at(index, "add"), size)
-            rows.append(
-                {
-                    "pos": grid[index].pos, "layer": grid[index].layer,
-                    "comply": _cosine(comply, plain["harmless"]), "refuse": _cosine(refuse, plain["harmful"]),
-                    "kl": kl(index),
-                }
-            )  # fmt: skip
-            formats.append_rows(kept, rows[-1:])
-            advance()
-    value = {"layers": layers, "n": {k: len(v) for k, v in encoded.items()}, "candidates": rows}
-    formats.write_json(job.out / FILE, "cosmic", value)
-    return {"layers": layers}
+        ledger = Ledger(criteria, vectors, job.partial / "cosmic.jsonl", advance)
+        search.full(ledger, grid)
+    write(job.out, layers, criteria.n, [ledger.cosines(c) for c in grid])
+    return {"layers": layers} | scorer.checks.as_json() | {"sweeps": criteria.sweeps.as_json()}
 
 
-def _cosine(a: torch.Tensor, b: torch.Tensor) -> float:
-    import torch
+def _copy(job: Job) -> dict[str, Any]:
+    value = formats.read_json(job.inputs["scores"].path / FILE, "cosmic")
+    write(job.out, value["layers"], value["n"], value["candidates"])
+    return {"layers": value["layers"]}
 
-    return float(torch.nn.functional.cosine_similarity(a, b, dim=0))
+
+STEP = Step("cosmic", 3, "cosmic", _run, uses_model=True)
+BESIDE = Step("cosmic-beside", 1, "cosmic", _copy)
 
 
-STEP = Step("cosmic", 2, "cosmic", _run, uses_model=True)
+def beside(bench: Workbench, scores: Artifact) -> Artifact:
+    """Both cosines of every candidate, which `score` took from the passes that refusal scores need."""
+    return bench.obtain(BESIDE, {}, {"scores": scores}, dict(scores.about))
 
 
 def cosmic(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str, ...] = ()) -> Artifact:
-    """Both cosines of every candidate on all validation prompts; no rule but its layer limit enters here.
+    """Both cosines and the KL of every candidate on all validation prompts, where there are no refusal scores.
 
-    Where COSMIC chooses, with each candidate's KL, so that the choice needs no refusal scores; else those have it.
+    No rule but its layer limit enters here.
     """
     inputs = {
         "directions": direction_step.directions(bench, experiment, lang, langs),
@@ -107,7 +92,7 @@ def cosmic(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str
     }
     layers = sorted(experiment.layers) if experiment.layers is not None else None
     share = experiment.resolved_rule().max_layer_share
-    params = {"layers": layers, "max_layer_share": share, "kl": experiment.criterion == "cosmic"}
+    params = {"layers": layers, "max_layer_share": share}
     about = {"model": bench.ref.name, "lang": lang, "data": experiment.data}
     return bench.obtain(STEP, params, inputs, about)
 

@@ -13,7 +13,7 @@ from refusalctl.stats.rule import PRESETS, Rule
 
 STYLE_JUDGE = "style"
 CRITERIA = ("refusal-score", "cosmic")
-SEARCHES = ("full", "prune")
+SEARCHES = ("full", "prune", "screen")
 CAPS = {"train": 128, "val": 32, "test": None}
 MODEL_KEYS = {
     "name": "str",
@@ -60,7 +60,7 @@ class Experiment:
     opening_judge: str = STYLE_JUDGE  # what validation answers are judged by when openings are checked
     min_opening_auroc: float = 0.75
     criterion: str = "refusal-score"
-    search: str = "full"  # prune: candidates are scored only as far as the choice needs it
+    search: str = "full"  # prune: scores that the choice needs; screen: of candidates that look best to first order
     controls: bool = False  # control directions beside every cell; see docs/methods.md for what they cost
     n_controls: int | None = None  # draws per family; None: as many as a Holm-corrected family needs, at least 19
     control_prompts: int = 16  # validation prompts that controls are selected and compared on
@@ -109,7 +109,7 @@ class Experiment:
         if self.search not in SEARCHES:
             raise BadInput(f"there is no search {self.search!r}", hint=f"known: {', '.join(SEARCHES)}")
         if self.search != "full" and self.criterion == "cosmic":
-            raise BadInput("--prune shortens the search by refusal scores, COSMIC needs every candidate")
+            raise BadInput(f"--{self.search} shortens the search by refusal scores, COSMIC needs every candidate")
         if not 0.5 <= self.min_opening_auroc <= 1:
             raise BadInput(f"min_opening_auroc is {self.min_opening_auroc:g}, expected 0.5 (chance) to 1")
         if any(not opening.strip() for opening in self.refusal_openings or ()):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from refusalctl.stats.selection import CRITERIA, Candidate
+from refusalctl.steps.search import Estimate
 from refusalctl.steps.step import Advance
 from refusalctl.store import formats
 
@@ -48,25 +49,48 @@ class Scorer:
         return last_logprobs(self.model, encoded, intervention, self.batch_size, self.checks)
 
 
+class Measured(NamedTuple):
+    """What one direction does: scores by criterion and prompt, and COSMIC's two cosines where they were asked for."""
+
+    scores: Scores
+    cosines: dict[str, float]
+
+
 class Criteria:
     """Bypass, induce and KL of any direction, per prompt, on prompts that stay the same.
 
-    `fast` False computes everything anew for every direction (see `refusalctl.model.sweeps`).
+    With `layers`, `all` also compares mean streams at the last position of these layers (COSMIC). `fast` False
+    computes everything anew for every direction (see `refusalctl.model.sweeps`).
     """
 
     def __init__(
-        self, scorer: Scorer, harmful: list[list[int]], harmless: list[list[int]], *, fast: bool = True
+        self,
+        scorer: Scorer,
+        harmful: list[list[int]],
+        harmless: list[list[int]],
+        *,
+        layers: Sequence[int] = (),
+        fast: bool = True,
     ) -> None:
         from refusalctl.model.hooks import Intervention
         from refusalctl.model.sweeps import Sweeps
 
         prompts = {"harmful": harmful, "harmless": harmless}
         self.scorer, self.n = scorer, {kind: len(rows) for kind, rows in prompts.items()}
-        self.sweeps = Sweeps(scorer.model, prompts, scorer.openings, scorer.batch_size, fast=fast)
+        self.sweeps = Sweeps(scorer.model, prompts, scorer.openings, scorer.batch_size, layers=layers, fast=fast)
         self.passes = 0  # prompts run
         self.reference: dict[int, torch.Tensor] = {}
-        for ran in self._run(Intervention(), {"harmless": "next"}):
-            self.reference |= dict(zip(ran.indices, ran.logprobs))
+        wanted: dict[str, Wanted] = {"harmful": "next", "harmless": "next"} if layers else {"harmless": "next"}
+        plain = self._run(Intervention(), wanted)
+        for ran in plain:
+            if ran.kind == "harmless":
+                self.reference |= dict(zip(ran.indices, ran.logprobs))
+        self.streams = self._mean_streams(plain)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What `all` measures: without openings KL alone."""
+        return CRITERIA if self.scorer.openings else ("kl",)
 
     def bypass(self, vector: torch.Tensor, layer: int) -> Scores:
         """Refusal scores of harmful prompts under ablation."""
@@ -80,33 +104,80 @@ class Criteria:
         """KL divergences of harmless prompts under ablation, nats."""
         return self._measure("ablate", vector, layer, {"harmless": "next"})
 
-    def all(self, vector: torch.Tensor, layer: int) -> Scores:
-        """All three; the shared beginning is ablated once for two of them."""
-        both = self._measure("ablate", vector, layer, {"harmful": "opening", "harmless": "next"})
-        return both | self.induce(vector, layer)
+    def all(self, vector: torch.Tensor, layer: int) -> Measured:
+        """Everything; the shared beginning is ablated once for bypass and KL."""
+        opened: Wanted = "opening" if self.scorer.openings else "next"
+        ablated = self._under("ablate", vector, layer, {"harmful": opened, "harmless": "next"})
+        added = self._under("add", vector, layer, {"harmless": opened})
+        scores = self._scores(ablated) | (self._scores(added) if self.scorer.openings else {})
+        if not self.streams:
+            return Measured(scores, {})
+        comply = _cosine(self._mean_streams(ablated)["harmful"], self.streams["harmless"])
+        refuse = _cosine(self._mean_streams(added)["harmless"], self.streams["harmful"])
+        return Measured(scores, {"comply": comply, "refuse": refuse})
 
-    def _measure(self, how: InterventionKind, vector: torch.Tensor, layer: int, wanted: dict[str, Wanted]) -> Scores:
+    def estimates(self, vectors: Mapping[Candidate, torch.Tensor]) -> dict[Candidate, Estimate]:
+        """First-order means of every candidate, from a few backward passes over the prompts."""
         import torch
 
+        from refusalctl.model.gradients import Directions, kl_estimates, refusal_scores
+
+        model, openings, size = self.scorer.model, self.scorer.openings, self.scorer.batch_size
+        asked = Directions(torch.stack(list(vectors.values())), [c.layer for c in vectors])
+        harmful, harmless = (self.sweeps.prompts[kind] for kind in ("harmful", "harmless"))
+        bypass = refusal_scores(model, harmful, openings, asked, size, added=False)
+        induce = refusal_scores(model, harmless, openings, asked, size, added=True)
+        kl = kl_estimates(model, harmless, asked, size)
+        columns = (bypass.score[:, None] + bypass.change, induce.score[:, None] + induce.change, kl)
+        means = zip(*(column.double().mean(0).tolist() for column in columns))
+        return {candidate: Estimate(*each) for candidate, each in zip(vectors, means)}
+
+    def _measure(self, how: InterventionKind, vector: torch.Tensor, layer: int, wanted: dict[str, Wanted]) -> Scores:
+        return self._scores(self._under(how, vector, layer, wanted))
+
+    def _under(self, how: InterventionKind, vector: torch.Tensor, layer: int, wanted: dict[str, Wanted]) -> list[Ran]:
         from refusalctl.model.hooks import Intervention
+
+        return self._run(Intervention(how, vector, layer), wanted)
+
+    def _scores(self, found: list[Ran]) -> Scores:
+        """By criterion, in the prompts' order: which one a batch is for shows in its class and what it holds."""
+        import torch
+
         from refusalctl.stats.refusal import kl_divergence, refusal_score
 
-        found: dict[str, torch.Tensor] = {}
-        for ran in self._run(Intervention(how, vector, layer), wanted):
-            if ran.opening is None:
-                name = "kl"
+        scores: dict[str, torch.Tensor] = {}
+        for ran in found:
+            if ran.opening is not None:
+                name, each = ("bypass" if ran.kind == "harmful" else "induce"), refusal_score(ran.opening)
+            elif ran.kind == "harmless":
                 before = torch.stack([self.reference[i] for i in ran.indices])
-                scores = kl_divergence(before, ran.logprobs).cpu()
+                name, each = "kl", kl_divergence(before, ran.logprobs).cpu()
             else:
-                name = "bypass" if ran.kind == "harmful" else "induce"
-                scores = refusal_score(ran.opening)
+                continue
             empty = torch.full((self.n[ran.kind],), float("nan"), dtype=torch.float64)
-            found.setdefault(name, empty)[ran.indices] = scores
-        return {name: scores.tolist() for name, scores in found.items()}
+            scores.setdefault(name, empty)[ran.indices] = each
+        return {name: each.tolist() for name, each in scores.items()}
+
+    def _mean_streams(self, found: list[Ran]) -> dict[str, torch.Tensor]:
+        """Mean over prompts and layers [d_model] of each class, float64; empty where no layers were asked for."""
+        if not self.sweeps.layers:
+            return {}
+        total: dict[str, torch.Tensor] = {}
+        for ran in found:
+            summed = ran.streams.double().mean(1).sum(0)
+            total[ran.kind] = total[ran.kind] + summed if ran.kind in total else summed
+        return {kind: each / self.n[kind] for kind, each in total.items()}
 
     def _run(self, intervention: Intervention, wanted: dict[str, Wanted]) -> list[Ran]:
         self.passes += sum(self.n[kind] for kind in wanted)
         return self.sweeps.run(intervention, wanted, self.scorer.checks)
+
+
+def _cosine(a: torch.Tensor, b: torch.Tensor) -> float:
+    import torch
+
+    return float(torch.nn.functional.cosine_similarity(a, b, dim=0))
 
 
 class Ledger:
@@ -119,38 +190,60 @@ class Ledger:
         self, criteria: Criteria, vectors: Mapping[Candidate, torch.Tensor], file: Path, advance: Advance
     ) -> None:
         self.criteria, self.vectors, self.file, self.advance = criteria, vectors, file, advance
-        self.known: dict[Candidate, Scores] = {}
+        self.known: dict[Candidate, Measured] = {}
+        self.estimated: dict[Candidate, Estimate] = {}
         for row in formats.read_finished_rows(file):
-            self._take(Candidate(row["pos"], row["layer"]), row["scores"])
+            self._take(Candidate(row["pos"], row["layer"]), Measured(row["scores"], row["cosines"]))
 
     def mean(self, name: str, candidate: Candidate) -> float:
         """One criterion, mean over prompts."""
-        if name not in self.known.get(candidate, {}):
+        if name not in self.scores(candidate):
             measure = {"bypass": self.criteria.bypass, "induce": self.criteria.induce, "kl": self.criteria.kl}[name]
-            self._keep(candidate, measure(self.vectors[candidate], candidate.layer))
-        return mean(self.known[candidate][name])
+            self._keep(candidate, Measured(measure(self.vectors[candidate], candidate.layer), {}))
+        return mean(self.scores(candidate)[name])
 
     def complete(self, candidate: Candidate) -> None:
         """Measure what is missing of a candidate."""
         if candidate not in self.known:
             self._keep(candidate, self.criteria.all(self.vectors[candidate], candidate.layer))
-        for name in CRITERIA:
+            return
+        for name in self.criteria.names:
             self.mean(name, candidate)
 
-    def row(self, candidate: Candidate) -> dict[str, Any]:
-        """Means and scores per prompt; None for a criterion that was not measured."""
-        known = self.known.get(candidate, {})
+    def estimates(self) -> dict[Candidate, Estimate]:
+        """First-order means of every candidate."""
+        if not self.estimated:
+            self.estimated = self.criteria.estimates(self.vectors)
+        return self.estimated
+
+    def scores(self, candidate: Candidate) -> Scores:
+        """What was measured so far."""
+        return self.known[candidate].scores if candidate in self.known else {}
+
+    def row(self, candidate: Candidate, kept: Mapping[str, list[int]]) -> dict[str, Any]:
+        """Means and scores per prompt over the prompts that are `kept`; None for a criterion that was not measured."""
+        known = {
+            name: [values[i] for i in kept["harmful" if name == "bypass" else "harmless"]]
+            for name, values in self.scores(candidate).items()
+        }
         means = {name: mean(known[name]) if name in known else None for name in CRITERIA}
-        return {**candidate._asdict(), **means, "per_prompt": {name: known.get(name) for name in CRITERIA}}
+        row = {**candidate._asdict(), **means, "per_prompt": {name: known.get(name) for name in CRITERIA}}
+        return row | {"estimate": self.estimated[candidate]._asdict()} if self.estimated else row
 
-    def _keep(self, candidate: Candidate, scores: Scores) -> None:
-        formats.append_rows(self.file, [{**candidate._asdict(), "scores": scores}])
-        self._take(candidate, scores)
+    def cosines(self, candidate: Candidate) -> dict[str, Any]:
+        """COSMIC's row: both cosines, and KL over all prompts."""
+        found = self.known[candidate]
+        return {**candidate._asdict(), **found.cosines, "kl": mean(found.scores["kl"])}
 
-    def _take(self, candidate: Candidate, scores: Scores) -> None:
+    def _keep(self, candidate: Candidate, found: Measured) -> None:
+        formats.append_rows(self.file, [{**candidate._asdict(), **found._asdict()}])
+        self._take(candidate, found)
+
+    def _take(self, candidate: Candidate, found: Measured) -> None:
         if candidate not in self.known:
             self.advance()
-        self.known[candidate] = self.known.get(candidate, {}) | scores
+        before = self.known.get(candidate, Measured({}, {}))
+        self.known[candidate] = Measured(before.scores | found.scores, before.cosines | found.cosines)
 
 
 def mean(values: list[float]) -> float:

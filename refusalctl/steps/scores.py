@@ -56,12 +56,21 @@ def _run_score(job: Job) -> dict[str, Any]:
         "search": job.params["search"],
         "candidates": [],
     }
+    at = {c: vectors[positions.index(c.pos), c.layer] for c in grid}
     savings: dict[str, Any] = {}
-    if all(kept.values()):  # an emptied class is a finding that `choose` reports; there is nothing to score
-        chosen = {kind: [encoded[kind][i] for i in kept[kind]] for kind in KINDS}
-        criteria = Criteria(scorer, chosen["harmful"], chosen["harmless"])
-        at = {c: vectors[positions.index(c.pos), c.layer] for c in grid}
-        table["candidates"] = _score_all(grid, criteria, at, job)
+    # an emptied class is a finding that `choose` reports: there is nothing to score, but COSMIC takes all prompts
+    if job.params["search"] == "full":
+        layers = cosmic_step.least_alike(tensors, len(positions) - 1)
+        criteria = Criteria(scorer, *encoded.values(), layers=layers)
+        ledger = _searched(grid, criteria, at, job)
+        table["candidates"] = [ledger.row(c, kept) for c in grid] if all(kept.values()) else []
+        cosmic_step.write(job.out, layers, criteria.n, [ledger.cosines(c) for c in grid])
+        savings = {"sweeps": criteria.sweeps.as_json(), "prompt_passes": criteria.passes}
+    elif all(kept.values()):
+        criteria = Criteria(scorer, *([encoded[kind][i] for i in kept[kind]] for kind in KINDS))
+        ledger = _searched(grid, criteria, at, job)
+        everything = {kind: list(range(n)) for kind, n in criteria.n.items()}
+        table["candidates"] = [ledger.row(c, everything) for c in grid]
         savings = {"sweeps": criteria.sweeps.as_json(), "prompt_passes": criteria.passes}
     formats.write_json(job.out / SCORES_FILE, "scores", table)
     complete = sum(is_complete(row) for row in table["candidates"])
@@ -69,17 +78,12 @@ def _run_score(job: Job) -> dict[str, Any]:
     return counts | scorer.checks.as_json() | savings
 
 
-def _score_all(
-    grid: list[Candidate], criteria: Criteria, vectors: dict[Candidate, torch.Tensor], job: Job
-) -> list[dict[str, Any]]:
-    """Scores in grid order, as far as the search asks for them."""
+def _searched(grid: list[Candidate], criteria: Criteria, vectors: dict[Candidate, torch.Tensor], job: Job) -> Ledger:
+    """Scores as far as the search asks for them."""
     with job.bench.progress.task(f"score {job.inputs['directions'].about['lang']}", len(grid)) as advance:
         ledger = Ledger(criteria, vectors, job.partial / "candidates.jsonl", advance)
-        if job.params["search"] == "full":
-            search.full(ledger, grid)
-        else:
-            search.prune(ledger, grid, Rule(**job.params["rule"]))
-    return [ledger.row(candidate) for candidate in grid]
+        search.run(job.params["search"], ledger, grid, job.params.get("rule"))
+    return ledger
 
 
 def is_complete(row: dict[str, Any]) -> bool:
@@ -129,7 +133,7 @@ def _run_select(job: Job) -> dict[str, Any]:
     rule, criterion = Rule(**job.params["rule"]), job.params["criterion"]
     tensors, header = formats.read_vectors(job.inputs["directions"].path / direction_step.FILE, "directions")
     table, by_score = _by_score(job, rule, header)
-    rows = _with_kl(cosmic_step.read(job.inputs["cosmic"])["candidates"], table["candidates"]) if _is_full(job) else []
+    rows = cosmic_step.read(job.inputs["cosmic"])["candidates"] if _is_full(job) else []
     by_cosine = cosmic_step.choose(rows, rule.max_kl)
     winner = cosmic_step.winner(rows, rule.max_kl) if criterion == "cosmic" else by_score
     assert winner is not None  # by refusal scores, a choice that fails raises
@@ -185,12 +189,6 @@ def _by_score(job: Job, rule: Rule, header: dict[str, Any]) -> tuple[dict[str, A
         return table | {"stability": UNKNOWN}, row
     steady = stability(scores, rule, table["n_layers"], np.random.default_rng(STABILITY_SEED))
     return table | {"stability": steady._asdict()}, row
-
-
-def _with_kl(free: list[dict[str, Any]], scored: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """COSMIC's candidates with their KL: their own, or where COSMIC does not choose, that of the refusal scores."""
-    known = {(row["pos"], row["layer"]): row["kl"] for row in scored}
-    return [row if row["kl"] is not None else row | {"kl": known[row["pos"], row["layer"]]} for row in free]
 
 
 def _choices(
@@ -262,8 +260,6 @@ def selection(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[
     rule = experiment.resolved_rule()
     own = direction_step.directions(bench, experiment, lang, langs)
     inputs, why = {"directions": own}, None
-    if experiment.search == "full":
-        inputs["cosmic"] = cosmic_step.cosmic(bench, experiment, lang, langs)
     try:
         inputs["scores"] = scores(bench, experiment, lang, langs)
     except (EmptySelection, UnfitOpenings) as error:
@@ -271,6 +267,9 @@ def selection(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[
             raise
         why = str(error)
         bench.note(f"{lang}: chosen without refusal scores: {error.message}")
+        inputs["cosmic"] = cosmic_step.cosmic(bench, experiment, lang, langs)
+    if why is None and experiment.search == "full":
+        inputs["cosmic"] = cosmic_step.beside(bench, inputs["scores"])
     about = {"model": bench.ref.name, "revision": bench.ref.revision, "lang": lang, "data": experiment.data}
     about |= {"rule": rule.name, "criterion": experiment.criterion}
     params: dict[str, Any] = {"rule": asdict(rule), "criterion": experiment.criterion, "no_scores": why}

@@ -3,15 +3,27 @@
 - `full`: every candidate on bypass, induce and KL. Plots, another rule and the bootstrap over prompts need it.
 - `prune`: every candidate on bypass; induce and KL in the order of bypass scores, until one passes the rule. The choice
   is that of `full`, because whatever comes later in this order could not win.
+- `screen`: `prune` among the candidates that look best to first order (`refusalctl.model.gradients`). The choice is
+  that of `full` where the winner is among them, which nothing guarantees.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from refusalctl.stats.rule import Rule
 from refusalctl.stats.selection import Candidate, pick
+
+SURVIVORS = 12  # candidates that a screening scores at a time
+
+
+class Estimate(NamedTuple):
+    """First-order means of a candidate's scores; of KL, which has no first order, the second."""
+
+    bypass: float
+    induce: float
+    kl: float
 
 
 class Measure(Protocol):
@@ -20,6 +32,16 @@ class Measure(Protocol):
     def mean(self, name: str, candidate: Candidate) -> float: ...
 
     def complete(self, candidate: Candidate) -> None: ...
+
+    def estimates(self) -> Mapping[Candidate, Estimate]: ...
+
+
+def run(how: str, measure: Measure, grid: Sequence[Candidate], rule: Mapping[str, Any] | None = None) -> None:
+    """The search by its name; `rule` as recipes hold it, None for `full`."""
+    if how == "full" or rule is None:
+        full(measure, grid)
+    else:
+        {"prune": prune, "screen": screen}[how](measure, grid, Rule(**rule))
 
 
 def full(measure: Measure, grid: Sequence[Candidate]) -> None:
@@ -33,6 +55,16 @@ def prune(measure: Measure, grid: Sequence[Candidate], rule: Rule) -> bool:
 
     Where none does, everything is scored: which threshold would let which candidate in cannot be said otherwise.
     """
+    found = _try(measure, grid, rule)
+    if found is None:
+        full(measure, grid)
+        return False
+    measure.complete(found)
+    return True
+
+
+def _try(measure: Measure, grid: Sequence[Candidate], rule: Rule) -> Candidate | None:
+    """The candidate that the rule chooses, or None."""
     found = pick(
         len(grid),
         lambda i: measure.mean("bypass", grid[i]),
@@ -40,8 +72,18 @@ def prune(measure: Measure, grid: Sequence[Candidate], rule: Rule) -> bool:
         lambda i: measure.mean("kl", grid[i]),
         rule,
     )
-    if found is None or not found[1]:
-        full(measure, grid)
-        return False
-    measure.complete(grid[found[0]])
-    return True
+    return grid[found[0]] if found is not None and found[1] else None
+
+
+def screen(measure: Measure, grid: Sequence[Candidate], rule: Rule) -> bool:
+    """`prune` among the most promising candidates, and the next ones as long as none passes."""
+    estimates = measure.estimates()
+    order = sorted(grid, key=lambda c: estimates[c].bypass)
+    for n in range(SURVIVORS, len(grid) + SURVIVORS, SURVIVORS):
+        survivors = set(order[:n])
+        found = _try(measure, [c for c in grid if c in survivors], rule)  # in grid order: the first of equals wins
+        if found is not None:
+            measure.complete(found)
+            return True
+    full(measure, grid)
+    return False

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from refusalctl.model import forward, prefix, sweeps
-from refusalctl.model.hooks import Checks, Intervention
+from refusalctl.model.hooks import Checks, Intervention, intervene, record
 from refusalctl.model.load import ChatModel
 from refusalctl.model.sweeps import Sweeps
 from tests import exactness
@@ -25,6 +25,19 @@ UNSHARED = {
 }  # fmt: skip
 # blocks that return attention weights beside the stream
 RUN_WHOLE = {"Falcon", "Falcon, new decoder", "Falcon, sequential, ALiBi", "GPT-J", "BLOOM", "MPT"}
+
+
+@pytest.mark.parametrize("name", ["Llama", "Gemma 2", "Falcon", "LFM2"])
+def test_streams_equal_those_of_plain_passes(name: str) -> None:
+    model = exactness.chat_model(name)
+    fast = Sweeps(model, prompts(), SHORT, 3, layers=[2, 0, 1])
+    for asked in asked_of():
+        for ran in fast.run(asked, WANTED):
+            for i, found in zip(ran.indices, ran.streams):
+                row, out = prompts()[ran.kind][i], torch.empty(1, 1, 3, 32)
+                with intervene(model.residual, asked), record(model.residual, [-1], out):
+                    model.model(torch.tensor([row]), use_cache=False)
+                torch.testing.assert_close(found, out[0, 0, [2, 0, 1]], atol=2e-4, rtol=2e-4)
 
 
 @cache

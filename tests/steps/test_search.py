@@ -24,7 +24,7 @@ from refusalctl.steps import scores as score_step
 from refusalctl.steps.directions import KINDS
 from refusalctl.steps.experiment import Experiment
 from refusalctl.steps.report_sources import choice
-from refusalctl.steps.scorer import Criteria, Ledger, Scorer
+from refusalctl.steps.scorer import Criteria, Ledger, Measured, Scorer
 from refusalctl.steps.selection_words import described
 from refusalctl.steps.step import Silent
 from refusalctl.store import formats
@@ -44,6 +44,9 @@ class Table:
     def mean(self, name: str, candidate: Candidate) -> float:
         self.asked.add((name, candidate))
         return self.scores[candidate][CRITERIA.index(name)]
+
+    def estimates(self) -> dict[Candidate, search.Estimate]:
+        return {c: search.Estimate(*scores) for c, scores in self.scores.items()}
 
     def complete(self, candidate: Candidate) -> None:
         self.asked |= {(name, candidate) for name in CRITERIA}
@@ -112,6 +115,47 @@ def test_the_choice_is_that_of_the_full_grid_and_what_was_left_out_is_no_number(
     assert not choice("qaa", full, score_step.chosen(full)).shortened
 
 
+@given(scores=st.lists(SCORES, min_size=1, max_size=40), name=st.sampled_from(sorted(PRESETS)))
+def test_a_screened_search_with_right_estimates_chooses_the_same(
+    scores: list[tuple[int, int, float]], name: str
+) -> None:
+    rule = PRESETS[name]
+    tables = [Table([tuple(map(float, row)) for row in scores]) for _ in range(2)]  # type: ignore[misc]
+    found = search.screen(tables[0], tables[0].grid, rule)
+    assert found == search.prune(tables[1], tables[1].grid, rule)
+    if found:
+        winners = [t.complete_ones()[choose(t.as_scores(t.complete_ones()), rule, 100)] for t in tables]
+        assert tables[0].scores[winners[0]][0] == tables[0].scores[winners[1]][0]
+
+
+def test_a_screening_goes_on_with_the_next_candidates_until_one_passes() -> None:
+    n = 3 * search.SURVIVORS
+    table = Table([(float(i), 1.0, 0.01 if i == n - 5 else 0.5) for i in range(n)])
+    assert search.screen(table, table.grid, PRESETS["arditi"])
+    assert table.complete_ones()[-1] == table.grid[n - 5]
+    few = Table([(float(i), 1.0, 0.01) for i in range(n)])
+    assert search.screen(few, few.grid, PRESETS["arditi"])
+    assert {c for _name, c in few.asked} == set(few.grid[: search.SURVIVORS])
+
+
+@pytest.mark.parametrize("design", ["shared", "separate", "decoy", "asymmetric"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+def test_a_screening_of_organisms_finds_the_choice_of_the_full_grid(
+    design: str, architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "SURVIVORS", 3)
+    bench, experiment = organism(tmp_path, f"{design}:{architecture}", layers=(1, 2, 3))
+    langs = LANGS[:2]
+    full = score_step.selection(bench, replace(experiment, search="prune"), "qaa", langs)
+    screened = score_step.selection(bench, replace(experiment, search="screen"), "qaa", langs)
+    assert score_step.chosen(screened) == pytest.approx(score_step.chosen(full), abs=1e-6)
+    rows = score_step.read_scores(screened)["candidates"]
+    left_out = [row for row in rows if all(row[name] is None for name in CRITERIA)]
+    assert len(left_out) == len(rows) - 3
+    assert all(set(row["estimate"]) == set(CRITERIA) for row in rows)
+    assert "search screen: 1 of" in "\n".join(described(screened))
+
+
 def test_where_nothing_passes_the_error_is_the_same(tmp_path: Path) -> None:
     bench, experiment = organism(tmp_path, max_kl=-1.0)
     messages = []
@@ -125,7 +169,7 @@ def test_where_nothing_passes_the_error_is_the_same(tmp_path: Path) -> None:
 def test_a_shortened_search_needs_refusal_scores() -> None:
     with pytest.raises(BadInput, match="COSMIC needs every candidate"):
         Experiment(search="prune", criterion="cosmic").check()
-    with pytest.raises(BadInput, match="known: full, prune"):
+    with pytest.raises(BadInput, match="known: full, prune, screen"):
         Experiment(search="luck").check()
 
 
@@ -140,8 +184,8 @@ def test_fast_criteria_equal_plain_ones(tmp_path: Path) -> None:
     assert not plain.sweeps.skips
     vector = torch.randn(96, generator=torch.Generator().manual_seed(0)) * 5
     for layer in (0, 1, 3, 5):
-        for name, scores in fast.all(vector, layer).items():
-            assert scores == pytest.approx(plain.all(vector, layer)[name], abs=1e-4), (name, layer)
+        for name, scores in fast.all(vector, layer).scores.items():
+            assert scores == pytest.approx(plain.all(vector, layer).scores[name], abs=1e-4), (name, layer)
 
 
 def test_a_report_shows_what_was_left_out_and_no_number_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,15 +212,19 @@ def test_a_report_shows_what_was_left_out_and_no_number_for_it(tmp_path: Path, m
 class Counting:
     """Criteria whose scores are their candidate's layer; `fails_at` measurements it is interrupted."""
 
+    names = CRITERIA
+
     def __init__(self, fails_at: int = 10**9) -> None:
         self.calls, self.fails_at = 0, fails_at
 
     def measured(self, name: str) -> object:
-        def measure(_vector: torch.Tensor, layer: int) -> dict[str, list[float]]:
+        def measure(_vector: torch.Tensor, layer: int) -> object:
             self.calls += 1
             if self.calls == self.fails_at:
                 raise KeyboardInterrupt
-            return {key: [float(layer)] for key in (CRITERIA if name == "all" else (name,))}
+            if name == "all":
+                return Measured({key: [float(layer)] for key in CRITERIA}, {})
+            return {name: [float(layer)]}
 
         return measure
 
@@ -197,5 +245,5 @@ def test_what_was_measured_outlives_an_interruption(tmp_path: Path) -> None:
     second = Ledger(rest, vectors, file, Silent.advance)  # type: ignore[arg-type]
     search.full(second, grid)
     assert rest.calls == 2
-    assert [second.row(c)["kl"] for c in grid] == [0.0, 1.0, 2.0, 3.0]
+    assert [second.row(c, {"harmful": [0], "harmless": [0]})["kl"] for c in grid] == [0.0, 1.0, 2.0, 3.0]
     assert len(formats.read_finished_rows(file)) == 4
