@@ -80,7 +80,8 @@ def setting(given: argparse.Namespace) -> Setting:
     limit = layer_limit(PRESETS[given.rule].max_layer_share, model.residual.n_layers)
     layers = [layer for layer in given.layers or range(1, limit) if layer < limit]
     vectors = {Candidate(pos, layer): difference[i, layer] for i, pos in enumerate(positions) for layer in layers}
-    rule = replace(PRESETS[given.rule], max_kl=given.max_kl, min_induce=given.min_induce)
+    own = {k: v for k in ("max_kl", "min_induce") if (v := getattr(given, k)) is not None}
+    rule = replace(PRESETS[given.rule], **own)
     return Setting(model, val, given.tokens or _first_token(model, val, given.batch), vectors, rule, given.batch)
 
 
@@ -237,8 +238,8 @@ def parsed(args: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--layers", type=_numbers, help="such as 4:24:2; all but the first by default")
     parser.add_argument("--tokens", type=_numbers, help="ids that open a refusal; the likeliest by default")
     parser.add_argument("--rule", default="arditi")
-    parser.add_argument("--max-kl", type=float, default=0.1)
-    parser.add_argument("--min-induce", type=float, default=0.0)
+    parser.add_argument("--max-kl", type=float, help="instead of the rule's")
+    parser.add_argument("--min-induce", type=float, help="instead of the rule's")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sample", type=int, default=2, help="candidates that the reference scores; 0: all")
     parser.add_argument("--batch", type=int, default=16, help="refusalctl's batch size")
