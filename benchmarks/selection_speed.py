@@ -8,7 +8,8 @@
 - bare: the model without hooks and output layer over the tokens of three sweeps (the choice needs harmful prompts
   ablated, harmless ones ablated and added to), one pass per candidate: no saving, and no cost but the passes.
 
-Rounds are interleaved. Scores (1e-3) and choices have to agree before a ratio is given.
+Rounds are interleaved; times are CPU times on one thread (`--threads 1`), else the clock's. Scores (1e-3) and choices
+have to agree before a ratio is given.
 """
 
 from __future__ import annotations
@@ -44,6 +45,13 @@ from refusalctl.steps.scorer import Criteria, Ledger, Scorer
 from refusalctl.steps.step import Silent
 
 AGREE = 1e-3
+
+
+def clock() -> float:
+    """CPU seconds on one thread, which other processes do not lengthen; else seconds of the clock."""
+    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
+
+
 SEARCHES = ("full", "prune", "screen")
 Rows = dict[Candidate, dict[str, Any]]
 
@@ -133,10 +141,10 @@ def bare(asked: Setting) -> None:
 def matrix_rate(size: int = 1024, times: int = 5) -> float:
     """GFLOP/s of float32 products of square matrices."""
     a, b = torch.randn(2, size, size).unbind()
-    started = time.perf_counter()
+    started = clock()
     for _ in range(times):
         a @ b
-    return times * 2 * size**3 / (time.perf_counter() - started) / 1e9
+    return times * 2 * size**3 / (clock() - started) / 1e9
 
 
 # --- agreement, then figures --------------------------------------------------------------------------------
@@ -187,9 +195,9 @@ def rounds(asked: Setting, given: argparse.Namespace) -> dict[str, Any]:
     rates = []
     for _ in range(given.rounds):
         for name, run in work.items():
-            started = time.perf_counter()
+            started = clock()
             run()
-            seconds[name].append((time.perf_counter() - started) * scales.get(name, 1.0))
+            seconds[name].append((clock() - started) * scales.get(name, 1.0))
         rates.append(matrix_rate())
     ratios = {
         name: spread([r / s for r, s in zip(seconds["reference"], each)]) for name, each in seconds.items()
@@ -259,6 +267,7 @@ def main(args: Sequence[str] | None = None) -> None:
     torch.set_num_threads(given.threads)
     value = rounds(setting(given), given)
     value["setting"] = {k: v for k, v in vars(given).items() if k not in ("out", "tiny")}
+    value["clock"] = "CPU" if given.threads == 1 else "wall"
     value["versions"] = versions() | {"system": platform.system()}
     if given.out:
         given.out.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
