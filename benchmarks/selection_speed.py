@@ -8,7 +8,8 @@
 - bare: the model without hooks and output layer over the tokens of three sweeps (the choice needs harmful prompts
   ablated, harmless ones ablated and added to), one pass per candidate: no saving, and no cost but the passes.
 
-Rounds are interleaved. Scores (1e-3) and choices have to agree before a ratio is given.
+Rounds are interleaved; times are CPU times on one thread (`--threads 1`), else the clock's. Scores (1e-3) and choices
+have to agree before a ratio is given.
 """
 
 from __future__ import annotations
@@ -44,6 +45,13 @@ from refusalctl.steps.scorer import Criteria, Ledger, Scorer
 from refusalctl.steps.step import Silent
 
 AGREE = 1e-3
+
+
+def clock() -> float:
+    """CPU seconds on one thread, which other processes do not lengthen; else seconds of the clock."""
+    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
+
+
 SEARCHES = ("full", "prune", "screen")
 Rows = dict[Candidate, dict[str, Any]]
 
@@ -80,7 +88,8 @@ def setting(given: argparse.Namespace) -> Setting:
     limit = layer_limit(PRESETS[given.rule].max_layer_share, model.residual.n_layers)
     layers = [layer for layer in given.layers or range(1, limit) if layer < limit]
     vectors = {Candidate(pos, layer): difference[i, layer] for i, pos in enumerate(positions) for layer in layers}
-    rule = replace(PRESETS[given.rule], max_kl=given.max_kl, min_induce=given.min_induce)
+    own = {k: v for k in ("max_kl", "min_induce") if (v := getattr(given, k)) is not None}
+    rule = replace(PRESETS[given.rule], **own)
     return Setting(model, val, given.tokens or _first_token(model, val, given.batch), vectors, rule, given.batch)
 
 
@@ -132,10 +141,10 @@ def bare(asked: Setting) -> None:
 def matrix_rate(size: int = 1024, times: int = 5) -> float:
     """GFLOP/s of float32 products of square matrices."""
     a, b = torch.randn(2, size, size).unbind()
-    started = time.perf_counter()
+    started = clock()
     for _ in range(times):
         a @ b
-    return times * 2 * size**3 / (time.perf_counter() - started) / 1e9
+    return times * 2 * size**3 / (clock() - started) / 1e9
 
 
 # --- agreement, then figures --------------------------------------------------------------------------------
@@ -186,9 +195,9 @@ def rounds(asked: Setting, given: argparse.Namespace) -> dict[str, Any]:
     rates = []
     for _ in range(given.rounds):
         for name, run in work.items():
-            started = time.perf_counter()
+            started = clock()
             run()
-            seconds[name].append((time.perf_counter() - started) * scales.get(name, 1.0))
+            seconds[name].append((clock() - started) * scales.get(name, 1.0))
         rates.append(matrix_rate())
     ratios = {
         name: spread([r / s for r, s in zip(seconds["reference"], each)]) for name, each in seconds.items()
@@ -237,8 +246,8 @@ def parsed(args: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--layers", type=_numbers, help="such as 4:24:2; all but the first by default")
     parser.add_argument("--tokens", type=_numbers, help="ids that open a refusal; the likeliest by default")
     parser.add_argument("--rule", default="arditi")
-    parser.add_argument("--max-kl", type=float, default=0.1)
-    parser.add_argument("--min-induce", type=float, default=0.0)
+    parser.add_argument("--max-kl", type=float, help="instead of the rule's")
+    parser.add_argument("--min-induce", type=float, help="instead of the rule's")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sample", type=int, default=2, help="candidates that the reference scores; 0: all")
     parser.add_argument("--batch", type=int, default=16, help="refusalctl's batch size")
@@ -258,6 +267,7 @@ def main(args: Sequence[str] | None = None) -> None:
     torch.set_num_threads(given.threads)
     value = rounds(setting(given), given)
     value["setting"] = {k: v for k, v in vars(given).items() if k not in ("out", "tiny")}
+    value["clock"] = "CPU" if given.threads == 1 else "wall"
     value["versions"] = versions() | {"system": platform.system()}
     if given.out:
         given.out.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")

@@ -31,14 +31,29 @@ def run(chat_model: ChatModel, batch: Batch, *, use_cache: bool, cache: Any = No
     """One forward pass with the logits of the `last` positions; `cache` holds what the batch's mask begins with."""
     model = chat_model.model
     given = {} if cache is None else {"past_key_values": cache}
-    return model(
-        input_ids=batch.ids,
-        attention_mask=batch.mask,
-        position_ids=batch.position_ids,
-        use_cache=use_cache,
-        **last_only(model, last),
-        **given,
-    )
+    with _whole_head(model):
+        return model(
+            input_ids=batch.ids,
+            attention_mask=batch.mask,
+            position_ids=batch.position_ids,
+            use_cache=use_cache,
+            **last_only(model, last),
+            **given,
+        )
+
+
+@contextmanager
+def _whole_head(model: Any) -> Iterator[None]:
+    """Hand the output layer its rows in one piece: for a slice of each prompt, torch reads its weights once per row."""
+    head = model.get_output_embeddings()
+    if head is None:
+        yield
+        return
+    handle = head.register_forward_pre_hook(lambda _m, args: (args[0].contiguous(), *args[1:]) if args else None)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 @torch.inference_mode()

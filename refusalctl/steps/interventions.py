@@ -259,7 +259,8 @@ def _read(source: Source) -> _Read:
             hint=f"positions {header['positions']}, layers 0 to {n_layers - 1}",
         )
     at = (header["positions"].index(source.pos), source.layer)
-    return _Read(tensors["candidates"][at][None], source.layer, tensors["mean_harmless"][at])
+    mean = tensors.get("mean_harmless")  # imported directions come without
+    return _Read(tensors["candidates"][at][None], source.layer, None if mean is None else mean[at])
 
 
 def _control(source: Source, families: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -16,6 +16,9 @@ from refusalctl.stats.rule import Rule
 from refusalctl.stats.selection import Candidate, pick
 
 SURVIVORS = 12  # candidates that a screening scores at a time
+# how far an estimate has to be beyond a limit before a candidate is put last: in smollm2-refuser estimated KL was
+# 0.2 to 4.7 times the true one, and the induce score at most 0.8 too low
+KL_DOUBT, INDUCE_DOUBT = 3.0, 2.0
 
 
 class Estimate(NamedTuple):
@@ -78,7 +81,7 @@ def _try(measure: Measure, grid: Sequence[Candidate], rule: Rule) -> Candidate |
 def screen(measure: Measure, grid: Sequence[Candidate], rule: Rule) -> bool:
     """`prune` among the most promising candidates, and the next ones as long as none passes."""
     estimates = measure.estimates()
-    order = sorted(grid, key=lambda c: estimates[c].bypass)
+    order = sorted(grid, key=lambda c: (looks_failing(estimates[c], rule), estimates[c].bypass))
     for n in range(SURVIVORS, len(grid) + SURVIVORS, SURVIVORS):
         survivors = set(order[:n])
         found = _try(measure, [c for c in grid if c in survivors], rule)  # in grid order: the first of equals wins
@@ -87,3 +90,9 @@ def screen(measure: Measure, grid: Sequence[Candidate], rule: Rule) -> bool:
             return True
     full(measure, grid)
     return False
+
+
+def looks_failing(estimate: Estimate, rule: Rule) -> bool:
+    """Whether a candidate is estimated to fail by more than estimates are usually wrong."""
+    too_weak = rule.min_induce is not None and estimate.induce < rule.min_induce - INDUCE_DOUBT
+    return too_weak or estimate.kl > KL_DOUBT * rule.max_kl

@@ -128,9 +128,22 @@ def test_a_screened_search_with_right_estimates_chooses_the_same(
         assert tables[0].scores[winners[0]][0] == tables[0].scores[winners[1]][0]
 
 
+def test_a_screening_tries_candidates_that_look_far_from_passing_last() -> None:
+    rule = PRESETS["arditi"]
+    assert search.looks_failing(search.Estimate(-9.0, 1.0, 0.31), rule)
+    assert search.looks_failing(search.Estimate(-9.0, -2.1, 0.0), rule)
+    assert not search.looks_failing(search.Estimate(-9.0, -1.9, 0.29), rule)
+    assert not search.looks_failing(search.Estimate(-9.0, -99.0, 0.29), PRESETS["wang"])
+    n = search.SURVIVORS
+    table = Table([*((-9.0, 1.0, 0.5) for _ in range(n)), (0.0, 1.0, 0.01)])
+    assert search.screen(table, table.grid, rule)
+    assert ("kl", table.grid[n]) in table.asked
+    assert len({c for _name, c in table.asked}) == n  # all but one of those put last
+
+
 def test_a_screening_goes_on_with_the_next_candidates_until_one_passes() -> None:
     n = 3 * search.SURVIVORS
-    table = Table([(float(i), 1.0, 0.01 if i == n - 5 else 0.5) for i in range(n)])
+    table = Table([(float(i), 1.0, 0.01 if i == n - 5 else 0.2) for i in range(n)])
     assert search.screen(table, table.grid, PRESETS["arditi"])
     assert table.complete_ones()[-1] == table.grid[n - 5]
     few = Table([(float(i), 1.0, 0.01) for i in range(n)])
