@@ -44,8 +44,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         monkeypatch.setattr(module, name, counting)
 
     for module, name, what in (
-        (forward, "last_logprobs", "forward"), (forward, "activations", "forward"), (forward, "opening_logprob", "scored"),
-        (generate, "complete", "answers"),
+        (forward, "last_logprobs", "forward"), (forward, "activations", "forward"),
+        (forward, "opening_logprob", "scored"), (generate, "complete", "answers"),
     ):  # fmt: skip
         counted(module, name, what)
     plain = sweeps.Sweeps.run
