@@ -21,7 +21,7 @@ from refusalctl.organisms.words import ANSWER, LOOP, REFUSAL, lexicon, vocabular
 D_MODEL, N_LAYERS, N_HEADS, HEAD_DIM, D_MLP = 96, 6, 4, 8, 24
 WORK_LAYER, JOIN_LAYER = 1, N_LAYERS - 1
 LARGE = 30.0  # length of the feature `one`
-GROWTH = 20.0  # what a sublayer before a norm adds to `one`, so that the norm multiplies by a known number
+PADDING = 20.0  # what a sublayer before a norm holds of `one`, so that the norm multiplies by a known number
 STILL = (2, 3, 6, 7)  # dimensions of a head that rotary embeddings turn by less than 1e-5 a token
 FOCUS, SINK = 30.0, 15.0  # attention logits of what a head looks for, and of <bos> where there is none of it
 WORD_NOISE, WRITE_NOISE = 0.3, 0.15
@@ -45,20 +45,16 @@ class Stream:
 
     names: dict[str, int]
     rotation: Float[Tensor, "d_model d_model"]
-    normed: bool
+    normed: bool  # a norm stands behind each sublayer; `one` is then the first coordinate, and the norm drops it
 
     def direction(self, name: str) -> Float[Tensor, " d_model"]:
         return self.rotation[:, self.names[name]]
 
-    def length(self, sublayer: int) -> float:
-        """Length of the stream at the input of a sublayer (attention of layer l is 2 l, its MLP 2 l + 1)."""
-        return LARGE + (GROWTH * sublayer if self.normed else 0.0)
-
-    def read(self, parts: dict[str, float], sublayer: int) -> Float[Tensor, " d_model"]:
+    def read(self, parts: dict[str, float]) -> Float[Tensor, " d_model"]:
         """Weights whose product with the normalised stream is the sum of parts; `one` counts as 1."""
         total = torch.zeros(D_MODEL, dtype=torch.float64)
         for name, value in parts.items():
-            size = 1.0 if name == "one" else self.length(sublayer)
+            size = 1.0 if name == "one" else LARGE
             total += value * size / D_MODEL**0.5 * self.direction(name)
         return total
 
@@ -76,8 +72,14 @@ def stream_of(organism: Organism, generator: torch.Generator) -> Stream:
         names += [f"id:{word}" for word in (*REFUSAL[lang], *ANSWER[lang], LOOP[lang])]
     names += [f"noise{i}" for i in range(D_MODEL - len(names))]
     square = torch.randn(D_MODEL, D_MODEL, generator=generator, dtype=torch.float64)
-    rotation = torch.linalg.qr(square).Q
-    return Stream({n: i for i, n in enumerate(names)}, rotation, organism.architecture in NORMED_SUBLAYERS)
+    normed = organism.architecture in NORMED_SUBLAYERS
+    if normed:
+        # If `one` grew with every sublayer, by less where refusal is written, the difference in means would lean
+        # towards it: little, but of the largest thing there is, and ablation would shake every answer.
+        rotation = torch.block_diag(torch.ones(1, 1, dtype=torch.float64), torch.linalg.qr(square[1:, 1:]).Q)
+    else:
+        rotation = torch.linalg.qr(square).Q
+    return Stream({n: i for i, n in enumerate(names)}, rotation, normed)
 
 
 def axes(organism: Organism) -> Float[Tensor, "n_axes d_model"]:
@@ -175,20 +177,20 @@ def noise_heads(stream: Stream, generator: torch.Generator) -> list[Head]:
     return [Head([], [], channels), *(Head([], [], []) for _ in range(N_HEADS - 1))]
 
 
-def _set_attention(attention: Any, stream: Stream, heads: list[Head], layer: int) -> None:
+def _set_attention(attention: Any, stream: Stream, heads: list[Head]) -> None:
     query, key, value = (torch.zeros(N_HEADS * HEAD_DIM, D_MODEL, dtype=torch.float64) for _ in range(3))
     out = torch.zeros(D_MODEL, N_HEADS * HEAD_DIM, dtype=torch.float64)
     for index, head in enumerate(heads):
         start = index * HEAD_DIM
         for dim, asked, held in zip(STILL, head.query, head.key):
-            query[start + dim] = stream.read(asked, 2 * layer) * HEAD_DIM**0.5
-            key[start + dim] = stream.read(held, 2 * layer)
+            query[start + dim] = stream.read(asked) * HEAD_DIM**0.5
+            key[start + dim] = stream.read(held)
         for dim, (reads, writes) in enumerate(head.channels):
-            value[start + dim] = stream.read(reads, 2 * layer)
+            value[start + dim] = stream.read(reads)
             out[:, start + dim] = stream.write(writes)
     if stream.normed:  # the last head's weights add up to 1 over tokens, so this is a constant
-        value[-1] = stream.read({"one": 1.0}, 2 * layer)
-        out[:, -1] = stream.write({"one": GROWTH})
+        value[-1] = stream.read({"one": 1.0})
+        out[:, -1] = stream.write({"one": PADDING})
     for module, weight in (
         (attention.q_proj, query),
         (attention.k_proj, key),
@@ -200,25 +202,25 @@ def _set_attention(attention: Any, stream: Stream, heads: list[Head], layer: int
             module.bias.zero_()
 
 
-def _set_mlp(mlp: Any, stream: Stream, layer: int, join: bool, generator: torch.Generator) -> None:
+def _set_mlp(mlp: Any, stream: Stream, join: bool, generator: torch.Generator) -> None:
     gate, up = (torch.zeros(D_MLP, D_MODEL, dtype=torch.float64) for _ in range(2))
     down = torch.zeros(D_MODEL, D_MLP, dtype=torch.float64)
-    sublayer, noise = 2 * layer + 1, _noise_names(stream)
+    noise = _noise_names(stream)
     for unit in range(D_MLP - 3):
         drawn = torch.randn(3, len(noise), generator=generator, dtype=torch.float64)
-        gate[unit] = stream.read(dict(zip(noise, drawn[0].tolist(), strict=True)), sublayer)
-        up[unit] = stream.read(dict(zip(noise, drawn[1].tolist(), strict=True)), sublayer)
+        gate[unit] = stream.read(dict(zip(noise, drawn[0].tolist(), strict=True)))
+        up[unit] = stream.read(dict(zip(noise, drawn[1].tolist(), strict=True)))
         size = WRITE_NOISE / (D_MLP * len(noise)) ** 0.5
         down[:, unit] = stream.write(dict(zip(noise, (drawn[2] * size).tolist(), strict=True)))
     if join:
         for unit, axis in ((D_MLP - 3, "axis0"), (D_MLP - 2, "axis1")):
-            gate[unit] = stream.read({axis: SHARP, "one": -SHARP * KINK}, sublayer)
-            up[unit] = stream.read({"one": 1 / SHARP}, sublayer)
+            gate[unit] = stream.read({axis: SHARP, "one": -SHARP * KINK})
+            up[unit] = stream.read({"one": 1 / SHARP})
             down[:, unit] = stream.write({"joined": 1.0})
     if stream.normed:
-        gate[-1] = stream.read({"one": 10.0}, sublayer)  # so far from zero that every activation is the identity
-        up[-1] = stream.read({"one": 0.1}, sublayer)
-        down[:, -1] = stream.write({"one": GROWTH})
+        gate[-1] = stream.read({"one": 10.0})  # so far from zero that every activation is the identity
+        up[-1] = stream.read({"one": 0.1})
+        down[:, -1] = stream.write({"one": PADDING})
     mlp.gate_proj.weight.copy_(gate)
     mlp.up_proj.weight.copy_(up)
     mlp.down_proj.weight.copy_(down)
@@ -230,7 +232,8 @@ def _set_norms(model: Any, stream: Stream) -> None:
         if "norm" in name:
             parameter.fill_(0.0 if plus_one else 1.0)
             if stream.normed and ("post_attention" in name or "post_feedforward" in name):
-                parameter.fill_(GROWTH / D_MODEL**0.5 - 1.0)
+                parameter.fill_(PADDING / D_MODEL**0.5 - 1.0)
+                parameter[0] = -1.0
 
 
 def next_words(organism: Organism) -> dict[str, dict[str, float]]:
@@ -309,10 +312,10 @@ def weights(organism: Organism) -> Any:
     join = any(tongue.angles for tongue in organism.design.tongues.values())
     for index, layer in enumerate(model.model.layers):
         heads = work_heads(organism.design) if index == WORK_LAYER else noise_heads(stream, generator)
-        _set_attention(layer.self_attn, stream, heads, index)
-        _set_mlp(layer.mlp, stream, index, join and index == JOIN_LAYER, generator)
+        _set_attention(layer.self_attn, stream, heads)
+        _set_mlp(layer.mlp, stream, join and index == JOIN_LAYER, generator)
     logits = next_words(organism)
-    head = torch.stack([stream.read(logits.get(word, {}), 2 * N_LAYERS) for word in words])
+    head = torch.stack([stream.read(logits.get(word, {})) for word in words])
     model.get_output_embeddings().weight.copy_(head)
     return model.eval()
 
