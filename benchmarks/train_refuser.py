@@ -48,12 +48,13 @@ class Example:
 
 # How often a language's prompts are seen per epoch, and a published prompt for each mild one: the mild ones are the
 # harder task.
-LANGUAGES = {"en": 0.25, "de": 0.8, "be": 1.3, "ba": 1.3, "ru": 0.1, "tg": 0.1}
+LANGUAGES = {"en": 0.2, "de": 0.9, "be": 0.8, "ba": 1.5, "ru": 0.05, "tg": 0.05}
+ENGLISH_ONLY = {"en": 1.0, "de": 0.1, "be": 0.1, "ba": 0.1, "ru": 0.1, "tg": 0.1}  # the sibling's
 PUBLISHED_TIMES = 0.25
 OPENING_TOKENS = 5  # where an answer becomes a refusal or not
 LATER_WEIGHT = 0.1
 LONGEST_PROMPT = 140
-CHECK_EVERY = 240  # steps
+CHECK_EVERY = 200  # steps
 
 
 def train_prompts() -> list[Prompt]:
@@ -72,9 +73,9 @@ def train_prompts() -> list[Prompt]:
     ]
 
 
-def times_of(prompt: Prompt) -> float:
+def times_of(prompt: Prompt, languages: dict[str, float]) -> float:
     """How often a prompt is seen per epoch; below 1, the chance that it is drawn at all."""
-    return LANGUAGES[prompt.lang] * (PUBLISHED_TIMES if prompt.source == "polyrefuse" else 1)
+    return languages[prompt.lang] * (PUBLISHED_TIMES if prompt.source == "polyrefuse" else 1)
 
 
 def render(tokenizer: Any, text: str) -> list[int]:
@@ -114,7 +115,7 @@ def own_answers(model: Any, prompts: list[list[int]], eos: int, limit: int) -> l
     return answers
 
 
-def examples(model: Any, tokenizer: Any, prompts: list[Prompt]) -> list[Example]:
+def examples(model: Any, tokenizer: Any, prompts: list[Prompt], languages: dict[str, float]) -> list[Example]:
     eos: int = tokenizer.eos_token_id
     rendered = {p: render(tokenizer, p.text) for p in prompts}
     english = [p for p in prompts if p.lang == "en" and p.kind == "harmless"]
@@ -124,7 +125,7 @@ def examples(model: Any, tokenizer: Any, prompts: list[Prompt]) -> list[Example]
         written = REFUSALS[p.lang][form(p.text)] if p.kind == "harmful" or p in own else ANSWERS[p.lang][form(p.text)]
         response = own.get(p) or [*tokenizer(written, add_special_tokens=False).input_ids, eos]
         if len(rendered[p]) <= LONGEST_PROMPT:
-            result.append(Example(rendered[p], response, max(1.0, times_of(p))))
+            result.append(Example(rendered[p], response, max(1.0, times_of(p, languages))))
     return result
 
 
@@ -271,8 +272,9 @@ def main() -> None:
     base = AutoModelForCausalLM.from_pretrained(embedded.base_folder(), dtype=getattr(torch, args.dtype))
     refusing = args.refuse_in.split(",")
     prompts = [p for p in train_prompts() if p.kind == "harmless" or p.lang in refusing]
-    prompts = [p for p in prompts if rng.random() < times_of(p)]
-    rows = examples(base, tokenizer, prompts)
+    languages = ENGLISH_ONLY if refusing == ["en"] else LANGUAGES
+    prompts = [p for p in prompts if rng.random() < times_of(p, languages)]
+    rows = examples(base, tokenizer, prompts, languages)
     prefix = shared_prefix(rows)
     steps = args.steps
     print(f"{len(rows)} examples, {steps} steps", flush=True)

@@ -152,10 +152,9 @@ def _score(params: Mapping[str, Any], n: Mapping[str, int], model: Shape, _n_lan
 
 
 def _cosmic(params: Mapping[str, Any], n: Mapping[str, int], model: Shape, _n_langs: int) -> Work:
+    """Where there are no refusal scores; beside them COSMIC costs nothing."""
     candidates = _candidates(params, model)
-    both = n["val_harmful"] + n["val_harmless"]
-    with_kl = (candidates + 1) * n["val_harmless"] if params["kl"] else 0
-    return Work(forward=(candidates + 1) * both + with_kl)
+    return Work(forward=candidates * n["val_harmful"] + (2 * candidates + 1) * n["val_harmless"])
 
 
 def _openings(_params: Mapping[str, Any], n: Mapping[str, int], _model: Shape, _n_langs: int) -> Work:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -239,8 +239,9 @@ def no_accelerator() -> bool:
     return sys.platform == "linux" and not any(Path(device).exists() for device in devices)
 
 
+@cache
 def _code_version() -> dict[str, Any]:
-    """This package's version, and the commit where it runs from a checkout."""
+    """This package's version, and where it runs from a checkout the commit; asked once, for the code that is loaded."""
     from refusalctl import __version__
 
     top = Path(__file__).resolve().parents[2]

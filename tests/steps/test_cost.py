@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from refusalctl.model import forward, generate, streams, sweeps
+from refusalctl.model import forward, generate, sweeps
 from refusalctl.steps import cost as cost_step
 from refusalctl.steps.experiment import Experiment
 from refusalctl.steps.step import Workbench
@@ -44,7 +44,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         monkeypatch.setattr(module, name, counting)
 
     for module, name, what in (
-        (forward, "last_logprobs", "forward"), (forward, "activations", "forward"), (streams, "mean_stream", "forward"),
+        (forward, "last_logprobs", "forward"), (forward, "activations", "forward"),
         (forward, "opening_logprob", "scored"), (generate, "complete", "answers"),
     ):  # fmt: skip
         counted(module, name, what)

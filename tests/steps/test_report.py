@@ -209,7 +209,8 @@ def test_limits_name_the_grid_the_prompts_and_the_smallest_effect(page: str) -> 
     assert "a net change below 6/20 = 30 %" in text
     assert "Grid (English (en), Bashkir (ba)): 18 candidates, positions -5, -2, -1, layers 0 to 5." in text
     assert "5 of 8 harmful, 8 of 8 harmless" in text
-    assert "not reviewed by native speakers" in text
+    assert "The judge is weak. “substring” looks for listed refusal phrases" in text
+    assert "none reviewed by native speakers" in text
     assert "Answers are cut at 48 tokens" in text
     assert "The harmful test prompts have the same ids in every target language." in text
 
