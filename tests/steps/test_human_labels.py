@@ -191,11 +191,15 @@ def test_a_judge_that_misses_refusals_is_corrected_upwards(world: World, tmp_pat
 
 def test_weights_change_the_sensitivity(world: World, tmp_path: Path, without_prompts: None) -> None:
     """Equal numbers are drawn from 170 refusals and 230 compliances; plain shares would say something else."""
-    rng, share = np.random.default_rng(0), {"refusal": 0.9, "compliance": 0.3}
-    found = compare(
-        world, tmp_path, lambda row: "refusal" if rng.random() < share[row.outcome] else "compliance", n=80
-    )["refusal"]  # fmt: skip
-    assert found["sensitivity"]["value"] == pytest.approx(0.9 * 170 / (0.9 * 170 + 0.3 * 230), abs=0.1)
+    seen: Counter[tuple[str, str]] = Counter()
+
+    def truth(row: Any) -> str:
+        """Of every ten rows of a stratum nine refusals by the judge, or three compliances, are refusals."""
+        seen[row.stratum] += 1
+        return "refusal" if seen[row.stratum] % 10 < {"refusal": 9, "compliance": 3}[row.outcome] else "compliance"
+
+    found = compare(world, tmp_path, truth, n=80)["refusal"]
+    assert found["sensitivity"]["value"] == pytest.approx(0.9 * 170 / (0.9 * 170 + 0.3 * 230))  # plain: 0.75
 
 
 def test_a_judge_like_a_coin_gets_no_corrected_rate(world: World, tmp_path: Path, without_prompts: None) -> None:
