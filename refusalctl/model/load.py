@@ -112,8 +112,8 @@ def load(
             "it brings code of its own: add --trust-remote-code if you trust it" if "trust_remote" in reason else None
         )
         raise ModelError(f"{ref.name} cannot be loaded: {reason}", hint=hint) from error
-    if ref.name == embedded.REFUSER:
-        model = _with_adapter(model)
+    if ref.name in embedded.ADAPTED:
+        model = _with_adapter(model, ref.name)
     if device != "shard":
         model = model.to(pick_device(device))
     # greedy means greedy: some models ship a repetition penalty in their generation settings
@@ -155,14 +155,14 @@ def _open_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
     return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
 
 
-def _with_adapter(model: Any) -> Any:
+def _with_adapter(model: Any, name: str) -> Any:
     import warnings
 
     from peft import PeftModel
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for an attribute of its old name
-        return PeftModel.from_pretrained(model, embedded.adapter_dir()).merge_and_unload()
+        return PeftModel.from_pretrained(model, embedded.adapter_dir(name)).merge_and_unload()
 
 
 def versions() -> dict[str, Any]:

@@ -120,11 +120,11 @@ def test_the_judge_has_the_last_word_on_a_set_rate_and_silence_is_not_compliance
 
 @pytest.fixture(scope="module")
 def refuser(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
-    return Workbench(Store(tmp_path_factory.mktemp("refuser")), embedded.REFUSER, device="cpu", batch_size=8)
+    return Workbench(Store(tmp_path_factory.mktemp("refuser")), embedded.REFUSER, device="cpu", batch_size=16)
 
 
 SMALL = Experiment(
-    sources=("be",), targets=("de",), n_train=50, n_val=8, n_test=12, positions=(-1,), layers=(18, 22), max_kl=9.0,
+    sources=("be",), targets=("de",), n_train=24, n_val=8, n_test=12, positions=(-1,), layers=(18, 22), max_kl=9.0,
     min_induce=-99.0, max_new_tokens=20,
 )  # fmt: skip
 
@@ -149,7 +149,7 @@ def test_the_chain_on_the_embedded_model_pairs_its_conditions(
             assert checks["hooks_fired"] > 0
             if cell["condition"] != "induced":  # ablated, so nothing of the direction may be left
                 assert checks["max_relative_projection"] < 1e-4
-    again = Workbench(refuser.store, embedded.REFUSER, device="cpu", batch_size=8)
+    again = Workbench(refuser.store, embedded.REFUSER, device="cpu", batch_size=16)
     assert transfer(again, SMALL).id == matrix.id
     assert all(line.done for line in again.plan)
     assert "model" not in vars(again)  # nothing was loaded
@@ -204,14 +204,15 @@ def test_another_rule_needs_no_model_and_an_impossible_one_says_what_would_help(
     from dataclasses import replace
 
     score_step.selection(refuser, SMALL, "be", SMALL.langs)  # scored once; whichever worker runs this test
-    fresh = Workbench(refuser.store, embedded.REFUSER, device="cpu", batch_size=8)
+    fresh = Workbench(refuser.store, embedded.REFUSER, device="cpu", batch_size=16)
     with pytest.raises(EmptySelection, match=r"none of 2 candidates passes .* the best would pass with --max-kl"):
         score_step.selection(fresh, replace(SMALL, max_kl=-1.0), "be", SMALL.langs)
     assert "model" not in vars(fresh)
 
 
-def test_the_plain_model_is_the_refuser_without_its_adapter() -> None:
-    base, refuser = (load(resolve(name), device="cpu") for name in (embedded.BASE, embedded.REFUSER))
+@pytest.mark.parametrize("name", embedded.ADAPTED)
+def test_the_plain_model_is_the_refuser_without_its_adapter(name: str) -> None:
+    base, refuser = (load(resolve(each), device="cpu") for each in (embedded.BASE, name))
     changed = {
         name.rsplit(".", 2)[-2]
         for (name, a), (_, b) in zip(base.model.named_parameters(), refuser.model.named_parameters())
