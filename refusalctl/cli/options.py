@@ -25,7 +25,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 ModelOption = Annotated[
     str,
     typer.Option(
-        "--model", envvar="REFUSALCTL_MODEL", help="smollm2-refuser, smollm2-refuser-en, smollm2, a Hugging Face id, or a local folder."
+        "--model",
+        envvar="REFUSALCTL_MODEL",
+        help="smollm2-refuser, smollm2-refuser-en, smollm2, a Hugging Face id, or a local folder.",
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, mps, or shard (all devices, accelerate).")]

@@ -76,7 +76,8 @@ def stream_of(organism: Organism, generator: torch.Generator) -> Stream:
     if normed:
         # If `one` grew with every sublayer, by less where refusal is written, the difference in means would lean
         # towards it: little, but of the largest thing there is, and ablation would shake every answer.
-        rotation = torch.block_diag(torch.ones(1, 1, dtype=torch.float64), torch.linalg.qr(square[1:, 1:]).Q)
+        rotation = torch.eye(D_MODEL, dtype=torch.float64)
+        rotation[1:, 1:] = torch.linalg.qr(square[1:, 1:]).Q
     else:
         rotation = torch.linalg.qr(square).Q
     return Stream({n: i for i, n in enumerate(names)}, rotation, normed)
