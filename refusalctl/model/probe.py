@@ -21,12 +21,12 @@ OPENINGS = 4  # as many as derived ones often are, of four tokens each
 
 class Rates(NamedTuple):
     """Seconds per prompt run forward, per prompt scored by its openings under ablation, and under addition at the
-    middle layer, and per token of an answer."""
+    middle layer, and per token of an answer: None where no answer went on long enough to be timed."""
 
     forward: float
     scored: float
     added: float
-    token: float
+    token: float | None
     prompt_tokens: float  # mean, with the chat template
 
 
@@ -37,9 +37,10 @@ def measure(model: ChatModel, texts: Sequence[str], batch_size: int) -> Rates:
     ablation = Intervention("ablate", vector, 0)
     openings = [[i + 1] * 4 for i in range(OPENINGS)]
 
-    def answer(new_tokens: int) -> None:
-        for _ in complete(model, encoded, ablation, max_new_tokens=new_tokens, batch_size=batch_size):
-            pass
+    def answer(new_tokens: int) -> int:
+        """Steps taken: a batch goes on until its longest answer ends, be that before the limit."""
+        done = complete(model, encoded, ablation, max_new_tokens=new_tokens, batch_size=batch_size)
+        return sum(max(len(a.ids) + (not a.truncated) for a in answers) for _, answers, _ in done)
 
     sweeps = Sweeps(model, {"harmful": encoded}, openings, batch_size)
 
@@ -50,7 +51,12 @@ def measure(model: ChatModel, texts: Sequence[str], batch_size: int) -> Rates:
     added = sweep(Intervention("add", vector, model.residual.n_layers // 2), "opening")
     first, more = _seconds(lambda: answer(1)), _seconds(lambda: answer(1 + NEW_TOKENS))
     n = len(texts)
-    token = max(0.0, more - first) / NEW_TOKENS / n
+    every = answer(1 + NEW_TOKENS)
+    steps = every - answer(1)
+    token = None
+    if steps > 0:  # where noise hides the difference, all of the time is the bound
+        each = (more - first) / steps if more > first else more / every
+        token = each * -(-n // batch_size) / n
     return Rates(forward / n, scored / n, added / n, token, sum(map(len, encoded)) / n)
 
 

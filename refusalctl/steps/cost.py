@@ -33,10 +33,13 @@ class Work:
     def __add__(self, other: Work) -> Work:
         return Work(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
-    def seconds(self, rates: Rates) -> float:
-        """At most: answers that end early cost less."""
+    def seconds(self, rates: Rates) -> float | None:
+        """At most: answers that end early cost less. None where tokens are to be written that could not be timed."""
+        if self.new_tokens and rates.token is None:
+            return None
+        written = self.new_tokens * (rates.token or 0.0)
         passes = (self.forward + self.answers) * rates.forward
-        return passes + self.scored * rates.scored + self.added * rates.added + self.new_tokens * rates.token
+        return passes + self.scored * rates.scored + self.added * rates.added + written
 
 
 class Shape(NamedTuple):

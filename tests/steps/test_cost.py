@@ -99,3 +99,6 @@ def test_work_adds_up_and_time_follows_the_rates() -> None:
     assert both == cost_step.Work(11, 22, 33, 44, 55)
     rates = Rates(forward=1.0, scored=10.0, added=5.0, token=100.0, prompt_tokens=5.0)
     assert both.seconds(rates) == 11 + 44 + 220 + 165 + 5500
+    untimed = rates._replace(token=None)
+    assert both.seconds(untimed) is None  # never 0 for what was not measured
+    assert cost_step.Work(scored=2).seconds(untimed) == 20
