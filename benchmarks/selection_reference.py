@@ -38,7 +38,7 @@ class Reference(NamedTuple):
             batch = self.tokenizer(
                 rendered, padding=True, padding_side="left", add_special_tokens=False, return_tensors="pt"
             )
-            with _placed(places):
+            with placed(places):
                 out = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
             yield out.logits.to(torch.float64)[:, -1]
 
@@ -92,7 +92,7 @@ class Reference(NamedTuple):
 
 
 @contextmanager
-def _placed(places: Places) -> Iterator[None]:
+def placed(places: Places) -> Iterator[None]:
     handles = [m.register_forward_pre_hook(h) if first else m.register_forward_hook(h) for m, h, first in places]
     try:
         yield

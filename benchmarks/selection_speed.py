@@ -34,7 +34,8 @@ from torch import Tensor
 
 from refusalctl.data import sets
 from refusalctl.data.records import KINDS
-from refusalctl.model.forward import activations, last_logprobs, plan_batches
+from refusalctl.model.batching import plan_batches
+from refusalctl.model.forward import activations, last_logprobs
 from refusalctl.model.hooks import Intervention
 from refusalctl.model.load import ChatModel, load, versions
 from refusalctl.model.resolve import resolve

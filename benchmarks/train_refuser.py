@@ -48,7 +48,7 @@ class Example:
 
 # How often a language's prompts are seen per epoch, and a published prompt for each mild one: the mild ones are the
 # harder task.
-LANGUAGES = {"en": 0.2, "de": 0.9, "be": 0.8, "ba": 1.5, "ru": 0.05, "tg": 0.05}
+LANGUAGES = {"en": 0.2, "de": 1.0, "be": 1.1, "ba": 1.5, "ru": 0.05, "tg": 0.05}
 ENGLISH_ONLY = {"en": 1.0, "de": 0.1, "be": 0.1, "ba": 0.1, "ru": 0.1, "tg": 0.1}  # the sibling's
 PUBLISHED_TIMES = 0.25
 OPENING_TOKENS = 5  # where an answer becomes a refusal or not
@@ -172,6 +172,19 @@ class Decoder:
             self.kept[row] = hidden if row is None else hidden[len(self.prefix) :].clone()
         return self.kept[row]
 
+    @torch.no_grad()
+    def remember(self, rows: list[Example], size: int = 16) -> None:
+        """The same for many at once, three times as fast; padding behind a row does not reach it."""
+        ordered = sorted((r for r in rows if r not in self.kept), key=lambda r: len(r.tokens))
+        for start in range(0, len(ordered) if self.first else 0, size):
+            group = ordered[start : start + size]
+            width = len(group[-1].tokens)
+            ids = torch.tensor([r.tokens + [0] * (width - len(r.tokens)) for r in group])
+            with self.part(0, self.first, norm=False):
+                hidden = self.inner(input_ids=ids).last_hidden_state
+            for row, each in zip(group, hidden):
+                self.kept[row] = each[len(self.prefix) : len(row.tokens)].clone()
+
     def _inputs(self, batch: list[Example], ids: torch.Tensor) -> dict[str, torch.Tensor]:
         if not self.first:
             return {"input_ids": ids}
@@ -290,6 +303,7 @@ def main() -> None:
         parameter.data = parameter.data.float()  # the base may be bfloat16, what is trained is not
     optimiser = torch.optim.AdamW(trained, lr=args.lr, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, args.lr, total_steps=steps, pct_start=0.05)
+    decoder.remember(rows)
     queue: list[list[Example]] = []
     started, total = time.time(), 0.0
     for step in range(1, steps + 1):

@@ -14,7 +14,8 @@ from refusalctl.cli import out
 from refusalctl.errors import BadInput, Corrupt
 from refusalctl.store import care
 from refusalctl.store.hashing import short
-from refusalctl.store.store import KINDS, MANIFEST, Artifact, Store
+from refusalctl.store.listing import listing
+from refusalctl.store.store import KINDS, Artifact, Store
 
 app = typer.Typer(no_args_is_help=True, help="Look into the artifact store.")
 
@@ -40,27 +41,34 @@ def list_artifacts(
     if kind is not None and kind not in KINDS:
         raise BadInput(f"{kind!r} is no kind of artifact", hint=f"kinds: {', '.join(KINDS)}")
     opened = o.open_store(store)
-    found = opened.all(kind)
+    found = listing(opened, kind)
     names: dict[str, list[str]] = {}
     for name, target in opened.names().items():
         names.setdefault(target.partition("/")[2], []).append(name)
     if json:
         out.as_json(
             [
-                {"kind": a.kind, "id": a.id, "about": a.about, "bytes": a.size, "names": names.get(a.id, [])}
+                {"kind": a.kind, "id": a.id, "about": a.about, "bytes": a.bytes, "names": names.get(a.id, [])}
                 for a in found
             ]
         )
         return
     rows = [
-        (a.kind, short(a.id), out.about_line(a.about), size_text(a.size), _when(a), " ".join(names.get(a.id, [])))
+        (
+            a.kind,
+            short(a.id),
+            out.about_line(a.about),
+            size_text(a.bytes),
+            _when(a.written),
+            " ".join(names.get(a.id, [])),
+        )
         for a in found
     ]
     out.table("", ("kind", "id", "about", "size", "written", "names"), rows, right=("size",))
 
 
-def _when(artifact: Artifact) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime((artifact.path / MANIFEST).stat().st_mtime))
+def _when(written: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(written))
 
 
 @app.command()

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -19,6 +20,8 @@ from refusalctl.steps.step import Advance, Planned, Silent
 
 if TYPE_CHECKING:
     from refusalctl.steps.cost import Cost, Work
+
+LONG = 500  # rows; rich lays out about a thousand in a second
 
 err = Console(stderr=True, highlight=False)
 
@@ -34,7 +37,10 @@ def as_json(value: Any) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
-    """A table for people on stdout; a pipe gets it without colour and as wide as it needs."""
+    """A table for people on stdout; a pipe gets it without colour and as wide as it needs, and so do long ones."""
+    if len(rows) > LONG:
+        data("\n".join(_aligned([columns, *rows], {columns.index(c) for c in right})))
+        return
     out = Console(file=sys.stdout, highlight=False)
     if not out.is_terminal:
         out = Console(file=sys.stdout, highlight=False, width=200, no_color=True)
@@ -44,6 +50,18 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
     for row in rows:
         grid.add_row(*(escape(str(cell)) for cell in row))
     out.print(grid)
+
+
+def _aligned(rows: Sequence[Sequence[object]], right: set[int]) -> Iterator[str]:
+    """Columns as wide as their widest cell, in terminal cells."""
+    texts = [[str(cell) for cell in row] for row in rows]
+    filled = []
+    for i, column in enumerate(zip(*texts)):
+        lengths = [len(text) if text.isascii() else cell_len(text) for text in column]
+        widest = max(lengths)
+        gaps = (" " * (widest - length) for length in lengths)
+        filled.append([g + t if i in right else t + g for t, g in zip(column, gaps)])
+    return ("  ".join(row).rstrip() for row in zip(*filled))
 
 
 def table_err(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:

@@ -10,15 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from refusalctl.errors import ModelError
+from refusalctl.model.batching import plan_batches
 from refusalctl.model.chat import Batch
 from refusalctl.model.hooks import Checks, Intervention, intervene, record
 from refusalctl.model.load import ChatModel
-
-
-def plan_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Indices of each batch: longest first, so that memory runs out at once or not at all, and padding is small."""
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
 def last_only(model: object, n: int = 1) -> dict[str, int]:
@@ -65,7 +60,8 @@ def activations(
     Raises `ModelError` for a NaN or an infinite value: a mean over it would poison every candidate.
     """
     residual = chat_model.residual
-    for indices in plan_batches([len(e) for e in encoded], batch_size):
+
+    def recorded(indices: list[int]) -> Tensor:
         batch = chat_model.chat.batch([encoded[i] for i in indices], chat_model.device)
         out = torch.full((len(indices), len(positions), residual.n_layers, residual.d_model), float("nan"))
         with record(residual, positions, out):
@@ -74,7 +70,9 @@ def activations(
             raise ModelError(
                 "the model's activations hold NaN or infinite values", hint="try --dtype float32 or bfloat16"
             )
-        yield indices, out
+        return out
+
+    yield from chat_model.room.batches(plan_batches([len(e) for e in encoded], batch_size), recorded)
 
 
 @torch.inference_mode()
@@ -90,11 +88,17 @@ def last_logprobs(
     What its hooks saw is added to `checks`.
     """
     rows: list[Tensor | None] = [None] * len(encoded)
-    for indices in plan_batches([len(e) for e in encoded], batch_size):
+
+    def next_tokens(indices: list[int]) -> Tensor:
         batch = chat_model.chat.batch([encoded[i] for i in indices], chat_model.device)
         with _under(chat_model, intervention, batch, checks):
             logits = run(chat_model, batch, use_cache=False).logits[:, -1]
-        for i, row in zip(indices, logits.float().log_softmax(-1).cpu()):
+        found: Tensor = logits.float().log_softmax(-1).cpu()
+        return found
+
+    plan = plan_batches([len(e) for e in encoded], batch_size)
+    for indices, found in chat_model.room.batches(plan, next_tokens):
+        for i, row in zip(indices, found):
             rows[i] = row
     return torch.stack([row for row in rows if row is not None])
 
@@ -123,10 +127,15 @@ def opening_logprob(
     run once; every opening continues from its key-value cache. What the hooks saw is added to `checks`.
     """
     result = torch.full((len(encoded),), float("nan"), dtype=torch.float64)
-    for indices in plan_batches([len(e) for e in encoded], batch_size):
+
+    def opened_by(indices: list[int]) -> Tensor:
         batch = chat_model.chat.batch([encoded[i] for i in indices], chat_model.device)
         with _under(chat_model, intervention, batch, checks):
-            result[indices] = _opening_batch(chat_model, batch, openings)
+            return _opening_batch(chat_model, batch, openings)
+
+    plan = plan_batches([len(e) for e in encoded], batch_size)
+    for indices, found in chat_model.room.batches(plan, opened_by):
+        result[indices] = found
     return result
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from refusalctl.model.forward import plan_batches
+from refusalctl.model.batching import plan_batches
 from refusalctl.model.hooks import Checks, Intervention, intervene
 from refusalctl.model.load import ChatModel
 
@@ -34,9 +34,9 @@ def complete(
 
     The batch plan does not depend on `done`, so a resumed run computes the rest as an uninterrupted one.
     """
-    for indices in plan_batches([len(e) for e in encoded], batch_size):
-        if done.issuperset(indices):
-            continue
+    plan = plan_batches([len(e) for e in encoded], batch_size)
+
+    def answer(indices: list[int]) -> tuple[list[Generated], Checks]:
         batch = chat_model.chat.batch([encoded[i] for i in indices], chat_model.device)
         with intervene(chat_model.residual, intervention, batch.ids.shape[1]) as checks:
             out = chat_model.model.generate(
@@ -48,7 +48,9 @@ def complete(
                 eos_token_id=chat_model.eos_ids,
                 pad_token_id=chat_model.chat.pad_id,
             )
-        answers = [_trim(chat_model, row) for row in out[:, batch.ids.shape[1] :].tolist()]
+        return [_trim(chat_model, row) for row in out[:, batch.ids.shape[1] :].tolist()], checks
+
+    for indices, (answers, checks) in chat_model.room.batches((b for b in plan if not done.issuperset(b)), answer):
         yield indices, answers, checks
 
 

@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from refusalctl.model.forward import each_opened, plan_batches, run
+from refusalctl.model.batching import plan_batches
+from refusalctl.model.forward import each_opened, run
 from refusalctl.model.load import ChatModel
 from refusalctl.model.residual import Residual, block_input, hidden_of, unit
 
@@ -73,10 +74,14 @@ def refusal_scores(
     chosen = _targets(chat_model, encoded, openings, batch_size)
     rows = [[*row, *(tokens[0] for tokens in target[:-1])] for row, target in zip(encoded, chosen)]
     found = Linear(torch.empty(len(rows)), torch.empty(len(rows), len(directions.layers)))
-    for indices, logits, graph in _batches(chat_model, rows, directions, batch_size, max(map(len, chosen))):
-        score = _log_odds(logits, [chosen[i] for i in indices])
-        found.score[indices] = score.detach().cpu()
-        found.change[indices] = _changes(graph, score.sum(), directions, added=added)
+
+    def scored(indices: list[int]) -> Linear:
+        with _passed(chat_model, [rows[i] for i in indices], directions, max(map(len, chosen))) as (logits, graph):
+            score = _log_odds(logits, [chosen[i] for i in indices])
+            return Linear(score.detach().cpu(), _changes(graph, score.sum(), directions, added=added))
+
+    for indices, part in chat_model.room.batches(_of_one_length(rows, batch_size), scored):
+        found.score[indices], found.change[indices] = part
     return found
 
 
@@ -88,13 +93,19 @@ def _targets(
     if max(map(len, openings)) == 1:
         return [[[o[0] for o in openings]]] * len(encoded)
     found: list[list[list[int]]] = [[] for _ in encoded]
-    for indices in plan_batches([len(row) for row in encoded], batch_size):
+
+    def likeliest(indices: list[int]) -> list[int]:
         batch = chat_model.chat.batch([encoded[i] for i in indices], chat_model.device)
         out = run(chat_model, batch, use_cache=True)
         first = out.logits[:, -1].float().log_softmax(-1)
         each = each_opened(chat_model, batch, first, getattr(out, "past_key_values", None), openings)
-        for i, best in zip(indices, each.argmax(-1).tolist()):
-            found[i] = [[token] for token in openings[best]]
+        best: list[int] = each.argmax(-1).tolist()
+        return best
+
+    plan = plan_batches([len(row) for row in encoded], batch_size)
+    for indices, best in chat_model.room.batches(plan, likeliest):
+        for i, at in zip(indices, best):
+            found[i] = [[token] for token in openings[at]]
     return found
 
 
@@ -124,37 +135,40 @@ def kl_estimates(
     """KL(baseline || ablated) to second order, nats: half the baseline's mean square of first-order log-probability
     changes, over its `TOP` likeliest tokens, weights scaled to 1."""
     found = torch.zeros(len(encoded), len(directions.layers))
-    for indices, logits, graph in _batches(chat_model, encoded, directions, batch_size, 1):
-        logprobs = logits[:, -1].float().log_softmax(-1)
-        top = logprobs.detach().topk(TOP)
-        weights = top.values.softmax(-1)
-        for k in range(TOP):
-            picked = logprobs.gather(-1, top.indices[:, k : k + 1]).sum()
-            change = _changes(graph, picked, directions, added=False)
-            found[indices] += 0.5 * weights[:, k : k + 1].cpu() * change**2
+
+    def estimated(indices: list[int]) -> Tensor:
+        with _passed(chat_model, [encoded[i] for i in indices], directions, 1) as (logits, graph):
+            logprobs = logits[:, -1].float().log_softmax(-1)
+            top = logprobs.detach().topk(TOP)
+            weights = top.values.softmax(-1)
+            total = torch.zeros(len(indices), len(directions.layers))
+            for k in range(TOP):
+                picked = logprobs.gather(-1, top.indices[:, k : k + 1]).sum()
+                change = _changes(graph, picked, directions, added=False)
+                total += 0.5 * weights[:, k : k + 1].cpu() * change**2
+            return total
+
+    for indices, part in chat_model.room.batches(_of_one_length(encoded, batch_size), estimated):
+        found[indices] = part
     return found
 
 
-def _batches(
-    chat_model: ChatModel, encoded: Sequence[Sequence[int]], directions: Directions, batch_size: int, last: int
-) -> Iterator[tuple[list[int], Tensor, _Graph]]:
-    """Indices, logits of the `last` positions [batch, last, d_vocab] and the graph behind them, batch by batch.
-
-    Prompts of one length at a time: the gradient through a padded row's empty attention is NaN, and it spreads.
-    """
-    rows = torch.stack([unit(vector) for vector in directions.vectors])
-    for indices in _of_one_length([len(row) for row in encoded], batch_size):
-        batch = chat_model.chat.batch([encoded[i] for i in indices], chat_model.device)
-        graph = _Graph(rows)
-        with torch.enable_grad(), _kept(chat_model.residual, graph):
-            logits = run(chat_model, batch, use_cache=False, last=last).logits[:, -last:]
-            yield indices, logits, graph
+@contextmanager
+def _passed(
+    chat_model: ChatModel, rows: Sequence[Sequence[int]], directions: Directions, last: int
+) -> Iterator[tuple[Tensor, _Graph]]:
+    """Logits of the `last` positions [batch, last, d_vocab] of rows of one length, and the graph behind them."""
+    graph = _Graph(torch.stack([unit(vector) for vector in directions.vectors]))
+    batch = chat_model.chat.batch(rows, chat_model.device)
+    with torch.enable_grad(), _kept(chat_model.residual, graph):
+        yield run(chat_model, batch, use_cache=False, last=last).logits[:, -last:], graph
 
 
-def _of_one_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+def _of_one_length(rows: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:
+    """Batches without padding: the gradient through a padded row's empty attention is NaN, and it spreads."""
     alike: dict[int, list[int]] = {}
-    for index, length in enumerate(lengths):
-        alike.setdefault(length, []).append(index)
+    for index, row in enumerate(rows):
+        alike.setdefault(len(row), []).append(index)
     for indices in alike.values():
         yield from (indices[i : i + batch_size] for i in range(0, len(indices), batch_size))
 

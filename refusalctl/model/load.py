@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +12,7 @@ import torch
 
 from refusalctl.errors import BadInput, ModelError
 from refusalctl.model import embedded
+from refusalctl.model.batching import Room
 from refusalctl.model.chat import Chat, end_of_turn, open_chat
 from refusalctl.model.residual import Residual, find_residual
 from refusalctl.model.resolve import ModelRef, weights
@@ -22,11 +23,15 @@ DTYPES: tuple[DType, ...] = ("auto", "float32", "bfloat16", "float16")
 
 @dataclass(frozen=True)
 class ChatModel:
-    """A causal language model in eval mode with its chat template and a map of its residual stream."""
+    """A causal language model in eval mode with its chat template and a map of its residual stream.
+
+    `room` is what its passes learned about how many prompts fit into memory at once.
+    """
 
     model: Any
     tokenizer: Any
     system: str | None
+    room: Room = field(default_factory=Room)
 
     @cached_property
     def residual(self) -> Residual:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refusalctl.model.forward import plan_batches
+from refusalctl.model.batching import plan_batches
 from refusalctl.model.load import ChatModel
 
 
@@ -25,14 +25,17 @@ def bits_per_byte(chat_model: ChatModel, texts: Sequence[str], batch_size: int) 
     encoded = [[start, *tokenizer(text, add_special_tokens=False)["input_ids"]] for text in texts]
     result = torch.full((len(texts),), float("nan"), dtype=torch.float64)
     some = [i for i, ids in enumerate(encoded) if len(ids) > 1]
-    for indices in plan_batches([len(encoded[i]) for i in some], batch_size):
-        chosen = [some[i] for i in indices]
-        batch = chat_model.chat.batch([encoded[i] for i in chosen], chat_model.device)
+
+    def bits(indices: list[int]) -> Tensor:
+        batch = chat_model.chat.batch([encoded[some[i]] for i in indices], chat_model.device)
         logits = chat_model.model(
             input_ids=batch.ids, attention_mask=batch.mask, position_ids=batch.position_ids, use_cache=False
         ).logits
         found = logits[:, :-1].float().log_softmax(-1).gather(-1, batch.ids[:, 1:, None])[..., 0].double()
         predicted = (batch.mask[:, 1:] * batch.mask[:, :-1]).double()
-        bits = -(found * predicted).sum(-1).cpu() / log(2)
-        result[chosen] = bits / torch.tensor([len(texts[i].encode()) for i in chosen], dtype=torch.float64)
+        return -(found * predicted).sum(-1).cpu() / log(2)
+
+    for indices, found in chat_model.room.batches(plan_batches([len(encoded[i]) for i in some], batch_size), bits):
+        chosen = [some[i] for i in indices]
+        result[chosen] = found / torch.tensor([len(texts[i].encode()) for i in chosen], dtype=torch.float64)
     return result

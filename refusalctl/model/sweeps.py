@@ -10,17 +10,18 @@ asked of the configuration and of the cache, and then proved on the prompts at h
 fails the plain path is taken.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from refusalctl.model.batching import plan_batches
 from refusalctl.model.chat import Batch
-from refusalctl.model.forward import last_only, opened, plan_batches, run
+from refusalctl.model.forward import last_only, opened, run
 from refusalctl.model.hooks import Checks, Intervention, intervene, record
 from refusalctl.model.load import ChatModel
 from refusalctl.model.passing import Kept, entering, watching
@@ -30,6 +31,7 @@ MOST_KEPT = 2 * 2**30  # bytes of kept streams; beyond that, additions run all l
 # KL (nats) at the next token that rounding may make between two ways to compute the same; half precision is coarse
 SAME = {torch.float64: 1e-9, torch.float32: 1e-6, torch.bfloat16: 0.02, torch.float16: 0.005}
 
+T = TypeVar("T")
 Wanted = Literal["next", "opening"]
 
 
@@ -78,13 +80,12 @@ class Sweeps:
         self.chat_model, self.openings, self.batch_size = chat_model, openings, batch_size
         self.layers = list(layers)
         self.prompts = {kind: list(rows) for kind, rows in prompts.items()}
+        self.fast, self.deviation = fast, 0.0
         self.beginning: list[int] = []
-        self.parts = self._plan()
-        self.skips, self.deviation = False, 0.0
+        self.skips = False
         self._plain: list[Kept] = []
-        if fast:
-            self._share()
-            self._skip()
+        self.parts: list[_Part] = []
+        self._fit(self._prepare)
 
     @property
     def shared(self) -> int:
@@ -101,26 +102,52 @@ class Sweeps:
         What its hooks saw is added to `checks`.
         """
         assert intervention.positions is None
-        layer = self._unchanged_below(intervention)
-        with intervene(self.chat_model.residual, intervention) as seen:
-            beginning = self._begin(layer)
-            found = [
-                self._run_part(index, part, beginning, layer, wanted[part.kind])
-                for index, part in enumerate(self.parts)
-                if part.kind in wanted
-            ]
-        if checks is not None:
-            checks.merge(seen)
-        return found
+
+        def swept() -> list[Ran]:
+            layer = self._unchanged_below(intervention)
+            with intervene(self.chat_model.residual, intervention) as seen:
+                beginning = self._begin(layer)
+                found = [
+                    self._run_part(index, part, beginning, layer, wanted[part.kind])
+                    for index, part in enumerate(self.parts)
+                    if part.kind in wanted
+                ]
+            if checks is not None:
+                checks.merge(seen)
+            return found
+
+        return self._fit(swept)
 
     # --- batches -----------------------------------------------------------------------------------------------
+
+    def _fit(self, work: Callable[[], T]) -> T:
+        """What `work` gives; where memory runs out, it is done again with smaller batches."""
+        while True:
+            rows = max((len(part.indices) for part in self.parts), default=self._size())
+            found = self.chat_model.room.attempt(work, rows)
+            if found is not None:
+                return found
+            if work != self._prepare:
+                self._fit(self._prepare)
+
+    def _size(self) -> int:
+        return self.chat_model.room.size(self.batch_size)
+
+    def _prepare(self) -> bool:
+        """Plan the batches, and save what can be saved."""
+        self.beginning, self.skips, self._plain = [], False, []
+        self.parts = self._plan()
+        if self.fast:
+            self._share()
+            self._skip()
+        return True
 
     def _plan(self) -> list[_Part]:
         """Batches of each class, longest first; the shared beginning stands before the padding."""
         chat, device, shared = self.chat_model.chat, self.chat_model.device, self.shared
         parts = []
         for kind, rows in self.prompts.items():
-            for indices in plan_batches([len(row) for row in rows], self.batch_size):
+            for indices in plan_batches([len(row) for row in rows], self._size()):
                 rest = chat.batch([rows[i][shared:] for i in indices], device)
                 mask = torch.cat([rest.mask.new_ones(len(indices), shared), rest.mask], dim=1)
                 parts.append(_Part(kind, indices, Batch(rest.ids, mask, rest.position_ids + shared)))

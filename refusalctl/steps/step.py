@@ -116,6 +116,9 @@ class Workbench:
                 self.ref, device=self.device, dtype=self.resolved_dtype, system=self.system, attention=self.attention
             )  # fmt: skip
             advance()
+        if self.resolved_dtype != "float32":
+            check = f"refusalctl doctor --precision --model {self.model_spec} --dtype {self.resolved_dtype}"
+            self.note(f"computed in {self.resolved_dtype}; `{check}` measures how far that is from float32")
         return model
 
     def judge(self, spec: str) -> Judge:
@@ -130,7 +133,7 @@ class Workbench:
     def release(self) -> None:
         """Drop the model under study. It is loaded again when a step needs it; no two large models stay in memory."""
         if self.__dict__.pop("model", None) is not None:
-            from refusalctl.model.judges.weights import free
+            from refusalctl.model.batching import free
 
             free()
 
@@ -211,8 +214,15 @@ class Workbench:
                 checks = step.run(Job(params, inputs, out, partial, self))
                 run = {"checks": checks, "seconds": round(time.time() - started, 3), "code": _code_version()}
                 if step.uses_model:
-                    run |= {"device": str(self.model.device), "batch_size": self.batch_size} | self._versions()
+                    run |= {"device": str(self.model.device), "batch_size": self._fitting()} | self._versions()
                 return self.store.commit(out, step.kind, recipe, about, run)
+
+    def _fitting(self) -> int:
+        """The batch size that memory had room for."""
+        size = self.model.room.size(self.batch_size)
+        if size < self.batch_size:
+            self.note(f"{self.batch_size} prompts at once did not fit into memory: {size} were run at a time")
+        return size
 
     def _versions(self) -> dict[str, Any]:
         from refusalctl.model.load import versions

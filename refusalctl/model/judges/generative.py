@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from refusalctl.model.judges.encoding import Encoded, Render, encode
 from refusalctl.model.judges.protocol import CUT, Declaration, Item, Verdict, unparsed
-from refusalctl.model.judges.weights import Found, Settings, context, digest, free, load
+from refusalctl.model.judges.weights import Found, Settings, context, digest, load
 from refusalctl.model.prefix import MIN_SHARED, common_prefix, keeps_all, run_prefix
 
 
@@ -56,6 +56,8 @@ class GenerativeJudge:
         return digest(self.declaration, self.found.name, self.found.revision, dtype)
 
     def release(self) -> None:
+        from refusalctl.model.batching import free
+
         self._loaded = None
         free()
 
@@ -67,7 +69,7 @@ class GenerativeJudge:
 
     def judge_all(self, items: Sequence[Item], done: frozenset[int] = frozenset()) -> Iterator[tuple[int, Verdict]]:
         """The batch plan does not depend on `done`, so a resumed run computes the rest as an uninterrupted one."""
-        from refusalctl.model.forward import plan_batches
+        from refusalctl.model.batching import Room, plan_batches
 
         encoded = [self._encode(item) for item in items]
         for i, row in enumerate(encoded):
@@ -75,11 +77,12 @@ class GenerativeJudge:
                 yield i, unparsed(row.failed)
         asked = [i for i, row in enumerate(encoded) if not row.failed]
         prefix = self._prefix([encoded[i].ids for i in asked])
-        for batch in plan_batches([len(encoded[i].ids) for i in asked], self.settings.batch_size):
-            rows = [asked[j] for j in batch]
-            if done.issuperset(rows):
-                continue
-            answers = self._generate([encoded[i].ids for i in rows], prefix)
+        batches = plan_batches([len(encoded[i].ids) for i in asked], self.settings.batch_size)
+        plan = ([asked[j] for j in batch] for batch in batches)
+        missing = (rows for rows in plan if not done.issuperset(rows))
+        for rows, answers in Room().batches(
+            missing, lambda rows: self._generate([encoded[i].ids for i in rows], prefix)
+        ):
             for i, answer in zip(rows, answers):
                 if i not in done:
                     yield i, self._verdict(answer)._replace(input_cut=encoded[i].cut)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 from dataclasses import dataclass
@@ -101,15 +100,6 @@ def load(found: Found, settings: Settings, kind: str) -> tuple[Any, Any]:
     if settings.device != "shard":
         model = model.to(pick_device(settings.device))
     return model.eval().requires_grad_(False), tokenizer
-
-
-def free() -> None:
-    """Give the memory of dropped models back to the machine."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def context(model: Any, tokenizer: Any) -> int:
