@@ -303,11 +303,13 @@ def main() -> None:
         parameter.data = parameter.data.float()  # the base may be bfloat16, what is trained is not
     optimiser = torch.optim.AdamW(trained, lr=args.lr, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, args.lr, total_steps=steps, pct_start=0.05)
-    decoder.remember(rows)
     queue: list[list[Example]] = []
+    while len(queue) < steps:
+        queue += batches(rows, args.batch, rng)
+    queue = queue[:steps]
+    decoder.remember(list({row: None for batch in queue for row in batch}))
     started, total = time.time(), 0.0
     for step in range(1, steps + 1):
-        queue = queue or batches(rows, args.batch, rng)
         with autocast(args.dtype):
             loss = loss_of(decoder, queue.pop(), tokenizer.eos_token_id)
         loss.backward()  # type: ignore[no-untyped-call]

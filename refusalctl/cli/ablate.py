@@ -45,7 +45,7 @@ def ablate(
     device: o.DeviceOption = "auto",
     dtype: o.DTypeOption = "auto",
     attention: o.AttentionOption = "auto",
-    batch_size: o.BatchOption = 16,
+    batch_size: o.BatchOption = o.DEFAULT_BATCH,
     system: o.SystemOption = None,
     trust_remote_code: o.TrustOption = False,
     name: o.NameOption = None,

@@ -30,7 +30,7 @@ def geometry(
     store: o.StoreOption = o.DEFAULT_STORE,
     device: o.DeviceOption = "auto",
     dtype: o.DTypeOption = "auto",
-    batch_size: o.BatchOption = 16,
+    batch_size: o.BatchOption = o.DEFAULT_BATCH,
     system: o.SystemOption = None,
     trust_remote_code: o.TrustOption = False,
     name: o.NameOption = None,

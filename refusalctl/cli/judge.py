@@ -42,7 +42,9 @@ def judge(
     list_: Annotated[bool, typer.Option("--list", help="Show the judges and stop.")] = False,
     device: o.DeviceOption = "auto",
     dtype: o.DTypeOption = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Completions per batch, or requests at once.")] = 16,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Completions per batch, or requests at once.")
+    ] = o.DEFAULT_BATCH,
     store: o.StoreOption = o.DEFAULT_STORE,
     name: o.NameOption = None,
     dry_run: o.DryRunOption = False,

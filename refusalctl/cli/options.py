@@ -10,13 +10,14 @@ import typer
 from refusalctl.cli import out
 from refusalctl.errors import BadInput
 from refusalctl.steps.experiment import Experiment, from_settings
-from refusalctl.steps.step import Workbench
+from refusalctl.steps.step import BATCH_SIZE, Workbench
 from refusalctl.store.store import Artifact, Store, check_name
 
 if TYPE_CHECKING:
     from refusalctl.steps.cost import Cost
 
 DEFAULT_MODEL = "smollm2-refuser"
+DEFAULT_BATCH = BATCH_SIZE
 
 StoreOption = Annotated[
     Path, typer.Option("--store", envvar="REFUSALCTL_STORE", help="Artifact store.", show_default=True)
@@ -33,7 +34,7 @@ ModelOption = Annotated[
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, mps, or shard (all devices, accelerate).")]
 DTypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 AttentionOption = Annotated[str, typer.Option(help="Attention kernel: auto, sdpa, eager or flash_attention_2.")]
-BatchOption = Annotated[int, typer.Option(min=1, help="Prompts per batch.")]
+BatchOption = Annotated[int, typer.Option(min=1, help="Prompts per batch; fewer where memory runs out.")]
 SystemOption = Annotated[str | None, typer.Option(help="System prompt; the template's own by default.")]
 TrustOption = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that a model brings along.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")]
@@ -173,7 +174,7 @@ def workbench(
     device: str = "auto",
     dtype: str = "auto",
     attention: str = "auto",
-    batch_size: int = 16,
+    batch_size: int = DEFAULT_BATCH,
     system: str | None = None,
     trust_remote_code: bool = False,
     dry_run: bool = False,

@@ -48,7 +48,7 @@ def run(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps, or shard.")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")] = None,
     attention: Annotated[str | None, typer.Option(help="sdpa, eager or flash_attention_2.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Prompts per batch.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Prompts per batch; fewer if memory runs out.")] = None,
     store: o.StoreOption = o.DEFAULT_STORE,
     out_folder: Annotated[Path | None, typer.Option("--out", help="Copy the report's files here.")] = None,
     name: o.NameOption = None,

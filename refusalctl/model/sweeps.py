@@ -21,15 +21,14 @@ from torch import Tensor
 
 from refusalctl.model.batching import plan_batches
 from refusalctl.model.chat import Batch
-from refusalctl.model.forward import last_only, opened, run
+from refusalctl.model.forward import opened, run
 from refusalctl.model.hooks import Checks, Intervention, intervene, record
 from refusalctl.model.load import ChatModel
 from refusalctl.model.passing import Kept, entering, watching
-from refusalctl.model.prefix import MIN_SHARED, common_prefix, expanded, holds, keeps_all, run_prefix, with_layers
+from refusalctl.model.prefix import holds, with_layers
+from refusalctl.model.sharing import Beginning, cache_for, furthest, is_rounding, shared_beginning
 
 MOST_KEPT = 2 * 2**30  # bytes of kept streams; beyond that, additions run all layers
-# KL (nats) at the next token that rounding may make between two ways to compute the same; half precision is coarse
-SAME = {torch.float64: 1e-9, torch.float32: 1e-6, torch.bfloat16: 0.02, torch.float16: 0.005}
 
 T = TypeVar("T")
 Wanted = Literal["next", "opening"]
@@ -81,7 +80,7 @@ class Sweeps:
         self.layers = list(layers)
         self.prompts = {kind: list(rows) for kind, rows in prompts.items()}
         self.fast, self.deviation = fast, 0.0
-        self.beginning: list[int] = []
+        self.beginning = Beginning()
         self.skips = False
         self._plain: list[Kept] = []
         self.parts: list[_Part] = []
@@ -135,38 +134,34 @@ class Sweeps:
 
     def _prepare(self) -> bool:
         """Plan the batches, and save what can be saved."""
-        self.beginning, self.skips, self._plain = [], False, []
+        self.beginning, self.skips, self._plain = Beginning(), False, []
+        if self.fast:
+            self.beginning = shared_beginning(self.chat_model, [row for rows in self.prompts.values() for row in rows])
+            self.deviation = max(self.deviation, self.beginning.deviation)
         self.parts = self._plan()
         if self.fast:
-            self._share()
             self._skip()
         return True
 
     def _plan(self) -> list[_Part]:
         """Batches of each class, longest first; the shared beginning stands before the padding."""
-        chat, device, shared = self.chat_model.chat, self.chat_model.device, self.shared
-        parts = []
-        for kind, rows in self.prompts.items():
-            for indices in plan_batches([len(row) for row in rows], self._size()):
-                rest = chat.batch([rows[i][shared:] for i in indices], device)
-                mask = torch.cat([rest.mask.new_ones(len(indices), shared), rest.mask], dim=1)
-                parts.append(_Part(kind, indices, Batch(rest.ids, mask, rest.position_ids + shared)))
-        return parts
+        return [
+            _Part(kind, indices, self.beginning.batch(self.chat_model, [rows[i] for i in indices]))
+            for kind, rows in self.prompts.items()
+            for indices in plan_batches([len(row) for row in rows], self._size())
+        ]
 
     def _begin(self, layer: int) -> Any:
         """The shared beginning's cache under the hooks that are on, complete in all layers."""
-        if not self.beginning:
-            return None
-        model, residual = self.chat_model.model, self.chat_model.residual
-        if not layer:
-            return run_prefix(model, self.beginning, **last_only(model))
-        with entering(residual, layer, self._plain[0]):
-            cache = run_prefix(model, self.beginning, **last_only(model))
+        if not self.beginning or not layer:
+            return self.beginning.run(self.chat_model)
+        with entering(self.chat_model.residual, layer, self._plain[0]):
+            cache = self.beginning.run(self.chat_model)
         return with_layers(cache, [*self._plain[0].cache.layers[:layer], *cache.layers[layer:]])
 
     def _run_part(self, index: int, part: _Part, beginning: Any, layer: int, wanted: Wanted) -> Ran:
         longest = max(map(len, self.openings), default=1) if wanted == "opening" else 1
-        given = self._cache_for(beginning, len(part.indices))
+        given = cache_for(beginning, len(part.indices))
         residual = self.chat_model.residual
         shape = (len(part.indices), 1, residual.n_layers, residual.d_model)
         streams = torch.full(shape, float("nan"), device=self.chat_model.device) if self.layers else torch.empty(0)
@@ -188,27 +183,7 @@ class Sweeps:
         opening = opened(self.chat_model, part.batch, logprobs, cache, self.openings)
         return Ran(part.kind, part.indices, logprobs, opening, at)
 
-    def _cache_for(self, beginning: Any, rows: int) -> Any:
-        return None if beginning is None else with_layers(beginning, expanded(beginning.layers, rows))
-
-    # --- savings, and their proofs ------------------------------------------------------------------------------
-
-    def _share(self) -> None:
-        """Run the shared beginning once, if that is sound and gives the same."""
-        every = [row for rows in self.prompts.values() for row in rows]
-        found = common_prefix(every)
-        model = self.chat_model.model
-        if len(every) < 2 or len(found) < MIN_SHARED or not keeps_all(model, 2 * max(map(len, every))):
-            return
-        with torch.inference_mode():
-            if not holds(run_prefix(model, found, **last_only(model)), self.chat_model.residual.n_layers, len(found)):
-                return
-        plain = self._probe(Intervention())
-        self.beginning = found
-        self.parts = self._plan()
-        if not self._same(plain, self._probe(Intervention())):
-            self.beginning = []
-            self.parts = self._plan()
+    # --- passing over layers, and its proof ---------------------------------------------------------------------
 
     def _skip(self) -> None:
         """Pass over the layers below an addition, if memory allows it and it gives the same."""
@@ -230,17 +205,17 @@ class Sweeps:
     @torch.inference_mode()
     def _keep_plain(self) -> bool:
         """One plain pass over everything. False where blocks pass on more than the stream."""
-        residual, model = self.chat_model.residual, self.chat_model.model
+        residual = self.chat_model.residual
         longer = max(map(len, self.openings), default=1) > 1
         first = Kept()
         if self.beginning:
             with watching(residual, first):
-                first.cache = run_prefix(model, self.beginning, **last_only(model))
+                first.cache = self.beginning.run(self.chat_model)
         kept = [first]
         for part in self.parts:
             one = Kept()
             with watching(residual, one):
-                cache = self._cache_for(first.cache, len(part.indices))
+                cache = cache_for(first.cache, len(part.indices))
                 out = run(self.chat_model, part.batch, use_cache=longer or cache is not None, cache=cache)
             if longer:
                 one.cache = out.past_key_values
@@ -277,9 +252,8 @@ class Sweeps:
         return found
 
     def _same(self, plain: dict[tuple[str, int], Tensor], other: dict[tuple[str, int], Tensor]) -> bool:
-        dtype = next(self.chat_model.model.parameters()).dtype
-        worst = max(float((p.exp() * (p - other[at])).sum()) for at, p in plain.items())
-        if not worst <= SAME.get(dtype, 0.0):  # NaN is not the same either
+        worst = furthest(torch.stack(list(plain.values())), torch.stack([other[at] for at in plain]))
+        if not is_rounding(self.chat_model, worst):
             return False
         self.deviation = max(self.deviation, worst)
         return True

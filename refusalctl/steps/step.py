@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from refusalctl.model.resolve import ModelRef
 
 
+BATCH_SIZE = 16  # prompts at once
+
+
 class Advance(Protocol):
     def __call__(self, n: int = 1) -> None: ...
 
@@ -90,7 +93,7 @@ class Workbench:
     device: str = "auto"
     dtype: str = "auto"
     attention: str = "auto"
-    batch_size: int = 16
+    batch_size: int = BATCH_SIZE
     system: str | None = None
     trust_remote_code: bool = False
     progress: Progress = field(default_factory=Silent)

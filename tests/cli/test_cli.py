@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from refusalctl.cli import app as cli
+from refusalctl.cli import out
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -447,3 +448,13 @@ def test_bad_imports_and_translators_are_one_line(run, tmp_path: Path) -> None: 
     fails(run("panel", "abc"), 1, "no artifact answers")
     fails(run("translate", "abc", "--translator", "google"), 1, "no artifact answers")
     fails(run("judge", "abc", "--text", "french"), 2, "back-translation")
+
+
+def test_a_long_table_is_plain_and_aligned(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [(f"id{i}", "be" if i % 2 else "日本", i) for i in range(out.LONG + 1)]
+    out.table("", ("id", "lang", "n"), rows, right=("n",))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "id     lang    n"
+    assert lines[1] == "id0    日本    0"
+    assert lines[2] == "id1    be      1"
+    assert lines[-1] == "id500  日本  500"

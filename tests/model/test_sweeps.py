@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 import torch
 
-from refusalctl.model import forward, prefix, sweeps
+from refusalctl.model import forward, prefix, sharing, sweeps
 from refusalctl.model.hooks import Checks, Intervention, intervene, record
 from refusalctl.model.load import ChatModel
 from refusalctl.model.sweeps import Sweeps
@@ -120,8 +120,8 @@ def test_windows_longer_than_the_prompts_share_their_beginning_too() -> None:
 
 def test_a_saving_that_changes_the_result_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     model = exactness.chat_model("Mistral")  # its window is shorter than these prompts
-    monkeypatch.setattr(sweeps, "keeps_all", lambda *_: True)
-    monkeypatch.setattr(sweeps, "holds", lambda *_: True)
+    monkeypatch.setattr(sharing, "keeps_all", lambda *_: True)
+    monkeypatch.setattr(sharing, "holds", lambda *_: True)
     assert not Sweeps(model, prompts(), SHORT, 3).shared
     model = exactness.chat_model("Llama")
     enter = sweeps.entering

@@ -1,0 +1,70 @@
+"""Forecast against measured time of whole experiments: prompts, layers, positions and languages one at a time.
+
+`python benchmarks/cost_model.py [--model smollm2-refuser --out cost.json]`. Each setting is planned with a probe, as
+`refusalctl transfer --dry-run --probe` does it, and then run from an empty store; judging is only
+in the measured time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from refusalctl.model.load import versions
+from refusalctl.steps.cost import cost
+from refusalctl.steps.experiment import Experiment
+from refusalctl.steps.step import Workbench
+from refusalctl.steps.transfer import transfer
+from refusalctl.store.store import Store
+
+BASE = Experiment(
+    ("en",), ("en",), data="sample", n_train=16, n_val=8, n_test=16, positions=(-1,), layers=(14, 18, 22), rule="wang",
+    max_kl=5.0, max_new_tokens=16, require_null=False, induce=False,
+)  # fmt: skip
+SETTINGS = {
+    "base": BASE,
+    "n_test 48": replace(BASE, n_test=48),
+    "n_train 48, n_val 18": replace(BASE, n_train=48, n_val=18),
+    "9 layers": replace(BASE, layers=tuple(range(6, 23, 2))),
+    "3 positions": replace(BASE, positions=(-3, -2, -1)),
+    "32 new tokens": replace(BASE, max_new_tokens=32),
+    "3 languages": replace(BASE, sources=("en", "be"), targets=("en", "de", "be")),
+}
+
+
+def measured(experiment: Experiment, model: str) -> dict[str, Any]:
+    """Seconds forecast and taken; what the forecast counted."""
+    with tempfile.TemporaryDirectory() as folder:
+        planned = Workbench(Store(Path(folder)), model, dry_run=True)
+        transfer(planned, experiment)
+        forecast = cost(planned, experiment, probe=True)
+        bench = Workbench(Store(Path(folder)), model)
+        started = time.perf_counter()
+        transfer(bench, experiment)
+        taken = time.perf_counter() - started
+    assert forecast.seconds is not None
+    return {"forecast": forecast.seconds, "measured": taken, "ratio": forecast.seconds / taken, **forecast.as_json()}
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="smollm2-refuser")
+    parser.add_argument("--only", type=lambda text: text.split(","), help="names of settings")
+    parser.add_argument("--out", type=Path, help="where the figures go as JSON")
+    given = parser.parse_args(args)
+    found = {}
+    for name in given.only or SETTINGS:
+        found[name] = measured(SETTINGS[name], given.model)
+        print("{name:22} forecast {forecast:6.0f} s, measured {measured:6.0f} s, ratio {ratio:.2f}".format(name=name, **found[name]), flush=True)  # noqa: E501  # fmt: skip
+    if given.out:
+        given.out.write_text(json.dumps({"settings": found, "versions": versions()}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
