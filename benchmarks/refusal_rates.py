@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=Path("artifacts"))
     args = parser.parse_args()
 
-    bench = Workbench(Store(args.store), args.model, dtype=args.dtype, batch_size=32, progress=out.Bars())
+    bench = Workbench(Store(args.store), args.model, dtype=args.dtype, batch_size=48, progress=out.Bars())
     experiment = Experiment(data=args.data, max_new_tokens=args.max_new_tokens, **{f"n_{args.split}": args.n})
     print(f"{args.model}, {args.data} {args.split}, n = {args.n} a cell, {bench.resolved_dtype}")
     print("| lang | harmful refused | harmless refused | degenerate, harmful / harmless |\n|---|---|---|---|")

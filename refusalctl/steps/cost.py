@@ -43,10 +43,18 @@ class Work:
 
 
 class Shape(NamedTuple):
-    """What of the model decides how many candidates there are."""
+    """What of the model and the experiment decides how many candidates there are."""
 
     n_layers: int
     n_positions: int
+    layers: tuple[int, ...] | None = None
+    max_layer_share: float = 1.0
+
+    @property
+    def n_candidates(self) -> int:
+        limit = layer_limit(self.max_layer_share, self.n_layers)
+        layers = range(self.n_layers) if self.layers is None else self.layers
+        return self.n_positions * len([layer for layer in layers if layer < limit])
 
 
 class Row(NamedTuple):
@@ -91,7 +99,8 @@ def shape(bench: Workbench, experiment: Experiment) -> Shape:
 
     config, chat = small(bench.ref, bench.system)
     positions = chat.positions if experiment.positions is None else experiment.positions
-    return Shape(config.get_text_config().num_hidden_layers, len(positions))
+    share = experiment.resolved_rule().max_layer_share
+    return Shape(config.get_text_config().num_hidden_layers, len(positions), experiment.layers, share)
 
 
 def cost(bench: Workbench, experiment: Experiment, probe: bool = False) -> Cost:
@@ -145,18 +154,17 @@ def _ablate(params: Mapping[str, Any], n: Mapping[str, int], _model: Shape, _n_l
     return Work(answers=n["prompts"], new_tokens=n["prompts"] * params["max_new_tokens"])
 
 
-def _score(params: Mapping[str, Any], n: Mapping[str, int], model: Shape, _n_langs: int) -> Work:
+def _score(_params: Mapping[str, Any], n: Mapping[str, int], model: Shape, _n_langs: int) -> Work:
     """Bypass and induce are scored, KL is a pass; the filter may leave fewer validation prompts."""
-    candidates = _candidates(params, model)
-    harmful, harmless = n["val_harmful"], n["val_harmless"]
+    candidates, harmful, harmless = model.n_candidates, n["val_harmful"], n["val_harmless"]
     return Work(
         forward=(candidates + 1) * harmless, scored=(candidates + 1) * harmful + harmless, added=candidates * harmless
     )
 
 
-def _cosmic(params: Mapping[str, Any], n: Mapping[str, int], model: Shape, _n_langs: int) -> Work:
+def _cosmic(_params: Mapping[str, Any], n: Mapping[str, int], model: Shape, _n_langs: int) -> Work:
     """Where there are no refusal scores; beside them COSMIC costs nothing."""
-    candidates = _candidates(params, model)
+    candidates = model.n_candidates
     return Work(forward=candidates * n["val_harmful"] + (2 * candidates + 1) * n["val_harmless"])
 
 
@@ -170,7 +178,7 @@ def _comprehension(_params: Mapping[str, Any], n: Mapping[str, int], _model: Sha
 
 def _control_directions(params: Mapping[str, Any], n: Mapping[str, int], model: Shape, _n_langs: int) -> Work:
     """Each shuffle is searched like the real labels; most are settled by their first candidate's other two tests."""
-    sites = params["max_candidates"] or model.n_layers * model.n_positions
+    sites = min(params["max_candidates"] or model.n_candidates, model.n_candidates)
     harmful, harmless = (min(n[f"val_{k}"], params["n_prompts"]) for k in ("harmful", "harmless"))
     return Work(
         forward=harmless * (params["n"] + 1), scored=params["n"] * sites * harmful, added=params["n"] * harmless
@@ -180,12 +188,6 @@ def _control_directions(params: Mapping[str, Any], n: Mapping[str, int], model: 
 def _controls(params: Mapping[str, Any], n: Mapping[str, int], _model: Shape, n_langs: int) -> Work:
     draws = 2 * n["directions"] + LEAST + n_langs - 1
     return Work(scored=n["val_harmful"] + min(n["val_harmful"], params["n_prompts"]) * (1 + draws))
-
-
-def _candidates(params: Mapping[str, Any], model: Shape) -> int:
-    limit = layer_limit(params["max_layer_share"], model.n_layers)
-    layers = params["layers"] if params["layers"] is not None else range(model.n_layers)
-    return model.n_positions * len([layer for layer in layers if layer < limit])
 
 
 _COUNTS: dict[str, Count] = {

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from refusalctl.model.resolve import ModelRef
 
 
-BATCH_SIZE = 16  # prompts at once
+BATCH_SIZE = 32  # prompts at once
 
 
 class Advance(Protocol):
