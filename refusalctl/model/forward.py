@@ -64,7 +64,7 @@ def activations(
     def recorded(indices: list[int]) -> Tensor:
         batch = chat_model.chat.batch([encoded[i] for i in indices], chat_model.device)
         out = torch.full((len(indices), len(positions), residual.n_layers, residual.d_model), float("nan"))
-        with record(residual, positions, out):
+        with record(residual, positions, out, stop=True):
             run(chat_model, batch, use_cache=False)
         if not torch.isfinite(out).all():
             raise ModelError(

@@ -1,7 +1,7 @@
 """Record and intervene on the residual stream through hooks that are always removed."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -247,19 +247,34 @@ def _replace_input(args: tuple[Any, ...], kwargs: dict[str, Any], new: Tensor) -
     return args, {**kwargs, "hidden_states": new}
 
 
+class Recorded(Exception):
+    """Everything that `record` waits for has been seen."""
+
+
 @contextmanager
 def record(
-    residual: Residual, positions: list[int], out: Float[Tensor, "batch n_pos n_layers d_model"]
+    residual: Residual,
+    positions: list[int],
+    out: Float[Tensor, "batch n_pos n_layers d_model"],
+    *,
+    stop: bool = False,
 ) -> Iterator[None]:
-    """Copy `resid_pre` of every block at `positions` (negative, from the prompt's end) into `out`."""
+    """Copy `resid_pre` of every block at `positions` (negative, from the prompt's end) into `out`.
+
+    `stop` ends the pass where the last block begins: what follows is computed for nothing.
+    """
+    last = residual.n_layers - 1
 
     def keep(index: int) -> Any:
         def hook(_m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             out[:, :, index] = block_input(args, kwargs)[:, positions].to(out.device, out.dtype)
+            if stop and index == last:
+                raise Recorded
 
         return hook
 
     with ExitStack() as hooks:
         for index, block in enumerate(residual.blocks):
             hooks.callback(block.register_forward_pre_hook(keep(index), with_kwargs=True).remove)
-        yield
+        with suppress(Recorded):
+            yield

@@ -138,3 +138,16 @@ def test_an_ablation_that_leaves_something_behind_is_an_error(left: float) -> No
     checks.measure(torch.tensor(left))
     with pytest.raises(ModelError, match="keeps a share"):
         checks.verify()
+
+
+def test_collecting_ends_where_the_last_block_begins() -> None:
+    model = chat_model()
+    ran: list[str] = []
+    for name, module in (("last", model.residual.blocks[-1].mlp), ("head", model.model.lm_head)):
+        module.register_forward_hook(lambda *_, name=name: ran.append(name))  # type: ignore[operator]
+    encoded = [model.chat.encode(text) for text in TEXTS]
+    rows = torch.cat([batch for _, batch in forward.activations(model, encoded, [-1], 2)])
+    assert torch.isfinite(rows).all()
+    assert rows.shape[2] == model.residual.n_layers
+    assert ran == []
+    assert all(not block._forward_pre_hooks for block in model.residual.blocks)
