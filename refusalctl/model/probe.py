@@ -5,13 +5,16 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from refusalctl.model.generate import complete
 from refusalctl.model.hooks import Intervention
 from refusalctl.model.load import ChatModel
+from refusalctl.model.residual import block_input
 from refusalctl.model.sweeps import Sweeps, Wanted
 
 ROUNDS = 3
@@ -29,35 +32,63 @@ class Rates(NamedTuple):
     token: float | None
     prompt_tokens: float  # mean, with the chat template
 
+    def scaled(self, prompt_tokens: float) -> Rates:
+        """Of prompts of another length: passes cost in proportion to it, answers' tokens nearly the same."""
+        by = prompt_tokens / self.prompt_tokens
+        return Rates(self.forward * by, self.scored * by, self.added * by, self.token, prompt_tokens)
+
 
 def measure(model: ChatModel, texts: Sequence[str], batch_size: int) -> Rates:
-    """Medians of three rounds over `texts` under an ablation, after one that warms up."""
+    """Medians of three rounds over `texts` under an ablation, after one that warms up, and of one batch's steps."""
     encoded = [model.chat.encode(text) for text in texts]
     vector = torch.randn(model.residual.d_model, generator=torch.Generator().manual_seed(0))
     ablation = Intervention("ablate", vector, 0)
     openings = [[i + 1] * 4 for i in range(OPENINGS)]
-
-    def answer(new_tokens: int) -> int:
-        """Steps taken: a batch goes on until its longest answer ends, be that before the limit."""
-        done = complete(model, encoded, ablation, max_new_tokens=new_tokens, batch_size=batch_size)
-        return sum(max(len(a.ids) + (not a.truncated) for a in answers) for _, answers, _ in done)
-
-    sweeps = Sweeps(model, {"harmful": encoded}, openings, batch_size)
+    sweeps = Sweeps(model, {"harmful": encoded}, openings, min(batch_size, len(texts)))
 
     def sweep(intervention: Intervention, wanted: Wanted) -> float:
-        return _seconds(lambda: sweeps.run(intervention, {"harmful": wanted}))
+        return _seconds(lambda: sweeps.run(intervention, {"harmful": wanted})) / len(texts)
 
-    forward, scored = sweep(ablation, "next"), sweep(ablation, "opening")
-    added = sweep(Intervention("add", vector, model.residual.n_layers // 2), "opening")
-    first, more = _seconds(lambda: answer(1)), _seconds(lambda: answer(1 + NEW_TOKENS))
-    n = len(texts)
-    every = answer(1 + NEW_TOKENS)
-    steps = every - answer(1)
-    token = None
-    if steps > 0:  # where noise hides the difference, all of the time is the bound
-        each = (more - first) / steps if more > first else more / every
-        token = each * -(-n // batch_size) / n
-    return Rates(forward / n, scored / n, added / n, token, sum(map(len, encoded)) / n)
+    return Rates(
+        forward=sweep(ablation, "next"),
+        scored=sweep(ablation, "opening"),
+        added=sweep(Intervention("add", vector, model.residual.n_layers // 2), "opening"),
+        token=_token(model, encoded, ablation, batch_size),
+        prompt_tokens=mean_tokens(encoded),
+    )
+
+
+def mean_tokens(encoded: Sequence[Sequence[int]]) -> float:
+    return sum(map(len, encoded)) / len(encoded)
+
+
+def _token(
+    model: ChatModel, encoded: Sequence[Sequence[int]], intervention: Intervention, batch_size: int
+) -> float | None:
+    """Seconds per token and answer in a full batch: a step costs nearly the same for few rows as for many."""
+    rows = [encoded[i % len(encoded)] for i in range(batch_size)]
+    begun: list[tuple[int, float]] = []
+
+    def step(_m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        x = block_input(args, kwargs)
+        if x.shape[1] == 1:
+            _wait()
+            begun.append((x.shape[0], time.perf_counter()))
+
+    handle = model.residual.blocks[0].register_forward_pre_hook(step, with_kwargs=True)
+    try:
+        for _ in complete(model, rows, intervention, max_new_tokens=1 + NEW_TOKENS, batch_size=batch_size):
+            _wait()
+            begun.append((0, time.perf_counter()))  # the batch's end
+    finally:
+        handle.remove()
+    times = [(later - earlier) / n for (n, earlier), (_, later) in pairwise(begun) if n]
+    return statistics.median(times) if times else None
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -66,7 +97,6 @@ def _seconds(work: Callable[[], object]) -> float:
     for _ in range(ROUNDS):
         started = time.perf_counter()
         work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        _wait()
         found.append(time.perf_counter() - started)
     return statistics.median(found)

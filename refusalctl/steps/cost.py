@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -106,15 +106,12 @@ def shape(bench: Workbench, experiment: Experiment) -> Shape:
 def cost(bench: Workbench, experiment: Experiment, probe: bool = False) -> Cost:
     """What the plan of a dry run asks of the model that is not in the store yet.
 
-    With `probe` the model is loaded and a few test prompts of every language are run. Judging and translation are
-    counted as labels and have no time.
+    With `probe` the model is loaded and a few test prompts of one language are run; passes of other languages' prompts
+    cost in proportion to their length. Judging and translation are counted as labels and have no time.
     """
     missing = [line for line in bench.plan if not line.done]
     found = summed(missing, shape(bench, experiment), len(experiment.langs)) if missing else {}
-    rates: dict[str, Rates] = {}
-    if probe:
-        for lang in dict.fromkeys(row[1] for row in found):
-            rates[lang] = _rates(bench, experiment, lang)
+    rates = _rates(bench, experiment, list(dict.fromkeys(lang for _step, lang in found))) if probe and found else {}
     rows = [
         Row(step, lang, work, work.seconds(rates[lang]) if lang in rates else None)
         for (step, lang), work in found.items()
@@ -124,11 +121,13 @@ def cost(bench: Workbench, experiment: Experiment, probe: bool = False) -> Cost:
     return Cost(rows, len(cells), labels)
 
 
-def _rates(bench: Workbench, experiment: Experiment, lang: str) -> Rates:
-    from refusalctl.model.probe import measure
+def _rates(bench: Workbench, experiment: Experiment, langs: Sequence[str]) -> dict[str, Rates]:
+    from refusalctl.model.probe import mean_tokens, measure
 
-    prompts = sets.usable(experiment.data, lang, "harmful", "test")[:PROBED]
-    return measure(bench.model, [prompt.text for prompt in prompts], min(bench.batch_size, PROBED))
+    texts = {lang: [p.text for p in sets.usable(experiment.data, lang, "harmful", "test")[:PROBED]] for lang in langs}
+    first = measure(bench.model, texts[langs[0]], bench.batch_size)
+    encode = bench.model.chat.encode
+    return {lang: first.scaled(mean_tokens([encode(text) for text in texts[lang]])) for lang in langs}
 
 
 def summed(lines: Iterable[Planned], model: Shape, n_langs: int) -> dict[tuple[str, str], Work]:

@@ -102,3 +102,26 @@ def test_work_adds_up_and_time_follows_the_rates() -> None:
     untimed = rates._replace(token=None)
     assert both.seconds(untimed) is None  # never 0 for what was not measured
     assert cost_step.Work(scored=2).seconds(untimed) == 20
+
+
+def test_passes_cost_by_the_length_of_prompts_and_tokens_do_not() -> None:
+    from refusalctl.model.probe import Rates
+
+    rates = Rates(forward=1.0, scored=10.0, added=5.0, token=0.5, prompt_tokens=50.0)
+    assert rates.scaled(100.0) == (2.0, 20.0, 10.0, 0.5, 100.0)
+    assert rates.scaled(50.0) == rates
+
+
+def test_a_token_s_time_is_a_full_batch_s_step_divided_by_its_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    from refusalctl.model import probe
+    from tests import exactness
+
+    model = exactness.chat_model("Llama")
+    model.__dict__["eos_ids"] = []
+    ticks = iter(range(0, 10_000, 6))
+    monkeypatch.setattr(probe.time, "perf_counter", lambda: float(next(ticks)))
+    encoded = [model.chat.encode(text) for text in exactness.TEXTS]
+    assert probe._token(model, encoded, exactness.interventions()["ablate"], 12) == 0.5  # 6 a step, 12 answers
+    monkeypatch.setattr(probe, "NEW_TOKENS", 0)
+    assert probe._token(model, encoded, exactness.interventions()["ablate"], 12) is None
+    assert not model.residual.blocks[0]._forward_pre_hooks
