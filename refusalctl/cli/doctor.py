@@ -11,7 +11,7 @@ from refusalctl.cli import out
 from refusalctl.errors import RefusalctlError
 
 if TYPE_CHECKING:
-    from refusalctl.model.precision import Deviation
+    from refusalctl.stats.precision import Deviation
 
 
 def doctor(

@@ -11,7 +11,7 @@ from refusalctl.errors import BadInput
 from refusalctl.steps.step import Workbench
 
 if TYPE_CHECKING:
-    from refusalctl.model.precision import Deviation
+    from refusalctl.stats.precision import Deviation
 
 PER_CLASS = 4  # prompts per language and class
 
@@ -21,7 +21,8 @@ def precision(bench: Workbench, data: str = sets.SAMPLE_SET) -> Deviation:
 
     Raises `BadInput` where the dtype is float32 itself.
     """
-    from refusalctl.model.precision import deviation, outputs
+    from refusalctl.model.precision import outputs
+    from refusalctl.stats.precision import deviation
 
     if bench.resolved_dtype == "float32":
         raise BadInput("there is nothing to compare: the dtype is float32", hint="add --dtype bfloat16")
@@ -33,4 +34,5 @@ def precision(bench: Workbench, data: str = sets.SAMPLE_SET) -> Deviation:
     for each in (replace(bench, dtype="float32"), bench):
         found.append(outputs(each.model, texts, each.batch_size))
         each.release()
-    return deviation(*found)
+    plain, half = found
+    return deviation((plain.logprobs, half.logprobs), (plain.streams, half.streams))

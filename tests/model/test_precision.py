@@ -10,10 +10,16 @@ import pytest
 import torch
 
 from refusalctl.cli import app as cli
-from refusalctl.model.precision import Outputs, deviation, outputs
+from refusalctl.model.precision import Outputs, outputs
+from refusalctl.stats.precision import Deviation
+from refusalctl.stats.precision import deviation as deviation_of
 from tests import exactness
 
 TEXTS = {"harmful": ["Hi", "Name a colour."], "harmless": ["What?", "Write three lines about rain, please."]}
+
+
+def deviation(plain: Outputs, half: Outputs) -> Deviation:
+    return deviation_of((plain.logprobs, half.logprobs), (plain.streams, half.streams))
 
 
 def made(shift: float = 0.0, turned: bool = False) -> Outputs:
@@ -25,7 +31,7 @@ def made(shift: float = 0.0, turned: bool = False) -> Outputs:
     if turned:
         streams["harmful"][:, 1, 1] = 1.0
     logits = torch.tensor([[2.0, 1.0 + shift, 0.0]] * 2)
-    return Outputs({kind: logits.log_softmax(-1) for kind in streams}, streams)
+    return Outputs(logits.log_softmax(-1).repeat(2, 1), streams)
 
 
 def test_the_same_outputs_do_not_deviate() -> None:

@@ -1,0 +1,46 @@
+"""How far a model's half-precision results are from its float32 ones, on the same prompts."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from refusalctl.stats.refusal import kl_divergence
+
+
+class Deviation(NamedTuple):
+    """Of half precision from float32. KL at the next token in nats; the stream's error relative to its length, the
+    largest over prompts and layers; the smallest cosine over layers of the two difference-in-means directions."""
+
+    n: int
+    kl_mean: float
+    kl_max: float
+    other_first_token: int
+    stream_max: float
+    direction_cosine_min: float
+
+
+def deviation(
+    logprobs: tuple[Float[Tensor, "n d_vocab"], Float[Tensor, "n d_vocab"]],
+    streams: tuple[
+        Mapping[str, Float[Tensor, "k n_layers d_model"]], Mapping[str, Float[Tensor, "k n_layers d_model"]]
+    ],
+) -> Deviation:
+    """The second of each pair against the first: log-probabilities of the next token, streams by class."""
+    before, after = logprobs
+    wide, narrow = (torch.cat(list(s.values())).double() for s in streams)
+    kl = kl_divergence(before, after)
+    error = (narrow - wide).norm(dim=-1) / wide.norm(dim=-1).clamp_min(1e-12)
+    directions = [s["harmful"].double().mean(0) - s["harmless"].double().mean(0) for s in streams]
+    # below the first block a template's last token is the same in every prompt: there is no direction to compare
+    there = directions[0].norm(dim=-1) > 1e-6
+    return Deviation(
+        n=len(before),
+        kl_mean=float(kl.mean()),
+        kl_max=float(kl.max()),
+        other_first_token=int((before.argmax(-1) != after.argmax(-1)).sum()),
+        stream_max=float(error.max()),
+        direction_cosine_min=float(torch.nn.functional.cosine_similarity(*directions, dim=-1)[there].min()),
+    )
