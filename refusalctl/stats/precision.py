@@ -10,6 +10,9 @@ from torch import Tensor
 from refusalctl.stats.refusal import kl_divergence
 
 
+Streams = Mapping[str, Float[Tensor, "k n_layers d_model"]]  # by class
+
+
 class Deviation(NamedTuple):
     """Of half precision from float32. KL at the next token in nats; the stream's error relative to its length, the
     largest over prompts and layers; the smallest cosine over layers of the two difference-in-means directions."""
@@ -33,14 +36,14 @@ def deviation(
     wide, narrow = (torch.cat(list(s.values())).double() for s in streams)
     kl = kl_divergence(before, after)
     error = (narrow - wide).norm(dim=-1) / wide.norm(dim=-1).clamp_min(1e-12)
-    directions = [s["harmful"].double().mean(0) - s["harmless"].double().mean(0) for s in streams]
+    first, second = (s["harmful"].double().mean(0) - s["harmless"].double().mean(0) for s in streams)
     # below the first block a template's last token is the same in every prompt: there is no direction to compare
-    there = directions[0].norm(dim=-1) > 1e-6
+    there = first.norm(dim=-1) > 1e-6
     return Deviation(
         n=len(before),
         kl_mean=float(kl.mean()),
         kl_max=float(kl.max()),
         other_first_token=int((before.argmax(-1) != after.argmax(-1)).sum()),
         stream_max=float(error.max()),
-        direction_cosine_min=float(torch.nn.functional.cosine_similarity(*directions, dim=-1)[there].min()),
+        direction_cosine_min=float(torch.nn.functional.cosine_similarity(first, second, dim=-1)[there].min()),
     )
