@@ -9,7 +9,6 @@ from torch import Tensor
 
 from refusalctl.stats.refusal import kl_divergence
 
-
 Streams = Mapping[str, Float[Tensor, "k n_layers d_model"]]  # by class
 
 
