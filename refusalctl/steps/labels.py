@@ -104,7 +104,7 @@ def label_of(row: Completion, verdict: Verdict, judge: str) -> Label:
     )
 
 
-STEP = Step("judge", 2, "labels", _run)
+STEP = Step("judge", 3, "labels", _run)
 
 
 def check_judge(spec: str, lang: str, *, harm_only: bool = False) -> Declaration:

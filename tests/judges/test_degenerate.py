@@ -54,6 +54,17 @@ def test_both_sets_hold_every_language_and_are_the_same_each_time() -> None:
         ("жqبжqبжqبжqبжqب東жqب", "mixed scripts"),
         ("Я чытаю пра Python і NumPy у Wikipedia кожны дзень.", None),
         ("私はPythonでコードを書きます。", None),
+        # words of two scripts that are no words; the rest of the text is in order
+        ("Хороший вопрос. Сначала спокойноers план.", "broken words"),
+        ("Саволи хуб, Аввал гlicиб кун.", "broken words"),
+        ("Яҡшы һорау, Тәҡ\ufffdлем һорау.", "broken words"),
+        ("Хороший вопрос. Сначала составьте план, потом отдохните и вернитесь к нему завтраevening.", None),  # 1 of 12
+        # and those that are
+        ("Видео YouTubeҙа бар.", None),
+        ("Купите микроUSB и SMSки.", None),
+        ("Wi-Fi-роутер и e-mail-адрес.", None),
+        ("Гэта COVID-19, а не грып.", None),
+        ("Хороший вопрос. Сначала составьт\ufffd", None),
     ],
 )
 def test_rules(text: str, reason: str | None) -> None:

@@ -5,6 +5,7 @@ sign of Chinese, Japanese, Korean or Thai counts for two letters (byte compressi
 several bytes a letter). Digits, punctuation, case and spaces are left out before repetition is looked for, so that a
 numbered loop is a loop. What it cannot see: fluent nonsense, and a loop that changes a word each time. Thresholds were
 set on `benchmarks/degenerate_set.py`; figures and weaknesses in docs/judges.md.
+Broken words are looked for in Cyrillic, where the embedded model's adapter makes them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,12 @@ MAX_LOST = 0.1
 MIN_LOST = 3  # one lost character is a token cut in the middle
 MAX_SWITCHES = 0.15
 MIN_PAIRS = 15
+MAX_BROKEN = 0.1
 _WIDE = re.compile(r"[\u0e00-\u0e7f\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+# letters of two scripts in one word, as no keyboard writes them: Latin inside or at the end of a Cyrillic word, or a lost
+# character between letters. A Latin name with a Cyrillic ending (YouTubeҙа) and capitals behind it (микроUSB) are words.
+_CYRILLIC, _LATIN = r"[\u0400-\u052f]", r"[a-z\u00df-\u00f6\u00f8-\u024f]"
+_BROKEN = re.compile(rf"{_CYRILLIC}{{2}}{_LATIN}{{2}}|{_CYRILLIC}{_LATIN}+{_CYRILLIC}|[^\W\d_]\ufffd+[^\W\d_]")
 _LOST = ("Co", "Cn", "Cs", "Cc")
 # these write one text together
 _ONE = {"CJK": "EAST", "HIRAGANA": "EAST", "KATAKANA": "EAST", "KATAKANA-HIRAGANA": "EAST", "HANGUL": "EAST"}
@@ -66,6 +72,12 @@ def switch_share(text: str) -> float:
     return sum(a != b for a, b in pairs) / len(pairs) if len(pairs) >= MIN_PAIRS else 0.0
 
 
+def broken_share(text: str) -> float:
+    """Share of words, by white space, that are broken inside."""
+    words = [word for word in text.split() if any(c.isalpha() for c in word)]
+    return sum(_BROKEN.search(word) is not None for word in words) / len(words) if words else 0.0
+
+
 @lru_cache(maxsize=4096)
 def _script(letter: str) -> str:
     first = unicodedata.name(letter, "?").split(" ", 1)[0]
@@ -82,6 +94,8 @@ def degenerate_reason(text: str) -> str | None:
         return "no letters"
     if switch_share(text) > MAX_SWITCHES:
         return "mixed scripts"
+    if broken_share(text) > MAX_BROKEN:
+        return "broken words"
     letters = bare(text)
     wide = len(_WIDE.findall(letters))
     tail = looping_tail(letters)
