@@ -26,8 +26,8 @@ MAX_SWITCHES = 0.15
 MIN_PAIRS = 15
 MAX_BROKEN = 0.1
 _WIDE = re.compile(r"[\u0e00-\u0e7f\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
-# letters of two scripts in one word, as no keyboard writes them: Latin inside or at the end of a Cyrillic word, or a lost
-# character between letters. A Latin name with a Cyrillic ending (YouTubeҙа) and capitals behind it (микроUSB) are words.
+# letters of two scripts in one word, as no keyboard writes them: Latin inside or at the end of a Cyrillic word, or a
+# lost character between letters. A Latin name with a Cyrillic ending (YouTubeҙа) or capitals (микроUSB) are words.
 _CYRILLIC, _LATIN = r"[\u0400-\u052f]", r"[a-z\u00df-\u00f6\u00f8-\u024f]"
 _BROKEN = re.compile(rf"{_CYRILLIC}{{2}}{_LATIN}{{2}}|{_CYRILLIC}{_LATIN}+{_CYRILLIC}|[^\W\d_]\ufffd+[^\W\d_]")
 _LOST = ("Co", "Cn", "Cs", "Cc")
