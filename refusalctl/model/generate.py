@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 
 from refusalctl.model.batching import plan_batches
+from refusalctl.model.growing import with_room
 from refusalctl.model.hooks import Checks, Intervention, intervene
 from refusalctl.model.load import ChatModel
 from refusalctl.model.sharing import Beginning, cache_for, shared_beginning
@@ -41,25 +45,71 @@ def complete(
 
     def answer(indices: list[int]) -> tuple[list[Generated], Checks]:
         batch = beginning.batch(chat_model, [encoded[i] for i in indices])
-        width = batch.mask.shape[1]
-        with intervene(chat_model.residual, intervention, width) as checks:
+        with intervene(chat_model.residual, intervention, batch.mask.shape[1]) as checks:
             cache = cache_for(beginning.run(chat_model), len(indices))
             shared = batch.ids.new_tensor(beginning.ids).expand(len(indices), -1)
-            out = chat_model.model.generate(
-                input_ids=torch.cat([shared, batch.ids], dim=1),
-                attention_mask=batch.mask,
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                use_cache=True,  # some models' settings switch it off
-                eos_token_id=chat_model.eos_ids,
-                pad_token_id=chat_model.chat.pad_id,
-                **({} if cache is None else {"past_key_values": cache}),
-            )
-        return [_trim(chat_model, row) for row in out[:, width:].tolist()], checks
+            answers = _write(chat_model, torch.cat([shared, batch.ids], dim=1), batch.mask, cache, max_new_tokens)
+        return [_trim(chat_model, row) for row in answers], checks
 
     plan = plan_batches([len(e) for e in encoded], batch_size)
     for indices, (answers, checks) in chat_model.room.batches((b for b in plan if not done.issuperset(b)), answer):
         yield indices, answers, checks
+
+
+def _write(
+    chat_model: ChatModel,
+    ids: Int[Tensor, "batch width"],
+    mask: Int[Tensor, "batch width"],
+    cache: Any,
+    max_new_tokens: int,
+) -> list[list[int]]:
+    """The tokens that follow each row. `cache` holds what all rows begin with; None where nothing is shared.
+
+    A finished answer costs as much as one that is still written. With a cache that keeps every position, finished rows
+    leave the batch whenever at most half of it still writes.
+    """
+    if cache is not None:
+        cache = with_room(cache, ids.shape[1] + max_new_tokens)
+    answers: list[list[int]] = [[] for _ in ids]
+    rows, left = list(range(len(ids))), max_new_tokens
+    while rows and left:
+        criteria = [] if cache is None else [_HalfEnded(chat_model.eos_ids, len(rows), ids.device)]
+        out = chat_model.model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=left,
+            do_sample=False,
+            use_cache=True,  # some models' settings switch it off
+            eos_token_id=chat_model.eos_ids,
+            pad_token_id=chat_model.chat.pad_id,
+            stopping_criteria=StoppingCriteriaList(criteria),
+            **({} if cache is None else {"past_key_values": cache}),
+        )
+        written = out[:, ids.shape[1] :].tolist()
+        for row, tokens in zip(rows, written, strict=True):
+            answers[row] += tokens
+        if cache is None:
+            break
+        left -= len(written[0])
+        going = [i for i, tokens in enumerate(written) if not set(tokens).intersection(chat_model.eos_ids)]
+        rows = [rows[i] for i in going]
+        if rows and left:
+            cache.batch_select_indices(torch.tensor(going))
+            ids = out[going]
+            mask = torch.nn.functional.pad(mask[going], (0, len(written[0])), value=1)
+    return answers
+
+
+class _HalfEnded(StoppingCriteria):
+    """Stops all rows as soon as at most half of them still write."""
+
+    def __init__(self, eos_ids: Sequence[int], rows: int, device: torch.device) -> None:
+        self.eos = torch.tensor(list(eos_ids), device=device)
+        self.ended = torch.zeros(rows, dtype=torch.bool, device=device)
+
+    def __call__(self, input_ids: Tensor, _scores: Any, **_: Any) -> Any:
+        self.ended |= torch.isin(input_ids[:, -1], self.eos)
+        return (2 * (~self.ended).sum() <= len(self.ended)).expand(len(self.ended))
 
 
 def _trim(chat_model: ChatModel, row: list[int]) -> Generated:

@@ -29,6 +29,7 @@ from refusalctl.model.prefix import holds, with_layers
 from refusalctl.model.sharing import Beginning, cache_for, furthest, is_rounding, shared_beginning
 
 MOST_KEPT = 2 * 2**30  # bytes of kept streams; beyond that, additions run all layers
+FEW = 10  # additions; keeping streams and proving them costs as much as it saves on about so many
 
 T = TypeVar("T")
 Wanted = Literal["next", "opening"]
@@ -60,7 +61,7 @@ class _Part:
 class Sweeps:
     """Prompts by class, with the openings that their scores ask for and the layers whose streams are wanted.
 
-    `fast` False computes everything every time.
+    `additions` is how many are to come (None: many). `fast` False computes everything every time.
 
     `shared` is the number of tokens that run once, `skips` whether additions pass over the layers below them, and
     `deviation` the largest KL (nats) that either made on the prompts it was proved on.
@@ -74,12 +75,14 @@ class Sweeps:
         batch_size: int,
         *,
         layers: Sequence[int] = (),
+        additions: int | None = None,
         fast: bool = True,
     ) -> None:
         self.chat_model, self.openings, self.batch_size = chat_model, openings, batch_size
         self.layers = list(layers)
         self.prompts = {kind: list(rows) for kind, rows in prompts.items()}
         self.fast, self.deviation = fast, 0.0
+        self.many = additions is None or additions >= FEW
         self.beginning = Beginning()
         self.skips = False
         self._plain: list[Kept] = []
@@ -139,7 +142,7 @@ class Sweeps:
             self.beginning = shared_beginning(self.chat_model, [row for rows in self.prompts.values() for row in rows])
             self.deviation = max(self.deviation, self.beginning.deviation)
         self.parts = self._plan()
-        if self.fast:
+        if self.fast and self.many:
             self._skip()
         return True
 

@@ -57,7 +57,7 @@ def _run(job: Job) -> dict[str, Any]:
     layers = least_alike(tensors, len(positions) - 1)
     scorer = Scorer(job.bench.model, [], job.bench.batch_size)
     encoded = [scorer.encode([p.text for p in prompt_step.read(job.inputs[f"val_{k}"])]) for k in KINDS]
-    criteria = Criteria(scorer, *encoded, layers=layers)
+    criteria = Criteria(scorer, *encoded, layers=layers, n_directions=len(grid))
     vectors = {c: tensors["candidates"][positions.index(c.pos), c.layer] for c in grid}
     with job.bench.progress.task(f"cosmic {job.inputs['directions'].about['lang']}", len(grid)) as advance:
         ledger = Ledger(criteria, vectors, job.partial / "cosmic.jsonl", advance)

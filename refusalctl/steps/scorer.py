@@ -59,8 +59,9 @@ class Measured(NamedTuple):
 class Criteria:
     """Bypass, induce and KL of any direction, per prompt, on prompts that stay the same.
 
-    With `layers`, `all` also compares mean streams at the last position of these layers (COSMIC). `fast` False
-    computes everything anew for every direction (see `refusalctl.model.sweeps`).
+    `n_directions`: how many are to be measured (None: many). With `layers`, `all` also compares mean streams at the
+    last position of these layers (COSMIC). `fast` False computes everything anew for every direction (see
+    `refusalctl.model.sweeps`).
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Criteria:
         harmless: list[list[int]],
         *,
         layers: Sequence[int] = (),
+        n_directions: int | None = None,
         fast: bool = True,
     ) -> None:
         from refusalctl.model.hooks import Intervention
@@ -77,7 +79,15 @@ class Criteria:
 
         prompts = {"harmful": harmful, "harmless": harmless}
         self.scorer, self.n = scorer, {kind: len(rows) for kind, rows in prompts.items()}
-        self.sweeps = Sweeps(scorer.model, prompts, scorer.openings, scorer.batch_size, layers=layers, fast=fast)
+        self.sweeps = Sweeps(
+            scorer.model,
+            prompts,
+            scorer.openings,
+            scorer.batch_size,
+            layers=layers,
+            additions=n_directions,
+            fast=fast,
+        )
         self.passes = 0  # prompts run
         self.reference: dict[int, torch.Tensor] = {}
         wanted: dict[str, Wanted] = {"harmful": "next", "harmless": "next"} if layers else {"harmless": "next"}

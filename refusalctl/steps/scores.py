@@ -61,13 +61,14 @@ def _run_score(job: Job) -> dict[str, Any]:
     # an emptied class is a finding that `choose` reports: there is nothing to score, but COSMIC takes all prompts
     if job.params["search"] == "full":
         layers = cosmic_step.least_alike(tensors, len(positions) - 1)
-        criteria = Criteria(scorer, *encoded.values(), layers=layers)
+        criteria = Criteria(scorer, *encoded.values(), layers=layers, n_directions=len(grid))
         ledger = _searched(grid, criteria, at, job)
         table["candidates"] = [ledger.row(c, kept) for c in grid] if all(kept.values()) else []
         cosmic_step.write(job.out, layers, criteria.n, [ledger.cosines(c) for c in grid])
         savings = {"sweeps": criteria.sweeps.as_json(), "prompt_passes": criteria.passes}
     elif all(kept.values()):
-        criteria = Criteria(scorer, *([encoded[kind][i] for i in kept[kind]] for kind in KINDS))
+        rows = ([encoded[kind][i] for i in kept[kind]] for kind in KINDS)
+        criteria = Criteria(scorer, *rows, n_directions=len(grid))
         ledger = _searched(grid, criteria, at, job)
         everything = {kind: list(range(n)) for kind, n in criteria.n.items()}
         table["candidates"] = [ledger.row(c, everything) for c in grid]

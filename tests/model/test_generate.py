@@ -21,8 +21,10 @@ def encoded(model: ChatModel) -> list[list[int]]:
     return [model.chat.encode(BEGINNING + text) for text in TEXTS]
 
 
-def answers(model: ChatModel, asked: Intervention, rows: list[list[int]], batch_size: int) -> dict[int, list[int]]:
-    done = complete(model, rows, asked, max_new_tokens=6, batch_size=batch_size)
+def answers(
+    model: ChatModel, asked: Intervention, rows: list[list[int]], batch_size: int, new_tokens: int = 6
+) -> dict[int, list[int]]:
+    done = complete(model, rows, asked, max_new_tokens=new_tokens, batch_size=batch_size)
     return {i: answer.ids for indices, batch, _ in done for i, answer in zip(indices, batch)}
 
 
@@ -58,6 +60,33 @@ def test_the_beginning_runs_as_one_row() -> None:
     shared = len(sharing.shared_beginning(model, rows))
     assert shared > len(BEGINNING)
     assert seen == [(1, shared), (4, max(map(len, rows)) - shared)]
+
+
+@pytest.mark.parametrize("kind", ["none", *interventions()])
+@pytest.mark.parametrize("name", ["Llama", "Qwen2"])
+def test_finished_rows_leave_the_batch(name: str, kind: str) -> None:
+    model, asked = exactness.chat_model(name), interventions().get(kind, Intervention())
+    rows = encoded(model)
+    endless = answers(model, asked, rows, 4, 12)
+    model.__dict__["eos_ids"] = sorted({endless[i][i + 1] for i in range(3)})  # one after another
+    seen = widths(model)
+    together = answers(model, asked, rows, 4, 12)
+    assert [n for n, _ in seen][-1] < 4
+    assert len({len(ids) for ids in together.values()}) > 1
+    for i, row in enumerate(rows):
+        ends = [k for k, token in enumerate(endless[i]) if token in model.eos_ids]
+        assert together[i] == endless[i][: ends[0] if ends else None] == answers(model, asked, [row], 1, 12)[0]
+
+
+def test_rows_stay_where_layers_forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A state that keeps no positions cannot be taken apart here, and says so by sharing nothing."""
+    model = exactness.chat_model("Qwen3-Next")
+    rows = encoded(model)
+    first = answers(model, Intervention(), rows, 4)
+    model.__dict__["eos_ids"] = sorted({first[i][1] for i in range(3)})
+    seen = widths(model)
+    answers(model, Intervention(), rows, 4)
+    assert {n for n, _ in seen} == {4}
 
 
 def test_a_beginning_is_proved_once_per_model_and_prompts(monkeypatch: pytest.MonkeyPatch) -> None:

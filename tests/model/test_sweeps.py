@@ -142,6 +142,14 @@ def test_large_streams_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not Sweeps(exactness.chat_model("Llama"), prompts(), SHORT, 3).skips
 
 
+def test_a_few_additions_are_not_worth_a_proof() -> None:
+    few = Sweeps(exactness.chat_model("Llama"), prompts(), SHORT, 3, additions=sweeps.FEW - 1)
+    many = Sweeps(exactness.chat_model("Llama"), prompts(), SHORT, 3, additions=sweeps.FEW)
+    assert few.shared
+    assert not few.skips
+    assert many.skips
+
+
 def test_nothing_stays_on_the_model_after_an_exception() -> None:
     model = exactness.chat_model("Llama")
     fast = Sweeps(model, prompts(), SHORT, 3)
