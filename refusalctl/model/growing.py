@@ -15,7 +15,8 @@ class _Roomy(DynamicLayer):
 
     def __init__(self, layer: DynamicLayer, capacity: int) -> None:
         super().__init__()
-        vars(self).update(vars(layer))
+        for name, value in vars(layer).items():
+            setattr(self, name, value)
         self.capacity = capacity  # positions
         self.rooms: list[Tensor] = []
 
