@@ -153,11 +153,15 @@ def _ablate(params: Mapping[str, Any], n: Mapping[str, int], _model: Shape, _n_l
     return Work(answers=n["prompts"], new_tokens=n["prompts"] * params["max_new_tokens"])
 
 
-def _score(_params: Mapping[str, Any], n: Mapping[str, int], model: Shape, _n_langs: int) -> Work:
-    """Bypass and induce are scored, KL is a pass; the filter may leave fewer validation prompts."""
+def _score(params: Mapping[str, Any], n: Mapping[str, int], model: Shape, _n_langs: int) -> Work:
+    """Bypass and induce are scored, KL is a pass; the filter may leave fewer validation prompts.
+
+    In a full search the baseline's one pass serves the refusal scores, the KL and COSMIC.
+    """
     candidates, harmful, harmless = model.n_candidates, n["val_harmful"], n["val_harmless"]
+    apart = 0 if params["search"] == "full" else harmless
     return Work(
-        forward=(candidates + 1) * harmless, scored=(candidates + 1) * harmful + harmless, added=candidates * harmless
+        forward=candidates * harmless + apart, scored=(candidates + 1) * harmful + harmless, added=candidates * harmless
     )
 
 

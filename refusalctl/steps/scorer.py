@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from refusalctl.model.wording import InterventionKind
 
 Scores = dict[str, list[float]]  # by criterion, per prompt
+OPENED = {"harmful": "bypass", "harmless": "induce"}  # whose refusal scores serve which criterion
 
 
 class Scorer:
@@ -90,12 +91,18 @@ class Criteria:
         )
         self.passes = 0  # prompts run
         self.reference: dict[int, torch.Tensor] = {}
-        wanted: dict[str, Wanted] = {"harmful": "next", "harmless": "next"} if layers else {"harmless": "next"}
+        wanted: dict[str, Wanted] = {"harmful": self.widest, "harmless": self.widest} if layers else {"harmless": "next"}
         plain = self._run(Intervention(), wanted)
         for ran in plain:
             if ran.kind == "harmless":
                 self.reference |= dict(zip(ran.indices, ran.logprobs))
         self.streams = self._mean_streams(plain)
+        self.baseline = self._opened(plain)
+
+    @property
+    def widest(self) -> Wanted:
+        """What a class is asked for that serves everything."""
+        return "opening" if self.scorer.openings else "next"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -116,9 +123,8 @@ class Criteria:
 
     def all(self, vector: torch.Tensor, layer: int) -> Measured:
         """Everything; the shared beginning is ablated once for bypass and KL."""
-        opened: Wanted = "opening" if self.scorer.openings else "next"
-        ablated = self._under("ablate", vector, layer, {"harmful": opened, "harmless": "next"})
-        added = self._under("add", vector, layer, {"harmless": opened})
+        ablated = self._under("ablate", vector, layer, {"harmful": self.widest, "harmless": "next"})
+        added = self._under("add", vector, layer, {"harmless": self.widest})
         scores = self._scores(ablated) | (self._scores(added) if self.scorer.openings else {})
         if not self.streams:
             return Measured(scores, {})
@@ -154,20 +160,30 @@ class Criteria:
         """By criterion, in the prompts' order: which one a batch is for shows in its class and what it holds."""
         import torch
 
-        from refusalctl.stats.refusal import kl_divergence, refusal_score
+        from refusalctl.stats.refusal import kl_divergence
+
+        refusals = self._opened(found)
+        scores = {name: refusals[kind].tolist() for kind, name in OPENED.items() if kind in refusals}
+        kl = torch.full((self.n["harmless"],), float("nan"), dtype=torch.float64)
+        for ran in found:
+            if ran.kind == "harmless" and ran.opening is None:
+                before = torch.stack([self.reference[i] for i in ran.indices])
+                kl[ran.indices] = kl_divergence(before, ran.logprobs).cpu()
+                scores["kl"] = kl.tolist()
+        return scores
+
+    def _opened(self, found: list[Ran]) -> dict[str, torch.Tensor]:
+        """Refusal scores by class, float64, in the prompts' order, of the classes that were asked for openings."""
+        import torch
+
+        from refusalctl.stats.refusal import refusal_score
 
         scores: dict[str, torch.Tensor] = {}
         for ran in found:
             if ran.opening is not None:
-                name, each = ("bypass" if ran.kind == "harmful" else "induce"), refusal_score(ran.opening)
-            elif ran.kind == "harmless":
-                before = torch.stack([self.reference[i] for i in ran.indices])
-                name, each = "kl", kl_divergence(before, ran.logprobs).cpu()
-            else:
-                continue
-            empty = torch.full((self.n[ran.kind],), float("nan"), dtype=torch.float64)
-            scores.setdefault(name, empty)[ran.indices] = each
-        return {name: each.tolist() for name, each in scores.items()}
+                empty = torch.full((self.n[ran.kind],), float("nan"), dtype=torch.float64)
+                scores.setdefault(ran.kind, empty)[ran.indices] = refusal_score(ran.opening)
+        return scores
 
     def _mean_streams(self, found: list[Ran]) -> dict[str, torch.Tensor]:
         """Mean over prompts and layers [d_model] of each class, float64; empty where no layers were asked for."""

@@ -42,9 +42,14 @@ def _run_score(job: Job) -> dict[str, Any]:
     opening = opening_step.read(job.inputs["openings"])
     scorer = Scorer(job.bench.model, opening["sequences"], job.bench.batch_size)
     encoded = {k: scorer.encode([p.text for p in prompt_step.read(job.inputs[f"val_{k}"])]) for k in KINDS}
-    baseline: dict[str, torch.Tensor] = {k: scorer.refusal(encoded[k], Intervention()) for k in KINDS}
-    kept = _keep(baseline, bool(job.params["filter_val"]))
+    full = job.params["search"] == "full"
     grid, flat = candidates_of(tensors, positions, job.params["max_layer_share"], job.params["layers"])
+    layers = cosmic_step.least_alike(tensors, len(positions) - 1) if full else ()
+    criteria = Criteria(scorer, *encoded.values(), layers=layers, n_directions=len(grid)) if full else None
+    baseline: dict[str, torch.Tensor] = (
+        criteria.baseline if criteria else {k: scorer.refusal(encoded[k], Intervention()) for k in KINDS}
+    )
+    kept = _keep(baseline, bool(job.params["filter_val"]))
     table = {
         "n_layers": vectors.shape[1],
         "positions": positions,
@@ -59,9 +64,7 @@ def _run_score(job: Job) -> dict[str, Any]:
     at = {c: vectors[positions.index(c.pos), c.layer] for c in grid}
     savings: dict[str, Any] = {}
     # an emptied class is a finding that `choose` reports: there is nothing to score, but COSMIC takes all prompts
-    if job.params["search"] == "full":
-        layers = cosmic_step.least_alike(tensors, len(positions) - 1)
-        criteria = Criteria(scorer, *encoded.values(), layers=layers, n_directions=len(grid))
+    if criteria:
         ledger = _searched(grid, criteria, at, job)
         table["candidates"] = [ledger.row(c, kept) for c in grid] if all(kept.values()) else []
         cosmic_step.write(job.out, layers, criteria.n, [ledger.cosines(c) for c in grid])
