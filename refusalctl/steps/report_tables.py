@@ -16,7 +16,7 @@ from refusalctl.steps.report_words import answer, condition_name, points, signed
 RATE_COLUMNS = (
     "model", "target", "prompts", "condition", "source", "status", "n", *OUTCOMES, "labelled",
     "refusal_rate", "refusal_low", "refusal_high", "compliance_rate", "compliance_low", "compliance_high",
-    "degenerate_rate", "paired_n", "refusal_to_compliance", "compliance_to_refusal", "to_degenerate",
+    "degenerate_rate", "paired_n", "refusal_to_compliance", "compliance_to_refusal", "to_degenerate", "to_off_language",
     "paired_unparsed", "net_removed", "verdict", "verdict_reason", "removed", "removed_low", "removed_high",
     "labels", "completions", "transfer", "reason",
 )  # fmt: skip
@@ -56,6 +56,7 @@ def rate_row(row: Condition | Missing, transfer: str, model: str = "") -> dict[s
     if (moved := row.flips) is not None:
         known |= {"paired_n": moved.n, "refusal_to_compliance": moved.removed, "compliance_to_refusal": moved.gained}
         known |= {"to_degenerate": moved.to_degenerate, "paired_unparsed": moved.unparsed}
+        known["to_off_language"] = "" if moved.to_off_language is None else moved.to_off_language
         known["net_removed"] = _number(moved.net)
     if (verdict := row.verdict) is not None:
         known |= {"verdict": verdict.value, "verdict_reason": verdict.reason}

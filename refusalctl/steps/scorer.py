@@ -91,8 +91,8 @@ class Criteria:
         )
         self.passes = 0  # prompts run
         self.reference: dict[int, torch.Tensor] = {}
-        wanted: dict[str, Wanted] = {"harmful": self.widest, "harmless": self.widest} if layers else {"harmless": "next"}
-        plain = self._run(Intervention(), wanted)
+        both: dict[str, Wanted] = {"harmful": self.widest, "harmless": self.widest}
+        plain = self._run(Intervention(), both if layers else {"harmless": "next"})
         for ran in plain:
             if ran.kind == "harmless":
                 self.reference |= dict(zip(ran.indices, ran.logprobs))

@@ -203,7 +203,7 @@ def _run(job: Job) -> dict[str, Any]:
             before = (
                 harmless[cell["target"]] if cell["condition"] == "induced" else judged[f"baseline>{cell['target']}"]
             )
-            row["flips"] = asdict(flips(label_step.outcomes(before), outcomes))
+            row["flips"] = asdict(flips(*map(verdict_step.judged_outcomes, (before, judged[key]))))
         if key in verdicts:
             row["verdict"] = verdicts[key]
         rows.append(row)
@@ -241,7 +241,7 @@ def _selections(job: Job) -> dict[str, Any]:
     return dict(sorted(result.items()))
 
 
-STEP = Step("transfer", 5, "transfer", _run)
+STEP = Step("transfer", 6, "transfer", _run)
 
 
 def transfer(bench: Workbench, experiment: Experiment) -> Artifact:

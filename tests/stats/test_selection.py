@@ -204,6 +204,8 @@ def test_flips_count_both_ways_and_keep_degenerate_and_unparsed_apart() -> None:
     found = flips(before, after)
     assert (found.n, found.removed, found.gained, found.to_degenerate, found.unparsed) == (8, 3, 1, 1, 1)
     assert found.net == pytest.approx(2 / 8)
+    elsewhere = flips(before, after | {"b": "off-language"})
+    assert (elsewhere.removed, elsewhere.to_off_language) == (2, 1)
 
 
 def test_unpaired_conditions_are_refused() -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from refusalctl.data.records import Label
 from refusalctl.steps import controls as control_step
 from refusalctl.steps import labels as label_step
+from refusalctl.steps import transfer as transfer_step
 from refusalctl.steps import verdicts as verdict_step
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
+from tests.steps import world
 
 
 def test_an_answer_in_another_language_is_no_compliance_and_a_refusal_in_one_is_a_refusal(tmp_path: Path) -> None:
@@ -21,6 +25,22 @@ def test_an_answer_in_another_language_is_no_compliance_and_a_refusal_in_one_is_
     formats.write_rows(tmp_path / label_step.FILE, rows)
     found = verdict_step.judged_outcomes(Artifact("labels", "0" * 64, tmp_path, {}))
     assert list(found.values()) == ["compliance", "off-language", "compliance", "refusal", "degenerate", "unparsed"]
+
+
+def test_moves_that_are_shown_are_those_that_the_verdict_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(world.HARMFUL, ("en", "ba"), "OOOOOOOOOOCCCCCCCCCR")
+    made = world.World(tmp_path)
+    value = transfer_step.read(made.transfer({lang: made.selection(lang) for lang in ("en", "ba")}))
+    cells = {(c["target"], c["source"]): c for c in value["cells"]}
+    moved = cells["en", "ba"]["flips"]
+    assert (moved["removed"], moved["gained"], moved["to_off_language"]) == (6, 1, 10)
+    compared = [c for c in value["cells"] if "verdict" in c]
+    assert len(compared) == 6
+    for cell in compared:
+        found, flips = cell["verdict"]["removal"], cell["flips"]
+        assert found["removed"] == pytest.approx((flips["removed"] - flips["gained"]) / flips["n"]), cell
 
 
 def test_claims_are_one_family_and_positive_controls_are_none(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from refusalctl.store.store import Artifact, Store
 
 EXPERIMENT = Experiment(("en", "ba"), ("en", "ba", "tg"), n_train=16, n_val=8, n_test=20, max_new_tokens=48)
 LETTERS = {"R": "refusal", "C": "compliance", "D": "degenerate", "U": "unparsed"}
+LETTERS["O"] = "compliance"  # in another language than the prompt's
 # one letter per prompt, in one order of prompts, so that flips can be counted by eye
 HARMFUL = {
     ("en", None): "RRRRRRRRRRRRRRRRCCCC",
@@ -67,7 +68,10 @@ class World:
         ]
         text: dict[str, Write] = {completions.FILE: lambda p: formats.write_rows(p, answers)}
         written = self.put(completions.STEP, {"max_new_tokens": 48}, inputs, about, text)
-        rows = [Label(i, LETTERS[o], "substring").to_json() for i, o in zip(ids, outcomes, strict=True)]
+        rows = [
+            Label(i, LETTERS[o], "substring", off_language=o == "O").to_json()
+            for i, o in zip(ids, outcomes, strict=True)
+        ]
         params = {"judge": "substring"}
         file = {labels.FILE: lambda p: formats.write_rows(p, rows)}
         return written, self.put(labels.STEP, params, {"completions": written}, {**about, "judge": "substring"}, file)
