@@ -44,7 +44,7 @@ def _run_score(job: Job) -> dict[str, Any]:
     encoded = {k: scorer.encode([p.text for p in prompt_step.read(job.inputs[f"val_{k}"])]) for k in KINDS}
     full = job.params["search"] == "full"
     grid, flat = candidates_of(tensors, positions, job.params["max_layer_share"], job.params["layers"])
-    layers = cosmic_step.least_alike(tensors, len(positions) - 1) if full else ()
+    layers = cosmic_step.least_alike(tensors, len(positions) - 1) if full else []
     criteria = Criteria(scorer, *encoded.values(), layers=layers, n_directions=len(grid)) if full else None
     baseline: dict[str, torch.Tensor] = (
         criteria.baseline if criteria else {k: scorer.refusal(encoded[k], Intervention()) for k in KINDS}
