@@ -39,6 +39,7 @@ class Reference(NamedTuple):
                 rendered, padding=True, padding_side="left", add_special_tokens=False, return_tensors="pt"
             )
             with placed(places):
+                batch = batch.to(self.model.device)
                 out = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
             yield out.logits.to(torch.float64)[:, -1]
 
@@ -56,6 +57,7 @@ class Reference(NamedTuple):
         self, vector: Tensor, layer: int, harmful: Sequence[str], harmless: Sequence[str], baseline: Tensor
     ) -> dict[str, float]:
         """All six sweeps of one candidate; the choice needs bypass, induce and KL. `baseline`: probabilities."""
+        vector = vector.to(self.model.device)
         ablation, addition = self.ablation(vector), self.addition(vector, layer)
         found = {
             "kl": _kl(baseline, self.probabilities(harmless, ablation)),

@@ -5,8 +5,12 @@
 
 - reference: `selection_reference.py` on a sample of the candidates, scaled to all (`--sample 0`: all of them).
 - full, prune, screen: refusalctl's searches over the whole grid, with all that they compute at their start.
+  `--search full` leaves the shorter searches out: with random weights they would flatter themselves.
 - bare: the model without hooks and output layer over the tokens of three sweeps (the choice needs harmful prompts
   ablated, harmless ones ablated and added to), one pass per candidate: no saving, and no cost but the passes.
+
+`--model qwen2.5-7b --device cuda --dtype bfloat16 --rule wang --max-kl 1e9 --search full`: a random-weight model of
+that shape. In half precision scores have to agree to `--agree`, and choices are held to be the same in float32 only.
 
 Rounds are interleaved; times are CPU times on one thread (`--threads 1`), else the clock's. Scores (1e-3) and choices
 have to agree before a ratio is given.
@@ -30,6 +34,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from selection_reference import Reference
+from shapes import opened
 from torch import Tensor
 
 from refusalctl.data import sets
@@ -37,19 +42,19 @@ from refusalctl.data.records import KINDS
 from refusalctl.model.batching import plan_batches
 from refusalctl.model.forward import activations, last_logprobs
 from refusalctl.model.hooks import Intervention
-from refusalctl.model.load import ChatModel, load, versions
-from refusalctl.model.resolve import resolve
+from refusalctl.model.load import ChatModel, versions
 from refusalctl.stats.rule import PRESETS, Rule, layer_limit
 from refusalctl.stats.selection import CRITERIA, Candidate, CandidateScores, choose
 from refusalctl.steps import search
 from refusalctl.steps.scorer import Criteria, Ledger, Scorer
 from refusalctl.steps.step import Silent
 
-AGREE = 1e-3
-
 
 def clock() -> float:
     """CPU seconds on one thread, which other processes do not lengthen; else seconds of the clock."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        return time.perf_counter()
     return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
 
 
@@ -66,6 +71,7 @@ class Setting(NamedTuple):
     vectors: dict[Candidate, Tensor]
     rule: Rule
     batch_size: int
+    agree: float
 
     @property
     def grid(self) -> list[Candidate]:
@@ -77,7 +83,7 @@ class Setting(NamedTuple):
 
 def setting(given: argparse.Namespace) -> Setting:
     """Difference-in-means candidates of train prompts, and what it takes to score them."""
-    model = load(resolve(given.model), device="cpu", dtype="float32")
+    model = opened(given.model, device=given.device, dtype=given.dtype, tokenizer=given.tokenizer)
     train, val = (_texts(given.data, given.lang, split, n) for split, n in (("train", given.n_train), ("val", given.n)))
     positions = given.positions or model.chat.positions
     means = []
@@ -91,7 +97,8 @@ def setting(given: argparse.Namespace) -> Setting:
     vectors = {Candidate(pos, layer): difference[i, layer] for i, pos in enumerate(positions) for layer in layers}
     own = {k: v for k in ("max_kl", "min_induce") if (v := getattr(given, k)) is not None}
     rule = replace(PRESETS[given.rule], **own)
-    return Setting(model, val, given.tokens or _first_token(model, val, given.batch), vectors, rule, given.batch)
+    tokens = given.tokens or _first_token(model, val, given.batch)
+    return Setting(model, val, tokens, vectors, rule, given.batch, given.agree)
 
 
 def _texts(data: str, lang: str, split: Any, n: int) -> dict[str, list[str]]:
@@ -139,9 +146,11 @@ def bare(asked: Setting) -> None:
             )
 
 
-def matrix_rate(size: int = 1024, times: int = 5) -> float:
-    """GFLOP/s of float32 products of square matrices."""
-    a, b = torch.randn(2, size, size).unbind()
+def matrix_rate(model: ChatModel, times: int = 5) -> float:
+    """GFLOP/s of products of square matrices, where and in what the model computes."""
+    size = 8192 if model.device.type == "cuda" else 1024
+    a, b = torch.randn(2, size, size, device=model.device, dtype=model.model.dtype).unbind()
+    a @ b
     started = clock()
     for _ in range(times):
         a @ b
@@ -163,13 +172,14 @@ def agreement(asked: Setting, plain: Rows, found: dict[str, Rows]) -> dict[str, 
     n_layers = asked.model.residual.n_layers
     full = found["full"]
     worst = max(abs(row[name] - full[c][name]) for c, row in plain.items() for name in CRITERIA)
-    if not worst <= AGREE:
-        sys.exit(f"scores differ from the reference's by {worst:.2g}, more than {AGREE:g}: no ratio is given")
+    if not worst <= asked.agree:
+        sys.exit(f"scores differ from the reference's by {worst:.2g}, more than {asked.agree:g}: no ratio is given")
     choices = {how: chosen(rows, asked.rule, n_layers) for how, rows in found.items()}
     of_sample = [chosen(rows, asked.rule, n_layers) for rows in (plain, {c: full[c] for c in plain})]
-    if len(set(choices.values())) > 1 or len(set(of_sample)) > 1:
+    exact = asked.model.model.dtype == torch.float32
+    if exact and (len(set(choices.values())) > 1 or len(set(of_sample)) > 1):
         sys.exit(f"choices differ: {choices}, of the sample {of_sample}: no ratio is given")
-    return {"largest_difference": worst, "choice": choices["full"], "choice_of_sample": of_sample[0]}
+    return {"largest_difference": worst, "choice": choices["full"], "same_choice": len(set(of_sample)) == 1}
 
 
 def sample_of(asked: Setting, full: Rows, size: int) -> list[Candidate]:
@@ -182,13 +192,13 @@ def sample_of(asked: Setting, full: Rows, size: int) -> list[Candidate]:
 
 
 def rounds(asked: Setting, given: argparse.Namespace) -> dict[str, Any]:
-    found = {how: searched(asked, how) for how in SEARCHES}  # warms up, too
+    found = {how: searched(asked, how) for how in given.search}  # warms up, too
     sample = sample_of(asked, found["full"], given.sample)
     agreed = agreement(asked, reference(asked, given.reference_batch, sample), found)
     scale = len(asked.grid) / len(sample)
     work: dict[str, Callable[[], object]] = {
         "reference": lambda: reference(asked, given.reference_batch, sample),
-        **{how: partial(searched, asked, how) for how in SEARCHES},
+        **{how: partial(searched, asked, how) for how in given.search},
         "bare": lambda: bare(asked),
     }
     scales = {"reference": scale, "bare": float(len(asked.grid))}
@@ -199,7 +209,7 @@ def rounds(asked: Setting, given: argparse.Namespace) -> dict[str, Any]:
             started = clock()
             run()
             seconds[name].append((clock() - started) * scales.get(name, 1.0))
-        rates.append(matrix_rate())
+        rates.append(matrix_rate(asked.model))
     ratios = {
         name: spread([r / s for r, s in zip(seconds["reference"], each)]) for name, each in seconds.items()
     } | {"full against bare": spread([b / s for b, s in zip(seconds["bare"], seconds["full"])])}  # fmt: skip
@@ -221,7 +231,8 @@ def show(value: dict[str, Any]) -> None:
     about, agreed = value["setting"], value["agreement"]
     print(f"{about['model']}, {about['n']} + {about['n']} prompts, {value['candidates']} candidates")
     print(f"reference on {len(value['sample'])} candidates, scaled; {value['versions']}")
-    print(f"scores agree to {agreed['largest_difference']:.1e}; all choose {tuple(agreed['choice'])}")
+    same = "the same" if agreed["same_choice"] else "another"
+    print(f"scores agree to {agreed['largest_difference']:.1e}; {same} choice of the sample, {agreed['choice']}")
     for name, each in value["seconds"].items():
         print(f"{name:10} {_ranged(each)} s, {_ranged(value['faster_than_reference'][name])} times the reference")
     print(f"scores taken: {value['scores_taken']}; matrix products: {_ranged(value['matrix_gflops'])} GFLOP/s")
@@ -239,6 +250,11 @@ def _numbers(text: str) -> list[int]:
 def parsed(args: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2-refuser")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--tokenizer", type=Path, help="a folder, for random-weight models; smollm2's by default")
+    parser.add_argument("--agree", type=float, default=1e-3, help="largest difference of a score")
+    parser.add_argument("--search", type=lambda text: text.split(","), default=list(SEARCHES))
     parser.add_argument("--data", default="sample")
     parser.add_argument("--lang", default="en")
     parser.add_argument("--n", type=int, default=8, help="validation prompts per class")
@@ -267,7 +283,7 @@ def main(args: Sequence[str] | None = None) -> None:
     given = parsed(args)
     torch.set_num_threads(given.threads)
     value = rounds(setting(given), given)
-    value["setting"] = {k: v for k, v in vars(given).items() if k not in ("out", "tiny")}
+    value["setting"] = {k: v for k, v in vars(given).items() if k not in ("out", "tiny", "tokenizer")}
     value["clock"] = "CPU" if given.threads == 1 else "wall"
     value["versions"] = versions() | {"system": platform.system()}
     if given.out:

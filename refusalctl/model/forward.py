@@ -61,18 +61,47 @@ def activations(
     """
     residual = chat_model.residual
 
-    def recorded(indices: list[int]) -> Tensor:
+    def recorded(indices: list[int]) -> _Leaving:
         batch = chat_model.chat.batch([encoded[i] for i in indices], chat_model.device)
-        out = torch.full((len(indices), len(positions), residual.n_layers, residual.d_model), float("nan"))
+        shape = (len(indices), len(positions), residual.n_layers, residual.d_model)
+        out = torch.full(shape, float("nan"), device=chat_model.device)
         with record(residual, positions, out, stop=True):
             run(chat_model, batch, use_cache=False)
-        if not torch.isfinite(out).all():
+        return _Leaving(out)
+
+    before: tuple[list[int], _Leaving] | None = None
+    for batch in chat_model.room.batches(plan_batches([len(e) for e in encoded], batch_size), recorded):
+        if before is not None:  # handed over while the device runs the next batch
+            yield before[0], before[1].arrived()
+        before = batch
+    if before is not None:
+        yield before[0], before[1].arrived()
+
+
+class _Leaving:
+    """A tensor on its way to the CPU, which nobody waits for until it is asked for."""
+
+    def __init__(self, found: Tensor) -> None:
+        self.found, self.finite = _on_cpu(found), _on_cpu(torch.isfinite(found).all())
+        self.sent = torch.cuda.Event() if found.is_cuda else None  # type: ignore[no-untyped-call]
+        if self.sent is not None:
+            self.sent.record()
+
+    def arrived(self) -> Tensor:
+        if self.sent is not None:
+            self.sent.synchronize()
+        if not self.finite:
             raise ModelError(
                 "the model's activations hold NaN or infinite values", hint="try --dtype float32 or bfloat16"
             )
-        return out
+        return self.found
 
-    yield from chat_model.room.batches(plan_batches([len(e) for e in encoded], batch_size), recorded)
+
+def _on_cpu(found: Tensor) -> Tensor:
+    """From a GPU into memory that it writes to by itself: the numbers are there when the device gets to it."""
+    if not found.is_cuda:
+        return found.cpu()
+    return torch.empty(found.shape, dtype=found.dtype, pin_memory=True).copy_(found, non_blocking=True)
 
 
 @torch.inference_mode()

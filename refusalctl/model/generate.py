@@ -10,10 +10,12 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 
+from refusalctl.model import replay
 from refusalctl.model.batching import plan_batches
 from refusalctl.model.growing import with_room
 from refusalctl.model.hooks import Checks, Intervention, intervene
 from refusalctl.model.load import ChatModel
+from refusalctl.model.replay import can_replay
 from refusalctl.model.sharing import Beginning, cache_for, shared_beginning
 
 
@@ -46,9 +48,14 @@ def complete(
     def answer(indices: list[int]) -> tuple[list[Generated], Checks]:
         batch = beginning.batch(chat_model, [encoded[i] for i in indices])
         with intervene(chat_model.residual, intervention, batch.mask.shape[1]) as checks:
-            cache = cache_for(beginning.run(chat_model), len(indices))
-            shared = batch.ids.new_tensor(beginning.ids).expand(len(indices), -1)
-            answers = _write(chat_model, torch.cat([shared, batch.ids], dim=1), batch.mask, cache, max_new_tokens)
+            begun = beginning.run(chat_model)
+            answers = None
+            if can_replay(chat_model, begun, max_new_tokens):
+                answers = replay.write(chat_model, batch, cache_for(begun, len(indices)), checks, max_new_tokens)
+            if answers is None:
+                shared = batch.ids.new_tensor(beginning.ids).expand(len(indices), -1)
+                ids, cache = torch.cat([shared, batch.ids], dim=1), cache_for(begun, len(indices))
+                answers = _write(chat_model, ids, batch.mask, cache, max_new_tokens)
         return [_trim(chat_model, row) for row in answers], checks
 
     plan = plan_batches([len(e) for e in encoded], batch_size)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from refusalctl.errors import BadInput, ModelError
 from refusalctl.model.interventions import Intervention, Target
+from refusalctl.model.projecting import project
 from refusalctl.model.residual import Residual, block_input, hidden_of
 from refusalctl.model.wording import InterventionKind
 
@@ -33,9 +34,12 @@ class Checks:
     tolerance: float = TOLERANCE[torch.float32]
 
     def measure(self, share: Tensor) -> None:
-        """Keep the largest, on its device: reading it here would make the device wait."""
+        """Keep the largest, on its device and in its place: reading it would make the device wait."""
         known = self.worst.get(share.device)
-        self.worst[share.device] = share if known is None else torch.maximum(known, share)
+        if known is None:
+            self.worst[share.device] = share.clone()
+        else:
+            torch.maximum(known, share, out=known)
 
     @property
     def max_projection(self) -> float | None:
@@ -102,7 +106,8 @@ class _Session:
         self.columns: list[int] | None = None  # None is all
         self.tails: list[Tensor] = []
         self.target: Target | None = None if asked.kind == "add" else asked.target()
-        self._placed: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
+        self._placed: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor, Tensor]] = {}
+        self._steps: dict[torch.device, Tensor] = {}
 
     def place(self) -> None:
         layers = self.asked.acts_at(self.residual.n_layers)
@@ -165,38 +170,32 @@ class _Session:
 
     # --- what is done to them ----------------------------------------------------------------------------
 
-    def _like(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Q and t on the device and in the dtype of the arithmetic: half precision is computed in float32."""
+    def _like(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Q, t and 0 on the device and in the dtype of the arithmetic: half precision is computed in float32."""
         key = (x.device, x.dtype)
         if key not in self._placed:
             assert self.target is not None
             wide = x.dtype if x.dtype == torch.float64 else torch.float32
-            self._placed[key] = (self.target.basis.to(x.device, wide), self.target.value.to(x.device, wide))
+            basis, value = (t.to(x.device, wide) for t in self.target)
+            self._placed[key] = (basis, value, torch.zeros_like(value))
         return self._placed[key]
 
     def _put(self, x: Tensor) -> Tensor:
         """x - Q^T (Q x - t)."""
-        return self._shift(x, centred=True)
+        basis, value, _ = self._like(x)
+        return project(x, basis, value)
 
     def _remove(self, x: Tensor) -> Tensor:
         """x - Q^T Q x."""
-        return self._shift(x, centred=False)
-
-    def _shift(self, x: Tensor, *, centred: bool) -> Tensor:
-        basis, value = self._like(x)
-        flat = x.reshape(-1, x.shape[-1]).to(basis.dtype)
-        along = flat @ basis.T - value if centred else flat @ basis.T
-        if len(basis) == 1:  # twice as fast as the general product, and nearly every intervention has one direction
-            moved = torch.addr(flat, along[:, 0], basis[0], alpha=-1)
-        else:
-            moved = torch.addmm(flat, along, basis, alpha=-1)
-        return moved.to(x.dtype).view(x.shape)
+        basis, _, zero = self._like(x)
+        return project(x, basis, zero)
 
     def _add(self, x: Tensor) -> Tensor:
         assert self.asked.direction is not None
         wide = torch.promote_types(x.dtype, torch.float32)
-        step = self.asked.coeff * self.asked.direction.to(x.device, wide)
-        return (x.to(wide) + step).to(x.dtype)
+        if x.device not in self._steps:  # copied once: a copy makes the device wait
+            self._steps[x.device] = self.asked.coeff * self.asked.direction.to(x.device, wide)
+        return (x.to(wide) + self._steps[x.device]).to(x.dtype)
 
     def on_write(self, _m: nn.Module, _a: Any, output: Any) -> Any:
         return _replace(output, self._change(hidden_of(output), self._remove))
@@ -225,7 +224,7 @@ class _Session:
         self.on_measured(module, args, output)
         for device in {t.device for t in self.tails}:
             x = torch.cat([t for t in self.tails if t.device == device])
-            basis, value = self._like(x)
+            basis, value, _ = self._like(x)
             x = x.to(basis.dtype)
             left = (x @ basis.T - value).norm(dim=-1)
             self.checks.measure((left / x.norm(dim=-1).clamp(min=1e-6)).max())
@@ -264,10 +263,12 @@ def record(
     `stop` ends the pass where the last block begins: what follows is computed for nothing.
     """
     last = residual.n_layers - 1
+    columns = torch.tensor(positions, device=out.device)
 
     def keep(index: int) -> Any:
         def hook(_m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            out[:, :, index] = block_input(args, kwargs)[:, positions].to(out.device, out.dtype)
+            x = block_input(args, kwargs)
+            out[:, :, index] = x[:, columns.to(x.device)].to(out.device, out.dtype)
             if stop and index == last:
                 raise Recorded
 

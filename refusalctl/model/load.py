@@ -16,7 +16,7 @@ from refusalctl.model.batching import Room
 from refusalctl.model.chat import Chat, end_of_turn, open_chat
 from refusalctl.model.residual import Residual, find_residual
 from refusalctl.model.resolve import ModelRef, weights
-from refusalctl.model.sharing import Beginning
+from refusalctl.model.sharing import Beginning, Replay
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 DTYPES: tuple[DType, ...] = ("auto", "float32", "bfloat16", "float16")
@@ -27,7 +27,7 @@ class ChatModel:
     """A causal language model in eval mode with its chat template and a map of its residual stream.
 
     `room` is what its passes learned about how many prompts fit into memory at once, `proved` which beginnings prompts
-    can share.
+    can share, `replay` whether a GPU can repeat its steps.
     """
 
     model: Any
@@ -35,6 +35,7 @@ class ChatModel:
     system: str | None
     room: Room = field(default_factory=Room)
     proved: dict[tuple[tuple[int, ...], ...], Beginning] = field(default_factory=dict)
+    replay: Replay = field(default_factory=Replay)
 
     @cached_property
     def residual(self) -> Residual:

@@ -48,6 +48,14 @@ class Beginning:
         return run_prefix(chat_model.model, self.ids, **last_only(chat_model.model)) if self.ids else None
 
 
+@dataclass
+class Replay:
+    """Whether a GPU can repeat a model's steps (None: not tried yet), and the largest KL (nats) that it makes."""
+
+    works: bool | None = None
+    deviation: float = 0.0
+
+
 def cache_for(begun: Any, rows: int) -> Any:
     """A beginning's cache for a batch of `rows`, which may write to it; None stays None."""
     return None if begun is None else with_layers(begun, expanded(begun.layers, rows))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -129,13 +130,27 @@ class ActivationShape(NamedTuple):
 
 
 class ActivationWriter:
-    """Rows of `resid_pre` written into an open HDF5 file, in any order, each prompt once."""
+    """Rows of `resid_pre` written into an open HDF5 file, in any order, each prompt once.
 
-    def __init__(self, data: Any, n_prompts: int) -> None:
-        self._data = data
+    A batch is written while the next one is computed; what goes wrong is raised by the next call.
+    """
+
+    def __init__(self, data: Any, n_prompts: int, thread: ThreadPoolExecutor) -> None:
+        self._data, self._thread = data, thread
         self._missing = set(range(n_prompts))
+        self._writing: Future[None] | None = None
 
     def put(self, indices: list[int], rows: NDArray[np.float32]) -> None:
+        """`rows` belongs to the writer from now on."""
+        self.finish()
+        self._writing = self._thread.submit(self._write, indices, rows)
+
+    def finish(self) -> None:
+        """Wait for what is being written."""
+        if self._writing is not None:
+            self._writing.result()
+
+    def _write(self, indices: list[int], rows: NDArray[np.float32]) -> None:
         for index, row in zip(indices, rows):
             self._data[index] = row
             self._missing.discard(index)
@@ -149,20 +164,22 @@ class ActivationWriter:
 def write_activations(path: Path, shape: ActivationShape, about: dict[str, Any]) -> Iterator[ActivationWriter]:
     """Create `resid_pre` [n_prompts, n_pos, n_layers, d_model] float32, and fill it.
 
-    Contiguous on disk, so that bytes do not depend on the order of writing and the file can be memory-mapped.
+    Contiguous on disk, so that bytes do not depend on the order of writing and the file can be memory-mapped. Nothing
+    is filled in before: that would write everything twice.
 
     The last position is the last instruction token; the others are end-of-instruction positions. Raises
     `Corrupt` if a prompt was left out.
     """
     import h5py
 
-    with h5py.File(path, "w", libver="v108", track_order=False) as file:
+    with h5py.File(path, "w", libver="v108", track_order=False) as file, ThreadPoolExecutor(1) as thread:
         data = file.create_dataset(
-            "resid_pre", shape=shape, dtype="float32", chunks=None, track_times=False, fillvalue=np.nan
+            "resid_pre", shape=shape, dtype="float32", chunks=None, track_times=False, fill_time="never"
         )
         file.attrs["refusalctl"] = canonical({"format": "refusalctl.activations", "version": VERSION, **about}).decode()
-        writer = ActivationWriter(data, shape.n_prompts)
+        writer = ActivationWriter(data, shape.n_prompts, thread)
         yield writer
+        writer.finish()
         if writer.missing:
             raise Corrupt(f"{writer.missing} of {shape.n_prompts} prompts have no activations")
 

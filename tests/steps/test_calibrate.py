@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from refusalctl.model.hooks import Checks, _Session
+from refusalctl.model import hooks
+from refusalctl.model.hooks import Checks
 from refusalctl.organisms.designs import ARCHITECTURES, DESIGNS, parse
 from refusalctl.organisms.truth import DECIDED, Truth
 from refusalctl.steps import calibrate as step
@@ -146,7 +147,7 @@ def test_swapped_directions_are_graded_wrong(tmp_path: Path, monkeypatch: pytest
 
 
 def test_an_ablation_that_does_nothing_is_never_graded_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_Session, "_shift", lambda _self, x, **_: x)
+    monkeypatch.setattr(hooks, "project", lambda x, *_: x)
     monkeypatch.setattr(Checks, "verify", lambda _self: None)  # the run-time check would stop it
     grades = removal_of(tmp_path)
     assert len(grades) == 4

@@ -1,0 +1,161 @@
+"""Answers written with one step that a GPU has recorded and repeats (a CUDA graph).
+
+At one token per row the arithmetic is over sooner than Python has asked for it. A recorded step runs the same kernels,
+hooks included, over tensors that keep their place: keys and values lie in buffers of the full length (transformers'
+static cache layers), and what is not written yet is masked. Attention over a buffer may round otherwise than over a
+cache of the exact length, so the first step is taken both ways and compared before anything is recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers.cache_utils import StaticLayer
+
+from refusalctl.model.batching import out_of_memory
+from refusalctl.model.chat import Batch
+from refusalctl.model.forward import run
+from refusalctl.model.hooks import Checks
+from refusalctl.model.prefix import with_layers
+from refusalctl.model.sharing import furthest, is_rounding
+
+if TYPE_CHECKING:
+    from refusalctl.model.load import ChatModel
+
+LOOK = 4  # steps between two looks at whether every row has ended: a look makes the device wait
+WORTH = 16  # tokens; recording costs as much as a few steps
+MASKED = ("sdpa", "eager")  # attention that takes a ready mask
+
+Take = Callable[[], object]
+
+
+def can_replay(chat_model: ChatModel, cache: Any, max_new_tokens: int) -> bool:
+    """Whether recording is worth a try: one GPU, a cache that keeps every position, an answer that is long enough."""
+    model = chat_model.model
+    return (
+        cache is not None
+        and chat_model.device.type == "cuda"
+        and {p.device for p in model.parameters()} == {chat_model.device}
+        and max_new_tokens >= WORTH
+        and model.config.get_text_config()._attn_implementation in MASKED
+        and chat_model.replay.works is not False
+    )
+
+
+def write(
+    chat_model: ChatModel, batch: Batch, cache: Any, checks: Checks, max_new_tokens: int, record: Any = None
+) -> list[list[int]] | None:
+    """The greedy tokens behind each row, under the hooks that are on; None where the model's steps cannot be recorded.
+
+    `cache` holds what `batch.mask` begins with. `record` makes a step repeatable (a CUDA graph by default). What hooks
+    do to the stream is measured at every repetition and kept in `checks`.
+    """
+    replay = chat_model.replay
+    prompt = run(chat_model, batch, use_cache=True, cache=cache)
+    steps = _Steps(chat_model, batch, prompt, max_new_tokens)
+    first = steps.ids.clone()
+    try:
+        found = steps.take().float().log_softmax(-1)
+        if replay.works is None:
+            replay.deviation = furthest(_plainly(chat_model, batch, prompt, first), found)
+            replay.works = is_rounding(chat_model, replay.deviation)
+        if not replay.works:
+            return None
+        again = (record or _recorded)(steps.take, checks)
+    except (RuntimeError, ValueError) as error:
+        if isinstance(error, RuntimeError) and out_of_memory(error):
+            raise
+        # a step that waits for the device (experts, rotations that depend on the length), or takes no ready mask
+        # (ALiBi), cannot be recorded
+        replay.works = False
+        return None
+    for _ in steps.until_ended():
+        again()
+    return steps.written.tolist()
+
+
+def _plainly(
+    chat_model: ChatModel, batch: Batch, prompt: Any, ids: Int[Tensor, "batch 1"]
+) -> Float[Tensor, "batch d_vocab"]:
+    """Log-probabilities behind one more token, in the cache that grows."""
+    mask = torch.nn.functional.pad(batch.mask, (0, 1), value=1)
+    more = Batch(ids, mask, batch.position_ids[:, -1:] + 1)
+    logits: Tensor = run(chat_model, more, use_cache=True, cache=prompt.past_key_values).logits[:, -1]
+    return logits.float().log_softmax(-1)
+
+
+def _recorded(take: Take, checks: Checks) -> Take:
+    """Repeats `take` without Python. Recording runs nothing, so what hooks count then is counted per repetition."""
+    current, side = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    side.wait_stream(current)
+    with torch.cuda.stream(side):  # a step like any other; libraries set up on this stream what recording must not
+        take()
+    current.wait_stream(side)
+    graph, before = torch.cuda.CUDAGraph(), checks.fired
+    with torch.cuda.graph(graph):
+        take()
+    fired, checks.fired = checks.fired - before, before
+
+    def again() -> None:
+        graph.replay()
+        checks.fired += fired
+
+    return again
+
+
+class _Steps:
+    """One token for every row at a time, over tensors that keep their place."""
+
+    def __init__(self, chat_model: ChatModel, batch: Batch, prompt: Any, most: int) -> None:
+        device, (rows, length) = batch.mask.device, batch.mask.shape
+        room = -(-(length + most) // 8) * 8  # attention kernels want masks of such lengths
+        self.model, self.most = chat_model.model, most
+        self.eos = torch.tensor(chat_model.eos_ids, dtype=torch.long, device=device)
+        self.ids = prompt.logits[:, -1:].float().argmax(-1)
+        self.positions = batch.position_ids[:, -1:] + 1
+        self.at = torch.tensor([length], device=device)
+        self.column = torch.tensor([1], device=device)
+        self.written = torch.full((rows, most), chat_model.chat.pad_id, device=device)
+        self.written[:, :1] = self.ids
+        self.ended = torch.isin(self.ids[:, 0], self.eos)
+        dtype = prompt.logits.dtype
+        self.mask = torch.full((rows, 1, 1, room), torch.finfo(dtype).min, dtype=dtype, device=device)
+        self.mask[:, 0, 0, :length].masked_fill_(batch.mask.bool(), 0)
+        self.cache = with_layers(prompt.past_key_values, [_static(x, room) for x in prompt.past_key_values.layers])
+
+    def take(self) -> Float[Tensor, "batch d_vocab"]:
+        """Feed the newest tokens and write the next ones; returns their logits. Never waits for the device."""
+        self.mask.index_fill_(-1, self.at, 0)
+        out = self.model(
+            input_ids=self.ids,
+            attention_mask=self.mask,
+            position_ids=self.positions,
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        logits: Tensor = out.logits[:, -1]
+        self.ids.copy_(logits.float().argmax(-1, keepdim=True))
+        self.written.index_copy_(1, self.column, self.ids)
+        self.ended |= torch.isin(self.ids[:, 0], self.eos)
+        for counter in (self.at, self.positions, self.column):
+            counter += 1
+        return logits
+
+    def until_ended(self) -> Iterator[None]:
+        """As many turns as there are tokens to write, or until every row has ended."""
+        left = self.most - int(self.column)
+        for turn in range(left):
+            if turn % LOOK == 0 and bool(self.ended.all()):
+                return
+            yield
+
+
+def _static(layer: Any, room: int) -> StaticLayer:
+    """Keys and values so far, in a buffer with place for `room` positions."""
+    made = StaticLayer(room)
+    made.update(layer.keys, layer.values)
+    return made
