@@ -61,7 +61,7 @@ class Room:
         return None
 
 
-def out_of_memory(error: RuntimeError) -> bool:
+def out_of_memory(error: Exception) -> bool:
     """CUDA's own error, or another backend's, which says so in words."""
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()
 

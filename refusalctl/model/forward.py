@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -22,14 +23,19 @@ def last_only(model: object, n: int = 1) -> dict[str, int]:
     return {"logits_to_keep": n} if "logits_to_keep" in forward.parameters else {}
 
 
-def run(chat_model: ChatModel, batch: Batch, *, use_cache: bool, cache: Any = None, last: int = 1) -> Any:
-    """One forward pass with the logits of the `last` positions; `cache` holds what the batch's mask begins with."""
+def run(
+    chat_model: ChatModel, batch: Batch, *, use_cache: bool, cache: Any = None, last: int = 1, mask: Any = None
+) -> Any:
+    """One forward pass with the logits of the `last` positions; `cache` holds what the batch's mask begins with.
+
+    `mask`: what attention adds to its scores, instead of what the model would make of the batch's mask.
+    """
     model = chat_model.model
     given = {} if cache is None else {"past_key_values": cache}
     with _whole_head(model):
         return model(
             input_ids=batch.ids,
-            attention_mask=batch.mask,
+            attention_mask=batch.mask if mask is None else mask,
             position_ids=batch.position_ids,
             use_cache=use_cache,
             **last_only(model, last),
@@ -164,7 +170,7 @@ def opening_logprob(
 
     plan = plan_batches([len(e) for e in encoded], batch_size)
     for indices, found in chat_model.room.batches(plan, opened_by):
-        result[indices] = found
+        result[indices] = found.cpu()
     return result
 
 
@@ -181,11 +187,11 @@ def opened(
     cache: Any,
     openings: Sequence[Sequence[int]],
 ) -> Float[Tensor, " batch"]:
-    """log P(the answer opens with one of `openings`), from the log-probabilities `first` behind each prompt.
+    """log P(the answer opens with one of `openings`), on the device, from the log-probabilities behind each prompt.
 
     `cache` holds the prompts and is used up; where all openings are single tokens it may be None.
     """
-    return each_opened(chat_model, batch, first, cache, openings).logsumexp(-1).cpu()
+    return each_opened(chat_model, batch, first, cache, openings).logsumexp(-1)
 
 
 def each_opened(
@@ -196,11 +202,18 @@ def each_opened(
     openings: Sequence[Sequence[int]],
 ) -> Float[Tensor, "batch n_openings"]:
     """The same for each opening, float64, on the device."""
-    total = first[:, [o[0] for o in openings]].double()
+    total = first[:, _columns(tuple(o[0] for o in openings), first.device)].double()
     longer = [j for j, o in enumerate(openings) if len(o) > 1]
     if longer:
         total[:, longer] += _continued(chat_model, batch, cache, [openings[j] for j in longer])
     return total
+
+
+@lru_cache(maxsize=64)
+def _columns(ids: tuple[int, ...], device: torch.device) -> Int[Tensor, " n"]:
+    """On the device, once: to copy a list makes the device wait."""
+    with torch.inference_mode(False):
+        return torch.tensor(ids, device=device)
 
 
 def _continued(

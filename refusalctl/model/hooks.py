@@ -83,31 +83,47 @@ def intervene(residual: Residual, intervention: Intervention, prompt_length: int
 
     Raises `ModelError` on leaving if no hook fired, or if the stream was not where the intervention puts it.
     """
-    intervention.check(residual)
-    checks = Checks()
-    with ExitStack() as hooks:
-        if intervention.kind != "none":
-            _Session(residual, intervention, prompt_length, checks, hooks).place()
-        yield checks
-        if intervention.kind != "none" and checks.fired == 0:
+    session = Session(residual, intervention, prompt_length)
+    with session.on():
+        yield session.checks
+        if intervention.kind != "none" and session.checks.fired == 0:
             raise ModelError("the intervention's hooks never fired: the model ran none of its decoder blocks")
-        checks.verify()
+        session.checks.verify()
 
 
-class _Session:
-    """The hooks of one `intervene`, and what they need to know about the forward pass that is running."""
+class Session:
+    """The hooks of one intervention, and what they need to know about the forward pass that is running."""
 
-    def __init__(
-        self, residual: Residual, asked: Intervention, prompt_length: int | None, checks: Checks, hooks: ExitStack
-    ) -> None:
-        self.residual, self.asked, self.checks, self.hooks = residual, asked, checks, hooks
+    def __init__(self, residual: Residual, asked: Intervention, prompt_length: int | None = None) -> None:
+        asked.check(residual)
+        self.residual, self.asked, self.checks, self.hooks = residual, asked, Checks(), ExitStack()
         self.prompt_length, self.fixed_length = prompt_length, prompt_length is not None
         self.shape: tuple[int, ...] = ()
         self.columns: list[int] | None = None  # None is all
         self.tails: list[Tensor] = []
-        self.target: Target | None = None if asked.kind == "add" else asked.target()
+        self.target: Target | None = None if asked.kind in ("add", "none") else asked.target()
         self._placed: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor, Tensor]] = {}
         self._steps: dict[torch.device, Tensor] = {}
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        """Hooks on the model during the `with` block."""
+        with self.hooks:
+            if self.asked.kind != "none":
+                self.place()
+            yield
+
+    def put(self, asked: Intervention) -> None:
+        """Another ablation of the same kind and rank, where passes that were recorded read it; nothing seen yet."""
+        asked.check(self.residual)
+        assert (asked.kind, asked.rank) == (self.asked.kind, self.asked.rank)
+        self.asked, self.target = asked, asked.target()
+        for placed in self._placed.values():
+            for there, new in zip(placed, self.target):
+                there.copy_(new)
+        for worst in self.checks.worst.values():
+            worst.zero_()
+        self.checks.fired = 0
 
     def place(self) -> None:
         layers = self.asked.acts_at(self.residual.n_layers)

@@ -33,15 +33,15 @@ def keeps_all(model: Any, width: int | None = None) -> bool:
     return width is not None and kinds <= windowed and bool(windows) and width < min(windows)
 
 
-def run_prefix(model: Any, ids: Sequence[int], **options: Any) -> Any:
-    """The key-value cache of one row of ids, with whatever hooks are on the model."""
+def run_prefix(model: Any, ids: Any, **options: Any) -> Any:
+    """The key-value cache of one row of ids [1, seq], with whatever hooks are on the model."""
     import torch
     from transformers import DynamicCache
 
     cache = DynamicCache(config=model.config)
     with torch.inference_mode():
         model(
-            input_ids=torch.tensor([list(ids)], device=model.get_input_embeddings().weight.device),
+            input_ids=ids,
             past_key_values=cache,
             use_cache=True,
             **options,

@@ -8,7 +8,7 @@ cache of the exact length, so the first step is taken both ways and compared bef
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,11 +16,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers.cache_utils import StaticLayer
 
+from refusalctl.model import recording
 from refusalctl.model.batching import out_of_memory
 from refusalctl.model.chat import Batch
 from refusalctl.model.forward import run
 from refusalctl.model.hooks import Checks
 from refusalctl.model.prefix import with_layers
+from refusalctl.model.recording import CANNOT, can_record, masking
 from refusalctl.model.sharing import furthest, is_rounding
 
 if TYPE_CHECKING:
@@ -28,31 +30,21 @@ if TYPE_CHECKING:
 
 LOOK = 4  # steps between two looks at whether every row has ended: a look makes the device wait
 WORTH = 16  # tokens; recording costs as much as a few steps
-MASKED = ("sdpa", "eager")  # attention that takes a ready mask
-
-Take = Callable[[], object]
 
 
 def can_replay(chat_model: ChatModel, cache: Any, max_new_tokens: int) -> bool:
     """Whether recording is worth a try: one GPU, a cache that keeps every position, an answer that is long enough."""
-    model = chat_model.model
-    return (
-        cache is not None
-        and chat_model.device.type == "cuda"
-        and {p.device for p in model.parameters()} == {chat_model.device}
-        and max_new_tokens >= WORTH
-        and model.config.get_text_config()._attn_implementation in MASKED
-        and chat_model.replay.works is not False
-    )
+    asked = cache is not None and max_new_tokens >= WORTH and chat_model.replay.works is not False
+    return asked and can_record(chat_model)
 
 
 def write(
-    chat_model: ChatModel, batch: Batch, cache: Any, checks: Checks, max_new_tokens: int, record: Any = None
+    chat_model: ChatModel, batch: Batch, cache: Any, checks: Checks, max_new_tokens: int
 ) -> list[list[int]] | None:
     """The greedy tokens behind each row, under the hooks that are on; None where the model's steps cannot be recorded.
 
-    `cache` holds what `batch.mask` begins with. `record` makes a step repeatable (a CUDA graph by default). What hooks
-    do to the stream is measured at every repetition and kept in `checks`.
+    `cache` holds what `batch.mask` begins with. What hooks do to the stream is measured at every repetition and kept in
+    `checks`.
     """
     replay = chat_model.replay
     prompt = run(chat_model, batch, use_cache=True, cache=cache)
@@ -65,12 +57,10 @@ def write(
             replay.works = is_rounding(chat_model, replay.deviation)
         if not replay.works:
             return None
-        again = (record or _recorded)(steps.take, checks)
-    except (RuntimeError, ValueError) as error:
-        if isinstance(error, RuntimeError) and out_of_memory(error):
+        again = recording.recorded(steps.take, checks)
+    except CANNOT as error:
+        if out_of_memory(error):
             raise
-        # a step that waits for the device (experts, rotations that depend on the length), or takes no ready mask
-        # (ALiBi), cannot be recorded
         replay.works = False
         return None
     for _ in steps.until_ended():
@@ -88,25 +78,6 @@ def _plainly(
     return logits.float().log_softmax(-1)
 
 
-def _recorded(take: Take, checks: Checks) -> Take:
-    """Repeats `take` without Python. Recording runs nothing, so what hooks count then is counted per repetition."""
-    current, side = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    side.wait_stream(current)
-    with torch.cuda.stream(side):  # a step like any other; libraries set up on this stream what recording must not
-        take()
-    current.wait_stream(side)
-    graph, before = torch.cuda.CUDAGraph(), checks.fired
-    with torch.cuda.graph(graph):
-        take()
-    fired, checks.fired = checks.fired - before, before
-
-    def again() -> None:
-        graph.replay()
-        checks.fired += fired
-
-    return again
-
-
 class _Steps:
     """One token for every row at a time, over tensors that keep their place."""
 
@@ -122,9 +93,8 @@ class _Steps:
         self.written = torch.full((rows, most), chat_model.chat.pad_id, device=device)
         self.written[:, :1] = self.ids
         self.ended = torch.isin(self.ids[:, 0], self.eos)
-        dtype = prompt.logits.dtype
-        self.mask = torch.full((rows, 1, 1, room), torch.finfo(dtype).min, dtype=dtype, device=device)
-        self.mask[:, 0, 0, :length].masked_fill_(batch.mask.bool(), 0)
+        written = torch.nn.functional.pad(batch.mask.bool(), (0, room - length))
+        self.mask = masking(written[:, None, None], prompt.logits.dtype)
         self.cache = with_layers(prompt.past_key_values, [_static(x, room) for x in prompt.past_key_values.layers])
 
     def take(self) -> Float[Tensor, "batch d_vocab"]:

@@ -7,7 +7,7 @@ the cache, and then proved on the prompts at hand; where the proof fails nothing
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,6 +30,7 @@ class Beginning:
 
     ids: tuple[int, ...] = ()
     deviation: float = 0.0
+    _placed: dict[torch.device, Tensor] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -45,7 +46,12 @@ class Beginning:
         """The beginning's key-value cache, one row, with whatever hooks are on the model; None where there is none."""
         from refusalctl.model.forward import last_only
 
-        return run_prefix(chat_model.model, self.ids, **last_only(chat_model.model)) if self.ids else None
+        if not self.ids:
+            return None
+        device = chat_model.device
+        if device not in self._placed:  # a copy makes the device wait
+            self._placed[device] = torch.tensor([self.ids], device=device)
+        return run_prefix(chat_model.model, self._placed[device], **last_only(chat_model.model))
 
 
 @dataclass

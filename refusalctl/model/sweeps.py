@@ -4,28 +4,30 @@
   expanded over the batches.
 - An addition at layer l changes nothing below l: the stream that enters l is kept from one plain pass, and the blocks
   below are passed over.
+- On a GPU the passes of an ablation are recorded once and repeated with every other direction in its place.
 
-Both are exact up to rounding where every layer keeps every position and blocks pass on nothing but the stream. That is
+All are exact up to rounding where every layer keeps every position and blocks pass on nothing but the stream. That is
 asked of the configuration and of the cache, and then proved on the prompts at hand without the savings; where the proof
 fails the plain path is taken.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refusalctl.model.batching import plan_batches
+from refusalctl.model.batching import out_of_memory, plan_batches
 from refusalctl.model.chat import Batch
 from refusalctl.model.forward import opened, run
 from refusalctl.model.hooks import Checks, Intervention, intervene, record
 from refusalctl.model.load import ChatModel
 from refusalctl.model.passing import Kept, entering, watching
 from refusalctl.model.prefix import holds, with_layers
+from refusalctl.model.recording import CANNOT, Repeated, can_record, causal_mask, repeated
 from refusalctl.model.sharing import Beginning, cache_for, furthest, is_rounding, shared_beginning
 
 MOST_KEPT = 2 * 2**30  # bytes of kept streams; beyond that, additions run all layers
@@ -38,8 +40,8 @@ Wanted = Literal["next", "opening"]
 class Ran(NamedTuple):
     """One batch under an intervention: its prompts, log-probabilities of the next token (float32, on the device).
 
-    `opening` is log P(the answer opens with one of the openings), float64, or None where it was not asked for;
-    `streams` is `resid_pre` at the last position and the layers asked for, float32. Both on the CPU.
+    `opening` is log P(the answer opens with one of the openings), float64, on the device, or None where it was not
+    asked for; `streams` is `resid_pre` at the last position and the layers asked for, float32, on the CPU.
     """
 
     kind: str
@@ -51,11 +53,23 @@ class Ran(NamedTuple):
 
 @dataclass(frozen=True)
 class _Part:
-    """A batch: `batch.ids` are what follows the shared beginning, `batch.mask` covers both."""
+    """A batch: `batch.ids` are what follows the shared beginning, `batch.mask` covers both.
+
+    `mask` is what attention adds to its scores; None where the model makes it, which a GPU has to wait for.
+    """
 
     kind: str
     indices: list[int]
     batch: Batch
+    mask: Tensor | None = None
+
+
+class _Passed(NamedTuple):
+    """What a batch's prompts left: log-probabilities of the next token, their cache, and the streams asked for."""
+
+    logprobs: Float[Tensor, "batch d_vocab"]
+    cache: Any
+    streams: Tensor
 
 
 class Sweeps:
@@ -63,8 +77,9 @@ class Sweeps:
 
     `additions` is how many are to come (None: many). `fast` False computes everything every time.
 
-    `shared` is the number of tokens that run once, `skips` whether additions pass over the layers below them, and
-    `deviation` the largest KL (nats) that either made on the prompts it was proved on.
+    `shared` is the number of tokens that run once, `skips` whether additions pass over the layers below them, `repeats`
+    whether ablations are recorded, and `deviation` the largest KL (nats) that any of it made on the prompts it was
+    proved on.
     """
 
     def __init__(
@@ -86,6 +101,7 @@ class Sweeps:
         self.beginning = Beginning()
         self.skips = False
         self._plain: list[Kept] = []
+        self._repeated: dict[frozenset[str], Repeated[list[_Passed]] | None] = {}
         self.parts: list[_Part] = []
         self._fit(self._prepare)
 
@@ -95,30 +111,92 @@ class Sweeps:
 
     def as_json(self) -> dict[str, Any]:
         """What a run keeps about its savings."""
-        return {"shared_tokens": self.shared, "skips_layers": self.skips, "deviation_nats": self.deviation}
+        return {
+            "shared_tokens": self.shared, "skips_layers": self.skips, "repeats_passes": self.repeats,
+            "deviation_nats": self.deviation,
+        }  # fmt: skip
+
+    @property
+    def repeats(self) -> bool:
+        return any(each is not None for each in self._repeated.values())
 
     @torch.inference_mode()
     def run(self, intervention: Intervention, wanted: Mapping[str, Wanted], checks: Checks | None = None) -> list[Ran]:
         """Every batch of the classes in `wanted` under one intervention on all token positions.
 
-        What its hooks saw is added to `checks`.
+        What its hooks saw is added to `checks`, which the caller verifies before it keeps anything.
         """
         assert intervention.positions is None
 
         def swept() -> list[Ran]:
-            layer = self._unchanged_below(intervention)
-            with intervene(self.chat_model.residual, intervention) as seen:
-                beginning = self._begin(layer)
-                found = [
-                    self._run_part(index, part, beginning, layer, wanted[part.kind])
-                    for index, part in enumerate(self.parts)
-                    if part.kind in wanted
-                ]
-            if checks is not None:
+            parts = [(i, part) for i, part in enumerate(self.parts) if part.kind in wanted]
+            again = self._repeated.get(frozenset(wanted)) if intervention.kind == "ablate" else None
+            if again is None:
+                found, seen = self._once(intervention, parts, wanted)
+                if intervention.kind == "ablate" and self.many and frozenset(wanted) not in self._repeated:
+                    self._repeated[frozenset(wanted)] = self._record(intervention, parts, found)
+            else:
+                passed, seen = again.run(intervention)
+                found = self._continued(intervention, parts, passed, wanted, seen)
+            if checks is None:
+                seen.verify()
+            else:
                 checks.merge(seen)
             return found
 
         return self._fit(swept)
+
+    def _once(
+        self, intervention: Intervention, parts: Sequence[tuple[int, _Part]], wanted: Mapping[str, Wanted]
+    ) -> tuple[list[Ran], Checks]:
+        layer = self._unchanged_below(intervention)
+        with intervene(self.chat_model.residual, intervention) as seen:
+            beginning = self._begin(layer)
+            found = [self._run_part(i, part, beginning, layer, wanted[part.kind]) for i, part in parts]
+        return found, seen
+
+    # --- passes that a GPU repeats -----------------------------------------------------------------------------
+
+    def _record(
+        self, intervention: Intervention, parts: Sequence[tuple[int, _Part]], plain: Sequence[Ran]
+    ) -> Repeated[list[_Passed]] | None:
+        """The passes of an ablation, if they can be recorded and give what `plain` holds."""
+        if self.layers or not all(part.mask is not None for _, part in parts):
+            return None
+        longer = max(map(len, self.openings), default=1) > 1
+
+        def passes() -> list[_Passed]:
+            beginning = self.beginning.run(self.chat_model)
+            return [self._pass(i, part, beginning, 0, keep=longer) for i, part in parts]
+
+        found = repeated(self.chat_model.residual, intervention, passes)
+        if found is None:
+            return None
+        passed, _seen = found.run(intervention)
+        worst = max(furthest(ran.logprobs, one.logprobs) for ran, one in zip(plain, passed))
+        if not is_rounding(self.chat_model, worst):
+            return None
+        self.deviation = max(self.deviation, worst)
+        return found
+
+    def _continued(
+        self,
+        intervention: Intervention,
+        parts: Sequence[tuple[int, _Part]],
+        passed: Sequence[_Passed],
+        wanted: Mapping[str, Wanted],
+        seen: Checks,
+    ) -> list[Ran]:
+        """Openings behind prompts that were repeated; the recorded tensors are left as they are."""
+        own = [
+            _Passed(p.logprobs.clone(), None if p.cache is None else with_layers(p.cache, p.cache.layers), p.streams)
+            for p in passed
+        ]
+        longer = max(map(len, self.openings), default=1) > 1 and "opening" in wanted.values()
+        with intervene(self.chat_model.residual, intervention) if longer else nullcontext(Checks()) as more:
+            found = [self._opened(part, one, wanted[part.kind]) for (_, part), one in zip(parts, own)]
+        seen.merge(more)
+        return found
 
     # --- batches -----------------------------------------------------------------------------------------------
 
@@ -137,12 +215,13 @@ class Sweeps:
 
     def _prepare(self) -> bool:
         """Plan the batches, and save what can be saved."""
-        self.beginning, self.skips, self._plain = Beginning(), False, []
+        self.beginning, self.skips, self._plain, self._repeated = Beginning(), False, [], {}
         if self.fast:
             self.beginning = shared_beginning(self.chat_model, [row for rows in self.prompts.values() for row in rows])
             self.deviation = max(self.deviation, self.beginning.deviation)
         self.parts = self._plan()
         if self.fast and self.many:
+            self._make_masks()
             self._skip()
         return True
 
@@ -154,6 +233,25 @@ class Sweeps:
             for indices in plan_batches([len(row) for row in rows], self._size())
         ]
 
+    @torch.inference_mode()
+    def _make_masks(self) -> None:
+        """Masks beforehand, if a GPU gains by it and they give the same."""
+        # a shared beginning says that every layer sees every position, which these masks take for granted
+        if not self.beginning or not can_record(self.chat_model):
+            return
+        dtype = next(self.chat_model.model.parameters()).dtype
+        made = [replace(part, mask=causal_mask(part.batch, dtype)) for part in self.parts]
+        plain = self._probe(Intervention())
+        self.parts, before = made, self.parts
+        try:
+            same = self._same(plain, self._probe(Intervention()))
+        except CANNOT as error:
+            if out_of_memory(error):
+                raise
+            same = False
+        if not same:
+            self.parts = before
+
     def _begin(self, layer: int) -> Any:
         """The shared beginning's cache under the hooks that are on, complete in all layers."""
         if not self.beginning or not layer:
@@ -163,7 +261,15 @@ class Sweeps:
         return with_layers(cache, [*self._plain[0].cache.layers[:layer], *cache.layers[layer:]])
 
     def _run_part(self, index: int, part: _Part, beginning: Any, layer: int, wanted: Wanted) -> Ran:
-        longest = max(map(len, self.openings), default=1) if wanted == "opening" else 1
+        longer = wanted == "opening" and max(map(len, self.openings), default=1) > 1
+        passed = self._pass(index, part, beginning, layer, keep=longer)
+        if layer and longer:  # blocks that were passed over wrote nothing
+            below = self._plain[1 + index].cache.layers[:layer]
+            passed = passed._replace(cache=with_layers(passed.cache, [*below, *passed.cache.layers[layer:]]))
+        return self._opened(part, passed, wanted)
+
+    def _pass(self, index: int, part: _Part, beginning: Any, layer: int, *, keep: bool) -> _Passed:
+        """A batch's prompts behind the beginning; `keep`: with the cache that they leave."""
         given = cache_for(beginning, len(part.indices))
         residual = self.chat_model.residual
         shape = (len(part.indices), 1, residual.n_layers, residual.d_model)
@@ -172,19 +278,18 @@ class Sweeps:
             entering(residual, layer, self._plain[1 + index]) if layer else nullcontext(),
             record(residual, [-1], streams) if self.layers else nullcontext(),
         ):
-            out = run(self.chat_model, part.batch, use_cache=given is not None or longest > 1, cache=given)
+            out = run(self.chat_model, part.batch, use_cache=given is not None or keep, cache=given, mask=part.mask)
         for below in range(layer if self.layers else 0):  # what was recorded there was only passed on
             streams[:, 0, below] = self._plain[1 + index].entered[below][:, -1].to(streams.device, streams.dtype)
         at = streams[:, 0, self.layers].cpu() if self.layers else streams
         logprobs = out.logits[:, -1].float().log_softmax(-1)
-        if wanted == "next":
-            return Ran(part.kind, part.indices, logprobs, None, at)
-        cache: Any = getattr(out, "past_key_values", None)
-        if layer and longest > 1:  # blocks that were passed over wrote nothing
-            below = self._plain[1 + index].cache.layers[:layer]
-            cache = with_layers(cache, [*below, *cache.layers[layer:]])
-        opening = opened(self.chat_model, part.batch, logprobs, cache, self.openings)
-        return Ran(part.kind, part.indices, logprobs, opening, at)
+        return _Passed(logprobs, getattr(out, "past_key_values", None) if keep else None, at)
+
+    def _opened(self, part: _Part, passed: _Passed, wanted: Wanted) -> Ran:
+        opening = None
+        if wanted == "opening":
+            opening = opened(self.chat_model, part.batch, passed.logprobs, passed.cache, self.openings)
+        return Ran(part.kind, part.indices, passed.logprobs, opening, passed.streams)
 
     # --- passing over layers, and its proof ---------------------------------------------------------------------
 

@@ -123,6 +123,7 @@ class Criteria:
 
     def all(self, vector: torch.Tensor, layer: int) -> Measured:
         """Everything; the shared beginning is ablated once for bypass and KL."""
+        vector = vector.to(self.scorer.model.device)  # now, because a copy waits for what the device has begun
         ablated = self._under("ablate", vector, layer, {"harmful": self.widest, "harmless": "next"})
         added = self._under("add", vector, layer, {"harmless": self.widest})
         scores = self._scores(ablated) | (self._scores(added) if self.scorer.openings else {})
@@ -162,6 +163,7 @@ class Criteria:
 
         from refusalctl.stats.refusal import kl_divergence
 
+        self.scorer.checks.verify()
         refusals = self._opened(found)
         scores = {name: refusals[kind].tolist() for kind, name in OPENED.items() if kind in refusals}
         kl = torch.full((self.n["harmless"],), float("nan"), dtype=torch.float64)
@@ -182,7 +184,7 @@ class Criteria:
         for ran in found:
             if ran.opening is not None:
                 empty = torch.full((self.n[ran.kind],), float("nan"), dtype=torch.float64)
-                scores.setdefault(ran.kind, empty)[ran.indices] = refusal_score(ran.opening)
+                scores.setdefault(ran.kind, empty)[ran.indices] = refusal_score(ran.opening.cpu())
         return scores
 
     def _mean_streams(self, found: list[Ran]) -> dict[str, torch.Tensor]:

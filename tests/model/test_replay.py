@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from refusalctl.model import generate, replay
+from refusalctl.model import generate, recording, replay
 from refusalctl.model.generate import complete
 from refusalctl.model.hooks import Checks, Intervention
 from refusalctl.model.load import ChatModel
@@ -20,17 +19,11 @@ NEW = 24
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
-def again(take: Callable[[], object], _checks: Checks) -> Callable[[], object]:
-    """What stands for a recorded step where there is no GPU: the step itself."""
-    return take
-
-
 @pytest.fixture
 def repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`complete` takes repeated steps on a CPU, too."""
-    write = replay.write
+    """`complete` takes repeated steps on a CPU, too: the step itself stands for the recorded one."""
     monkeypatch.setattr(generate, "can_replay", lambda _model, cache, _new: cache is not None)
-    monkeypatch.setattr(replay, "write", lambda *asked: write(*asked, record=again))
+    monkeypatch.setattr(recording, "recorded", lambda take, _checks: take)
 
 
 def answers(model: ChatModel, asked: Intervention, new_tokens: int = NEW) -> tuple[dict[int, Any], Checks]:
@@ -103,7 +96,7 @@ def test_a_step_that_cannot_be_recorded_is_not_repeated(monkeypatch: pytest.Monk
         raise RuntimeError("operation not permitted when stream is capturing")
 
     monkeypatch.setattr(generate, "can_replay", lambda model, *_: model.replay.works is not False)
-    monkeypatch.setattr(replay, "_recorded", fails)
+    monkeypatch.setattr(recording, "recorded", fails)
     model = exactness.chat_model("Llama")
     assert answers(model, Intervention())[0] == expected
     assert model.replay.works is False

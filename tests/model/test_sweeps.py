@@ -7,13 +7,14 @@ from functools import cache
 import pytest
 import torch
 
-from refusalctl.model import forward, prefix, sharing, sweeps
+from refusalctl.model import forward, prefix, recording, sharing, sweeps
 from refusalctl.model.hooks import Checks, Intervention, intervene, record
 from refusalctl.model.load import ChatModel
+from refusalctl.model.recording import Repeated
 from refusalctl.model.sweeps import Sweeps
 from tests import exactness
 from tests.exactness import interventions
-from tests.families import FAMILIES, build
+from tests.families import FAMILIES, build, direction
 from tests.tiny import tokenizer
 
 SHORT, LONG = [[5], [6]], [[5], [9, 11, 200], [9, 12]]
@@ -58,10 +59,10 @@ def furthest(model: ChatModel, fast: Sweeps, asked: Intervention, wanted=None) -
     for ran in fast.run(asked, wanted or WANTED):
         rows = [prompts()[ran.kind][i] for i in ran.indices]
         plain = forward.last_logprobs(model, rows, asked, 1)
-        worst = max(worst, float((ran.logprobs - plain).abs().max()))
+        worst = max(worst, float((ran.logprobs.cpu() - plain).abs().max()))
         if ran.opening is not None:
             plain = forward.opening_logprob(model, rows, fast.openings, asked, 1)
-            worst = max(worst, float((ran.opening - plain).abs().max()))
+            worst = max(worst, float((ran.opening.cpu() - plain).abs().max()))
     return worst
 
 
@@ -173,3 +174,104 @@ def test_the_stream_is_checked_under_ablation() -> None:
     assert checks.fired > 0
     assert checks.max_projection is not None
     assert checks.max_projection < 1e-4
+
+
+# --- passes that a GPU repeats ------------------------------------------------------------------------------
+
+REPEATED = ["Llama", "Qwen2", "Gemma", "GPT-NeoX", "Falcon", "OPT"]
+ABLATIONS = [Intervention("ablate", direction(seed)) for seed in range(1, 4)]
+
+
+class Hooked(Repeated):  # type: ignore[type-arg]
+    """What stands for a recorded pass where there is no GPU: the pass itself, with its hooks on."""
+
+    def run(self, intervention: Intervention):  # type: ignore[no-untyped-def]
+        with self.session.on():
+            return super().run(intervention)
+
+
+@pytest.fixture
+def repeating(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeps, "can_record", lambda _model: True)
+    monkeypatch.setattr(recording, "recorded", lambda work, _checks: work)
+    monkeypatch.setattr(recording, "Repeated", Hooked)
+
+
+@pytest.mark.usefixtures("repeating")
+@pytest.mark.parametrize("openings", [SHORT, LONG], ids=["tokens", "longer openings"])
+@pytest.mark.parametrize("name", REPEATED)
+def test_repeated_passes_equal_plain_ones(name: str, openings: list[list[int]]) -> None:
+    model = exactness.chat_model(name)
+    fast = Sweeps(model, prompts(), openings, 3)
+    for asked in (*ABLATIONS, *asked_of()):
+        assert furthest(model, fast, asked) < 5e-5, (asked.kind, asked.layer)
+    assert fast.repeats
+    assert fast.as_json()["repeats_passes"]
+    assert furthest(model, fast, ABLATIONS[1], {"harmful": "opening"}) < 5e-5  # another set of classes
+
+
+@pytest.mark.usefixtures("repeating")
+def test_every_repetition_is_checked_by_itself() -> None:
+    """What is left along each direction is that direction's, and an ablation that fails is not hidden by the first."""
+    fast = Sweeps(exactness.chat_model("Llama"), prompts(), SHORT, 3)
+    seen = []
+    for asked in ABLATIONS:
+        checks = Checks()
+        fast.run(asked, WANTED, checks)
+        seen.append(checks)
+    assert [c.fired for c in seen] == [seen[0].fired] * 3
+    assert all(c.max_projection is not None and c.max_projection < 1e-4 for c in seen)
+    (again,) = fast._repeated.values()
+    assert again is not None
+    again.session.put = lambda _asked: None  # type: ignore[method-assign]
+    before = fast.run(ABLATIONS[2], WANTED, Checks())[0].logprobs
+    assert torch.equal(before, fast.run(ABLATIONS[0], WANTED, Checks())[0].logprobs)  # so `put` is what changes it
+
+
+@pytest.mark.usefixtures("repeating")
+def test_masks_that_differ_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    masked = recording.causal_mask
+    monkeypatch.setattr(sweeps, "causal_mask", lambda *asked: masked(*asked) * 0)
+    model = exactness.chat_model("Llama")
+    fast = Sweeps(model, prompts(), SHORT, 3)
+    assert all(part.mask is None for part in fast.parts)
+    assert max(furthest(model, fast, asked) for asked in ABLATIONS) < 5e-5
+    assert not fast.repeats
+
+
+@pytest.mark.usefixtures("repeating")
+def test_passes_that_differ_are_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Forgetful(Repeated):  # type: ignore[type-arg]
+        """Its hooks are off when it runs."""
+
+    monkeypatch.setattr(recording, "Repeated", Forgetful)
+    model = exactness.chat_model("Llama")
+    fast = Sweeps(model, prompts(), SHORT, 3)
+    assert max(furthest(model, fast, asked) for asked in ABLATIONS) < 5e-5
+    assert not fast.repeats
+
+
+def test_passes_that_cannot_be_recorded_are_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(sweeps, "can_record", lambda _model: True)
+    monkeypatch.setattr(recording, "recorded", fails)
+    model = exactness.chat_model("Llama")
+    fast = Sweeps(model, prompts(), SHORT, 3)
+    assert max(furthest(model, fast, asked) for asked in ABLATIONS) < 5e-5
+    assert not fast.repeats
+    assert not any(block._forward_hooks or block._forward_pre_hooks for block in model.residual.blocks)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("openings", [SHORT, LONG], ids=["tokens", "longer openings"])
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_a_gpu_repeats_passes_that_it_recorded(name: str, openings: list[list[int]]) -> None:
+    model, plain = exactness.chat_model(name), exactness.chat_model(name)
+    for each in (model, plain):
+        each.model.to("cuda")
+    fast = Sweeps(model, prompts(), openings, 3)
+    for asked in (*ABLATIONS, *asked_of()):
+        assert furthest(plain, fast, asked) < 5e-4, (asked.kind, asked.layer)
+    assert fast.repeats == (name in REPEATED) or name not in REPEATED

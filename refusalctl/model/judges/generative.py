@@ -109,7 +109,10 @@ class GenerativeJudge:
         shared = common_prefix(rows)
         if not self.share_prefix or len(rows) < 2 or len(shared) < MIN_SHARED or not keeps_all(self.loaded.model):
             return None
-        return Prefix(shared, run_prefix(self.loaded.model, shared))
+        import torch
+
+        device = self.loaded.model.get_input_embeddings().weight.device
+        return Prefix(shared, run_prefix(self.loaded.model, torch.tensor([shared], device=device)))
 
     def _generate(self, rows: Sequence[list[int]], prefix: Prefix | None) -> list[list[int]]:
         """Ids that the model wrote after each row, padding and end tokens included."""
