@@ -224,10 +224,11 @@ def _rule(found: Moves, limits: Limits, shown: Interval, evidence: Evidence, que
 
 
 def _above(told: str, evidence: Evidence) -> Decision:
-    """An effect above the margin is a transfer unless control directions do as much, or nobody looked."""
+    """An effect above the margin is a transfer unless control directions may do as much, or nobody looked."""
     p = evidence.p_null
     if p is not None and p > ALPHA:
-        return Decision("inconclusive", f"{told}, but control directions do as much (adjusted p = {p:.2g})")
+        name = "p" if evidence.is_native else "adjusted p"
+        return Decision("inconclusive", f"{told}, but control directions may do as much ({name} = {p:.2g})")
     if p is None and evidence.require_null:
         return Decision("inconclusive", f"{told}, but no control directions were run: run them to tell it from damage")
     null = "controls not run" if p is None else f"above controls (p = {p:.2g})"
