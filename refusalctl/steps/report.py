@@ -109,7 +109,7 @@ def _texts(rows: Book) -> dict[str, str]:
     return found
 
 
-STEP = Step("report", 2, "report", _run)
+STEP = Step("report", 3, "report", _run)
 
 
 def report(
