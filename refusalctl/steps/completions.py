@@ -70,7 +70,8 @@ def _generate(job: Job, rows: list[Prompt], spec: InterventionSpec, done: set[st
             formats.append_rows(kept, fresh)
             advance(len(fresh))
             seen.merge(checks)
-    return seen.as_json() | {"intervention": intervention.describe()}
+    fast = {"repeats_steps": model.replay.works is True, "deviation_nats": model.replay.deviation}
+    return seen.as_json() | {"intervention": intervention.describe()} | fast
 
 
 STEP = Step("ablate", 2, "completions", _run, uses_model=True)
