@@ -94,7 +94,7 @@ class _Steps:
         self.written[:, :1] = self.ids
         self.ended = torch.isin(self.ids[:, 0], self.eos)
         written = torch.nn.functional.pad(batch.mask.bool(), (0, room - length))
-        self.mask = masking(written[:, None, None], prompt.logits.dtype)
+        self.mask = masking(written[:, None, None], next(self.model.parameters()).dtype)
         self.cache = with_layers(prompt.past_key_values, [_static(x, room) for x in prompt.past_key_values.layers])
 
     def take(self) -> Float[Tensor, "batch d_vocab"]:

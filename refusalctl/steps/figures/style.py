@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
@@ -112,8 +113,18 @@ def inline(text: str, prefix: str, description: str) -> str:
     text = re.sub(r'( (?:d|x|y|points)="|translate\()([^")]*)', lambda m: m[1] + _DECIMALS.sub(r"\1", m[2]), text)
     for colour, variable in VARIABLES.items():
         text = text.replace(colour.lower(), variable)  # as matplotlib writes it
+    text = _classed(text, prefix).replace("> <", "><")
     points = float(re.search(r'viewBox="0 0 ([\d.]+)', text)[1])  # type: ignore[index]
     pixels = points * 96 / 72
     size = f'style="max-width:{pixels * 1.15:.0f}px;min-width:{min(pixels, 330 + pixels * 0.35):.0f}px"'
     text = re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"|<svg ', lambda m: f"<svg {m[1] or ''}", text, count=1)
     return text.replace("<svg ", f'<svg role="img" aria-label="{escape(description)}" {size} ', 1).strip()
+
+
+def _classed(text: str, prefix: str) -> str:
+    """Styles that repeat, as classes: of a page with many figures they are a tenth."""
+    counts = Counter(re.findall(r' style="([^"]*)"', text))
+    names = {style: f"{prefix}{i}c" for i, (style, n) in enumerate(sorted(counts.items())) if n > 1}
+    rules = "".join(f".{name}{{{style}}}" for style, name in names.items())
+    text = re.sub(r' style="([^"]*)"', lambda m: f' class="{names[m[1]]}"' if m[1] in names else m[0], text)
+    return text.replace("</style>", f"{rules}</style>", 1)
