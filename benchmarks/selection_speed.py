@@ -126,7 +126,9 @@ def reference(asked: Setting, batch_size: int, sample: Sequence[Candidate]) -> R
 
 def searched(asked: Setting, how: str) -> Rows:
     scorer = Scorer(asked.model, [[token] for token in asked.tokens], asked.batch_size)
-    criteria = Criteria(scorer, *(asked.encoded(kind) for kind in KINDS))
+    middle = asked.model.residual.n_layers // 2
+    layers = range(middle, middle + 3) if how == "full" else ()  # a full search takes COSMIC's streams along
+    criteria = Criteria(scorer, *(asked.encoded(kind) for kind in KINDS), layers=layers, n_directions=len(asked.grid))
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(criteria, asked.vectors, Path(folder) / "scores.jsonl", Silent.advance)
         search.run(how, ledger, asked.grid, asdict(asked.rule))

@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 from refusalctl.errors import ModelError
 from refusalctl.model.batching import plan_batches
 from refusalctl.model.chat import Batch
-from refusalctl.model.hooks import Checks, Intervention, intervene, record
+from refusalctl.model.hooks import Checks, Intervention, intervene, placed, record
 from refusalctl.model.load import ChatModel
 
 
@@ -91,7 +90,7 @@ class _Leaving:
         self.found, self.finite = _on_cpu(found), _on_cpu(torch.isfinite(found).all())
         self.sent = torch.cuda.Event() if found.is_cuda else None  # type: ignore[no-untyped-call]
         if self.sent is not None:
-            self.sent.record()
+            self.sent.record(torch.cuda.current_stream(found.device))
 
     def arrived(self) -> Tensor:
         if self.sent is not None:
@@ -202,18 +201,11 @@ def each_opened(
     openings: Sequence[Sequence[int]],
 ) -> Float[Tensor, "batch n_openings"]:
     """The same for each opening, float64, on the device."""
-    total = first[:, _columns(tuple(o[0] for o in openings), first.device)].double()
+    total = first[:, placed(tuple(o[0] for o in openings), first.device)].double()
     longer = [j for j, o in enumerate(openings) if len(o) > 1]
     if longer:
         total[:, longer] += _continued(chat_model, batch, cache, [openings[j] for j in longer])
     return total
-
-
-@lru_cache(maxsize=64)
-def _columns(ids: tuple[int, ...], device: torch.device) -> Int[Tensor, " n"]:
-    """On the device, once: to copy a list makes the device wait."""
-    with torch.inference_mode(False):
-        return torch.tensor(ids, device=device)
 
 
 def _continued(

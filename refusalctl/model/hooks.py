@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from refusalctl.errors import BadInput, ModelError
@@ -21,17 +22,24 @@ __all__ = ["Checks", "Intervention", "InterventionKind", "ablate", "intervene", 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 0.01, torch.bfloat16: 0.05}
 
 
+UNSEEN = -1.0  # below every share: the first that is measured takes its place
+
+
 @dataclass
 class Checks:
     """What the hooks saw: how often they changed something, and how far the stream is from where it was put.
 
     That is |Q x - t| / |x| after every block, at the last position or at the positions that were asked for: 0 means
     that nothing is left along the direction (affine: besides the mean's component).
+
+    `repeated`: whether a GPU repeated steps that it had recorded; `deviation`: the largest KL (nats) that this made.
     """
 
     fired: int = 0
     worst: dict[torch.device, Tensor] = field(default_factory=dict)
     tolerance: float = TOLERANCE[torch.float32]
+    repeated: bool = False
+    deviation: float = 0.0
 
     def measure(self, share: Tensor) -> None:
         """Keep the largest, on its device and in its place: reading it would make the device wait."""
@@ -51,6 +59,8 @@ class Checks:
         """Take over what another `intervene` saw."""
         self.fired += other.fired
         self.tolerance = max(self.tolerance, other.tolerance)
+        self.repeated |= other.repeated
+        self.deviation = max(self.deviation, other.deviation)
         for share in other.worst.values():
             self.measure(share)
 
@@ -61,6 +71,8 @@ class Checks:
     def verify(self) -> None:
         """Raise `ModelError` if something is left along the direction, beyond rounding, or is not a number."""
         found = self.max_projection
+        if found is not None and found < 0:
+            raise ModelError("the stream under a repeated ablation was not measured: its passes did not run")
         if found is not None and not found <= self.tolerance:
             raise ModelError(
                 f"after ablation the residual stream keeps a share of {found:.2g} along the direction, "
@@ -116,13 +128,16 @@ class Session:
     def put(self, asked: Intervention) -> None:
         """Another ablation of the same kind and rank, where passes that were recorded read it; nothing seen yet."""
         asked.check(self.residual)
-        assert (asked.kind, asked.rank) == (self.asked.kind, self.asked.rank)
+        n_layers = self.residual.n_layers
+        assert (asked.kind, asked.rank, asked.acts_at(n_layers), asked.positions) == (
+            self.asked.kind, self.asked.rank, self.asked.acts_at(n_layers), self.asked.positions,
+        )  # fmt: skip
         self.asked, self.target = asked, asked.target()
         for placed in self._placed.values():
             for there, new in zip(placed, self.target):
                 there.copy_(new)
         for worst in self.checks.worst.values():
-            worst.zero_()
+            worst.fill_(UNSEEN)
         self.checks.fired = 0
 
     def place(self) -> None:
@@ -262,6 +277,13 @@ def _replace_input(args: tuple[Any, ...], kwargs: dict[str, Any], new: Tensor) -
     return args, {**kwargs, "hidden_states": new}
 
 
+@lru_cache(maxsize=64)
+def placed(numbers: tuple[int, ...], device: torch.device) -> Int[Tensor, " n"]:
+    """On the device, once: to copy a list makes the device wait."""
+    with torch.inference_mode(False):
+        return torch.tensor(numbers, device=device)
+
+
 class Recorded(Exception):
     """Everything that `record` waits for has been seen."""
 
@@ -279,7 +301,7 @@ def record(
     `stop` ends the pass where the last block begins: what follows is computed for nothing.
     """
     last = residual.n_layers - 1
-    columns = torch.tensor(positions, device=out.device)
+    columns = placed(tuple(positions), out.device)
 
     def keep(index: int) -> Any:
         def hook(_m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

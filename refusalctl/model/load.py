@@ -125,6 +125,8 @@ def load(
         model = _with_adapter(model, ref.name)
     if device != "shard":
         model = model.to(pick_device(device))
+        if model.device.type == "cuda":
+            torch.cuda.set_device(model.device)  # streams, events and recordings are those of the current device
     # greedy means greedy: some models ship a repetition penalty in their generation settings
     model.generation_config = GenerationConfig(
         eos_token_id=model.generation_config.eos_token_id, pad_token_id=tokenizer.pad_token_id

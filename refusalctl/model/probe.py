@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -19,6 +21,7 @@ from refusalctl.model.sweeps import Sweeps, Wanted
 
 ROUNDS = 3
 NEW_TOKENS = 8
+LENGTHS = (16, 48)  # new tokens, where a GPU repeats recorded steps: long enough for it to record them
 OPENINGS = 4  # as many as derived ones often are, of four tokens each
 
 
@@ -67,6 +70,8 @@ def _token(
 ) -> float | None:
     """Seconds per token and answer in a full batch: a step costs nearly the same for few rows as for many."""
     rows = [encoded[i % len(encoded)] for i in range(batch_size)]
+    if model.device.type == "cuda":
+        return _whole_answers(model, rows, intervention, LENGTHS)
     begun: list[tuple[int, float]] = []
 
     def step(_m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -84,6 +89,20 @@ def _token(
         handle.remove()
     times = [(later - earlier) / n for (n, earlier), (_, later) in pairwise(begun) if n]
     return statistics.median(times) if times else None
+
+
+def _whole_answers(
+    model: ChatModel, rows: Sequence[Sequence[int]], intervention: Intervention, lengths: tuple[int, int]
+) -> float | None:
+    """The same from answers of two lengths: steps that a GPU repeats run no hook that could time them."""
+    endless = replace(model)
+    endless.__dict__["eos_ids"] = []
+
+    def answers(n: int) -> list[object]:
+        return list(complete(endless, rows, intervention, max_new_tokens=n, batch_size=len(rows)))
+
+    short, long = (_seconds(partial(answers, n)) for n in lengths)
+    return (long - short) / (lengths[1] - lengths[0]) / len(rows) if long > short else None
 
 
 def _wait() -> None:

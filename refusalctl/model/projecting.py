@@ -25,7 +25,8 @@ def project(
     flat = x.reshape(-1, x.shape[-1])
     kernel = fused() if x.is_cuda and basis.dtype == torch.float32 and len(basis) == 1 else None
     if kernel is not None and x.shape[-1] <= WIDEST:
-        return kernel(flat, basis[0], value).view(x.shape)
+        with torch.cuda.device(x.device):  # where Triton launches; layers of a sharded model lie on several
+            return kernel(flat, basis[0], value).view(x.shape)
     return plainly(flat, basis, value).view(x.shape)
 
 

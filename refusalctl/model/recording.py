@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from refusalctl.model.batching import out_of_memory
+from refusalctl.model.batching import free
 from refusalctl.model.chat import Batch
 from refusalctl.model.hooks import Checks, Intervention, Session
 from refusalctl.model.residual import Residual
@@ -21,19 +21,20 @@ if TYPE_CHECKING:
     from refusalctl.model.load import ChatModel
 
 MASKED = ("sdpa", "eager")  # attention that takes a ready mask
-# what recording raises for work that waits for the device (experts, rotations that depend on the length), and models
-# for a mask that they cannot read (ALiBi)
+# what recording raises for work that waits for the device (experts, rotations that depend on the length) or runs out of
+# memory, and models for a mask that they cannot read (ALiBi)
 CANNOT = (RuntimeError, ValueError)
 
 T = TypeVar("T")
 
 
 def can_record(chat_model: ChatModel) -> bool:
-    """Whether it is worth a try: all of the model on one GPU, and attention that takes a ready mask."""
-    model = chat_model.model
+    """Whether it is worth a try: all of the model on the current GPU, and attention that takes a ready mask."""
+    model, device = chat_model.model, chat_model.device
     return (
-        chat_model.device.type == "cuda"
-        and {p.device for p in model.parameters()} == {chat_model.device}
+        device.type == "cuda"
+        and device.index == torch.cuda.current_device()
+        and {p.device for p in model.parameters()} == {device}
         and model.config.get_text_config()._attn_implementation in MASKED
     )
 
@@ -49,8 +50,13 @@ def recorded(work: Callable[[], T], checks: Checks) -> Callable[[], T]:
         work()
     current.wait_stream(side)
     graph, before = torch.cuda.CUDAGraph(), checks.fired
-    with torch.cuda.graph(graph):
-        found = work()
+    try:
+        with torch.cuda.graph(graph):
+            found = work()
+    except BaseException:  # torch leaves the recording's stream in place
+        torch.cuda.set_stream(current)
+        checks.fired = before
+        raise
     fired, checks.fired = checks.fired - before, before
 
     def again() -> T:
@@ -77,15 +83,15 @@ class Repeated(Generic[T]):
 
 
 def repeated(residual: Residual, intervention: Intervention, work: Callable[[], T]) -> Repeated[T] | None:
-    """`work` under an ablation, recorded; None where it cannot be."""
+    """`work` under an ablation, recorded; None where it cannot be, or where what it keeps does not fit into memory."""
     session = Session(residual, intervention)
     try:
         with session.on():
             return Repeated(session, recorded(work, session.checks))
-    except CANNOT as error:
-        if out_of_memory(error):
-            raise
-        return None
+    except CANNOT:
+        pass
+    free()
+    return None
 
 
 def masking(seen: Bool[Tensor, "batch 1 seq total"], dtype: torch.dtype) -> Float[Tensor, "batch 1 seq total"]:

@@ -3,7 +3,7 @@
 At one token per row the arithmetic is over sooner than Python has asked for it. A recorded step runs the same kernels,
 hooks included, over tensors that keep their place: keys and values lie in buffers of the full length (transformers'
 static cache layers), and what is not written yet is masked. Attention over a buffer may round otherwise than over a
-cache of the exact length, so the first step is taken both ways and compared before anything is recorded.
+cache of the exact length, so every batch's first repetition is compared with a plain pass.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers.cache_utils import StaticLayer
 
 from refusalctl.model import recording
-from refusalctl.model.batching import out_of_memory
+from refusalctl.model.batching import free
 from refusalctl.model.chat import Batch
 from refusalctl.model.forward import run
 from refusalctl.model.hooks import Checks
@@ -41,39 +41,38 @@ def can_replay(chat_model: ChatModel, cache: Any, max_new_tokens: int) -> bool:
 def write(
     chat_model: ChatModel, batch: Batch, cache: Any, checks: Checks, max_new_tokens: int
 ) -> list[list[int]] | None:
-    """The greedy tokens behind each row, under the hooks that are on; None where the model's steps cannot be recorded.
+    """The greedy tokens behind each row, under the hooks that are on; None where the model's steps cannot be repeated.
 
-    `cache` holds what `batch.mask` begins with. What hooks do to the stream is measured at every repetition and kept in
-    `checks`.
+    `cache` holds what `batch.mask` begins with. The first repeated step is compared with a plain pass over the tokens
+    before it, in every batch; what hooks do to the stream is measured at every repetition. Both are kept in `checks`.
     """
-    replay = chat_model.replay
     prompt = run(chat_model, batch, use_cache=True, cache=cache)
     steps = _Steps(chat_model, batch, prompt, max_new_tokens)
-    first = steps.ids.clone()
     try:
-        found = steps.take().float().log_softmax(-1)
-        if replay.works is None:
-            replay.deviation = furthest(_plainly(chat_model, batch, prompt, first), found)
-            replay.works = is_rounding(chat_model, replay.deviation)
-        if not replay.works:
-            return None
+        steps.take()
         again = recording.recorded(steps.take, checks)
-    except CANNOT as error:
-        if out_of_memory(error):
-            raise
-        replay.works = False
+        fed = steps.written[:, : int(steps.column)].clone()
+        deviation = furthest(_plainly(chat_model, batch, prompt, fed), again().float().log_softmax(-1))
+    except CANNOT:
+        deviation = float("nan")
+    if not is_rounding(chat_model, deviation):
+        chat_model.replay.works = False
+        free()
         return None
+    chat_model.replay.works = True
+    checks.repeated, checks.deviation = True, max(checks.deviation, deviation)
     for _ in steps.until_ended():
         again()
     return steps.written.tolist()
 
 
 def _plainly(
-    chat_model: ChatModel, batch: Batch, prompt: Any, ids: Int[Tensor, "batch 1"]
+    chat_model: ChatModel, batch: Batch, prompt: Any, ids: Int[Tensor, "batch seq"]
 ) -> Float[Tensor, "batch d_vocab"]:
-    """Log-probabilities behind one more token, in the cache that grows."""
-    mask = torch.nn.functional.pad(batch.mask, (0, 1), value=1)
-    more = Batch(ids, mask, batch.position_ids[:, -1:] + 1)
+    """Log-probabilities behind more tokens, in the cache that grows."""
+    width = ids.shape[1]
+    mask = torch.nn.functional.pad(batch.mask, (0, width), value=1)
+    more = Batch(ids, mask, batch.position_ids[:, -1:] + torch.arange(1, width + 1, device=ids.device))
     logits: Tensor = run(chat_model, more, use_cache=True, cache=prompt.past_key_values).logits[:, -1]
     return logits.float().log_softmax(-1)
 

@@ -56,10 +56,9 @@ class Beginning:
 
 @dataclass
 class Replay:
-    """Whether a GPU can repeat a model's steps (None: not tried yet), and the largest KL (nats) that it makes."""
+    """Whether a GPU can repeat a model's decoding steps (None: not tried yet)."""
 
     works: bool | None = None
-    deviation: float = 0.0
 
 
 def cache_for(begun: Any, rows: int) -> Any:

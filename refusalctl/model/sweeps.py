@@ -20,10 +20,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refusalctl.model.batching import out_of_memory, plan_batches
+from refusalctl.model.batching import plan_batches
 from refusalctl.model.chat import Batch
 from refusalctl.model.forward import opened, run
-from refusalctl.model.hooks import Checks, Intervention, intervene, record
+from refusalctl.model.hooks import Checks, Intervention, intervene, placed, record
 from refusalctl.model.load import ChatModel
 from refusalctl.model.passing import Kept, entering, watching
 from refusalctl.model.prefix import holds, with_layers
@@ -40,8 +40,8 @@ Wanted = Literal["next", "opening"]
 class Ran(NamedTuple):
     """One batch under an intervention: its prompts, log-probabilities of the next token (float32, on the device).
 
-    `opening` is log P(the answer opens with one of the openings), float64, on the device, or None where it was not
-    asked for; `streams` is `resid_pre` at the last position and the layers asked for, float32, on the CPU.
+    `opening` is log P(the answer opens with one of the openings), float64, or None where it was not asked for;
+    `streams` is `resid_pre` at the last position and the layers asked for, float32. All on the device.
     """
 
     kind: str
@@ -65,7 +65,7 @@ class _Part:
 
 
 class _Passed(NamedTuple):
-    """What a batch's prompts left: log-probabilities of the next token, their cache, and the streams asked for."""
+    """What a batch's prompts left: log-probabilities of the next token, their cache, and all layers' streams."""
 
     logprobs: Float[Tensor, "batch d_vocab"]
     cache: Any
@@ -161,7 +161,7 @@ class Sweeps:
         self, intervention: Intervention, parts: Sequence[tuple[int, _Part]], plain: Sequence[Ran]
     ) -> Repeated[list[_Passed]] | None:
         """The passes of an ablation, if they can be recorded and give what `plain` holds."""
-        if self.layers or not all(part.mask is not None for _, part in parts):
+        if not all(part.mask is not None for _, part in parts):
             return None
         longer = max(map(len, self.openings), default=1) > 1
 
@@ -172,11 +172,17 @@ class Sweeps:
         found = repeated(self.chat_model.residual, intervention, passes)
         if found is None:
             return None
-        passed, _seen = found.run(intervention)
-        worst = max(furthest(ran.logprobs, one.logprobs) for ran, one in zip(plain, passed))
-        if not is_rounding(self.chat_model, worst):
-            return None
-        self.deviation = max(self.deviation, worst)
+        assert intervention.direction is not None
+        # another direction, too: one that does not get to its place would be measured against itself
+        other = replace(intervention, direction=intervention.direction.roll(1))
+        wanted: dict[str, Wanted] = {part.kind: "next" for _, part in parts}
+        for asked, ran in ((intervention, plain), (other, self._once(other, parts, wanted)[0])):
+            passed, seen = found.run(asked)
+            seen.verify()
+            worst = [furthest(a.logprobs, b.logprobs) for a, b in zip(ran, passed)]
+            if not all(is_rounding(self.chat_model, each) for each in worst):
+                return None
+            self.deviation = max(self.deviation, *worst)
         return found
 
     def _continued(
@@ -245,9 +251,7 @@ class Sweeps:
         self.parts, before = made, self.parts
         try:
             same = self._same(plain, self._probe(Intervention()))
-        except CANNOT as error:
-            if out_of_memory(error):
-                raise
+        except CANNOT:
             same = False
         if not same:
             self.parts = before
@@ -281,15 +285,17 @@ class Sweeps:
             out = run(self.chat_model, part.batch, use_cache=given is not None or keep, cache=given, mask=part.mask)
         for below in range(layer if self.layers else 0):  # what was recorded there was only passed on
             streams[:, 0, below] = self._plain[1 + index].entered[below][:, -1].to(streams.device, streams.dtype)
-        at = streams[:, 0, self.layers].cpu() if self.layers else streams
         logprobs = out.logits[:, -1].float().log_softmax(-1)
-        return _Passed(logprobs, getattr(out, "past_key_values", None) if keep else None, at)
+        return _Passed(logprobs, getattr(out, "past_key_values", None) if keep else None, streams)
 
     def _opened(self, part: _Part, passed: _Passed, wanted: Wanted) -> Ran:
         opening = None
         if wanted == "opening":
             opening = opened(self.chat_model, part.batch, passed.logprobs, passed.cache, self.openings)
-        return Ran(part.kind, part.indices, passed.logprobs, opening, passed.streams)
+        at = passed.streams
+        if self.layers:
+            at = at[:, 0, placed(tuple(self.layers), at.device)]
+        return Ran(part.kind, part.indices, passed.logprobs, opening, at)
 
     # --- passing over layers, and its proof ---------------------------------------------------------------------
 

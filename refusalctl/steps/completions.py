@@ -70,7 +70,7 @@ def _generate(job: Job, rows: list[Prompt], spec: InterventionSpec, done: set[st
             formats.append_rows(kept, fresh)
             advance(len(fresh))
             seen.merge(checks)
-    fast = {"repeats_steps": model.replay.works is True, "deviation_nats": model.replay.deviation}
+    fast = {"repeats_steps": seen.repeated, "deviation_nats": seen.deviation}
     return seen.as_json() | {"intervention": intervention.describe()} | fast
 
 

@@ -123,7 +123,8 @@ class Criteria:
 
     def all(self, vector: torch.Tensor, layer: int) -> Measured:
         """Everything; the shared beginning is ablated once for bypass and KL."""
-        vector = vector.to(self.scorer.model.device)  # now, because a copy waits for what the device has begun
+        if self.scorer.model.device.type == "cuda":  # now, because a copy waits for what the device has begun
+            vector = vector.to(self.scorer.model.device)
         ablated = self._under("ablate", vector, layer, {"harmful": self.widest, "harmless": "next"})
         added = self._under("add", vector, layer, {"harmless": self.widest})
         scores = self._scores(ablated) | (self._scores(added) if self.scorer.openings else {})
@@ -193,7 +194,7 @@ class Criteria:
             return {}
         total: dict[str, torch.Tensor] = {}
         for ran in found:
-            summed = ran.streams.double().mean(1).sum(0)
+            summed = ran.streams.cpu().double().mean(1).sum(0)
             total[ran.kind] = total[ran.kind] + summed if ran.kind in total else summed
         return {kind: each / self.n[kind] for kind, each in total.items()}
 

@@ -10,12 +10,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Any, NamedTuple, Protocol
 
 from refusalctl.stats.rule import Rule
 from refusalctl.stats.selection import Candidate, pick
 
-SURVIVORS = 12  # candidates that a screening scores at a time
+# candidates that a screening scores at a time, and the share of a large grid: among 138 candidates on 8 prompts a class
+# the winner was the 27th in the estimates' order
+SURVIVORS, SURVIVING = 12, 0.2
 # how far an estimate has to be beyond a limit before a candidate is put last: in smollm2-refuser estimated KL was
 # 0.2 to 4.7 times the true one, and the induce score at most 0.8 too low
 KL_DOUBT, INDUCE_DOUBT = 3.0, 2.0
@@ -82,7 +85,8 @@ def screen(measure: Measure, grid: Sequence[Candidate], rule: Rule) -> bool:
     """`prune` among the most promising candidates, and the next ones as long as none passes."""
     estimates = measure.estimates()
     order = sorted(grid, key=lambda c: (looks_failing(estimates[c], rule), estimates[c].bypass))
-    for n in range(SURVIVORS, len(grid) + SURVIVORS, SURVIVORS):
+    size = max(SURVIVORS, ceil(SURVIVING * len(grid)))
+    for n in range(size, len(grid) + size, size):
         survivors = set(order[:n])
         found = _try(measure, [c for c in grid if c in survivors], rule)  # in grid order: the first of equals wins
         if found is not None:

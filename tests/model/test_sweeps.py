@@ -7,8 +7,9 @@ from functools import cache
 import pytest
 import torch
 
+from refusalctl.errors import ModelError
 from refusalctl.model import forward, prefix, recording, sharing, sweeps
-from refusalctl.model.hooks import Checks, Intervention, intervene, record
+from refusalctl.model.hooks import Checks, Intervention, Session, intervene, record
 from refusalctl.model.load import ChatModel
 from refusalctl.model.recording import Repeated
 from refusalctl.model.sweeps import Sweeps
@@ -203,6 +204,12 @@ def repeating(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_repeated_passes_equal_plain_ones(name: str, openings: list[list[int]]) -> None:
     model = exactness.chat_model(name)
     fast = Sweeps(model, prompts(), openings, 3)
+    streams = Sweeps(model, prompts(), openings, 3, layers=[2, 0])
+    plain = Sweeps(model, prompts(), openings, 3, layers=[2, 0], fast=False)
+    for asked in ABLATIONS:
+        for a, b in zip(streams.run(asked, WANTED), plain.run(asked, WANTED), strict=True):
+            torch.testing.assert_close(a.streams, b.streams, atol=2e-4, rtol=2e-4)
+    assert streams.repeats
     for asked in (*ABLATIONS, *asked_of()):
         assert furthest(model, fast, asked) < 5e-5, (asked.kind, asked.layer)
     assert fast.repeats
@@ -223,9 +230,11 @@ def test_every_repetition_is_checked_by_itself() -> None:
     assert all(c.max_projection is not None and c.max_projection < 1e-4 for c in seen)
     (again,) = fast._repeated.values()
     assert again is not None
-    again.session.put = lambda _asked: None  # type: ignore[method-assign]
-    before = fast.run(ABLATIONS[2], WANTED, Checks())[0].logprobs
-    assert torch.equal(before, fast.run(ABLATIONS[0], WANTED, Checks())[0].logprobs)  # so `put` is what changes it
+    again.again = lambda: again.again  # type: ignore[method-assign,assignment]
+    with torch.inference_mode():
+        _, nothing = again.run(ABLATIONS[0])
+    with pytest.raises(ModelError, match="was not measured"):
+        nothing.verify()
 
 
 @pytest.mark.usefixtures("repeating")
@@ -245,6 +254,15 @@ def test_passes_that_differ_are_not_repeated(monkeypatch: pytest.MonkeyPatch) ->
         """Its hooks are off when it runs."""
 
     monkeypatch.setattr(recording, "Repeated", Forgetful)
+    model = exactness.chat_model("Llama")
+    fast = Sweeps(model, prompts(), SHORT, 3)
+    assert max(furthest(model, fast, asked) for asked in ABLATIONS) < 5e-5
+    assert not fast.repeats
+
+
+@pytest.mark.usefixtures("repeating")
+def test_passes_that_another_direction_does_not_change_are_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Session, "put", lambda _self, _asked: None)
     model = exactness.chat_model("Llama")
     fast = Sweeps(model, prompts(), SHORT, 3)
     assert max(furthest(model, fast, asked) for asked in ABLATIONS) < 5e-5

@@ -125,3 +125,26 @@ def test_a_token_s_time_is_a_full_batch_s_step_divided_by_its_answers(monkeypatc
     monkeypatch.setattr(probe, "NEW_TOKENS", 0)
     assert probe._token(model, encoded, exactness.interventions()["ablate"], 12) is None
     assert not model.residual.blocks[0]._forward_pre_hooks
+
+
+def test_whole_answers_give_a_time_per_token_where_steps_cannot_be_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    from refusalctl.model import probe
+    from tests import exactness
+
+    model = exactness.chat_model("Llama")
+    before = list(model.eos_ids)
+    rows = [model.chat.encode("Please, now and here, what?")] * 4
+    asked = exactness.interventions()["ablate"]
+    written: list[int] = []
+
+    def timed(work: Callable[[], Any]) -> float:
+        ((_, answers, _),) = work()
+        written.append(len(answers[0].ids))
+        return 3.0 + 0.5 * written[-1]
+
+    monkeypatch.setattr(probe, "_seconds", timed)
+    assert probe._whole_answers(model, rows, asked, (4, 10)) == pytest.approx(0.5 / 4)
+    assert written == [4, 10]  # to the limit, whatever ends an answer
+    assert model.eos_ids == before
+    monkeypatch.setattr(probe, "_seconds", lambda _work: 1.0)
+    assert probe._whole_answers(model, rows, asked, (4, 10)) is None
