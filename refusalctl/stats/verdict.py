@@ -139,7 +139,7 @@ def decide(
     if decision.by_n:
         reason += f"; {needed} prompts would settle it" if needed else "; no number of prompts would settle it"
     if evidence.comprehension is None:
-        reason += "; whether the model tells harmful from harmless here was not measured"
+        reason += "; whether the model tells harmful from harmless here is not known"
     most, least = interval(found.most(), 2 * ALPHA), interval(found.least(), 2 * ALPHA)
     return Verdict(
         decision.value, reason, found.difference, interval(found, ALPHA), Interval(least.low, most.high), could.high,

@@ -241,7 +241,7 @@ def _selections(job: Job) -> dict[str, Any]:
     return dict(sorted(result.items()))
 
 
-STEP = Step("transfer", 6, "transfer", _run)
+STEP = Step("transfer", 7, "transfer", _run)
 
 
 def transfer(bench: Workbench, experiment: Experiment) -> Artifact:

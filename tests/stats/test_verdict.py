@@ -160,7 +160,7 @@ def test_without_controls_nothing_is_a_transfer_unless_the_caller_says_so() -> N
 
 def test_what_was_not_measured_is_named() -> None:
     full = pairs(refusal_compliance=90, refusal_refusal=10)
-    assert "was not measured" in decide(*full, OPEN).reason
+    assert "is not known" in decide(*full, OPEN).reason
     assert "was not measured" not in decide(*full, replace(OPEN, comprehension=True)).reason
 
 
