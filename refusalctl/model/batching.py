@@ -48,7 +48,7 @@ class Room:
         try:
             return work()
         except RuntimeError as error:
-            if not out_of_memory(error):
+            if not _out_of_memory(error):
                 raise
             if rows == 1:
                 raise ModelError(
@@ -61,7 +61,7 @@ class Room:
         return None
 
 
-def out_of_memory(error: Exception) -> bool:
+def _out_of_memory(error: RuntimeError) -> bool:
     """CUDA's own error, or another backend's, which says so in words."""
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()
 

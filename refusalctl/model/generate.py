@@ -11,11 +11,10 @@ from torch import Tensor
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 
 from refusalctl.model import replay
-from refusalctl.model.batching import plan_batches
+from refusalctl.model.batching import free, plan_batches
 from refusalctl.model.growing import with_room
 from refusalctl.model.hooks import Checks, Intervention, intervene
 from refusalctl.model.load import ChatModel
-from refusalctl.model.replay import can_replay
 from refusalctl.model.sharing import Beginning, cache_for, shared_beginning
 
 
@@ -50,8 +49,10 @@ def complete(
         with intervene(chat_model.residual, intervention, batch.mask.shape[1]) as checks:
             begun = beginning.run(chat_model)
             answers = None
-            if can_replay(chat_model, begun, max_new_tokens):
+            if replay.can_replay(chat_model, begun, max_new_tokens):
                 answers = replay.write(chat_model, batch, cache_for(begun, len(indices)), checks, max_new_tokens)
+                if answers is None:
+                    free()
             if answers is None:
                 shared = batch.ids.new_tensor(beginning.ids).expand(len(indices), -1)
                 ids, cache = torch.cat([shared, batch.ids], dim=1), cache_for(begun, len(indices))

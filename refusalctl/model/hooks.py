@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -133,8 +133,8 @@ class Session:
             self.asked.kind, self.asked.rank, self.asked.acts_at(n_layers), self.asked.positions,
         )  # fmt: skip
         self.asked, self.target = asked, asked.target()
-        for placed in self._placed.values():
-            for there, new in zip(placed, self.target):
+        for known in self._placed.values():
+            for there, new in zip(known, self.target):
                 there.copy_(new)
         for worst in self.checks.worst.values():
             worst.fill_(UNSEEN)
@@ -277,9 +277,9 @@ def _replace_input(args: tuple[Any, ...], kwargs: dict[str, Any], new: Tensor) -
     return args, {**kwargs, "hidden_states": new}
 
 
-@lru_cache(maxsize=64)
+@cache
 def placed(numbers: tuple[int, ...], device: torch.device) -> Int[Tensor, " n"]:
-    """On the device, once: to copy a list makes the device wait."""
+    """On the device, once and for good: to copy a list makes the device wait, and recorded passes read them again."""
     with torch.inference_mode(False):
         return torch.tensor(numbers, device=device)
 

@@ -9,6 +9,7 @@ cache of the exact length, so every batch's first repetition is compared with a 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +18,6 @@ from torch import Tensor
 from transformers.cache_utils import StaticLayer
 
 from refusalctl.model import recording
-from refusalctl.model.batching import free
 from refusalctl.model.chat import Batch
 from refusalctl.model.forward import run
 from refusalctl.model.hooks import Checks
@@ -47,17 +47,16 @@ def write(
     before it, in every batch; what hooks do to the stream is measured at every repetition. Both are kept in `checks`.
     """
     prompt = run(chat_model, batch, use_cache=True, cache=cache)
-    steps = _Steps(chat_model, batch, prompt, max_new_tokens)
     try:
+        steps = _Steps(chat_model, batch, prompt, max_new_tokens)
         steps.take()
         again = recording.recorded(steps.take, checks)
         fed = steps.written[:, : int(steps.column)].clone()
         deviation = furthest(_plainly(chat_model, batch, prompt, fed), again().float().log_softmax(-1))
     except CANNOT:
-        deviation = float("nan")
+        deviation = inf
     if not is_rounding(chat_model, deviation):
         chat_model.replay.works = False
-        free()
         return None
     chat_model.replay.works = True
     checks.repeated, checks.deviation = True, max(checks.deviation, deviation)

@@ -7,7 +7,7 @@ the cache, and then proved on the prompts at hand; where the proof fails nothing
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refusalctl.model.chat import Batch
+from refusalctl.model.hooks import placed
 from refusalctl.model.prefix import MIN_SHARED, common_prefix, expanded, holds, keeps_all, run_prefix, with_layers
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ class Beginning:
 
     ids: tuple[int, ...] = ()
     deviation: float = 0.0
-    _placed: dict[torch.device, Tensor] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -48,10 +48,8 @@ class Beginning:
 
         if not self.ids:
             return None
-        device = chat_model.device
-        if device not in self._placed:  # a copy makes the device wait
-            self._placed[device] = torch.tensor([self.ids], device=device)
-        return run_prefix(chat_model.model, self._placed[device], **last_only(chat_model.model))
+        ids = placed(self.ids, chat_model.device)[None]
+        return run_prefix(chat_model.model, ids, **last_only(chat_model.model))
 
 
 @dataclass

@@ -234,7 +234,7 @@ def _as_scores(table: dict[str, Any]) -> CandidateScores:
     return CandidateScores([Candidate(row["pos"], row["layer"]) for row in rows], *columns)
 
 
-SCORE = Step("score", 3, "scores", _run_score, uses_model=True)
+SCORE = Step("score", 4, "scores", _run_score, uses_model=True)
 STEP = Step("select", 5, "selection", _run_select)
 
 

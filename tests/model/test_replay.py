@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from refusalctl.model import generate, recording, replay
+from refusalctl.model import recording, replay
 from refusalctl.model.generate import complete
 from refusalctl.model.hooks import Checks, Intervention
 from refusalctl.model.load import ChatModel
@@ -23,7 +23,7 @@ gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.fixture
 def repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     """`complete` takes repeated steps on a CPU, too: the step itself stands for the recorded one."""
-    monkeypatch.setattr(generate, "can_replay", lambda _model, cache, _new: cache is not None)
+    monkeypatch.setattr(replay, "can_replay", lambda _model, cache, _new: cache is not None)
     monkeypatch.setattr(recording, "recorded", lambda take, _checks: take)
 
 
@@ -98,7 +98,7 @@ def test_a_step_that_cannot_be_recorded_is_not_repeated(monkeypatch: pytest.Monk
     def fails(*_: Any) -> Any:
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    monkeypatch.setattr(generate, "can_replay", lambda model, *_: model.replay.works is not False)
+    monkeypatch.setattr(replay, "can_replay", lambda model, *_: model.replay.works is not False)
     monkeypatch.setattr(recording, "recorded", fails)
     model = exactness.chat_model("Llama")
     assert answers(model, Intervention())[0] == expected
@@ -118,7 +118,7 @@ def test_a_gpu_repeats_what_it_recorded(name: str, kind: str, monkeypatch: pytes
     model = exactness.chat_model(name)
     model.model.to("cuda")
     with monkeypatch.context() as off:
-        off.setattr(generate, "can_replay", lambda *_: False)
+        off.setattr(replay, "can_replay", lambda *_: False)
         expected, eager = answers(model, asked)
     found, checks = answers(model, asked)
     assert found == expected

@@ -161,7 +161,7 @@ def test_without_controls_nothing_is_a_transfer_unless_the_caller_says_so() -> N
 def test_what_was_not_measured_is_named() -> None:
     full = pairs(refusal_compliance=90, refusal_refusal=10)
     assert "is not known" in decide(*full, OPEN).reason
-    assert "was not measured" not in decide(*full, replace(OPEN, comprehension=True)).reason
+    assert "is not known" not in decide(*full, replace(OPEN, comprehension=True)).reason
 
 
 def test_an_effect_less_than_a_prompt_beyond_the_margin_is_open() -> None:
@@ -233,3 +233,9 @@ def test_removal_and_induction_are_one_rule(moved: int, kept: int, back: int) ->
         turned = {"transfers": "reverses", "reverses": "transfers"}
         other = value(compliance_refusal=moved, refusal_refusal=kept, refusal_compliance=back)
         assert other == turned.get(removal.value, removal.value)
+
+
+def test_a_p_value_is_called_adjusted_where_it_is() -> None:
+    full = pairs(refusal_compliance=90, refusal_refusal=10)
+    assert "may do as much (adjusted p = 0.2)" in decide(*full, replace(OPEN, p_null=0.2)).reason
+    assert "may do as much (p = 0.2)" in decide(*full, replace(OPEN, p_null=0.2, is_native=True)).reason

@@ -149,6 +149,9 @@ def test_a_screening_goes_on_with_the_next_candidates_until_one_passes() -> None
     few = Table([(float(i), 1.0, 0.01) for i in range(n)])
     assert search.screen(few, few.grid, PRESETS["arditi"])
     assert {c for _name, c in few.asked} == set(few.grid[: search.SURVIVORS])
+    large = Table([(float(i), 1.0, 0.01) for i in range(100)])
+    assert search.screen(large, large.grid, PRESETS["arditi"])
+    assert {c for _name, c in large.asked} == set(large.grid[:20])  # a fifth
 
 
 @pytest.mark.parametrize("design", ["shared", "separate", "decoy", "asymmetric"])

@@ -22,6 +22,15 @@ def activations(path: Path, *, order: tuple[int, ...] = (0, 1, 2)) -> Path:
     return path
 
 
+def test_what_goes_wrong_while_a_batch_is_written_is_raised(tmp_path: Path) -> None:
+    rows = np.zeros((1, 2, 4, 8), dtype=np.float32)
+    with (
+        pytest.raises((IndexError, ValueError)),
+        formats.write_activations(tmp_path / "a.h5", SHAPE, {"positions": [-1]}) as writer,
+    ):
+        writer.put([99], rows)
+
+
 def vectors(path: Path) -> Path:
     formats.write_vectors(
         path, "directions", {"b": torch.ones(3), "a": torch.zeros(2)}, {"positions": [-2, -1], "x": "й"}
