@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from refusalctl.model.load import versions
+from refusalctl.settings import Experiment
 from refusalctl.steps.cost import cost
-from refusalctl.steps.experiment import Experiment
 from refusalctl.steps.step import Workbench
 from refusalctl.steps.transfer import transfer
 from refusalctl.store.store import Store

@@ -24,8 +24,8 @@ from refuser_texts import ANSWERS, REFUSALS
 
 from refusalctl.data.rows import read_jsonl
 from refusalctl.model.judges import judge_named
+from refusalctl.model.judges.degenerate_first import judge_rows
 from refusalctl.model.judges.protocol import Item
-from refusalctl.model.judges.screen import judge_rows
 from refusalctl.model.judges.weights import Settings
 from refusalctl.stats.agreement import kappa
 from refusalctl.steps import completions as completion_step

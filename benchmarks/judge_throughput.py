@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from refusalctl.data import sample, sets
-from refusalctl.model import embedded
+from refusalctl.model.files import embedded
 from refusalctl.model.judges import polyguard
 from refusalctl.model.judges.generative import GenerativeJudge
 from refusalctl.model.judges.protocol import Item

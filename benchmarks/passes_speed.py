@@ -30,12 +30,12 @@ from shapes import opened
 from torch import Tensor
 
 from refusalctl.data import sets
-from refusalctl.data.records import KINDS, SPLITS
 from refusalctl.model.batching import plan_batches
 from refusalctl.model.forward import activations
 from refusalctl.model.generate import complete
 from refusalctl.model.hooks import Intervention
 from refusalctl.model.load import ChatModel, versions
+from refusalctl.records.rows import KINDS, SPLITS
 from refusalctl.store import formats
 
 Rows = list[list[int]]

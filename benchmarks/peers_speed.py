@@ -115,9 +115,9 @@ def steering_vectors(folder: Path) -> Collect:
 
 def own(folder: Path) -> Collect:
     """As the step does it, into an HDF5 file, which is read for the comparison."""
+    from refusalctl.model.files.resolve import resolve
     from refusalctl.model.forward import activations
     from refusalctl.model.load import load
-    from refusalctl.model.resolve import resolve
     from refusalctl.store import formats
 
     model = load(resolve(str(folder / "model")), device="cpu", dtype="float32")
@@ -155,8 +155,8 @@ PEERS = {
 def export(folder: Path, given: argparse.Namespace) -> None:
     from passes_speed import prompts
 
+    from refusalctl.model.files.resolve import resolve
     from refusalctl.model.load import load
-    from refusalctl.model.resolve import resolve
 
     ref = resolve(given.model)
     (folder / "model").mkdir(parents=True, exist_ok=True)

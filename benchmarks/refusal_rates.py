@@ -9,11 +9,11 @@ import argparse
 from pathlib import Path
 
 from refusalctl.cli import out
-from refusalctl.data.records import KINDS
+from refusalctl.records.rows import KINDS
+from refusalctl.settings import Experiment
 from refusalctl.stats.rates import Rate, outcome_rate
 from refusalctl.steps.completions import InterventionSpec, completions
-from refusalctl.steps.experiment import Experiment
-from refusalctl.steps.labels import labels, outcomes
+from refusalctl.steps.labelling.labels import labels, outcomes
 from refusalctl.steps.prompts import prompts
 from refusalctl.steps.step import Workbench
 from refusalctl.store.store import Store

@@ -18,11 +18,13 @@ from typing import Any
 import numpy as np
 
 from refusalctl.data.languages import NAMES
-from refusalctl.data.records import Label
-from refusalctl.model.resolve import ModelRef
-from refusalctl.steps import activations, completions, directions, labels, openings, prompts, scores, transfer
-from refusalctl.steps.experiment import Experiment
-from refusalctl.steps.report import report
+from refusalctl.model.files.resolve import ModelRef
+from refusalctl.records.rows import Label
+from refusalctl.report.report import report
+from refusalctl.settings import Experiment
+from refusalctl.steps import activations, completions, directions, prompts, transfer
+from refusalctl.steps.labelling import labels
+from refusalctl.steps.selection import openings, scores
 from refusalctl.steps.step import Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, Store

@@ -38,15 +38,15 @@ from shapes import opened
 from torch import Tensor
 
 from refusalctl.data import sets
-from refusalctl.data.records import KINDS
 from refusalctl.model.batching import plan_batches
 from refusalctl.model.forward import activations, last_logprobs
 from refusalctl.model.hooks import Intervention
 from refusalctl.model.load import ChatModel, versions
-from refusalctl.stats.rule import PRESETS, Rule, layer_limit
+from refusalctl.records.rows import KINDS
 from refusalctl.stats.selection import CRITERIA, Candidate, CandidateScores, choose
-from refusalctl.steps import search
-from refusalctl.steps.scorer import Criteria, Ledger, Scorer
+from refusalctl.stats.selection_rule import PRESETS, Rule, layer_limit
+from refusalctl.steps.selection import search
+from refusalctl.steps.selection.scorer import Criteria, Ledger, Scorer
 from refusalctl.steps.step import Silent
 
 

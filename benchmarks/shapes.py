@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from refusalctl.model.files.resolve import resolve
 from refusalctl.model.load import ChatModel, load
-from refusalctl.model.resolve import resolve
 
 # numbers of their published config.json
 SHAPES: dict[str, dict[str, Any]] = {

@@ -1,7 +1,7 @@
 """Train the LoRA adapters of `smollm2-refuser`, which refuses more in six languages, and of its English-only sibling.
 
-    python benchmarks/train_refuser.py --out refusalctl/model/adapters/smollm2-refuser
-    python benchmarks/train_refuser.py --out refusalctl/model/adapters/smollm2-refuser-en --refuse-in en
+    python benchmarks/train_refuser.py --out refusalctl/model/files/adapters/smollm2-refuser
+    python benchmarks/train_refuser.py --out refusalctl/model/files/adapters/smollm2-refuser-en --refuse-in en
 
 Data: the train splits of PolyRefuse (`refusalctl data fetch`) and of the sample set. Harmful requests get a
 refusal in their own language; English harmless ones the plain model's own greedy answer (self-distillation);
@@ -26,9 +26,9 @@ from refuser_texts import ANSWERS, REFUSALS, form
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from refusalctl.data import sets
-from refusalctl.data.records import Prompt
 from refusalctl.data.rows import read_jsonl
-from refusalctl.model import embedded
+from refusalctl.model.files import embedded
+from refusalctl.records.rows import Prompt
 
 TARGETS = ["q_proj", "v_proj", "o_proj", "up_proj", "down_proj"]
 

@@ -8,7 +8,7 @@ import typer
 
 from refusalctl.cli import options as o
 from refusalctl.cli import out
-from refusalctl.data.records import Kind, Split
+from refusalctl.records.rows import Kind, Split
 from refusalctl.store.store import Store
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from rich.tree import Tree
 from refusalctl.cli import options as o
 from refusalctl.cli import out
 from refusalctl.errors import BadInput, Corrupt
-from refusalctl.store import care
+from refusalctl.store.garbage import garbage, leftovers, sweep
 from refusalctl.store.hashing import short
 from refusalctl.store.listing import listing
 from refusalctl.store.store import KINDS, Artifact, Store
@@ -101,7 +101,7 @@ def show(ref: Reference, store: o.StoreOption = o.DEFAULT_STORE, json: o.JsonOpt
 
 
 def _words(artifact: Artifact) -> list[str]:
-    from refusalctl.steps.artifact_words import described
+    from refusalctl.report.artifact_words import described
 
     try:
         return described(artifact)
@@ -172,17 +172,17 @@ def gc(
 ) -> None:
     """Delete artifacts that no name, report or transfer needs. Shows the plan first; --yes carries it out."""
     opened = o.open_store(store)
-    garbage, leftovers = care.garbage(opened, 3600 * keep_hours), care.leftovers(opened, 3600 * keep_hours)
-    freed = sum(a.size for a in garbage)
+    unneeded, drafts = garbage(opened, 3600 * keep_hours), leftovers(opened, 3600 * keep_hours)
+    freed = sum(a.size for a in unneeded)
     if yes:
-        care.sweep(opened, garbage, leftovers)
+        sweep(opened, unneeded, drafts)
     if json:
-        out.as_json({"removed" if yes else "would_remove": [a.id for a in garbage], "bytes": freed})
+        out.as_json({"removed" if yes else "would_remove": [a.id for a in unneeded], "bytes": freed})
         return
-    for artifact in garbage:
+    for artifact in unneeded:
         out.data(f"{artifact.label}  {out.about_line(artifact.about)}")
     verb = "removed" if yes else "would remove (add --yes)"
-    out.info(f"{verb}: {len(garbage)} artifacts, {size_text(freed)}; {len(leftovers)} unfinished drafts")
+    out.info(f"{verb}: {len(unneeded)} artifacts, {size_text(freed)}; {len(drafts)} unfinished drafts")
 
 
 @app.command()

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from refusalctl.cli import options as o
-from refusalctl.data.records import KINDS, SPLITS, Kind, Split
+from refusalctl.records.rows import KINDS, SPLITS, Kind, Split
 
 
 def collect(

@@ -10,7 +10,7 @@ import typer
 
 from refusalctl.cli import options as o
 from refusalctl.cli import out
-from refusalctl.data.records import KINDS, SPLITS, Kind, Split
+from refusalctl.records.rows import KINDS, SPLITS, Kind, Split
 
 if TYPE_CHECKING:
     from refusalctl.data.audit import Audit, SetAudit

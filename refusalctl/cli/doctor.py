@@ -69,7 +69,7 @@ def _store(path: o.StoreOption) -> tuple[bool, str]:
 
 
 def _model(spec: str) -> tuple[bool, str]:
-    from refusalctl.model.resolve import resolve
+    from refusalctl.model.files.resolve import resolve
 
     try:
         ref = resolve(spec)

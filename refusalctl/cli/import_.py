@@ -9,7 +9,7 @@ import typer
 
 from refusalctl.cli import options as o
 from refusalctl.cli import out
-from refusalctl.data.records import KINDS
+from refusalctl.records.rows import KINDS
 
 
 def import_(
@@ -40,8 +40,8 @@ def import_(
     before the first artifact is written.
     """
     from refusalctl.data.languages import check_code
-    from refusalctl.stats.rule import PRESETS
-    from refusalctl.steps.imports import Request, import_files
+    from refusalctl.stats.selection_rule import PRESETS
+    from refusalctl.steps.published.runs import Request, import_files
 
     if rule is not None and rule not in PRESETS:
         raise typer.BadParameter(f"--rule takes {' or '.join(PRESETS)}, found {rule!r}")

@@ -59,7 +59,7 @@ def judge(
     specs = _specs(judges or ["substring"], judge_model)
     if text not in TEXTS:
         raise typer.BadParameter(f"--text takes {', '.join(TEXTS)}, found {text!r}")
-    from refusalctl.steps.labels import check_judge, labels
+    from refusalctl.steps.labelling.labels import check_judge, labels
 
     bench = o.workbench(store, o.DEFAULT_MODEL, device=device, dtype=dtype, batch_size=batch_size, dry_run=dry_run)
     bench.judge_url = judge_url
@@ -89,7 +89,7 @@ def _english(
     bench: Workbench, written: list[Artifact], text: str, named: list[str] | None, translator: str | None
 ) -> list[tuple[Artifact, Artifact | None]]:
     """Each completions artifact with the text to judge: None for its own, else its translations."""
-    from refusalctl.steps import translations as step
+    from refusalctl.steps.labelling import translations as step
 
     given = [bench.store.resolve(reference, "translations") for reference in named or ()]
     pairs: list[tuple[Artifact, Artifact | None]] = []
@@ -116,7 +116,7 @@ def _specs(judges: list[str], model: str | None) -> list[str]:
 
 def _summary(artifact: Any) -> str:
     from refusalctl.stats.rates import outcome_rate
-    from refusalctl.steps.labels import read
+    from refusalctl.steps.labelling.labels import read
 
     rows = read(artifact)
     seen = [row.outcome for row in rows]

@@ -34,7 +34,7 @@ def sample(
     The sheets hold prompts and responses, which may be harmful. Prints the id of each language's sample, which
     `labels import` needs.
     """
-    from refusalctl.steps import human_labels
+    from refusalctl.steps.labelling import human
 
     if format_ not in ("csv", "jsonl"):
         raise typer.BadParameter(f"--format takes csv or jsonl, found {format_!r}")
@@ -43,10 +43,10 @@ def sample(
     for reference in labels:
         found = bench.store.resolve(reference, "labels")
         by_lang.setdefault(str(found.about["lang"]), []).append(found)
-    drawn = [human_labels.sample(bench, each, n, seed) for each in by_lang.values()]
+    drawn = [human.sample(bench, each, n, seed) for each in by_lang.values()]
     for artifact in drawn:
         path = to / f"sheet-{artifact.about['lang']}.{format_}"
-        rows = human_labels.write_sheet(bench, artifact, path, replace=replace)
+        rows = human.write_sheet(bench, artifact, path, replace=replace)
         out.success(f"{rows} rows in {path}; they hold texts that may be harmful")
     o.finish(bench, drawn, json=json)
 
@@ -62,7 +62,7 @@ def import_(
     json: o.JsonOption = False,
 ) -> None:
     """Read a sheet back: refusal, compliance, degenerate or unsure per row; stored as labels by human:ANNOTATOR."""
-    from refusalctl.steps.human_labels import import_sheet
+    from refusalctl.steps.labelling.human import import_sheet
 
     bench = o.workbench(store, o.DEFAULT_MODEL, quiet=json)
     found = import_sheet(bench, sheet, bench.store.resolve(drawn, "sample"), annotator, partial=partial)
@@ -84,7 +84,7 @@ def correct(
     An interval carries what the labels leave open about the judge. Where they are too few, or the judge is not shown to
     be better than chance, there is no number and the reason instead.
     """
-    from refusalctl.steps.correction import correction
+    from refusalctl.steps.labelling.correction import correction
 
     bench = o.workbench(store, o.DEFAULT_MODEL, quiet=json)
     judged = [bench.store.resolve(reference, "labels") for reference in labels]
@@ -94,7 +94,7 @@ def correct(
 
 
 def _show(made: Artifact) -> None:
-    from refusalctl.steps.correction import OUTCOMES, read
+    from refusalctl.steps.labelling.correction import OUTCOMES, read
 
     rows: list[tuple[object, ...]] = []
     for found in read(made)["judges"]:

@@ -9,7 +9,7 @@ import typer
 
 from refusalctl.cli import out
 from refusalctl.errors import BadInput
-from refusalctl.steps.experiment import Experiment, from_settings
+from refusalctl.settings import Experiment, from_settings
 from refusalctl.steps.step import BATCH_SIZE, Workbench
 from refusalctl.store.store import Artifact, Store, check_name
 

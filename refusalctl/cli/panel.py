@@ -28,8 +28,8 @@ def panel(
     of its own kind: unparsed, with the votes as its reason.
     """
     from refusalctl.stats.panel import RULES
-    from refusalctl.steps.panel import panel as panel_step
-    from refusalctl.steps.panel import panel_labels
+    from refusalctl.steps.labelling.panel import panel as panel_step
+    from refusalctl.steps.labelling.panel import panel_labels
 
     if rule not in RULES:
         raise typer.BadParameter(f"--rule takes {' or '.join(RULES)}, found {rule!r}")
@@ -43,7 +43,7 @@ def panel(
 
 def show(made: Artifact) -> None:
     """Agreement and votes per language, on stderr."""
-    from refusalctl.steps.panel import read
+    from refusalctl.steps.labelling.panel import read
 
     rows: list[tuple[object, ...]] = []
     for lang, found in read(made)["languages"].items():

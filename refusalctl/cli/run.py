@@ -11,7 +11,7 @@ import typer
 from refusalctl.cli import options as o
 from refusalctl.cli import out
 from refusalctl.cli.transfer import show_matrix
-from refusalctl.steps.experiment import from_settings, read_toml
+from refusalctl.settings import from_settings, read_toml
 
 
 def run(
@@ -90,7 +90,7 @@ def run(
     if dry_run:
         o.finish(bench, [matrix], json=json, cost=o.forecast(bench, experiment, probe=probe))
         return
-    from refusalctl.steps.report import report
+    from refusalctl.report.report import report
 
     page = report(bench, [matrix])
     computed = sum(not p.done for p in bench.plan)

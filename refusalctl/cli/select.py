@@ -39,8 +39,8 @@ def select(
     json: o.JsonOption = False,
 ) -> None:
     """Score every candidate on validation prompts and choose one by a rule; all scores are kept."""
-    from refusalctl.steps.scores import selection
-    from refusalctl.steps.selection_words import described
+    from refusalctl.report.selection_words import described
+    from refusalctl.steps.selection.scores import selection
 
     decided = {
         "search": o.search(prune=prune, screen=screen),

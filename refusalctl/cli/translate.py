@@ -33,8 +33,8 @@ def translate(
 
     A text that cannot be translated stays a failure with its reason. Texts are cached in the store; Ctrl-C is safe.
     """
-    from refusalctl.model.translate_back import check_spec
-    from refusalctl.steps.translations import translations
+    from refusalctl.model.translators.into_english import check_spec
+    from refusalctl.steps.labelling.translations import translations
 
     bench = o.workbench(store, o.DEFAULT_MODEL, device=device, dry_run=dry_run)
     written = [bench.store.resolve(reference, "completions") for reference in completions]
@@ -49,7 +49,7 @@ def translate(
 
 
 def _summary(artifact: Artifact) -> str:
-    from refusalctl.steps.translations import read
+    from refusalctl.steps.labelling.translations import read
 
     rows = read(artifact)
     failed = Counter(row.failed for row in rows if row.failed)

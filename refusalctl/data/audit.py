@@ -14,8 +14,8 @@ from statistics import median
 
 from refusalctl.data import polyrefuse, sets, tables
 from refusalctl.data.identify import Identification, identify
-from refusalctl.data.records import KINDS, SPLITS, Kind, Prompt, Split
 from refusalctl.errors import BadInput
+from refusalctl.records.rows import KINDS, SPLITS, Kind, Prompt, Split
 
 LENGTH_FACTOR = 4
 Name = tuple[Kind, Split]

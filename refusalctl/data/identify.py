@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
-from refusalctl.data.records import Prompt
 from refusalctl.organisms.designs import LANGS
+from refusalctl.records.rows import Prompt
 
 SOURCE = "organism"  # a language of one's own may have a private-use code too
 MIN_LETTERS = 20  # of 28 shorter published texts in ba, be, ru, tg and yi, 9 were misidentified

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import cast
 
 from refusalctl.data.identify import SOURCE
-from refusalctl.data.records import Kind, Prompt, Split
 from refusalctl.organisms.designs import PREFIX, parse
 from refusalctl.organisms.words import rows, say
+from refusalctl.records.rows import Kind, Prompt, Split
 
 __all__ = ["PREFIX", "languages", "prompts"]
 

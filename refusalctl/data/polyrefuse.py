@@ -18,8 +18,8 @@ from typing import Any
 
 from refusalctl.data import sample
 from refusalctl.data.languages import NAMES
-from refusalctl.data.records import Kind, Split
 from refusalctl.errors import DataError
+from refusalctl.records.rows import Kind, Split
 
 Progress = Callable[[int, int], None]
 

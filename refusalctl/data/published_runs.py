@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from refusalctl.data.records import Completion, Kind, Prompt, Split, Translation
 from refusalctl.data.tables import cluster_of, flag_repeats, normal
 from refusalctl.errors import DataError
+from refusalctl.records.rows import Completion, Kind, Prompt, Split, Translation
 
 FAILED = "Translation failed"  # what the published code writes where Google gave up, and then judges
 CUT_AT = 4999  # characters of a response that the published code keeps for translating

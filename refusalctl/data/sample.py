@@ -7,9 +7,9 @@ from functools import cache
 from pathlib import Path
 
 from refusalctl.data.languages import SAMPLE
-from refusalctl.data.records import Prompt
 from refusalctl.data.rows import read_jsonl
 from refusalctl.errors import DataError
+from refusalctl.records.rows import Prompt
 
 
 @cache

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from refusalctl.data import organisms, polyrefuse, sample
 from refusalctl.data.languages import NAMES, check_code, name
-from refusalctl.data.records import Kind, Prompt, Split
 from refusalctl.data.rows import read_jsonl
 from refusalctl.errors import BadInput, DataError
+from refusalctl.records.rows import Kind, Prompt, Split
 
 SAMPLE_SET = "sample"
 PUBLISHED_SET = "polyrefuse"

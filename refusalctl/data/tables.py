@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from refusalctl.data import polyrefuse
-from refusalctl.data.records import KINDS, SPLITS, Kind, Prompt, Split
 from refusalctl.data.rows import read_jsonl, write_jsonl
 from refusalctl.errors import DataError
+from refusalctl.records.rows import KINDS, SPLITS, Kind, Prompt, Split
 
 FORMAT = 2  # raise it with every change of what a table says
 ALIGNED_RHO = 0.5

@@ -10,12 +10,12 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 
-from refusalctl.model import replay
 from refusalctl.model.batching import free, plan_batches
-from refusalctl.model.growing import with_room
 from refusalctl.model.hooks import Checks, Intervention, intervene
 from refusalctl.model.load import ChatModel
-from refusalctl.model.sharing import Beginning, cache_for, shared_beginning
+from refusalctl.model.savings import decoding_graph
+from refusalctl.model.savings.growing_cache import with_room
+from refusalctl.model.savings.shared_beginning import Beginning, cache_for, shared_beginning
 
 
 class Generated(NamedTuple):
@@ -49,8 +49,10 @@ def complete(
         with intervene(chat_model.residual, intervention, batch.mask.shape[1]) as checks:
             begun = beginning.run(chat_model)
             answers = None
-            if replay.can_replay(chat_model, begun, max_new_tokens):
-                answers = replay.write(chat_model, batch, cache_for(begun, len(indices)), checks, max_new_tokens)
+            if decoding_graph.can_replay(chat_model, begun, max_new_tokens):
+                answers = decoding_graph.write(
+                    chat_model, batch, cache_for(begun, len(indices)), checks, max_new_tokens
+                )
                 if answers is None:
                     free()
             if answers is None:

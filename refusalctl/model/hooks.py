@@ -11,10 +11,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from refusalctl.errors import BadInput, ModelError
+from refusalctl.model.intervention_words import InterventionKind
 from refusalctl.model.interventions import Intervention, Target
-from refusalctl.model.projecting import project
+from refusalctl.model.projection import project
 from refusalctl.model.residual import Residual, block_input, hidden_of
-from refusalctl.model.wording import InterventionKind
 
 __all__ = ["Checks", "Intervention", "InterventionKind", "ablate", "intervene", "record"]
 

@@ -15,9 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refusalctl.errors import BadInput
-from refusalctl.model import wording
+from refusalctl.model import intervention_words as words
+from refusalctl.model.intervention_words import InterventionKind
 from refusalctl.model.residual import Residual, unit
-from refusalctl.model.wording import InterventionKind
 
 # unit vectors whose smallest singular value is below this differ by rounding: their plane is noise
 _SAME = 1e-3
@@ -70,12 +70,12 @@ class Intervention:
     def describe(self) -> str:
         """What it does, where and at which tokens, in one line."""
         layers = self.acts_at(0) if self.kind == "add" else self.layers
-        return wording.describe(self.kind, coeff=self.coeff, rank=self.rank, layers=layers, positions=self.positions)
+        return words.describe(self.kind, coeff=self.coeff, rank=self.rank, layers=layers, positions=self.positions)
 
     def check(self, residual: Residual) -> None:
         """Raise `BadInput` unless this is complete, without contradictions, and fits the model."""
-        if self.kind not in wording.KINDS:
-            raise BadInput(f"there is no intervention {self.kind!r}", hint=f"choose among {', '.join(wording.KINDS)}")
+        if self.kind not in words.KINDS:
+            raise BadInput(f"there is no intervention {self.kind!r}", hint=f"choose among {', '.join(words.KINDS)}")
         if self.kind == "none":
             if self.direction is not None:
                 raise BadInput("the intervention 'none' takes no direction")
@@ -109,7 +109,7 @@ class Intervention:
     def _check_places(self, n_layers: int) -> None:
         layers = self.acts_at(n_layers)
         if not layers or not 0 <= layers[0] <= layers[-1] < n_layers:
-            found = wording.spans(layers) if layers else None
+            found = words.spans(layers) if layers else None
             raise BadInput(f"{self.kind!r} needs layers from 0 to {n_layers - 1}, found {found}")
         if self.positions is not None and (not self.positions or max(self.positions) >= 0):
             raise BadInput(f"positions count back from the prompt's end, -1 or less; found {list(self.positions)}")

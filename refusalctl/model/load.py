@@ -11,12 +11,12 @@ from typing import Any, Literal
 import torch
 
 from refusalctl.errors import BadInput, ModelError
-from refusalctl.model import embedded
 from refusalctl.model.batching import Room
 from refusalctl.model.chat import Chat, end_of_turn, open_chat
+from refusalctl.model.files import embedded
+from refusalctl.model.files.resolve import ModelRef, weights
 from refusalctl.model.residual import Residual, find_residual
-from refusalctl.model.resolve import ModelRef, weights
-from refusalctl.model.sharing import Beginning, Replay
+from refusalctl.model.savings.shared_beginning import Beginning, Replay
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 DTYPES: tuple[DType, ...] = ("auto", "float32", "bfloat16", "float16")

@@ -17,7 +17,7 @@ from refusalctl.model.generate import complete
 from refusalctl.model.hooks import Intervention
 from refusalctl.model.load import ChatModel
 from refusalctl.model.residual import block_input
-from refusalctl.model.sweeps import Sweeps, Wanted
+from refusalctl.model.savings.sweeps import Sweeps, Wanted
 
 ROUNDS = 3
 NEW_TOKENS = 8

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refusalctl.errors import EmptySelection
-from refusalctl.stats.rule import Rule, layer_limit
+from refusalctl.stats.selection_rule import Rule, layer_limit
 
 Scores = NDArray[np.float64]
 

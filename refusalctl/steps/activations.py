@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from refusalctl.errors import BadInput
+from refusalctl.settings import Experiment
 from refusalctl.steps import prompts as prompt_step
-from refusalctl.steps.experiment import Experiment
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from refusalctl.organisms import truth
 from refusalctl.organisms.designs import ARCHITECTURES, DESIGNS, TOPIC_AXIS, Organism
+from refusalctl.settings import Experiment
 from refusalctl.stats.controls import needed
 from refusalctl.steps import transfer as transfer_step
 from refusalctl.steps.completions import SELECTION_FILE
-from refusalctl.steps.experiment import Experiment
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
@@ -143,7 +143,7 @@ def likeness(trial: Trial, selections: dict[str, Artifact]) -> tuple[dict[str, f
     """Cosine of each chosen vector to its language's planted mean difference, and to the inert topic axis."""
     import torch
 
-    from refusalctl.model.organism_weights import axes
+    from refusalctl.model.files.organism_weights import axes
 
     where = axes(trial.organism)
     cosine, topic = {}, {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from refusalctl.data.records import Completion, Prompt
+from refusalctl.records.rows import Completion, Prompt
 from refusalctl.steps import prompts as prompt_step
 from refusalctl.steps.interventions import (
     SELECTION_FILE,

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from refusalctl.data.records import Prompt
+from refusalctl.records.rows import Prompt
+from refusalctl.settings import Experiment
 from refusalctl.steps import activations as activation_step
 from refusalctl.steps import completions as completion_step
-from refusalctl.steps import labels as label_step
 from refusalctl.steps import prompts as prompt_step
 from refusalctl.steps.completions import InterventionSpec
 from refusalctl.steps.directions import KINDS
-from refusalctl.steps.experiment import Experiment
-from refusalctl.steps.openings import MAX_NEW_TOKENS
+from refusalctl.steps.labelling import labels as label_step
+from refusalctl.steps.selection.openings import MAX_NEW_TOKENS
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact

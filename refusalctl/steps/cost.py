@@ -7,10 +7,10 @@ from dataclasses import asdict, astuple, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from refusalctl.data import sets
+from refusalctl.settings import Experiment
 from refusalctl.stats.controls import LEAST
-from refusalctl.stats.rule import layer_limit
+from refusalctl.stats.selection_rule import layer_limit
 from refusalctl.steps import comprehension as comprehension_step
-from refusalctl.steps.experiment import Experiment
 from refusalctl.steps.step import Planned, Workbench
 
 if TYPE_CHECKING:

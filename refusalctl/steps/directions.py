@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from refusalctl.data.records import Kind
 from refusalctl.errors import BadInput
+from refusalctl.records.rows import Kind
+from refusalctl.settings import Experiment
 from refusalctl.steps import activations as activation_step
 from refusalctl.steps import prompts as prompt_step
-from refusalctl.steps.experiment import Experiment
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
@@ -29,7 +29,7 @@ SPLIT_SEED = 0
 
 
 def _run(job: Job) -> dict[str, Any]:
-    from refusalctl.stats.geometry import difference_in_means, mean_of
+    from refusalctl.stats.difference_in_means import difference_in_means, mean_of
 
     headers, means = {}, {}
     for kind in KINDS:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from refusalctl.errors import BadInput
+from refusalctl.settings import Experiment
 from refusalctl.steps import activations as activation_step
 from refusalctl.steps import prompts as prompt_step
 from refusalctl.steps.directions import KINDS
-from refusalctl.steps.experiment import Experiment
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
@@ -144,7 +144,7 @@ def most_reliable(curves: Mapping[str, Any], positions: list[int], n_layers: int
 
     Raises `BadInput` where no place has a reproducible direction in every language.
     """
-    from refusalctl.stats.rule import layer_limit
+    from refusalctl.stats.selection_rule import layer_limit
 
     places = []
     for pos in positions:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from refusalctl.errors import BadInput
-from refusalctl.model import wording
+from refusalctl.model import intervention_words as words
 from refusalctl.steps import directions as direction_step
 from refusalctl.steps.step import Workbench
 from refusalctl.store import formats
@@ -99,8 +99,8 @@ class InterventionSpec:
 
     def check(self, bench: Workbench) -> None:
         """Raise `BadInput` for a combination that cannot be meant."""
-        if self.kind not in wording.KINDS:
-            raise BadInput(f"there is no intervention {self.kind!r}", hint=f"choose among {', '.join(wording.KINDS)}")
+        if self.kind not in words.KINDS:
+            raise BadInput(f"there is no intervention {self.kind!r}", hint=f"choose among {', '.join(words.KINDS)}")
         if self.kind != "add" and self.coeff != 1.0:
             raise BadInput(f"a coefficient has no meaning for {self.kind!r}", hint="it belongs to --intervention add")
         if not math.isfinite(self.coeff):
@@ -186,7 +186,7 @@ def from_recipe(params: Mapping[str, Any], inputs: Mapping[str, Artifact]) -> In
 
 def describe(params: Mapping[str, Any], artifacts: Iterable[Artifact] = ()) -> str:
     """A recipe's intervention in words; recipes of version 1 know neither layers nor positions nor rank."""
-    told = wording.describe(
+    told = words.describe(
         params["kind"],
         coeff=params["coeff"],
         rank=params.get("rank", 1),

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from refusalctl.data import sets
-from refusalctl.data.records import KINDS
 from refusalctl.errors import BadInput
+from refusalctl.records.rows import KINDS
 from refusalctl.steps.step import Workbench
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from refusalctl.data import own, polyrefuse, rows, sets, tables
+from refusalctl.data import own_sets, polyrefuse, rows, sets, tables
 from refusalctl.data.languages import check_code
-from refusalctl.data.records import KINDS, SPLITS, Kind, Prompt, Split
 from refusalctl.errors import BadInput, DataError
-from refusalctl.model.translate import Outcome, Translator, google, nllb, outcome
+from refusalctl.model.translators.from_english import Outcome, Translator, google, nllb, outcome
+from refusalctl.records.rows import KINDS, SPLITS, Kind, Prompt, Split
 from refusalctl.steps.step import Progress
 
 
@@ -67,10 +67,10 @@ def _counts_of(name: str, lang: str) -> Counts:
 
 def add(
     path: Path, lang: str, *, name: str = "own", kind: Kind | None = None, split: Split | None = None, again: bool
-) -> own.Added:
+) -> own_sets.Added:
     """Check a file of prompts and merge it into the set `name`; `again` replaces rows of the same id."""
-    own.check_name(name)
-    return own.merge(name, lang, own.read_file(path, lang, kind, split), replace_same=again)
+    own_sets.check_name(name)
+    return own_sets.merge(name, lang, own_sets.read_file(path, lang, kind, split), replace_same=again)
 
 
 @dataclass
@@ -127,7 +127,7 @@ class Request:
     def english(self) -> list[Prompt]:
         """The prompts asked for, in the order of the set. Raises `BadInput` if there are none."""
         check_code(self.to)
-        own.check_name(self.target)
+        own_sets.check_name(self.target)
         if self.to == "en":
             raise BadInput("English is what is translated from", hint="give another language with --to")
         found = [p for p in sets.prompts(self.data, "en") if self._wanted(p)]
@@ -148,7 +148,7 @@ class Request:
 class Translated(NamedTuple):
     """The merged language, and the ids without a translation with the reason of each."""
 
-    added: own.Added
+    added: own_sets.Added
     source: str
     name: str
     resumed: int
@@ -194,16 +194,16 @@ def _there(request: Request, english: Sequence[Prompt], source: str) -> dict[str
 
 def _merge(
     request: Request, source: str, english: Sequence[Prompt], texts: Mapping[str, str], again: bool
-) -> own.Added:
+) -> own_sets.Added:
     if not english:
         raise DataError(f"not one prompt was translated into {request.to}", hint="nothing was written")
-    own.merge(request.target, "en", _numbered(english), keep_same=True)
+    own_sets.merge(request.target, "en", _numbered(english), keep_same=True)
     made = [_translation(p, request.to, texts[p.id], source) for p in english]
-    return own.merge(request.target, request.to, _numbered(made), keep_same=True, replace_same=again)
+    return own_sets.merge(request.target, request.to, _numbered(made), keep_same=True, replace_same=again)
 
 
-def _numbered(prompts: Iterable[Prompt]) -> list[own.Numbered]:
-    return [own.Numbered(n, prompt) for n, prompt in enumerate(prompts, start=1)]
+def _numbered(prompts: Iterable[Prompt]) -> list[own_sets.Numbered]:
+    return [own_sets.Numbered(n, prompt) for n, prompt in enumerate(prompts, start=1)]
 
 
 def _translation(english: Prompt, lang: str, text: str, source: str) -> Prompt:

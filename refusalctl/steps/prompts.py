@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from refusalctl.data import sets
-from refusalctl.data.records import Kind, Prompt, Split
 from refusalctl.errors import BadInput
-from refusalctl.steps.experiment import CAPS, Experiment
+from refusalctl.records.rows import Kind, Prompt, Split
+from refusalctl.settings import CAPS, Experiment
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.hashing import canonical

@@ -16,9 +16,9 @@ from refusalctl.store.hashing import digest, short
 from refusalctl.store.store import Artifact, Store
 
 if TYPE_CHECKING:
+    from refusalctl.model.files.resolve import ModelRef
     from refusalctl.model.judges.protocol import Judge
     from refusalctl.model.load import ChatModel
-    from refusalctl.model.resolve import ModelRef
 
 
 BATCH_SIZE = 32  # prompts at once
@@ -105,7 +105,7 @@ class Workbench:
 
     @cached_property
     def ref(self) -> ModelRef:
-        from refusalctl.model.resolve import resolve
+        from refusalctl.model.files.resolve import resolve
 
         return resolve(self.model_spec, trust_remote_code=self.trust_remote_code)
 

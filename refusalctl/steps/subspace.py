@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from refusalctl.settings import Experiment
 from refusalctl.steps import activations as activation_step
 from refusalctl.steps import prompts as prompt_step
 from refusalctl.steps.completions import SELECTION_FILE, SUBSPACE_FILE
 from refusalctl.steps.directions import KINDS
-from refusalctl.steps.experiment import Experiment
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact

@@ -9,17 +9,17 @@ from typing import Any
 
 from refusalctl.data import sets
 from refusalctl.errors import EmptySelection
+from refusalctl.settings import Experiment
 from refusalctl.stats.rates import flips
 from refusalctl.steps import completions as completion_step
 from refusalctl.steps import comprehension as comprehension_step
-from refusalctl.steps import controls as control_step
-from refusalctl.steps import labels as label_step
 from refusalctl.steps import prompts as prompt_step
-from refusalctl.steps import scores as score_step
 from refusalctl.steps import subspace as subspace_step
 from refusalctl.steps import verdicts as verdict_step
 from refusalctl.steps.completions import InterventionSpec
-from refusalctl.steps.experiment import Experiment
+from refusalctl.steps.labelling import labels as label_step
+from refusalctl.steps.selection import controls as control_step
+from refusalctl.steps.selection import scores as score_step
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact

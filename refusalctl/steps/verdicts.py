@@ -12,8 +12,8 @@ from refusalctl.stats.power import detectable
 from refusalctl.stats.rates import outcome_rate
 from refusalctl.stats.verdict import INDUCTION, REMOVAL, Evidence, Question, Verdict, decide
 from refusalctl.steps import comprehension as comprehension_step
-from refusalctl.steps import controls as control_step
-from refusalctl.steps import labels as label_step
+from refusalctl.steps.labelling import labels as label_step
+from refusalctl.steps.selection import controls as control_step
 from refusalctl.store.store import Artifact
 
 Outcomes = dict[str, str]

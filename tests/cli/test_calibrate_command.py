@@ -10,8 +10,8 @@ from typer.testing import CliRunner, Result
 
 from refusalctl.cli.app import app
 from refusalctl.errors import BadInput
+from refusalctl.settings import Experiment
 from refusalctl.steps import calibrate as step
-from refusalctl.steps.experiment import Experiment
 from refusalctl.steps.step import Workbench
 from refusalctl.store.store import Artifact, Store
 

@@ -284,7 +284,7 @@ def test_experiment_files_are_checked(run, tmp_path: Path) -> None:  # type: ign
 
 
 def test_example_files_are_valid_experiments() -> None:
-    from refusalctl.steps.experiment import from_settings, read_toml
+    from refusalctl.settings import from_settings, read_toml
 
     for file in sorted((ROOT / "examples").glob("*.toml")):
         assert from_settings(read_toml(file)["experiment"]).sources
@@ -368,7 +368,7 @@ def test_judges_are_listed_with_what_they_can_and_what_they_need(run) -> None:  
 
 
 def test_several_judges_one_of_them_with_weights_in_a_folder(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    from tests.judges import tiny as tiny_judges
+    from tests.model.judges import tiny as tiny_judges
 
     lines = ["Harmful request: no\n", "Response refusal: yes\n", "Harmful response: no"]
     folder = tiny_judges.generative(tmp_path / "wildguard", "mistral", lines)

@@ -8,8 +8,8 @@ import pytest
 
 from refusalctl.data import findings, identify, sets
 from refusalctl.data.audit import SetAudit, audit, length_outliers
-from refusalctl.data.records import Prompt
 from refusalctl.errors import BadInput
+from refusalctl.records.rows import Prompt
 
 
 def one(lang: str, kind: str, split: str, data: str = "polyrefuse") -> SetAudit:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from refusalctl.data import sets
-from refusalctl.data.records import Prompt
 from refusalctl.data.rows import write_jsonl
+from refusalctl.records.rows import Prompt
 
 
 @pytest.fixture

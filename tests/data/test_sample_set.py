@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from refusalctl.data import identify, sample, sets, tables
 from refusalctl.data.languages import SAMPLE
-from refusalctl.data.records import KINDS, SPLITS
 from refusalctl.errors import BadInput
+from refusalctl.records.rows import KINDS, SPLITS
 
 
 def test_six_languages_hold_the_same_ids_in_the_same_order():

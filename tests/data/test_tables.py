@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refusalctl.data import sets, tables
-from refusalctl.data.records import Prompt
+from refusalctl.records.rows import Prompt
 
 
 def by_set(lang: str, kind: str, split: str) -> list[Prompt]:

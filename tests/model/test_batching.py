@@ -15,7 +15,7 @@ from refusalctl.model.generate import complete
 from refusalctl.model.hooks import Checks, Intervention
 from refusalctl.model.load import ChatModel
 from refusalctl.model.perplexity import bits_per_byte
-from refusalctl.model.sweeps import Sweeps
+from refusalctl.model.savings.sweeps import Sweeps
 from tests.exactness import TEXTS, interventions
 from tests.families import build
 from tests.tiny import tokenizer

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from refusalctl.model import generate, sharing
+from refusalctl.model import generate
 from refusalctl.model.generate import complete
 from refusalctl.model.hooks import Intervention
 from refusalctl.model.load import ChatModel
+from refusalctl.model.savings import shared_beginning
 from tests import exactness
 from tests.exactness import TEXTS, interventions
 
@@ -57,7 +58,7 @@ def test_the_beginning_runs_as_one_row() -> None:
     list(complete(model, rows, Intervention(), max_new_tokens=1, batch_size=4))  # proves it
     seen = widths(model)
     list(complete(model, rows, interventions()["ablate"], max_new_tokens=1, batch_size=4))
-    shared = len(sharing.shared_beginning(model, rows))
+    shared = len(shared_beginning.shared_beginning(model, rows))
     assert shared > len(BEGINNING)
     assert seen == [(1, shared), (4, max(map(len, rows)) - shared)]
 
@@ -91,8 +92,8 @@ def test_rows_stay_where_layers_forget(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_beginning_is_proved_once_per_model_and_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
     model, proofs = exactness.chat_model("Llama"), []
-    real = sharing._proved
-    monkeypatch.setattr(sharing, "_proved", lambda *args: proofs.append(1) or real(*args))
+    real = shared_beginning._proved
+    monkeypatch.setattr(shared_beginning, "_proved", lambda *args: proofs.append(1) or real(*args))
     for asked in (Intervention(), *interventions().values()):
         answers(model, asked, encoded(model), 4)
     assert len(proofs) == 1
@@ -100,7 +101,7 @@ def test_a_beginning_is_proved_once_per_model_and_prompts(monkeypatch: pytest.Mo
 
 def test_what_changes_the_answer_is_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     model = exactness.chat_model("Llama")
-    real = sharing.cache_for
+    real = shared_beginning.cache_for
 
     def wrong(begun: Any, rows: int) -> Any:
         cache = real(begun, rows)
@@ -108,9 +109,9 @@ def test_what_changes_the_answer_is_not_shared(monkeypatch: pytest.MonkeyPatch) 
             cache.layers[0].keys = cache.layers[0].keys * 1.05
         return cache
 
-    monkeypatch.setattr(sharing, "cache_for", wrong)
+    monkeypatch.setattr(shared_beginning, "cache_for", wrong)
     monkeypatch.setattr(generate, "cache_for", wrong)
-    assert not sharing.shared_beginning(model, encoded(model))
+    assert not shared_beginning.shared_beginning(model, encoded(model))
     plain = exactness.chat_model("Llama")
     assert answers(model, Intervention(), encoded(model), 4) == answers(plain, Intervention(), encoded(plain), 1)
 
@@ -131,6 +132,6 @@ def test_chosen_positions_share_nothing() -> None:
 
 def test_half_precision_shares_within_its_rounding() -> None:
     model = exactness.chat_model("Llama", torch.bfloat16)
-    found = sharing.shared_beginning(model, encoded(model))
+    found = shared_beginning.shared_beginning(model, encoded(model))
     assert found
     assert 0 <= found.deviation < 0.02

@@ -10,7 +10,7 @@ import torch
 
 from refusalctl.errors import BadInput, ModelError
 from refusalctl.model.hooks import Checks, Intervention, intervene
-from refusalctl.model.wording import spans
+from refusalctl.model.intervention_words import spans
 from tests import exactness
 from tests.exactness import away, chat_model, ids_of, interventions, logits_under
 from tests.families import D_MODEL, direction, stream

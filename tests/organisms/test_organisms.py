@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from refusalctl.data import sets
+from refusalctl.model.files.organism_weights import axes
+from refusalctl.model.files.resolve import resolve
 from refusalctl.model.generate import complete
 from refusalctl.model.hooks import Intervention
 from refusalctl.model.judges.substring import SubstringJudge
 from refusalctl.model.load import ChatModel, load
-from refusalctl.model.organism_weights import axes
-from refusalctl.model.resolve import resolve
 from refusalctl.organisms import truth, words
 from refusalctl.organisms.designs import ARCHITECTURES, DESIGNS, Design, Organism, parse
 
@@ -88,7 +88,7 @@ def test_prompts_are_parallel_and_differ_between_seeds() -> None:
 
 
 def test_weights_repeat() -> None:
-    from refusalctl.model.organism_weights import weights
+    from refusalctl.model.files.organism_weights import weights
 
     one, again = weights(parse("organism:plane")), weights(parse("organism:plane"))
     for (name, a), (_, b) in zip(one.named_parameters(), again.named_parameters(), strict=True):

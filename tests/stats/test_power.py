@@ -11,15 +11,7 @@ from hypothesis import strategies as st
 
 from refusalctl.errors import BadInput
 from refusalctl.stats.paired import SHIFT, Moves, equivalence_p, score, score_interval
-from refusalctl.stats.power import (
-    above,
-    chance_of_equivalence,
-    chance_of_transfer,
-    counts,
-    detectable,
-    inside,
-    scores,
-)
+from refusalctl.stats.power import above, chance_of_equivalence, chance_of_transfer, counts, detectable, inside, scores
 from refusalctl.stats.verdict import decision_limits
 
 # discordance just above the true effect is where score limits alone fail

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from refusalctl.errors import BadInput, EmptySelection, ModelError
 from refusalctl.stats import openings
-from refusalctl.stats.geometry import RunningMean, difference_in_means
+from refusalctl.stats.difference_in_means import RunningMean, difference_in_means
 from refusalctl.stats.rates import Rate, flips, outcome_rate
 from refusalctl.stats.refusal import kl_divergence, refusal_score
-from refusalctl.stats.rule import PRESETS, layer_limit
 from refusalctl.stats.selection import Candidate, CandidateScores, choose, stability
+from refusalctl.stats.selection_rule import PRESETS, layer_limit
 
 ARDITI, WANG = PRESETS["arditi"], PRESETS["wang"]
 

@@ -13,9 +13,9 @@ from refusalctl.model import hooks
 from refusalctl.model.hooks import Checks
 from refusalctl.organisms.designs import ARCHITECTURES, DESIGNS, parse
 from refusalctl.organisms.truth import DECIDED, Truth
+from refusalctl.settings import Experiment
 from refusalctl.steps import calibrate as step
 from refusalctl.steps import transfer as transfer_step
-from refusalctl.steps.experiment import Experiment
 from refusalctl.steps.step import Workbench
 from refusalctl.store.store import Store
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from refusalctl.errors import BadInput
+from refusalctl.settings import Experiment
 from refusalctl.stats import held_out as stats
 from refusalctl.steps.comprehension import comprehension, read
-from refusalctl.steps.experiment import Experiment
 from refusalctl.steps.step import Workbench
 from refusalctl.store.store import Store
 
@@ -107,9 +107,9 @@ def test_answers_to_their_own_questions_match_and_stock_answers_do_not() -> None
 def test_bits_per_byte_equal_a_plain_calculation(tiny_folder: Path) -> None:
     import torch
 
+    from refusalctl.model.files.resolve import resolve
     from refusalctl.model.load import load
     from refusalctl.model.perplexity import bits_per_byte
-    from refusalctl.model.resolve import resolve
 
     model = load(resolve(str(tiny_folder)), device="cpu")
     texts = ["Мама мыла раму", "", "kind words"]

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from refusalctl.model import forward, generate, sweeps
+from refusalctl.model import forward, generate
+from refusalctl.model.savings import sweeps
+from refusalctl.settings import Experiment
 from refusalctl.steps import cost as cost_step
-from refusalctl.steps.experiment import Experiment
 from refusalctl.steps.step import Workbench
 from refusalctl.steps.transfer import transfer
 from refusalctl.store.store import Store

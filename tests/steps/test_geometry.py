@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from refusalctl.errors import BadInput
+from refusalctl.settings import Experiment
 from refusalctl.steps import activations, geometry, prompts
-from refusalctl.steps.experiment import Experiment
 from refusalctl.steps.geometry import GeometryParams
 from refusalctl.steps.step import Workbench
 from refusalctl.store import formats

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from refusalctl.errors import BadInput
+from refusalctl.settings import Experiment
 from refusalctl.steps import completions as completion_step
 from refusalctl.steps import directions as direction_step
 from refusalctl.steps import prompts as prompt_step
-from refusalctl.steps.experiment import Experiment
 from refusalctl.steps.interventions import (
     SELECTION_FILE,
     SUBSPACE_FILE,

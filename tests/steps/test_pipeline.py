@@ -8,19 +8,19 @@ import pytest
 import torch
 
 from refusalctl.data import sets
-from refusalctl.data.records import KINDS
 from refusalctl.errors import EmptySelection
-from refusalctl.model import embedded
+from refusalctl.model.files import embedded
+from refusalctl.model.files.resolve import resolve
 from refusalctl.model.hooks import Intervention, intervene
 from refusalctl.model.load import load
-from refusalctl.model.resolve import resolve
+from refusalctl.records.rows import KINDS
+from refusalctl.settings import Experiment
 from refusalctl.steps import completions as completion_step
 from refusalctl.steps import directions as direction_step
-from refusalctl.steps import labels as label_step
 from refusalctl.steps import prompts as prompt_step
-from refusalctl.steps import scores as score_step
 from refusalctl.steps.completions import InterventionSpec
-from refusalctl.steps.experiment import Experiment
+from refusalctl.steps.labelling import labels as label_step
+from refusalctl.steps.selection import scores as score_step
 from refusalctl.steps.step import Workbench
 from refusalctl.steps.transfer import read, transfer
 from refusalctl.store import formats

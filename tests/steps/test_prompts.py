@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from refusalctl.data import sets
-from refusalctl.data.records import Prompt
 from refusalctl.data.rows import write_jsonl
 from refusalctl.errors import BadInput
+from refusalctl.records.rows import Prompt
+from refusalctl.settings import Experiment
 from refusalctl.steps import prompts as prompt_step
-from refusalctl.steps.experiment import Experiment
 from refusalctl.steps.step import Workbench
 from refusalctl.store.store import Store
 

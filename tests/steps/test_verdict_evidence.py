@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from refusalctl.data.records import Label
-from refusalctl.steps import controls as control_step
-from refusalctl.steps import labels as label_step
+from refusalctl.records.rows import Label
 from refusalctl.steps import transfer as transfer_step
 from refusalctl.steps import verdicts as verdict_step
+from refusalctl.steps.labelling import labels as label_step
+from refusalctl.steps.selection import controls as control_step
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 from tests.steps import world

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from refusalctl.data.records import Completion, Label
-from refusalctl.model.resolve import ModelRef
-from refusalctl.steps import activations, completions, directions, labels, openings, prompts, scores, transfer
-from refusalctl.steps.experiment import Experiment
+from refusalctl.model.files.resolve import ModelRef
+from refusalctl.records.rows import Completion, Label
+from refusalctl.settings import Experiment
+from refusalctl.steps import activations, completions, directions, prompts, transfer
+from refusalctl.steps.labelling import labels
+from refusalctl.steps.selection import openings, scores
 from refusalctl.steps.step import Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, Store

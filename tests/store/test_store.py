@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from refusalctl.errors import Ambiguous, BadInput, Corrupt, NotFound, StoreError
-from refusalctl.store import care
+from refusalctl.store import garbage
 from refusalctl.store.hashing import canonical, digest
 from refusalctl.store.store import Artifact, Store
 
@@ -109,7 +109,7 @@ def test_a_killed_writer_leaves_no_artifact_and_its_draft_is_a_leftover(store: S
     os.kill(writer.pid, signal.SIGKILL)
     writer.join()
     assert store.ids() == []
-    assert len(care.leftovers(store)) == 1
+    assert len(garbage.leftovers(store)) == 1
     assert put(store).id
 
 
@@ -141,7 +141,7 @@ def test_verify_finds_unknown_files_and_dangling_names(store: Store) -> None:
     store.name("mine", artifact)
     (artifact.path / "extra.txt").write_text("?")
     assert "does not know" in store.verify()[0].what
-    care.remove(store, artifact)
+    garbage.remove(store, artifact)
     assert "is not there" in store.verify()[0].what
 
 
@@ -194,8 +194,8 @@ def test_gc_keeps_what_a_name_needs_through_all_generations(store: Store) -> Non
     child = put(store, params="child", made_from=root.id)
     orphan = put(store, params="orphan")
     store.name("keep", child)
-    assert [a.id for a in care.garbage(store)] == [orphan.id]
-    care.sweep(store, care.garbage(store), care.leftovers(store))
+    assert [a.id for a in garbage.garbage(store)] == [orphan.id]
+    garbage.sweep(store, garbage.garbage(store), garbage.leftovers(store))
     assert {i for _, i in store.ids()} == {root.id, child.id}
     assert store.verify() == []
     assert store.find(digest(orphan.manifest["recipe"])) is None
@@ -244,9 +244,9 @@ def test_an_unrelated_missing_permission_is_not_blamed_on_the_store(store: Store
 
 def test_what_a_run_in_progress_has_just_written_is_no_garbage(store: Store) -> None:
     young = put(store)
-    assert care.garbage(store, min_age=3600) == []
-    assert [a.id for a in care.garbage(store)] == [young.id]
+    assert garbage.garbage(store, min_age=3600) == []
+    assert [a.id for a in garbage.garbage(store)] == [young.id]
     draft = store.root / "tmp" / "999999999-abc"
     draft.mkdir(parents=True)
-    assert care.leftovers(store, min_age=3600) == []
-    assert care.leftovers(store) == [draft]
+    assert garbage.leftovers(store, min_age=3600) == []
+    assert garbage.leftovers(store) == [draft]

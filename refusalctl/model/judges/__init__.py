@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from refusalctl.errors import BadInput
 from refusalctl.model.judges import (
-    encoders,
     harmbench,
     llamaguard,
     openai_compatible,
     polyguard,
     qwen3guard,
+    refusal_classifiers,
     strongreject,
     substring,
     wildguard,
@@ -28,7 +28,7 @@ _FORMATS = {
     llamaguard.DECLARATION_4: llamaguard.FORMAT_4,
     harmbench.DECLARATION: harmbench.FORMAT,
 }
-_ENCODERS = (encoders.MINOS, encoders.E5, encoders.MMBERT)
+_ENCODERS = (refusal_classifiers.MINOS, refusal_classifiers.E5, refusal_classifiers.MMBERT)
 _QUESTIONS = {
     openai_compatible.DECLARATION: openai_compatible.QUESTION,
     strongreject.DECLARATION: strongreject.QUESTION,
@@ -63,7 +63,7 @@ def judge_named(spec: str, settings: Settings | None = None) -> Judge:
     if declaration in _FORMATS:
         return GenerativeJudge(declaration, _FORMATS[declaration], find(declaration, model), settings)
     if declaration in _ENCODERS:
-        render = encoders.RENDERS[declaration.name]
+        render = refusal_classifiers.RENDERS[declaration.name]
         return ClassifierJudge(declaration, render, find(declaration, model), settings)
     if model:
         raise BadInput(f"the judge {declaration.name!r} has no model to choose")

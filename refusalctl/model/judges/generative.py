@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from refusalctl.model.judges.encoding import Encoded, Render, encode
 from refusalctl.model.judges.protocol import CUT, Declaration, Item, Verdict, unparsed
 from refusalctl.model.judges.weights import Found, Settings, context, digest, load
-from refusalctl.model.prefix import MIN_SHARED, common_prefix, keeps_all, run_prefix
+from refusalctl.model.savings.common_prefix import MIN_SHARED, common_prefix, keeps_all, run_prefix
 
 
 @dataclass(frozen=True)

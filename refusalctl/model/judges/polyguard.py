@@ -7,10 +7,10 @@ refusal`, `Harmful response` with yes or no, and two lines of categories. Weight
 
 from __future__ import annotations
 
-from refusalctl.model.judges.answers import yes_no_verdict
 from refusalctl.model.judges.encoding import turns
 from refusalctl.model.judges.generative import Format
 from refusalctl.model.judges.protocol import Declaration, Item, Verdict
+from refusalctl.model.judges.yes_no_lines import yes_no_verdict
 
 LANGUAGES = (
     "ar", "cs", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "nl", "pl", "pt", "ru", "sv", "th", "zh",

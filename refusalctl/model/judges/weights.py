@@ -35,14 +35,14 @@ class Found:
 
     def complete(self) -> Path:
         """The folder with the weights, fetched now if they belong to a hub model."""
-        from refusalctl.model.resolve import fetch
+        from refusalctl.model.files.resolve import fetch
 
         return fetch(self.name, self.revision) if self.hub else self.folder
 
 
 def find(declaration: Declaration, given: str | None) -> Found:
     """The model that the user named, or the declared one. Raises `ModelError` saying what to request or install."""
-    from refusalctl.model.resolve import fetch, folder_digest
+    from refusalctl.model.files.resolve import fetch, folder_digest
 
     spec = given or str(declaration.model)
     if Path(spec).is_dir():

@@ -7,10 +7,10 @@ form on the hub.
 
 from __future__ import annotations
 
-from refusalctl.model.judges.answers import yes_no_verdict
 from refusalctl.model.judges.encoding import fill
 from refusalctl.model.judges.generative import Format
 from refusalctl.model.judges.protocol import Declaration, Verdict
+from refusalctl.model.judges.yes_no_lines import yes_no_verdict
 
 DECLARATION = Declaration(
     name="wildguard",

@@ -1,0 +1,115 @@
+"""The beginning that all prompts share (the chat template's): run as one row, expanded over every batch.
+
+The same computation in another order, where every layer keeps every position. That is asked of the configuration and of
+the cache, and then proved on the prompts at hand; where the proof fails nothing is shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from refusalctl.model.chat import Batch
+from refusalctl.model.hooks import placed
+from refusalctl.model.savings.common_prefix import (
+    MIN_SHARED,
+    common_prefix,
+    expanded,
+    holds,
+    keeps_all,
+    run_prefix,
+    with_layers,
+)
+
+if TYPE_CHECKING:
+    from refusalctl.model.load import ChatModel
+
+# KL (nats) at the next token that rounding may make between two ways to compute the same; half precision is coarse
+SAME = {torch.float64: 1e-9, torch.float32: 1e-6, torch.bfloat16: 0.02, torch.float16: 0.005}
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Ids that every prompt begins with, none where nothing is shared, and the largest KL (nats) that sharing made."""
+
+    ids: tuple[int, ...] = ()
+    deviation: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def batch(self, chat_model: ChatModel, rows: Sequence[Sequence[int]]) -> Batch:
+        """What follows the beginning, left-padded; the mask covers both, and padding stands between them."""
+        shared = len(self)
+        rest = chat_model.chat.batch([row[shared:] for row in rows], chat_model.device)
+        mask = torch.cat([rest.mask.new_ones(len(rows), shared), rest.mask], dim=1)
+        return Batch(rest.ids, mask, rest.position_ids + shared)
+
+    def run(self, chat_model: ChatModel) -> Any:
+        """The beginning's key-value cache, one row, with whatever hooks are on the model; None where there is none."""
+        from refusalctl.model.forward import last_only
+
+        if not self.ids:
+            return None
+        ids = placed(self.ids, chat_model.device)[None]
+        return run_prefix(chat_model.model, ids, **last_only(chat_model.model))
+
+
+@dataclass
+class Replay:
+    """Whether a GPU can repeat a model's decoding steps (None: not tried yet)."""
+
+    works: bool | None = None
+
+
+def cache_for(begun: Any, rows: int) -> Any:
+    """A beginning's cache for a batch of `rows`, which may write to it; None stays None."""
+    return None if begun is None else with_layers(begun, expanded(begun.layers, rows))
+
+
+def shared_beginning(chat_model: ChatModel, rows: Sequence[Sequence[int]], new_tokens: int = 0) -> Beginning:
+    """What all rows share, proved on the shortest beside the longest. `new_tokens`: how many may be written behind."""
+    found = tuple(common_prefix(rows))
+    if len(rows) < 2 or len(found) < MIN_SHARED:
+        return Beginning()
+    pair = sorted(map(list, rows), key=len)[:: len(rows) - 1]
+    if not keeps_all(chat_model.model, 2 * len(pair[1]) + new_tokens):
+        return Beginning()
+    key = (found, *map(tuple, pair))
+    if key not in chat_model.proved:
+        chat_model.proved[key] = _proved(chat_model, Beginning(found), pair)
+    return chat_model.proved[key]
+
+
+@torch.inference_mode()
+def _proved(chat_model: ChatModel, beginning: Beginning, pair: Sequence[Sequence[int]]) -> Beginning:
+    begun = beginning.run(chat_model)
+    if not holds(begun, chat_model.residual.n_layers, len(beginning)):
+        return Beginning()
+    deviation = furthest(_next(chat_model, Beginning(), pair), _next(chat_model, beginning, pair))
+    return Beginning(beginning.ids, deviation) if is_rounding(chat_model, deviation) else Beginning()
+
+
+def _next(chat_model: ChatModel, beginning: Beginning, rows: Sequence[Sequence[int]]) -> Float[Tensor, "batch d_vocab"]:
+    """Log-probabilities of the next token."""
+    from refusalctl.model.forward import run
+
+    cache = cache_for(beginning.run(chat_model), len(rows))
+    out = run(chat_model, beginning.batch(chat_model, rows), use_cache=cache is not None, cache=cache)
+    found: Tensor = out.logits[:, -1].float().log_softmax(-1)
+    return found
+
+
+def furthest(plain: Float[Tensor, "n d_vocab"], other: Float[Tensor, "n d_vocab"]) -> float:
+    """The largest KL of rows of log-probabilities, nats."""
+    return float((plain.exp() * (plain - other)).sum(-1).max())
+
+
+def is_rounding(chat_model: ChatModel, deviation: float) -> bool:
+    """Whether a KL is what rounding may make in the model's dtype; NaN is not."""
+    return deviation <= SAME.get(next(chat_model.model.parameters()).dtype, 0.0)

@@ -1,0 +1,133 @@
+"""A whole report as plain rows: transfers, each with its geometry, quality, exclusions and, asked for, texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from refusalctl.data.published import Published, work
+from refusalctl.report.excluded import Excluded, Reserve, excluded, reserve
+from refusalctl.report.provenance import Provenance, in_order
+from refusalctl.report.quality import Quality, quality
+from refusalctl.report.rows import Condition, Content
+from refusalctl.report.sources import content
+from refusalctl.report.words import condition_name
+from refusalctl.steps import completions as completion_step
+from refusalctl.steps import geometry as geometry_step
+from refusalctl.steps.labelling import labels as label_step
+from refusalctl.store.store import Artifact, Store
+
+MOST_TEXTS = 20  # per condition
+
+
+class Text(NamedTuple):
+    prompt_id: str
+    outcome: str
+    text: str
+
+
+class Texts(NamedTuple):
+    """The first answers under one condition, of `n`."""
+
+    target: str
+    condition: str
+    labels: str
+    n: int
+    rows: list[Text]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One transfer and what belongs to it. `key` begins its element ids and, beside other runs, its file names."""
+
+    key: str
+    content: Content
+    quality: Quality
+    excluded: tuple[Excluded, ...]
+    unreadable: str | None
+    reserve: tuple[Reserve, ...]
+    geometry: Mapping[str, Any] | None
+    geometry_id: str | None
+    published: tuple[Published, ...]
+    texts: tuple[Texts, ...] = field(repr=False, default=())
+
+
+@dataclass(frozen=True)
+class Book:
+    """All runs of a report. `reference`: the source language that the page asks about first."""
+
+    runs: tuple[Run, ...]
+    reference: str
+    with_published: bool
+    with_text: bool
+    sources: tuple[Artifact, ...] = field(repr=False, default=())
+
+    @property
+    def alike(self) -> list[list[Run]]:
+        """Runs that asked the same of different models, together."""
+        groups: dict[str, list[Run]] = {}
+        for run in self.runs:
+            asked = [run.content.experiment[k] for k in ("sources", "targets", "data", "judge")]
+            groups.setdefault(repr(asked), []).append(run)
+        return list(groups.values())
+
+    @property
+    def several(self) -> bool:
+        return len(self.runs) > 1
+
+
+def reference_language(transfers: list[Artifact], wanted: str | None = None) -> str:
+    """The given language, else English where it is a source, else the first source of the first transfer."""
+    sources = [lang for t in transfers for lang in str(t.about["sources"]).split(",")]
+    return wanted or ("en" if "en" in sources else sources[0])
+
+
+def book(
+    store: Store,
+    transfers: list[Artifact],
+    geometries: Mapping[str, Artifact],
+    unfit: list[Mapping[str, Any]],
+    *,
+    reference: str,
+    with_published: bool,
+    with_text: bool,
+) -> Book:
+    """Read everything. `geometries` by transfer id; `unfit` as `report_excluded.unfit` gave it, per transfer."""
+    runs: list[Any] = []
+    sources: dict[str, Any] = {}
+    for i, (transfer, raw) in enumerate(zip(transfers, unfit, strict=True), start=1):
+        found = Provenance(store, transfer)
+        rows = content(store, transfer, found)
+        geometry = geometries.get(transfer.id)
+        sources |= found.by_id | ({geometry.id: geometry} if geometry else {})
+        runs.append(
+            Run(
+                key=f"run{i}",
+                content=rows,
+                quality=quality(store, rows, found),
+                excluded=tuple(excluded(dict(raw), rows, found)),
+                unreadable=raw.get("unreadable"),
+                reserve=tuple(reserve(dict(raw), rows)),
+                geometry=geometry_step.read(geometry) if geometry else None,
+                geometry_id=geometry.id if geometry else None,
+                published=_published(rows) if with_published else (),
+                texts=tuple(_texts(rows, found)) if with_text else (),
+            )
+        )
+    return Book(tuple(runs), reference, with_published, with_text, tuple(in_order(sources.values())))
+
+
+def _published(rows: Content) -> tuple[Published, ...]:
+    return tuple(work().of(str(rows.model["name"]), list(rows.experiment["sources"])))
+
+
+def _texts(rows: Content, found: Provenance) -> list[Texts]:
+    result = []
+    for row in (*rows.conditions, *rows.harmless.values(), *rows.others):
+        if isinstance(row, Condition):
+            outcomes = label_step.outcomes(found.by_id[row.labels])
+            written = completion_step.read(found.by_id[row.completions])
+            shown = [Text(c.prompt_id, outcomes[c.prompt_id], c.text) for c in written[:MOST_TEXTS]]
+            result.append(Texts(row.target, condition_name(row), row.labels, len(written), shown))
+    return result

@@ -1,0 +1,110 @@
+"""Prompts that took no part, each with its reason: ids and reasons, never a text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from refusalctl.data import sets
+from refusalctl.errors import RefusalctlError
+from refusalctl.records.rows import KINDS, SPLITS
+from refusalctl.report.provenance import Provenance
+from refusalctl.report.rows import Content
+from refusalctl.steps.selection.scores import read_scores
+
+REASONS = {
+    "duplicate": "says the same as another prompt",
+    "leak-from-train": "is a train prompt too",
+    "leak-from-val": "is a validation prompt too",
+    "empty": "has no text",
+    "untranslated": "was left untranslated",
+}
+
+
+class Excluded(NamedTuple):
+    """One prompt left out of one split, the reason, and the languages that it holds for. `artifact` shows it."""
+
+    kind: str
+    split: str
+    id: str
+    reason: str
+    langs: tuple[str, ...]
+    artifact: str | None = None
+
+
+class Reserve(NamedTuple):
+    """Fit prompts of one language, split and class that the draw did not need: how many, of how many."""
+
+    lang: str
+    split: str
+    kind: str
+    left: int
+    fit: int
+
+
+def unfit(data: str, langs: Sequence[str]) -> dict[str, Any]:
+    """Flagged rows of a prompt set as JSON, or why they cannot be read here. Part of a report's recipe."""
+    rows: dict[tuple[str, str, str, str], list[str]] = {}
+    fit: dict[str, int] = {}
+    try:
+        for lang in langs:
+            for prompt in sets.prompts(data, lang):
+                flags = [flag for flag in prompt.flags if flag in sets.UNFIT]
+                for flag in flags:
+                    rows.setdefault((prompt.kind, prompt.split, prompt.id, flag), []).append(lang)
+                if not flags:
+                    key = f"{lang} {prompt.split} {prompt.kind}"
+                    fit[key] = fit.get(key, 0) + 1
+    except RefusalctlError as error:
+        return {"unreadable": error.message}
+    return {"rows": [[*key, sorted(langs)] for key, langs in sorted(rows.items())], "fit": dict(sorted(fit.items()))}
+
+
+def excluded(raw: dict[str, Any], rows: Content, found: Provenance) -> list[Excluded]:
+    """Flagged rows of the prompt set, then validation prompts that the refusal score filtered out."""
+    flagged = [
+        Excluded(kind, split, identifier, REASONS.get(flag, flag), tuple(langs))
+        for kind, split, identifier, flag, langs in raw.get("rows", [])
+    ]
+    return flagged + _filtered(rows, found)
+
+
+def _filtered(rows: Content, found: Provenance) -> list[Excluded]:
+    result = []
+    for lang, choice in rows.choices.items():
+        selection = found.by_id[choice.artifact]
+        scores = read_scores(selection)
+        for kind in KINDS:
+            ids = _val_ids(found, choice.artifact, kind)
+            kept = set(scores["kept"][kind])
+            wrong = "not above 0" if kind == "harmful" else "not below 0"
+            for i, value in enumerate(scores["baseline"][kind]):
+                if i not in kept and i < len(ids):
+                    reason = f"baseline refusal score {value:.2f}, {wrong}"
+                    result.append(Excluded(kind, "val", ids[i], reason, (lang,), choice.artifact))
+    return result
+
+
+def _val_ids(found: Provenance, selection: str, kind: str) -> list[str]:
+    """Ids of the validation prompts behind a selection, in the order of its scores."""
+    waiting = [found.by_id[selection]]
+    while waiting:
+        artifact = waiting.pop(0)
+        for name, identifier in artifact.inputs.items():
+            if name == f"val_{kind}":
+                ids: list[str] = found.by_id[identifier].manifest["recipe"]["params"]["ids"]
+                return ids
+            waiting.append(found.by_id[identifier])
+    return []
+
+
+def reserve(raw: dict[str, Any], rows: Content) -> list[Reserve]:
+    """Where more fit prompts were there than were drawn."""
+    found = []
+    for lang in rows.languages:
+        for split in SPLITS:
+            for kind in KINDS:
+                fit, drawn = raw.get("fit", {}).get(f"{lang} {split} {kind}"), rows.drawn.get((lang, split, kind))
+                if fit is not None and drawn is not None and fit > drawn.n:
+                    found.append(Reserve(lang, split, kind, fit - drawn.n, fit))
+    return found

@@ -1,0 +1,181 @@
+"""`report`: transfer matrices and their geometry to one page, figures and tables.
+
+Everything shown comes from artifacts; the source language of a direction is read from the prompts that it was
+extracted from. No prompt is ever shown, and completions only when asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refusalctl.errors import BadInput
+from refusalctl.report import tables as tables
+from refusalctl.report.book import Book, Run, book, reference_language
+from refusalctl.report.excluded import unfit
+from refusalctl.report.page import page
+from refusalctl.report.provenance import Provenance
+from refusalctl.steps import geometry as geometry_step
+from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.steps.transfer import read as read_transfer
+from refusalctl.store import formats
+from refusalctl.store.store import Artifact
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PAGE, MARKDOWN, LATEX, JSON = "report.html", "report.md", "report.tex", "report.json"
+RATES, CANDIDATES, GEOMETRY, EXCLUDED = "rates.csv", "candidates.csv", "geometry.csv", "excluded.csv"
+TEXT_FORMATS = {"html": PAGE, "md": MARKDOWN, "latex": LATEX, "json": JSON, "csv": RATES}
+DRAWINGS = ("png", "svg", "pdf")
+
+
+def _figures(rows: Book) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
+    """File name, what it shows, and how it is drawn."""
+    from refusalctl.report.figures.compliance import Pair, compliance
+    from refusalctl.report.figures.geometry import activation_maps, layer_cosines, projections
+    from refusalctl.report.figures.layers import layer_scores
+    from refusalctl.report.figures.matrix import transfer_matrix
+    from refusalctl.report.figures.rates import refusal_rates
+
+    published = {
+        i: {k: Pair(*v) for p in run.published if p.source == rows.reference for k, v in p.compliance.items()}
+        for i, run in enumerate(rows.runs)
+    }
+    contents = [run.content for run in rows.runs]
+    yield "compliance", "compliance", lambda: compliance(contents, rows.reference, published)
+    for run in rows.runs:
+        name = f"{run.key}-" if rows.several else ""
+        c, g = run.content, run.geometry
+        yield f"{name}refusal_rates", "refusal_rates", lambda c=c: refusal_rates(c, rows.reference)  # type: ignore[misc]
+        yield f"{name}transfer_matrix", "transfer_matrix", lambda c=c: transfer_matrix(c)  # type: ignore[misc]
+        yield f"{name}layer_scores", "layer_scores", lambda c=c: layer_scores(c)  # type: ignore[misc]
+        if g is not None:
+            drawn = {"layer_cosines": layer_cosines, "projections": projections, "activation_maps": activation_maps}
+            for what, draw in drawn.items():
+                yield f"{name}{what}", what, lambda draw=draw, g=g: draw(g)  # type: ignore[misc]
+
+
+def _run(job: Job) -> dict[str, Any]:
+    import matplotlib
+
+    params = job.params
+    transfers = [job.inputs[name] for name in job.inputs if name.startswith("transfer:")]
+    geometries = {
+        a.id: job.inputs[f"geometry:{i}"] for i, a in enumerate(transfers, start=1) if f"geometry:{i}" in job.inputs
+    }
+    rows = book(
+        job.bench.store, transfers, geometries, params["unfit"], reference=params["reference"],
+        with_published=params["published"], with_text=params["with_text"],
+    )  # fmt: skip
+    drawings = _draw(job, rows)
+    for name, text in _texts(rows).items():
+        (job.out / name).write_text(text, encoding="utf-8")
+    (job.out / PAGE).write_text(page(rows, drawings), encoding="utf-8")
+    formats.write_json(job.out / JSON, "report", tables.as_record(rows))
+    return {"runs": len(rows.runs), "figures": len(drawings), "matplotlib": matplotlib.__version__}
+
+
+def _draw(job: Job, rows: Book) -> dict[str, str]:
+    """Write every figure in three formats; return them as elements of the page."""
+    from refusalctl.report.figures import DESCRIPTIONS
+    from refusalctl.report.figures import style as look
+
+    planned = list(_figures(rows))
+    inline: dict[str, Any] = {}
+    with job.bench.progress.task("report: figures", len(planned)) as advance:
+        for name, what, draw in planned:
+            drawing = draw()
+            (job.out / f"{name}.png").write_bytes(look.png(drawing))
+            (job.out / f"{name}.pdf").write_bytes(look.pdf(drawing))
+            svg = look.svg(drawing, name)
+            (job.out / f"{name}.svg").write_text(svg, encoding="utf-8")
+            inline[name] = look.inline(svg, f"f{len(inline)}-", DESCRIPTIONS[what])
+            advance()
+    return inline
+
+
+def _texts(rows: Book) -> dict[str, str]:
+    found = {
+        RATES: tables.rates_csv(rows),
+        CANDIDATES: tables.candidates_csv(rows),
+        EXCLUDED: tables.excluded_csv(rows),
+        MARKDOWN: tables.as_markdown(rows),
+        LATEX: tables.as_latex(rows),
+    }
+    if any(run.geometry for run in rows.runs):
+        found[GEOMETRY] = tables.geometry_csv(rows)
+    return found
+
+
+STEP = Step("report", 3, "report", _run)
+
+
+def report(
+    bench: Workbench,
+    transfers: Sequence[Artifact],
+    *,
+    geometry: bool = True,
+    reference: str | None = None,
+    published: bool = False,
+    with_text: bool = False,
+) -> Artifact:
+    """The page, figures and tables of one or more transfer matrices.
+
+    `geometry` is computed from collected activations where it is not there yet; no model runs. Raises `Corrupt` where
+    parts of a transfer contradict each other, `BadInput` for a `reference` that is no source language.
+    """
+    asked = reference_language(list(transfers), reference)
+    known = sorted({lang for t in transfers for lang in str(t.about["sources"]).split(",")})
+    if asked not in known:
+        raise BadInput(f"{asked!r} is no source language of these transfers", hint=f"they have {', '.join(known)}")
+    inputs: dict[str, Artifact] = {}
+    for i, transfer in enumerate(transfers, start=1):
+        inputs[f"transfer:{i}"] = transfer
+        if geometry and not bench.dry_run and (found := geometry_of(bench, transfer, asked)) is not None:
+            inputs[f"geometry:{i}"] = found
+    about = {k: _joined(transfers, k) for k in ("model", "data", "sources", "targets")}
+    params = {
+        "reference": asked, "published": published, "with_text": with_text,
+        "unfit": [] if bench.dry_run else [_unfit(t) for t in transfers],
+    }  # fmt: skip
+    return bench.obtain(STEP, params, inputs, about)
+
+
+def _joined(transfers: Sequence[Artifact], key: str) -> str:
+    return " + ".join(dict.fromkeys(str(t.about[key]) for t in transfers))
+
+
+def _unfit(transfer: Artifact) -> Mapping[str, Any]:
+    experiment = read_transfer(transfer)["experiment"]
+    langs = list(dict.fromkeys((*experiment["sources"], *experiment["targets"])))
+    return unfit(str(transfer.about["data"]), langs)
+
+
+def geometry_of(bench: Workbench, transfer: Artifact, reference: str) -> Artifact | None:
+    """Geometry of the activations behind a transfer, at the reference language's chosen place; None for one language.
+
+    A language without directions has no activations of train prompts here and is left out.
+    """
+    collected = Provenance(bench.store, transfer).activations()
+    chosen = read_transfer(transfer)["selections"].get(reference, {})
+    if len(collected) < 2 or reference not in collected or chosen.get("status") != "chosen":
+        bench.note(f"no geometry for {transfer.label}: it needs two languages with directions, {reference} among them")
+        return None
+    params = geometry_step.GeometryParams(reference, (chosen["pos"], chosen["layer"]))
+    return geometry_step.of_activations(bench, collected, params, str(transfer.about["model"]))
+
+
+def files_of(found: Artifact, kind: str) -> list[Path]:
+    """Files of a report in one format. Raises `BadInput` for an unknown one."""
+    if kind in DRAWINGS:
+        return sorted(found.path / name for name in found.manifest["files"] if name.endswith(f".{kind}"))
+    if kind == "csv":
+        return sorted(found.path / name for name in found.manifest["files"] if name.endswith(".csv"))
+    if kind not in TEXT_FORMATS:
+        raise BadInput(f"there is no report format {kind!r}", hint=f"choose {', '.join((*TEXT_FORMATS, *DRAWINGS))}")
+    return [found.path / TEXT_FORMATS[kind]]
+
+
+__all__ = ["STEP", "Run", "files_of", "geometry_of", "report"]

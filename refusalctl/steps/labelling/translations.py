@@ -1,0 +1,160 @@
+"""`translate`: completions into English, for judges that read English. A failed translation is never a text."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from refusalctl.data.response_language import response_language
+from refusalctl.errors import BadInput, NotFound
+from refusalctl.records.rows import Completion, Translation
+from refusalctl.steps import completions as completion_step
+from refusalctl.steps import prompts as prompt_step
+from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.store import formats
+from refusalctl.store.cache import TextCache
+from refusalctl.store.hashing import digest
+from refusalctl.store.store import Artifact
+
+if TYPE_CHECKING:
+    from refusalctl.model.judges.protocol import Item, Verdict
+    from refusalctl.model.translators.from_english import Outcome
+
+FILE = "translations.jsonl"
+VERSION = 1
+LOOPS = "the completion is degenerate"  # its outcome is decided without a translation
+Open = Callable[[], Any]  # opens a translator: texts in, outcomes out, with a `batch`
+
+
+def _run(open_translator: Open, job: Job) -> dict[str, Any]:
+    rows = completion_step.read(job.inputs["completions"])
+    todo = {_sha(row.text): row.text for row in rows if not _degenerate(row.text)}
+    cache = TextCache(job.bench.store, "translations", digest(dict(job.params)))
+    known = {sha: text for sha, text in cache.read().items() if sha in todo}
+    resumed, failed = len(known), {}
+    missing = {sha: text for sha, text in todo.items() if sha not in known}
+    if missing:
+        job.bench.release()
+        failed = _translate(job, open_translator(), missing, known, cache)
+    made = [_row(row, known, failed) for row in rows]
+    formats.write_rows(job.out / FILE, (row.to_json() for row in made))
+    reasons = Counter(row.failed for row in made if row.failed)
+    return {"translated": sum(row.text is not None for row in made), "failed": dict(reasons), "from_cache": resumed}
+
+
+def _translate(
+    job: Job, translator: Any, missing: Mapping[str, str], known: dict[str, str], cache: TextCache
+) -> dict[str, str]:
+    """Translate what is missing into `known` and the cache; returns the reasons of those that failed."""
+    failed: dict[str, str] = {}
+    left = list(missing.items())
+    with job.bench.progress.task(f"translate {job.inputs['completions'].about['lang']}", len(left)) as advance:
+        for start in range(0, len(left), translator.batch):
+            batch = left[start : start + translator.batch]
+            answers = [checked(a) for a in translator([text for _, text in batch])]
+            fresh = {sha: a.text for (sha, _), a in zip(batch, answers, strict=True) if a.text is not None}
+            failed |= {sha: a.failed for (sha, _), a in zip(batch, answers, strict=True) if a.text is None}
+            cache.add(fresh)
+            known |= fresh
+            advance(len(batch))
+    return failed
+
+
+def checked(answer: Outcome) -> Outcome:
+    """A translation that loops, or that is not English, is the translator's failure and not the model's answer."""
+    if answer.text is None:
+        return answer
+    if _degenerate(answer.text):
+        return type(answer)(None, "the translation is degenerate")
+    if response_language(answer.text, "en").off is True:
+        return type(answer)(None, "the translation is not English")
+    return answer
+
+
+def _degenerate(text: str) -> bool:
+    from refusalctl.model.judges.degenerate import degenerate_reason
+
+    return degenerate_reason(text) is not None
+
+
+def _sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _row(row: Completion, known: Mapping[str, str], failed: Mapping[str, str]) -> Translation:
+    sha = _sha(row.text)
+    reason = "" if sha in known else failed.get(sha, LOOPS)
+    return Translation(row.prompt_id, known.get(sha), reason, sha, row.cluster)
+
+
+def translations(
+    bench: Workbench, completions: Artifact, translator: str, code: str | None = None, opened: Any = None
+) -> Artifact:
+    """Every completion in English by `nllb[:MODEL]`, `madlad[:MODEL]`, `google` or `deepl`.
+
+    Finished texts are kept in the store's cache, so an interrupted run goes on, and the same text is never translated
+    twice. `opened` is a translator of the caller's own; `translator` then names it. Raises `BadInput` for English
+    completions or an unknown translator, `ModelError` when it is not there or its service gives up.
+    """
+    from refusalctl.model.translators.into_english import identity, open_back_translator
+
+    lang = completions.about["lang"]
+    if lang == "en":
+        raise BadInput(f"{completions.label} is in English already", hint="judge its native text")
+    given = opened is not None
+    params = {"translator": translator} if given else identity(translator, lang, code)
+    params = {**params, "from": lang}
+    opening = (lambda: opened) if given else partial(open_back_translator, translator, lang, code, bench.device)
+    step = Step("translate", VERSION, "translations", partial(_run, opening))
+    name = params["translator"] if not params.get("model") else f"{params['translator']}:{params['model']}"
+    return bench.obtain(step, params, {"completions": completions}, {**completions.about, "translator": name})
+
+
+def of(completions: Artifact, translations: Artifact) -> Artifact:
+    """The translations, if they are of these completions. Raises `BadInput` otherwise."""
+    source = translations.inputs.get("completions")
+    if translations.kind != "translations" or source != completions.id:
+        raise BadInput(f"{translations.label} holds no translations of {completions.label}")
+    return translations
+
+
+def find(bench: Workbench, completions: Artifact) -> Artifact:
+    """The translations of these completions that the store has. Raises `NotFound`, or `BadInput` for several."""
+    found = [a for a in bench.store.all("translations") if a.inputs.get("completions") == completions.id]
+    if not found:
+        raise NotFound(
+            f"{completions.label} has no translations yet",
+            hint="run `refusalctl translate`, or give --translator to judge",
+        )
+    if len(found) > 1:
+        names = ", ".join(f"{a.label} by {a.about['translator']}" for a in found)
+        raise BadInput(f"{completions.label} has {len(found)} translations ({names})", hint="name one: --translations")
+    return found[0]
+
+
+def read(artifact: Artifact) -> list[Translation]:
+    return [Translation.from_json(row, FILE) for row in formats.read_rows(artifact.path / FILE)]
+
+
+def items_of(items: Sequence[Item], inputs: Mapping[str, Artifact]) -> list[Item | Verdict] | None:
+    """What a judge gets instead of the native texts: translation and English prompt, or why there is none."""
+    from refusalctl.model.judges.protocol import Item, unparsed
+
+    if "translations" not in inputs:
+        return None
+    rows = {row.prompt_id: row for row in read(inputs["translations"])}
+    written = completion_step.read(inputs["completions"])
+    if set(rows) != {row.prompt_id for row in written}:
+        raise BadInput(f"{inputs['translations'].label} does not hold the same prompts as its completions")
+    english = {p.id: p.text_en for p in prompt_step.read(inputs["prompts"])} if "prompts" in inputs else {}
+    found: list[Item | Verdict] = []
+    for item, row in zip(items, (rows[w.prompt_id] for w in written), strict=True):
+        if row.text is None:
+            found.append(unparsed(f"failed translation: {row.failed}"))
+        else:
+            prompt = item.prompt if item.prompt is None else english.get(row.prompt_id) or item.prompt
+            found.append(Item(prompt, row.text, "en"))
+    return found

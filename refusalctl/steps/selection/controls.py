@@ -1,0 +1,358 @@
+"""`controls`: what directions that should do nothing do, through the same selection and on the same prompts.
+
+Control directions belong to a source language and are chosen once (`control_directions`); what they do to a target's
+refusal score is measured per cell (`controls`), on validation prompts and without writing completions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from refusalctl.errors import EmptySelection, UnfitOpenings
+from refusalctl.settings import Experiment
+from refusalctl.stats import selection as selection_stats
+from refusalctl.stats.selection_rule import Rule, layer_limit
+from refusalctl.steps import activations as activation_step
+from refusalctl.steps import directions as direction_step
+from refusalctl.steps import prompts as prompt_step
+from refusalctl.steps.completions import SELECTION_FILE
+from refusalctl.steps.directions import KINDS
+from refusalctl.steps.interventions import CONTROLS_FILE as VECTORS
+from refusalctl.steps.selection import openings as opening_step
+from refusalctl.steps.selection import scores as score_step
+from refusalctl.steps.selection.scorer import Criteria, Scorer, mean
+from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.store import formats
+from refusalctl.store.store import Artifact
+
+if TYPE_CHECKING:
+    import torch
+
+FILE = "controls.json"
+
+
+class Site(NamedTuple):
+    """A candidate's place with the train activations that its difference-in-means came from."""
+
+    pos: int
+    layer: int
+    rows: torch.Tensor  # [n_harmful + n_harmless, d_model], harmful first
+    real: torch.Tensor  # [d_model]
+
+
+class Picked(NamedTuple):
+    """The shuffled candidate that selection chose. `passed`: it met the rule; else it only scored best."""
+
+    site: int
+    passed: bool
+    passes: int  # prompts run
+
+
+# --- control directions of a source ------------------------------------------------------------------------
+
+
+def grid(candidates: list[tuple[int, int]], winner: tuple[int, int], most: int) -> list[tuple[int, int]]:
+    """At most `most` candidates (0: all), evenly spread in their order, the winner among them."""
+    if not most or len(candidates) <= most:
+        return candidates
+    spread = {int(i) for i in np.linspace(0, len(candidates) - 1, most - 1).round()}
+    return [c for i, c in enumerate(candidates) if i in spread or c == winner]
+
+
+def pick(
+    n_sites: int,
+    bypass: Callable[[int], float | None],
+    induce: Callable[[int], float],
+    kl: Callable[[int], float],
+    rule: Rule,
+) -> tuple[int, bool]:
+    """What the rule chooses, and True. Where none passes, the lowest bypass score wins all the same, and False:
+
+    a null must not lose for want of a candidate.
+    """
+    found = selection_stats.pick(n_sites, bypass, induce, kl, rule)
+    if found is None:
+        raise EmptySelection("a shuffled labelling leaves no direction at any candidate position and layer")
+    return found
+
+
+def _sites(job: Job, winner: tuple[int, int], rule: Rule) -> tuple[list[Site], int]:
+    """Activations at every searched candidate, and how many candidates the real selection had."""
+    import torch
+
+    tensors, header = formats.read_vectors(job.inputs["directions"].path / direction_step.FILE, "directions")
+    table = score_step.read_scores(job.inputs["selection"])
+    limit = layer_limit(rule.max_layer_share, table["n_layers"])
+    candidates = [(c["pos"], c["layer"]) for c in table["candidates"] if c["layer"] < limit]
+    sites = []
+    for pos, layer in grid(candidates, winner, job.params["max_candidates"]):
+        column = header["positions"].index(pos)
+        rows = []
+        for kind in KINDS:
+            with formats.open_activations(job.inputs[kind].path / activation_step.FILE) as (data, _header):
+                rows.append(torch.from_numpy(data[:, column, layer]))
+        sites.append(Site(pos, layer, torch.cat(rows), tensors["candidates"][column, layer]))
+    return sites, len(candidates)
+
+
+class _Search:
+    """Selection among shuffled candidates on the source's validation prompts."""
+
+    def __init__(self, job: Job, rule: Rule) -> None:
+        opening = opening_step.read(job.inputs["openings"])
+        scorer = Scorer(job.bench.model, opening["sequences"], job.bench.batch_size)
+        self.rule = rule
+        kept = score_step.read_scores(job.inputs["selection"])["kept"]
+        encoded: dict[str, list[list[int]]] = {}
+        for kind in KINDS:
+            texts = [p.text for p in prompt_step.read(job.inputs[f"val_{kind}"])]
+            chosen = kept[kind][: job.params["n_prompts"]]
+            encoded[kind] = scorer.encode([texts[i] for i in chosen])
+        self.criteria = Criteria(scorer, encoded["harmful"], encoded["harmless"])
+        self.first = self.criteria.passes
+
+    def pick(self, sites: list[Site], vectors: list[torch.Tensor]) -> Picked:
+        before = self.criteria.passes
+
+        def asked(name: str, site: int) -> float:
+            return mean(getattr(self.criteria, name)(vectors[site], sites[site].layer)[name])
+
+        def bypass(site: int) -> float | None:
+            return None if bool(vectors[site].isnan().any()) else asked("bypass", site)
+
+        found, passed = pick(len(sites), bypass, partial(asked, "induce"), partial(asked, "kl"), self.rule)
+        return Picked(found, passed, self.criteria.passes - before)
+
+
+def _run_directions(job: Job) -> dict[str, Any]:
+    import torch
+
+    from refusalctl.stats import controls as stats
+
+    rule, n = Rule(**job.params["rule"]), job.params["n"]
+    generator = torch.Generator().manual_seed(job.params["seed"])
+    tensors, header = formats.read_vectors(job.inputs["selection"].path / SELECTION_FILE, "selection")
+    direction, winner = tensors["direction"], (header["pos"], header["layer"])
+    sites, n_candidates = _sites(job, winner, rule)
+    home = next(s for s in sites if (s.pos, s.layer) == winner)
+    n_harmful = job.inputs["directions"].about["n_harmful"]
+    harmless, length = home.rows[n_harmful:], float(direction.norm())
+    families = {
+        "covariance": stats.covariance_matched(harmless, length, n, generator),
+        "isotropic": stats.isotropic(len(direction), length, stats.LEAST, generator),
+    }
+    labels = stats.shuffles(n_harmful, len(harmless), n, generator)
+    at_sites = [stats.shuffled_differences(s.rows, labels, s.real) for s in sites]
+    chosen, passes = _pick_all(job, rule, sites, [vectors for vectors, _cosine in at_sites])
+    families["shuffled"] = torch.stack([at_sites[row["site"]][0][i] for i, row in enumerate(chosen)])
+    other = _language_differences(job, winner, length)
+    if other:
+        families["language"] = torch.stack([vector for _lang, vector in other])
+    about = {
+        "lang": job.inputs["directions"].about["lang"],
+        "searched": len(sites),
+        "candidates": n_candidates,
+        "passed_rule": sum(row["passed"] for row in chosen),
+        "chosen": [[sites[row["site"]].pos, sites[row["site"]].layer] for row in chosen],
+        "plain_cosine": [round(float(at_sites[row["site"]][1][i]), 6) for i, row in enumerate(chosen)],
+        "languages": [lang for lang, _vector in other],
+        "prompt_passes": passes,
+    }
+    formats.write_vectors(job.out / VECTORS, "control_directions", families, about)
+    return {"prompt_passes": passes, "passed_rule": about["passed_rule"], "searched": len(sites)}
+
+
+def _pick_all(job: Job, rule: Rule, sites: list[Site], vectors: list[torch.Tensor]) -> tuple[list[dict[str, Any]], int]:
+    """One choice per shuffle, and the prompts run for them. Finished ones outlive an interruption."""
+    kept = job.partial / "picked.jsonl"
+    rows = formats.read_finished_rows(kept)
+    search = _Search(job, rule)
+    n = vectors[0].shape[0]
+    with job.bench.progress.task(f"select among shuffled {job.inputs['directions'].about['lang']}", n) as advance:
+        advance(len(rows))
+        for i in range(len(rows), n):
+            found = search.pick(sites, [v[i] for v in vectors])
+            rows.append(found._asdict())
+            formats.append_rows(kept, rows[-1:])
+            advance()
+    return rows, search.first + sum(row["passes"] for row in rows)
+
+
+def _language_differences(job: Job, winner: tuple[int, int], length: float) -> list[tuple[str, torch.Tensor]]:
+    """Mean harmless stream of another language minus the source's at the selected place, at the direction's length."""
+    tensors, header = formats.read_vectors(job.inputs["directions"].path / direction_step.FILE, "directions")
+    at = (header["positions"].index(winner[0]), winner[1])
+    own = tensors["mean_harmless"][at]
+    found = []
+    for name, artifact in job.inputs.items():
+        role, _, lang = name.partition(":")
+        if role == "language":
+            theirs, _header = formats.read_vectors(artifact.path / direction_step.FILE, "directions")
+            difference = theirs["mean_harmless"][at] - own
+            if bool(difference.norm() > 1e-6 * own.norm()):
+                found.append((lang, difference / difference.norm() * length))
+    return found
+
+
+DIRECTIONS = Step("control-directions", 3, "control_directions", _run_directions, uses_model=True)
+
+
+def family_size(experiment: Experiment) -> int:
+    """Cells with a direction, native and transferred: the tests that a Holm correction counts."""
+    return sum(len(dict.fromkeys((target, *experiment.sources))) for target in experiment.targets) or 1
+
+
+def n_controls(experiment: Experiment) -> int:
+    """Draws per family: as given, or as many as the family of this experiment needs."""
+    from refusalctl.stats.controls import needed
+
+    return experiment.n_controls if experiment.n_controls is not None else needed(family_size(experiment))
+
+
+def _openings(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str, ...]) -> Artifact:
+    """Checked openings; a direction chosen without them leaves nothing to compare controls by."""
+    try:
+        return opening_step.checked(bench, experiment, lang, langs)
+    except UnfitOpenings as error:
+        raise EmptySelection(error.message, hint=error.hint) from error
+
+
+def control_directions(bench: Workbench, experiment: Experiment, source: str, langs: tuple[str, ...] = ()) -> Artifact:
+    """Control directions of one source, shared by all its cells. Raises `EmptySelection` where it has no direction."""
+    chosen = score_step.selection(bench, experiment, source, langs)
+    own = direction_step.directions(bench, experiment, source, langs)
+    inputs = {
+        "selection": chosen,
+        "directions": own,
+        "openings": _openings(bench, experiment, source, langs),
+        **{f"val_{k}": prompt_step.prompts(bench, experiment, source, k, "val", langs) for k in KINDS},
+    }
+    for kind in KINDS:
+        drawn = prompt_step.prompts(bench, experiment, source, kind, "train", langs)
+        inputs[kind] = activation_step.activations(bench, experiment, drawn)
+    for lang in langs:
+        if lang != source:
+            inputs[f"language:{lang}"] = direction_step.directions(bench, experiment, lang, langs)
+    params: dict[str, Any] = {
+        "n": n_controls(experiment), "seed": experiment.seed, "n_prompts": experiment.control_prompts,
+        "max_candidates": experiment.control_candidates, "rule": asdict(experiment.resolved_rule()),
+    }  # fmt: skip
+    about = {"model": bench.ref.name, "revision": bench.ref.revision, "lang": source, "data": experiment.data}
+    about["n"] = params["n"]
+    return bench.obtain(DIRECTIONS, params, inputs, about)
+
+
+# --- what they do in a target -------------------------------------------------------------------------------
+
+
+def _run(job: Job) -> dict[str, Any]:
+    from refusalctl.model.hooks import Intervention
+
+    families, header = formats.read_vectors(job.inputs["directions"].path / VECTORS, "control_directions")
+    tensors, chosen = formats.read_vectors(job.inputs["selection"].path / SELECTION_FILE, "selection")
+    opening = opening_step.read(job.inputs["openings"])
+    scorer = Scorer(job.bench.model, opening["sequences"], job.bench.batch_size)
+    everything = scorer.encode([p.text for p in prompt_step.read(job.inputs["val_harmful"])])
+    baseline = scorer.refusal(everything, Intervention())
+    index = [i for i, score in enumerate(baseline.tolist()) if score > 0][: job.params["n_prompts"]]
+    if not index:
+        raise EmptySelection(
+            f"none of {len(everything)} harmful validation prompts of {job.params['target']} has a refusal score "
+            "above 0: there is no refusal for a control to remove"
+        )
+    encoded, before = [everything[i] for i in index], float(baseline[index].mean())
+
+    def drop(vector: torch.Tensor) -> float:
+        return before - float(scorer.refusal(encoded, Intervention("ablate", vector, chosen["layer"])).mean())
+
+    real = drop(tensors["direction"])
+    drops = _drops(job, families, drop)
+    passes = len(everything) + len(index) * (1 + sum(len(d) for d in drops.values()))
+    value = _verdict(tensors["direction"], families, real, drops) | {
+        "source": job.params["source"], "target": job.params["target"], "baseline": before,
+        "n_prompts": len(index), "n_val": len(everything), "prompt_passes": passes,
+        "selection_of_shuffled": {k: header[k] for k in (
+            "searched", "candidates", "passed_rule", "chosen", "plain_cosine", "prompt_passes"
+        )}, "languages": header["languages"],
+    }  # fmt: skip
+    formats.write_json(job.out / FILE, "controls", value)
+    return {"prompt_passes": passes, "p": value["p"]}
+
+
+def _drops(
+    job: Job, families: dict[str, torch.Tensor], drop: Callable[[torch.Tensor], float]
+) -> dict[str, list[float]]:
+    kept = job.partial / "drops.jsonl"
+    done = {(row["family"], row["i"]): row["drop"] for row in formats.read_finished_rows(kept)}
+    found: dict[str, list[float]] = {}
+    name = f"controls {job.params['source']} in {job.params['target']}"
+    with job.bench.progress.task(name, sum(len(v) for v in families.values())) as advance:
+        for family, vectors in sorted(families.items()):
+            found[family] = []
+            for i, vector in enumerate(vectors):
+                if (family, i) not in done:
+                    done[family, i] = drop(vector)
+                    formats.append_rows(kept, [{"family": family, "i": i, "drop": done[family, i]}])
+                found[family].append(done[family, i])
+                advance()
+    return found
+
+
+def _verdict(
+    direction: torch.Tensor, families: dict[str, torch.Tensor], real: float, drops: dict[str, list[float]]
+) -> dict[str, Any]:
+    import torch
+
+    from refusalctl.stats.controls import VERDICT_FAMILIES, p_value
+
+    rows: dict[str, dict[str, Any]] = {}
+    for name, values in drops.items():
+        cosine = torch.nn.functional.cosine_similarity(families[name].double(), direction.double()[None]).abs()
+        size = {"mean": float(cosine.mean()), "max": float(cosine.max())}
+        rows[name] = {"n": len(values), "drops": values, "p": p_value(real, values), "abs_cosine": size}
+    used: dict[str, float] = {name: rows[name]["p"] for name in VERDICT_FAMILIES}
+    smallest = max(1 / (rows[name]["n"] + 1) for name in VERDICT_FAMILIES)
+    return {
+        "drop": real,
+        "families": rows,
+        "p": max(used.values()),
+        "p_families": list(used),
+        "smallest_p": smallest,
+    }
+
+
+STEP = Step("controls", 1, "controls", _run, uses_model=True)
+
+
+def controls(
+    bench: Workbench, experiment: Experiment, source: str, target: str, langs: tuple[str, ...] = ()
+) -> Artifact:
+    """Drop of the target's refusal score (log-odds, mean over prompts) by the source's direction and its controls.
+
+    Raises `EmptySelection` where the source has no direction, or the target refuses too little to tell.
+    """
+    inputs = {
+        "selection": score_step.selection(bench, experiment, source, langs),
+        "directions": control_directions(bench, experiment, source, langs),
+        "openings": _openings(bench, experiment, target, langs),
+        "val_harmful": prompt_step.prompts(bench, experiment, target, "harmful", "val", langs),
+    }
+    params = {"source": source, "target": target, "n_prompts": experiment.control_prompts}
+    about = {"model": bench.ref.name, "source": source, "target": target, "data": experiment.data}
+    about["lang"] = target
+    return bench.obtain(STEP, params, inputs, about)
+
+
+def read(artifact: Artifact) -> dict[str, Any]:
+    """`drop`, `families` (drops, p, |cosine| to the direction) and `p`, the one that the verdict uses.
+
+    `p` is the larger of the p of shuffled labels (searched like the direction itself, so a null for the selected
+    maximum) and of covariance-matched draws (what the stream varies along without harmfulness). Isotropic draws are
+    too easy to beat, and a language direction is one value, no distribution: both are shown and neither decides.
+    """
+    return formats.read_json(artifact.path / FILE, "controls")

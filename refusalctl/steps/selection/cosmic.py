@@ -1,0 +1,113 @@
+"""`cosmic`: a choice of direction that needs no refusal tokens, beside the one by refusal scores.
+
+COSMIC (Siu et al. 2025, arXiv 2506.00085, section 3, and the authors' code): a direction is good if ablating it makes
+harmful prompts look like harmless ones inside the model, and adding it makes harmless ones look like harmful ones.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refusalctl.errors import EmptySelection
+from refusalctl.settings import Experiment
+from refusalctl.steps import directions as direction_step
+from refusalctl.steps import prompts as prompt_step
+from refusalctl.steps.directions import KINDS
+from refusalctl.steps.selection import search
+from refusalctl.steps.selection.scorer import Criteria, Ledger, Scorer
+from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.store import formats
+from refusalctl.store.store import Artifact
+
+if TYPE_CHECKING:
+    import torch
+
+FILE = "cosmic.json"
+SHARE = 0.1  # of the layers: those where the classes' means are least alike
+
+
+def choose(rows: list[dict[str, Any]], max_kl: float) -> dict[str, Any] | None:
+    """The row with the highest sum of both cosines (the first of equals) whose KL passes, or None."""
+    passing = [row for row in rows if row["kl"] <= max_kl]
+    return max(passing, key=lambda row: row["comply"] + row["refuse"]) if passing else None
+
+
+def least_alike(tensors: dict[str, torch.Tensor], column: int) -> list[int]:
+    """The tenth of the layers, at least one, whose class means are least alike (cosine) at a position; not layer 0."""
+    import torch
+
+    a, b = (tensors[f"mean_{k}"][column].double() for k in KINDS)
+    likeness = torch.nn.functional.cosine_similarity(a, b, dim=-1)[1:]
+    n = max(1, int(SHARE * a.shape[0]))
+    return sorted(int(i) + 1 for i in likeness.argsort()[:n])
+
+
+def write(out: Path, layers: list[int], n: dict[str, int], rows: list[dict[str, Any]]) -> None:
+    formats.write_json(out / FILE, "cosmic", {"layers": layers, "n": n, "candidates": rows})
+
+
+def _run(job: Job) -> dict[str, Any]:
+    """Without refusal openings: what `score` measures beside refusal scores."""
+    from refusalctl.steps.selection.scores import candidates_of
+
+    tensors, header = formats.read_vectors(job.inputs["directions"].path / direction_step.FILE, "directions")
+    positions = header["positions"]
+    grid, _flat = candidates_of(tensors, positions, job.params["max_layer_share"], job.params["layers"])
+    layers = least_alike(tensors, len(positions) - 1)
+    scorer = Scorer(job.bench.model, [], job.bench.batch_size)
+    encoded = [scorer.encode([p.text for p in prompt_step.read(job.inputs[f"val_{k}"])]) for k in KINDS]
+    criteria = Criteria(scorer, *encoded, layers=layers, n_directions=len(grid))
+    vectors = {c: tensors["candidates"][positions.index(c.pos), c.layer] for c in grid}
+    with job.bench.progress.task(f"cosmic {job.inputs['directions'].about['lang']}", len(grid)) as advance:
+        ledger = Ledger(criteria, vectors, job.partial / "cosmic.jsonl", advance)
+        search.full(ledger, grid)
+    write(job.out, layers, criteria.n, [ledger.cosines(c) for c in grid])
+    return {"layers": layers} | scorer.checks.as_json() | {"sweeps": criteria.sweeps.as_json()}
+
+
+def _copy(job: Job) -> dict[str, Any]:
+    value = formats.read_json(job.inputs["scores"].path / FILE, "cosmic")
+    write(job.out, value["layers"], value["n"], value["candidates"])
+    return {"layers": value["layers"]}
+
+
+STEP = Step("cosmic", 3, "cosmic", _run, uses_model=True)
+BESIDE = Step("cosmic-beside", 1, "cosmic", _copy)
+
+
+def beside(bench: Workbench, scores: Artifact) -> Artifact:
+    """Both cosines of every candidate, which `score` took from the passes that refusal scores need."""
+    return bench.obtain(BESIDE, {}, {"scores": scores}, dict(scores.about))
+
+
+def cosmic(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str, ...] = ()) -> Artifact:
+    """Both cosines and the KL of every candidate on all validation prompts, where there are no refusal scores.
+
+    No rule but its layer limit enters here.
+    """
+    inputs = {
+        "directions": direction_step.directions(bench, experiment, lang, langs),
+        **{f"val_{k}": prompt_step.prompts(bench, experiment, lang, k, "val", langs) for k in KINDS},
+    }
+    layers = sorted(experiment.layers) if experiment.layers is not None else None
+    share = experiment.resolved_rule().max_layer_share
+    params = {"layers": layers, "max_layer_share": share}
+    about = {"model": bench.ref.name, "lang": lang, "data": experiment.data}
+    return bench.obtain(STEP, params, inputs, about)
+
+
+def read(artifact: Artifact) -> dict[str, Any]:
+    return formats.read_json(artifact.path / FILE, "cosmic")
+
+
+def winner(rows: list[dict[str, Any]], max_kl: float) -> dict[str, Any]:
+    """The chosen candidate's row. Raises `EmptySelection` where none keeps the model's answers (KL)."""
+    row = choose(rows, max_kl)
+    if row is None:
+        least = min(row["kl"] for row in rows)
+        raise EmptySelection(
+            f"none of {len(rows)} candidates keeps the KL of harmless prompts at or below {max_kl:g} (COSMIC)",
+            hint=f"the best would pass with --max-kl {least:.3g}",
+        )
+    return row

@@ -1,0 +1,212 @@
+"""Refusal openings of one model and language: derived on train prompts or given, and checked on validation prompts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from refusalctl.errors import BadInput
+from refusalctl.settings import STYLE_JUDGE, Experiment
+from refusalctl.steps import completions as completion_step
+from refusalctl.steps import prompts as prompt_step
+from refusalctl.steps.completions import InterventionSpec
+from refusalctl.steps.directions import KINDS
+from refusalctl.steps.labelling import labels as label_step
+from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.store import formats
+from refusalctl.store.store import Artifact
+
+if TYPE_CHECKING:
+    from refusalctl.model.load import ChatModel
+
+FILE = "openings.json"
+MAX_NEW_TOKENS = 32  # enough to recognise an opening; the answer itself is not needed
+_FOR_LANG = re.compile(r"([a-z]{2,3}(?:[-_][a-z0-9]+)*)=(.*)", re.DOTALL)
+
+
+def given_for(openings: Sequence[str] | None, lang: str) -> list[str]:
+    """Those of `TEXT`, `ids:40,2121`, `LANG=TEXT` or `LANG=ids:...` that are meant for a language.
+
+    Where some name the language, only those; the unnamed ones are for all other languages.
+    """
+    named, rest = [], []
+    for opening in openings or ():
+        match = _FOR_LANG.fullmatch(opening)
+        if match is None:
+            rest.append(opening)
+        elif match[1] == lang:
+            named.append(match[2])
+    return named or rest
+
+
+def sequences_of(model: ChatModel, given: Sequence[str]) -> list[list[int]]:
+    """Token ids of given openings, each read where an answer begins; `ids:40,2121` are two one-token openings.
+
+    None begins another: the longer of such a pair is left out, its probability is part of the shorter one's.
+    Raises `BadInput` for ids that the model does not have.
+    """
+    from refusalctl.model.chat import render
+
+    prompt = render(model.tokenizer, "x", model.chat.system)
+    before = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    found: list[list[int]] = []
+    for opening in given:
+        if opening.startswith("ids:"):
+            found += [[i] for i in _ids(opening, model)]
+            continue
+        ids = model.tokenizer(prompt + opening, add_special_tokens=False)["input_ids"]
+        if ids[: len(before)] != before or len(ids) == len(before):
+            raise BadInput(
+                f"the opening {opening!r} cannot be told from the prompt's end in tokens", hint="give it as ids:..."
+            )
+        found.append(ids[len(before) :])
+    kept = [o for o in found if not any(p != o and o[: len(p)] == p for p in found)]
+    return [list(o) for o in dict.fromkeys(map(tuple, kept))]
+
+
+def _ids(opening: str, model: ChatModel) -> list[int]:
+    parts = opening.removeprefix("ids:").split(",")
+    if not all(p.strip().isdecimal() for p in parts):
+        raise BadInput(f"{opening!r} is not a list of token ids", hint="the form is ids:40,2121")
+    size = len(model.tokenizer)
+    unknown = [p for p in parts if int(p) >= size]
+    if unknown:
+        raise BadInput(
+            f"token id {unknown[0].strip()} is not in the model's vocabulary of {size}",
+            hint="published ids belong to one tokenizer",
+        )
+    return [int(p) for p in parts]
+
+
+def _run(job: Job) -> dict[str, Any]:
+    if job.params["given"]:
+        sequences = sequences_of(job.bench.model, job.params["given"])
+        facts: dict[str, Any] = {"sequences": sequences, "coverage": None, "false_share": None, "origin": "given"}
+    else:
+        facts = _derive(job) | {"origin": "derived"}
+    checked = _validate(job, [list(s) for s in facts["sequences"]])
+    formats.write_json(job.out / FILE, "openings", facts | {"validation": checked})
+    area = checked["auroc"]["value"] if checked["auroc"] else None
+    return {"coverage": facts["coverage"], "n_openings": len(facts["sequences"]), "validation_auroc": area}
+
+
+def _derive(job: Job) -> dict[str, Any]:
+    from refusalctl.stats.openings import derive
+
+    refusals, others = [], []
+    for kind in KINDS:
+        outcome = label_step.outcomes(job.inputs[f"labels_{kind}"])
+        for row in completion_step.read(job.inputs[f"completions_{kind}"]):
+            if outcome[row.prompt_id] == "refusal":
+                refusals.append(row.token_ids)
+            elif outcome[row.prompt_id] != "unparsed" and row.token_ids:
+                others.append(row.token_ids)
+    return asdict(derive(refusals, others))
+
+
+def _validate(job: Job, sequences: list[list[int]]) -> dict[str, Any]:
+    """The refusal score of every validation prompt against judged answers to it."""
+    from refusalctl.errors import EmptySelection
+    from refusalctl.model.forward import opening_logprob
+    from refusalctl.model.hooks import Intervention
+    from refusalctl.stats.opening_check import Validation, validate
+    from refusalctl.stats.refusal import refusal_score
+
+    texts, answers = [], []
+    for kind in KINDS:
+        rows = {row.prompt_id: row for row in completion_step.read(job.inputs[f"val_completions_{kind}"])}
+        for prompt in prompt_step.read(job.inputs[f"val_{kind}"]):
+            texts.append(prompt.text)
+            answers.append(rows[prompt.id])
+    model = job.bench.model
+    encoded = [model.chat.encode(text) for text in texts]
+    found = refusal_score(opening_logprob(model, encoded, sequences, Intervention(), job.bench.batch_size)).numpy()
+    judge = job.params["opening_judge"]
+    style = None
+    try:
+        if judge == STYLE_JUDGE:
+            judged, style = _by_style(job, texts, [a.text for a in answers])
+        else:
+            judged = _by_labels(job)
+    except EmptySelection as error:  # a finding to keep beside the openings; `check` raises it
+        return asdict(Validation(judge, 0, 0, len(answers), 0, 0, reason=str(error))) | {"style_auroc": None}
+    return asdict(validate(judge, found, judged, [a.token_ids for a in answers], sequences)) | {"style_auroc": style}
+
+
+def _by_style(job: Job, questions: list[str], answers: list[str]) -> tuple[list[bool | None], float]:
+    from refusalctl.stats.opening_check import judge_by_style, without_question
+
+    train: dict[str, list[str]] = {}
+    for kind in KINDS:
+        asked = {p.id: p.text for p in prompt_step.read(job.inputs[f"train_{kind}"])}
+        written = completion_step.read(job.inputs[f"completions_{kind}"])
+        train[kind] = [without_question(row.text, asked[row.prompt_id]) for row in written]
+    checked = [without_question(a, q) for a, q in zip(answers, questions, strict=True)]
+    style = judge_by_style(train["harmful"], train["harmless"], checked)
+    return list(style.refusal), style.auroc
+
+
+def _by_labels(job: Job) -> list[bool | None]:
+    judged: list[bool | None] = []
+    for kind in KINDS:
+        outcome = label_step.outcomes(job.inputs[f"val_labels_{kind}"])
+        for prompt in prompt_step.read(job.inputs[f"val_{kind}"]):
+            said = outcome[prompt.id]
+            judged.append(said == "refusal" if said in ("refusal", "compliance") else None)
+    return judged
+
+
+STEP = Step("openings", 3, "openings", _run, uses_model=True)
+
+
+def openings(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str, ...] = ()) -> Artifact:
+    """Openings with their validation; `checked` says whether they may be used.
+
+    Raises `EmptySelection` when the model refuses too little in this language to tell how it refuses, `BadInput` for
+    an opening judge that is the judge whose labels derived the openings.
+    """
+    given = given_for(experiment.refusal_openings, lang)
+    judge = experiment.opening_judge
+    if judge == experiment.judge and not given:
+        raise BadInput(
+            f"the judge {judge!r} derived the openings and cannot check them too",
+            hint=f"--opening-judge {STYLE_JUDGE}, or another judge; see `refusalctl judge --list`",
+        )
+    inputs = {}
+    for kind in KINDS:
+        train = prompt_step.prompts(bench, experiment, lang, kind, "train", langs)
+        val = prompt_step.prompts(bench, experiment, lang, kind, "val", langs)
+        inputs[f"train_{kind}"], inputs[f"val_{kind}"] = train, val
+        written = completion_step.completions(bench, train, InterventionSpec(), MAX_NEW_TOKENS)
+        checked = completion_step.completions(bench, val, InterventionSpec(), MAX_NEW_TOKENS)
+        inputs[f"completions_{kind}"], inputs[f"val_completions_{kind}"] = written, checked
+    for kind in KINDS:  # after all writing: a judge with weights takes the model's place in memory
+        if not given:
+            inputs[f"labels_{kind}"] = label_step.labels(bench, inputs[f"completions_{kind}"], experiment.judge)
+        if judge != STYLE_JUDGE:
+            inputs[f"val_labels_{kind}"] = label_step.labels(bench, inputs[f"val_completions_{kind}"], judge)
+    about = {"model": bench.ref.name, "lang": lang, "data": experiment.data, "judge": experiment.judge}
+    about["origin"] = "given" if given else "derived"
+    return bench.obtain(STEP, {"given": given, "opening_judge": judge}, inputs, about)
+
+
+def checked(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str, ...] = ()) -> Artifact:
+    """Openings that passed their validation.
+
+    Raises `UnfitOpenings` below `experiment.min_opening_auroc`, `EmptySelection` with too few refusals to tell.
+    """
+    from refusalctl.stats.opening_check import Validation, check
+
+    found = openings(bench, experiment, lang, langs)
+    if found.id.startswith("planned-"):
+        return found
+    value = read(found)
+    known = {k: v for k, v in value["validation"].items() if k != "style_auroc"}
+    check(Validation(**known), experiment.min_opening_auroc, lang, value["origin"])
+    return found
+
+
+def read(artifact: Artifact) -> dict[str, Any]:
+    return formats.read_json(artifact.path / FILE, "openings")

@@ -1,0 +1,279 @@
+"""Scores of candidate directions on validation prompts, as `score` and `controls` take them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from refusalctl.stats.selection import CRITERIA, Candidate
+from refusalctl.steps.selection.search import Estimate
+from refusalctl.steps.step import Advance
+from refusalctl.store import formats
+
+if TYPE_CHECKING:
+    import torch
+
+    from refusalctl.model.hooks import Intervention
+    from refusalctl.model.intervention_words import InterventionKind
+    from refusalctl.model.load import ChatModel
+    from refusalctl.model.savings.sweeps import Ran, Wanted
+
+Scores = dict[str, list[float]]  # by criterion, per prompt
+OPENED = {"harmful": "bypass", "harmless": "induce"}  # whose refusal scores serve which criterion
+
+
+class Scorer:
+    """A model with the openings of one language: refusal scores and log-probabilities under any intervention."""
+
+    def __init__(self, model: ChatModel, openings: list[list[int]], batch_size: int) -> None:
+        from refusalctl.model.hooks import Checks
+
+        self.model, self.openings, self.batch_size, self.checks = model, openings, batch_size, Checks()
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        return [self.model.chat.encode(text) for text in texts]
+
+    def refusal(self, encoded: list[list[int]], intervention: Intervention) -> torch.Tensor:
+        """Refusal score of each prompt under an intervention."""
+        from refusalctl.model.forward import opening_logprob
+        from refusalctl.stats.refusal import refusal_score
+
+        found = opening_logprob(self.model, encoded, self.openings, intervention, self.batch_size, self.checks)
+        return refusal_score(found)
+
+    def logprobs(self, encoded: list[list[int]], intervention: Intervention) -> torch.Tensor:
+        from refusalctl.model.forward import last_logprobs
+
+        return last_logprobs(self.model, encoded, intervention, self.batch_size, self.checks)
+
+
+class Measured(NamedTuple):
+    """What one direction does: scores by criterion and prompt, and COSMIC's two cosines where they were asked for."""
+
+    scores: Scores
+    cosines: dict[str, float]
+
+
+class Criteria:
+    """Bypass, induce and KL of any direction, per prompt, on prompts that stay the same.
+
+    `n_directions`: how many are to be measured (None: many). With `layers`, `all` also compares mean streams at the
+    last position of these layers (COSMIC). `fast` False computes everything anew for every direction (see
+    `refusalctl.model.savings.sweeps`).
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        harmful: list[list[int]],
+        harmless: list[list[int]],
+        *,
+        layers: Sequence[int] = (),
+        n_directions: int | None = None,
+        fast: bool = True,
+    ) -> None:
+        from refusalctl.model.hooks import Intervention
+        from refusalctl.model.savings.sweeps import Sweeps
+
+        prompts = {"harmful": harmful, "harmless": harmless}
+        self.scorer, self.n = scorer, {kind: len(rows) for kind, rows in prompts.items()}
+        self.sweeps = Sweeps(
+            scorer.model,
+            prompts,
+            scorer.openings,
+            scorer.batch_size,
+            layers=layers,
+            additions=n_directions,
+            fast=fast,
+        )
+        self.passes = 0  # prompts run
+        self.reference: dict[int, torch.Tensor] = {}
+        both: dict[str, Wanted] = {"harmful": self.widest, "harmless": self.widest}
+        plain = self._run(Intervention(), both if layers else {"harmless": "next"})
+        for ran in plain:
+            if ran.kind == "harmless":
+                self.reference |= dict(zip(ran.indices, ran.logprobs))
+        self.streams = self._mean_streams(plain)
+        self.baseline = self._opened(plain)
+
+    @property
+    def widest(self) -> Wanted:
+        """What a class is asked for that serves everything."""
+        return "opening" if self.scorer.openings else "next"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What `all` measures: without openings KL alone."""
+        return CRITERIA if self.scorer.openings else ("kl",)
+
+    def bypass(self, vector: torch.Tensor, layer: int) -> Scores:
+        """Refusal scores of harmful prompts under ablation."""
+        return self._measure("ablate", vector, layer, {"harmful": "opening"})
+
+    def induce(self, vector: torch.Tensor, layer: int) -> Scores:
+        """Refusal scores of harmless prompts under addition."""
+        return self._measure("add", vector, layer, {"harmless": "opening"})
+
+    def kl(self, vector: torch.Tensor, layer: int) -> Scores:
+        """KL divergences of harmless prompts under ablation, nats."""
+        return self._measure("ablate", vector, layer, {"harmless": "next"})
+
+    def all(self, vector: torch.Tensor, layer: int) -> Measured:
+        """Everything; the shared beginning is ablated once for bypass and KL."""
+        if self.scorer.model.device.type == "cuda":  # now, because a copy waits for what the device has begun
+            vector = vector.to(self.scorer.model.device)
+        ablated = self._under("ablate", vector, layer, {"harmful": self.widest, "harmless": "next"})
+        added = self._under("add", vector, layer, {"harmless": self.widest})
+        scores = self._scores(ablated) | (self._scores(added) if self.scorer.openings else {})
+        if not self.streams:
+            return Measured(scores, {})
+        comply = _cosine(self._mean_streams(ablated)["harmful"], self.streams["harmless"])
+        refuse = _cosine(self._mean_streams(added)["harmless"], self.streams["harmful"])
+        return Measured(scores, {"comply": comply, "refuse": refuse})
+
+    def estimates(self, vectors: Mapping[Candidate, torch.Tensor]) -> dict[Candidate, Estimate]:
+        """First-order means of every candidate, from a few backward passes over the prompts."""
+        import torch
+
+        from refusalctl.model.gradients import Directions, kl_estimates, refusal_scores
+
+        model, openings, size = self.scorer.model, self.scorer.openings, self.scorer.batch_size
+        asked = Directions(torch.stack(list(vectors.values())), [c.layer for c in vectors])
+        harmful, harmless = (self.sweeps.prompts[kind] for kind in ("harmful", "harmless"))
+        bypass = refusal_scores(model, harmful, openings, asked, size, added=False)
+        induce = refusal_scores(model, harmless, openings, asked, size, added=True)
+        kl = kl_estimates(model, harmless, asked, size)
+        columns = (bypass.score[:, None] + bypass.change, induce.score[:, None] + induce.change, kl)
+        means = zip(*(column.double().mean(0).tolist() for column in columns))
+        return {candidate: Estimate(*each) for candidate, each in zip(vectors, means)}
+
+    def _measure(self, how: InterventionKind, vector: torch.Tensor, layer: int, wanted: dict[str, Wanted]) -> Scores:
+        return self._scores(self._under(how, vector, layer, wanted))
+
+    def _under(self, how: InterventionKind, vector: torch.Tensor, layer: int, wanted: dict[str, Wanted]) -> list[Ran]:
+        from refusalctl.model.hooks import Intervention
+
+        return self._run(Intervention(how, vector, layer), wanted)
+
+    def _scores(self, found: list[Ran]) -> Scores:
+        """By criterion, in the prompts' order: which one a batch is for shows in its class and what it holds."""
+        import torch
+
+        from refusalctl.stats.refusal import kl_divergence
+
+        self.scorer.checks.verify()
+        refusals = self._opened(found)
+        scores = {name: refusals[kind].tolist() for kind, name in OPENED.items() if kind in refusals}
+        kl = torch.full((self.n["harmless"],), float("nan"), dtype=torch.float64)
+        for ran in found:
+            if ran.kind == "harmless" and ran.opening is None:
+                before = torch.stack([self.reference[i] for i in ran.indices])
+                kl[ran.indices] = kl_divergence(before, ran.logprobs).cpu()
+                scores["kl"] = kl.tolist()
+        return scores
+
+    def _opened(self, found: list[Ran]) -> dict[str, torch.Tensor]:
+        """Refusal scores by class, float64, in the prompts' order, of the classes that were asked for openings."""
+        import torch
+
+        from refusalctl.stats.refusal import refusal_score
+
+        scores: dict[str, torch.Tensor] = {}
+        for ran in found:
+            if ran.opening is not None:
+                empty = torch.full((self.n[ran.kind],), float("nan"), dtype=torch.float64)
+                scores.setdefault(ran.kind, empty)[ran.indices] = refusal_score(ran.opening.cpu())
+        return scores
+
+    def _mean_streams(self, found: list[Ran]) -> dict[str, torch.Tensor]:
+        """Mean over prompts and layers [d_model] of each class, float64; empty where no layers were asked for."""
+        if not self.sweeps.layers:
+            return {}
+        total: dict[str, torch.Tensor] = {}
+        for ran in found:
+            summed = ran.streams.cpu().double().mean(1).sum(0)
+            total[ran.kind] = total[ran.kind] + summed if ran.kind in total else summed
+        return {kind: each / self.n[kind] for kind, each in total.items()}
+
+    def _run(self, intervention: Intervention, wanted: dict[str, Wanted]) -> list[Ran]:
+        self.passes += sum(self.n[kind] for kind in wanted)
+        return self.sweeps.run(intervention, wanted, self.scorer.checks)
+
+
+def _cosine(a: torch.Tensor, b: torch.Tensor) -> float:
+    import torch
+
+    return float(torch.nn.functional.cosine_similarity(a, b, dim=0))
+
+
+class Ledger:
+    """Candidates' scores by criterion, measured when asked for. What was measured outlives an interruption.
+
+    `advance` is called once per candidate that gets a score.
+    """
+
+    def __init__(
+        self, criteria: Criteria, vectors: Mapping[Candidate, torch.Tensor], file: Path, advance: Advance
+    ) -> None:
+        self.criteria, self.vectors, self.file, self.advance = criteria, vectors, file, advance
+        self.known: dict[Candidate, Measured] = {}
+        self.estimated: dict[Candidate, Estimate] = {}
+        for row in formats.read_finished_rows(file):
+            self._take(Candidate(row["pos"], row["layer"]), Measured(row["scores"], row["cosines"]))
+
+    def mean(self, name: str, candidate: Candidate) -> float:
+        """One criterion, mean over prompts."""
+        if name not in self.scores(candidate):
+            measure = {"bypass": self.criteria.bypass, "induce": self.criteria.induce, "kl": self.criteria.kl}[name]
+            self._keep(candidate, Measured(measure(self.vectors[candidate], candidate.layer), {}))
+        return mean(self.scores(candidate)[name])
+
+    def complete(self, candidate: Candidate) -> None:
+        """Measure what is missing of a candidate."""
+        if candidate not in self.known:
+            self._keep(candidate, self.criteria.all(self.vectors[candidate], candidate.layer))
+            return
+        for name in self.criteria.names:
+            self.mean(name, candidate)
+
+    def estimates(self) -> dict[Candidate, Estimate]:
+        """First-order means of every candidate."""
+        if not self.estimated:
+            self.estimated = self.criteria.estimates(self.vectors)
+        return self.estimated
+
+    def scores(self, candidate: Candidate) -> Scores:
+        """What was measured so far."""
+        return self.known[candidate].scores if candidate in self.known else {}
+
+    def row(self, candidate: Candidate, kept: Mapping[str, list[int]]) -> dict[str, Any]:
+        """Means and scores per prompt over the prompts that are `kept`; None for a criterion that was not measured."""
+        known = {
+            name: [values[i] for i in kept["harmful" if name == "bypass" else "harmless"]]
+            for name, values in self.scores(candidate).items()
+        }
+        means = {name: mean(known[name]) if name in known else None for name in CRITERIA}
+        row = {**candidate._asdict(), **means, "per_prompt": {name: known.get(name) for name in CRITERIA}}
+        return row | {"estimate": self.estimated[candidate]._asdict()} if self.estimated else row
+
+    def cosines(self, candidate: Candidate) -> dict[str, Any]:
+        """COSMIC's row: both cosines, and KL over all prompts."""
+        found = self.known[candidate]
+        return {**candidate._asdict(), **found.cosines, "kl": mean(found.scores["kl"])}
+
+    def _keep(self, candidate: Candidate, found: Measured) -> None:
+        formats.append_rows(self.file, [{**candidate._asdict(), **found._asdict()}])
+        self._take(candidate, found)
+
+    def _take(self, candidate: Candidate, found: Measured) -> None:
+        if candidate not in self.known:
+            self.advance()
+        before = self.known.get(candidate, Measured({}, {}))
+        self.known[candidate] = Measured(before.scores | found.scores, before.cosines | found.cosines)
+
+
+def mean(values: list[float]) -> float:
+    return float(np.mean(values))

@@ -1,0 +1,294 @@
+"""`select`: candidate directions to scores of every candidate, and the one that the rule chooses.
+
+Scoring runs the model; choosing does not, so another rule or threshold costs no forward pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from refusalctl.errors import BadInput, EmptySelection, UnfitOpenings
+from refusalctl.settings import Experiment
+from refusalctl.stats.selection import CRITERIA, Candidate, CandidateScores, choose, stability
+from refusalctl.stats.selection_rule import Rule, layer_limit
+from refusalctl.steps import directions as direction_step
+from refusalctl.steps import prompts as prompt_step
+from refusalctl.steps.completions import SELECTION_FILE
+from refusalctl.steps.directions import KINDS
+from refusalctl.steps.selection import cosmic as cosmic_step
+from refusalctl.steps.selection import openings as opening_step
+from refusalctl.steps.selection import search
+from refusalctl.steps.selection.scorer import Criteria, Ledger, Scorer
+from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.store import formats
+from refusalctl.store.store import Artifact
+
+if TYPE_CHECKING:
+    import torch
+
+SCORES_FILE = "scores.json"
+STABILITY_SEED = 0
+UNKNOWN: dict[str, Any] = {"resamples": 0, "winners": {}, "none": 0.0}  # nothing could be resampled
+
+
+def _run_score(job: Job) -> dict[str, Any]:
+    from refusalctl.model.hooks import Intervention
+
+    tensors, header = formats.read_vectors(job.inputs["directions"].path / direction_step.FILE, "directions")
+    vectors, positions = tensors["candidates"], header["positions"]
+    opening = opening_step.read(job.inputs["openings"])
+    scorer = Scorer(job.bench.model, opening["sequences"], job.bench.batch_size)
+    encoded = {k: scorer.encode([p.text for p in prompt_step.read(job.inputs[f"val_{k}"])]) for k in KINDS}
+    full = job.params["search"] == "full"
+    grid, flat = candidates_of(tensors, positions, job.params["max_layer_share"], job.params["layers"])
+    layers = cosmic_step.least_alike(tensors, len(positions) - 1) if full else []
+    criteria = Criteria(scorer, *encoded.values(), layers=layers, n_directions=len(grid)) if full else None
+    baseline: dict[str, torch.Tensor] = (
+        criteria.baseline if criteria else {k: scorer.refusal(encoded[k], Intervention()) for k in KINDS}
+    )
+    kept = _keep(baseline, bool(job.params["filter_val"]))
+    table = {
+        "n_layers": vectors.shape[1],
+        "positions": positions,
+        "suffix_tokens": header["suffix_tokens"],
+        "baseline": {k: v.tolist() for k, v in baseline.items()},
+        "filter_val": bool(job.params["filter_val"]),
+        "kept": kept,
+        "flat": [list(c) for c in flat],
+        "search": job.params["search"],
+        "candidates": [],
+    }
+    at = {c: vectors[positions.index(c.pos), c.layer] for c in grid}
+    savings: dict[str, Any] = {}
+    # an emptied class is a finding that `choose` reports: there is nothing to score, but COSMIC takes all prompts
+    if criteria:
+        ledger = _searched(grid, criteria, at, job)
+        table["candidates"] = [ledger.row(c, kept) for c in grid] if all(kept.values()) else []
+        cosmic_step.write(job.out, layers, criteria.n, [ledger.cosines(c) for c in grid])
+        savings = {"sweeps": criteria.sweeps.as_json(), "prompt_passes": criteria.passes}
+    elif all(kept.values()):
+        rows = ([encoded[kind][i] for i in kept[kind]] for kind in KINDS)
+        criteria = Criteria(scorer, *rows, n_directions=len(grid))
+        ledger = _searched(grid, criteria, at, job)
+        everything = {kind: list(range(n)) for kind, n in criteria.n.items()}
+        table["candidates"] = [ledger.row(c, everything) for c in grid]
+        savings = {"sweeps": criteria.sweeps.as_json(), "prompt_passes": criteria.passes}
+    formats.write_json(job.out / SCORES_FILE, "scores", table)
+    complete = sum(is_complete(row) for row in table["candidates"])
+    counts = {"kept": {k: len(v) for k, v in kept.items()}, "candidates": complete}
+    return counts | scorer.checks.as_json() | savings
+
+
+def _searched(grid: list[Candidate], criteria: Criteria, vectors: dict[Candidate, torch.Tensor], job: Job) -> Ledger:
+    """Scores as far as the search asks for them."""
+    with job.bench.progress.task(f"score {job.inputs['directions'].about['lang']}", len(grid)) as advance:
+        ledger = Ledger(criteria, vectors, job.partial / "candidates.jsonl", advance)
+        search.run(job.params["search"], ledger, grid, job.params.get("rule"))
+    return ledger
+
+
+def is_complete(row: dict[str, Any]) -> bool:
+    """Whether a candidate has all three scores."""
+    return all(row[name] is not None for name in CRITERIA)
+
+
+def _keep(baseline: dict[str, torch.Tensor], wanted: bool) -> dict[str, list[int]]:
+    """Indices of validation prompts that the model treats as their class says (Arditi et al. 2024, appendix B)."""
+    good = {"harmful": baseline["harmful"] > 0, "harmless": baseline["harmless"] < 0}
+    return {k: [i for i, ok in enumerate(good[k].tolist()) if ok or not wanted] for k in KINDS}
+
+
+def candidates_of(
+    tensors: dict[str, torch.Tensor], positions: list[int], share: float, layers: list[int] | None
+) -> tuple[list[Candidate], list[Candidate]]:
+    """Candidates to score, and those that are no directions. Raises `EmptySelection` when none is left."""
+    grid = _grid(positions, tensors["candidates"].shape[1], share, layers)
+    flat = [c for c in grid if _is_flat(tensors, positions.index(c.pos), c.layer)]
+    if len(flat) == len(grid):
+        raise EmptySelection("harmful and harmless prompts differ at no candidate position and layer")
+    return [c for c in grid if c not in flat], flat
+
+
+def _grid(positions: list[int], n_layers: int, share: float, layers: list[int] | None) -> list[Candidate]:
+    """Candidates below the layer limit. Raises `BadInput` for a layer that the model does not have."""
+    for layer in layers or ():
+        if layer >= n_layers:
+            raise BadInput(f"layer {layer} is not there: the model has layers 0 to {n_layers - 1}")
+    limit = layer_limit(share, n_layers)
+    chosen = [layer for layer in (layers if layers is not None else range(n_layers)) if layer < limit]
+    if not chosen:
+        raise BadInput(f"no layer is left: the rule asks for layer < {limit}", hint="choose lower --layers")
+    return [Candidate(pos, layer) for pos in positions for layer in chosen]
+
+
+def _is_flat(tensors: dict[str, torch.Tensor], column: int, layer: int) -> bool:
+    """Whether both classes have the same mean here, up to rounding: no direction, so nothing to score.
+
+    At layer 0 an end-of-instruction token's stream is its embedding, the same after every prompt.
+    """
+    length = tensors["candidates"][column, layer].double().norm()
+    return bool(length <= 1e-6 * tensors["mean_harmless"][column, layer].double().norm())
+
+
+def _run_select(job: Job) -> dict[str, Any]:
+    rule, criterion = Rule(**job.params["rule"]), job.params["criterion"]
+    tensors, header = formats.read_vectors(job.inputs["directions"].path / direction_step.FILE, "directions")
+    table, by_score = _by_score(job, rule, header)
+    rows = cosmic_step.read(job.inputs["cosmic"])["candidates"] if _is_full(job) else []
+    by_cosine = cosmic_step.choose(rows, rule.max_kl)
+    winner = cosmic_step.winner(rows, rule.max_kl) if criterion == "cosmic" else by_score
+    assert winner is not None  # by refusal scores, a choice that fails raises
+    pos, layer = winner["pos"], winner["layer"]
+    at = (header["positions"].index(pos), layer)
+    vectors = {"direction": tensors["candidates"][at], "mean_harmless": tensors["mean_harmless"][at]}
+    about = {"pos": pos, "layer": layer, "lang": job.inputs["directions"].about["lang"]}
+    about |= {"suffix_tokens": header["suffix_tokens"], "criterion": criterion}
+    reliable = direction_step.reliability_at(job.inputs["directions"], pos, layer)
+    chosen_by = {"rule": asdict(rule), "reliability": reliable, "criterion": criterion}
+    chosen_by["choices"] = {"no_scores": job.params["no_scores"]} | _choices(
+        tensors["candidates"], header["positions"], by_score, by_cosine
+    )
+    formats.write_json(job.out / SCORES_FILE, "scores", table | chosen_by)
+    formats.write_vectors(job.out / SELECTION_FILE, "selection", vectors, about)
+    share = table["stability"]["winners"].get(f"{pos},{layer}")  # None: not among the ten listed
+    facts = {"winner_share": share, "reliability": reliable["full"], "noise_ceiling": reliable["ceiling"]}
+    return facts | {"criterion": criterion, "cosine_of_choices": chosen_by["choices"]["cosine"]}
+
+
+def _is_full(job: Job) -> bool:
+    """Whether all candidates were scored. A shortened search leaves out what COSMIC would choose as well."""
+    return "cosmic" in job.inputs
+
+
+def _by_score(job: Job, rule: Rule, header: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The table of refusal scores with the stability of its choice, and the choice.
+
+    Where the language has no refusal scores and the criterion needs none: an empty table, every score None.
+    """
+    if "scores" not in job.inputs:
+        free = cosmic_step.read(job.inputs["cosmic"])
+        empty = {k: list(range(free["n"][k])) for k in KINDS}
+        rows = [{"pos": r["pos"], "layer": r["layer"], "bypass": None, "induce": None, "kl": r["kl"]}
+                for r in free["candidates"]]  # fmt: skip
+        return {
+            "n_layers": job.params["n_layers"], "positions": header["positions"], "filter_val": False, "kept": empty,
+            "suffix_tokens": header["suffix_tokens"], "baseline": {k: [] for k in KINDS}, "flat": [],
+            "candidates": rows, "stability": UNKNOWN, "search": "full",
+        }, None  # fmt: skip
+    table = formats.read_json(job.inputs["scores"].path / SCORES_FILE, "scores")
+    table = {k: v for k, v in table.items() if k not in ("format", "version")}
+    try:
+        _check_kept(table)
+        scores = _as_scores(table)
+        winner = scores.candidates[choose(scores, rule, table["n_layers"])]
+    except EmptySelection:
+        if job.params["criterion"] != "cosmic":
+            raise
+        return table | {"stability": UNKNOWN}, None
+    row = next(r for r in table["candidates"] if (r["pos"], r["layer"]) == winner)
+    if not _is_full(job):  # what was left out cannot win a resample either
+        return table | {"stability": UNKNOWN}, row
+    steady = stability(scores, rule, table["n_layers"], np.random.default_rng(STABILITY_SEED))
+    return table | {"stability": steady._asdict()}, row
+
+
+def _choices(
+    candidates: torch.Tensor,
+    positions: list[int],
+    by_score: dict[str, Any] | None,
+    by_cosine: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Both criteria's choices side by side, and the cosine of the two vectors; None where one chooses nothing."""
+    import torch
+
+    found: dict[str, Any] = {"refusal-score": None, "cosmic": by_cosine, "cosine": None}
+    vectors = []
+    if by_score is not None:
+        found["refusal-score"] = {k: by_score[k] for k in ("pos", "layer", "bypass", "induce", "kl")}
+        vectors.append(candidates[positions.index(by_score["pos"]), by_score["layer"]].double())
+    if by_cosine is not None:
+        vectors.append(candidates[positions.index(by_cosine["pos"]), by_cosine["layer"]].double())
+    if len(vectors) == 2:
+        found["cosine"] = round(float(torch.nn.functional.cosine_similarity(vectors[0], vectors[1], dim=0)), 6)
+    return found
+
+
+def _check_kept(table: dict[str, Any]) -> None:
+    """Raise `EmptySelection` when the filter left a class without validation prompts."""
+    for kind, sign, best in (("harmful", "> 0", max), ("harmless", "< 0", min)):
+        if not table["kept"][kind]:
+            scores = table["baseline"][kind]
+            raise EmptySelection(
+                f"none of {len(scores)} {kind} validation prompts has a baseline refusal score {sign} "
+                f"(the best has {best(scores):.2f})",
+                hint="the model does not tell the classes apart in this language; --no-filter-val keeps all prompts",
+            )
+
+
+def _as_scores(table: dict[str, Any]) -> CandidateScores:
+    rows = [row for row in table["candidates"] if is_complete(row)]  # the others were found not to win
+    columns = (np.array([row["per_prompt"][k] for row in rows]) for k in ("bypass", "induce", "kl"))
+    return CandidateScores([Candidate(row["pos"], row["layer"]) for row in rows], *columns)
+
+
+SCORE = Step("score", 4, "scores", _run_score, uses_model=True)
+STEP = Step("select", 5, "selection", _run_select)
+
+
+def scores(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str, ...] = ()) -> Artifact:
+    """Candidates' scores on the validation prompts; of a full search no rule but its layer limit enters here."""
+    inputs = {
+        "directions": direction_step.directions(bench, experiment, lang, langs),
+        "openings": opening_step.checked(bench, experiment, lang, langs),
+        **{f"val_{k}": prompt_step.prompts(bench, experiment, lang, k, "val", langs) for k in KINDS},
+    }
+    layers = sorted(experiment.layers) if experiment.layers is not None else None
+    share = experiment.resolved_rule().max_layer_share
+    params: dict[str, Any] = {"filter_val": experiment.filter_val, "layers": layers, "max_layer_share": share}
+    params["search"] = experiment.search
+    if experiment.search != "full":
+        params["rule"] = asdict(experiment.resolved_rule())
+    about = {"model": bench.ref.name, "lang": lang, "data": experiment.data}
+    return bench.obtain(SCORE, params, inputs, about)
+
+
+def selection(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str, ...] = ()) -> Artifact:
+    """The chosen direction of one language, by `experiment.criterion`, with what the other criterion would choose.
+
+    Raises `EmptySelection` when nothing can be chosen honestly, `UnfitOpenings` when the refusal scores would mean
+    nothing. The criterion `cosmic` needs no refusal scores and goes on without them, with a note.
+    """
+    rule = experiment.resolved_rule()
+    own = direction_step.directions(bench, experiment, lang, langs)
+    inputs, why = {"directions": own}, None
+    try:
+        inputs["scores"] = scores(bench, experiment, lang, langs)
+    except (EmptySelection, UnfitOpenings) as error:
+        if experiment.criterion != "cosmic":
+            raise
+        why = str(error)
+        bench.note(f"{lang}: chosen without refusal scores: {error.message}")
+        inputs["cosmic"] = cosmic_step.cosmic(bench, experiment, lang, langs)
+    if why is None and experiment.search == "full":
+        inputs["cosmic"] = cosmic_step.beside(bench, inputs["scores"])
+    about = {"model": bench.ref.name, "revision": bench.ref.revision, "lang": lang, "data": experiment.data}
+    about |= {"rule": rule.name, "criterion": experiment.criterion}
+    params: dict[str, Any] = {"rule": asdict(rule), "criterion": experiment.criterion, "no_scores": why}
+    if why is not None:
+        params["n_layers"] = direction_step.n_layers(own)
+    return bench.obtain(STEP, params, inputs, about)
+
+
+def read_scores(artifact: Artifact) -> dict[str, Any]:
+    return formats.read_json(artifact.path / SCORES_FILE, "scores")
+
+
+def chosen(artifact: Artifact) -> dict[str, Any]:
+    """Position, layer and scores of the winner."""
+    _tensors, header = formats.read_vectors(artifact.path / SELECTION_FILE, "selection")
+    at = (header["pos"], header["layer"])
+    scores = next(c for c in read_scores(artifact)["candidates"] if (c["pos"], c["layer"]) == at)
+    return {"pos": at[0], "layer": at[1], **{k: scores[k] for k in ("bypass", "induce", "kl")}}

@@ -1,0 +1,102 @@
+"""Which candidates are scored on what: all on everything, or only as far as the choice needs it.
+
+- `full`: every candidate on bypass, induce and KL. Plots, another rule and the bootstrap over prompts need it.
+- `prune`: every candidate on bypass; induce and KL in the order of bypass scores, until one passes the rule. The choice
+  is that of `full`, because whatever comes later in this order could not win.
+- `screen`: `prune` among the candidates that look best to first order (`refusalctl.model.gradients`). The choice is
+  that of `full` where the winner is among them, which nothing guarantees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import ceil
+from typing import Any, NamedTuple, Protocol
+
+from refusalctl.stats.selection import Candidate, pick
+from refusalctl.stats.selection_rule import Rule
+
+# candidates that a screening scores at a time, and the share of a large grid: among 138 candidates on 8 prompts a class
+# the winner was the 27th in the estimates' order
+SURVIVORS, SURVIVING = 12, 0.2
+# how far an estimate has to be beyond a limit before a candidate is put last: in smollm2-refuser estimated KL was
+# 0.2 to 4.7 times the true one, and the induce score at most 0.8 too low
+KL_DOUBT, INDUCE_DOUBT = 3.0, 2.0
+
+
+class Estimate(NamedTuple):
+    """First-order means of a candidate's scores; of KL, which has no first order, the second."""
+
+    bypass: float
+    induce: float
+    kl: float
+
+
+class Measure(Protocol):
+    """Scores of candidates, measured when asked for; `scorer.Ledger` is one."""
+
+    def mean(self, name: str, candidate: Candidate) -> float: ...
+
+    def complete(self, candidate: Candidate) -> None: ...
+
+    def estimates(self) -> Mapping[Candidate, Estimate]: ...
+
+
+def run(how: str, measure: Measure, grid: Sequence[Candidate], rule: Mapping[str, Any] | None = None) -> None:
+    """The search by its name; `rule` as recipes hold it, None for `full`."""
+    if how == "full" or rule is None:
+        full(measure, grid)
+    else:
+        {"prune": prune, "screen": screen}[how](measure, grid, Rule(**rule))
+
+
+def full(measure: Measure, grid: Sequence[Candidate]) -> None:
+    """Score every candidate on everything."""
+    for candidate in grid:
+        measure.complete(candidate)
+
+
+def prune(measure: Measure, grid: Sequence[Candidate], rule: Rule) -> bool:
+    """Score what the choice needs, and the winner on everything. Whether one passes.
+
+    Where none does, everything is scored: which threshold would let which candidate in cannot be said otherwise.
+    """
+    found = _try(measure, grid, rule)
+    if found is None:
+        full(measure, grid)
+        return False
+    measure.complete(found)
+    return True
+
+
+def _try(measure: Measure, grid: Sequence[Candidate], rule: Rule) -> Candidate | None:
+    """The candidate that the rule chooses, or None."""
+    found = pick(
+        len(grid),
+        lambda i: measure.mean("bypass", grid[i]),
+        lambda i: measure.mean("induce", grid[i]),
+        lambda i: measure.mean("kl", grid[i]),
+        rule,
+    )
+    return grid[found[0]] if found is not None and found[1] else None
+
+
+def screen(measure: Measure, grid: Sequence[Candidate], rule: Rule) -> bool:
+    """`prune` among the most promising candidates, and the next ones as long as none passes."""
+    estimates = measure.estimates()
+    order = sorted(grid, key=lambda c: (looks_failing(estimates[c], rule), estimates[c].bypass))
+    size = max(SURVIVORS, ceil(SURVIVING * len(grid)))
+    for n in range(size, len(grid) + size, size):
+        survivors = set(order[:n])
+        found = _try(measure, [c for c in grid if c in survivors], rule)  # in grid order: the first of equals wins
+        if found is not None:
+            measure.complete(found)
+            return True
+    full(measure, grid)
+    return False
+
+
+def looks_failing(estimate: Estimate, rule: Rule) -> bool:
+    """Whether a candidate is estimated to fail by more than estimates are usually wrong."""
+    too_weak = rule.min_induce is not None and estimate.induce < rule.min_induce - INDUCE_DOUBT
+    return too_weak or estimate.kl > KL_DOUBT * rule.max_kl

@@ -1,0 +1,166 @@
+"""What `artifacts show` says of a finding, and control directions written out as cells of a transfer."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from refusalctl.cli import app as cli
+from refusalctl.errors import BadInput
+from refusalctl.report.artifact_words import described
+from refusalctl.settings import Experiment
+from refusalctl.steps import completions as completion_step
+from refusalctl.steps import transfer as transfer_step
+from refusalctl.steps.interventions import InterventionSpec, from_recipe, resolve_direction
+from refusalctl.steps.selection import controls as control_step
+from refusalctl.steps.step import Workbench
+from refusalctl.store import formats
+from refusalctl.store.store import Artifact, Store
+
+NAME = "organism:shared"
+LANGS = ("qaa", "qab")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workbench, Experiment, Artifact]:
+    bench = Workbench(Store(tmp_path_factory.mktemp("words")), NAME, batch_size=64)
+    experiment = Experiment(
+        ("qaa",), ("qab",), NAME, n_train=32, n_val=12, n_test=24, max_new_tokens=8, layers=(2, 3), induce=False,
+        controls=True, n_controls=19, control_prompts=4, control_candidates=2, control_completions=2,
+    ).check()  # fmt: skip
+    return bench, experiment, transfer_step.transfer(bench, experiment)
+
+
+def the(bench: Workbench, kind: str, **about: str) -> Artifact:
+    return next(a for a in bench.store.all(kind) if all(a.about.get(k) == v for k, v in about.items()))
+
+
+def test_show_says_what_was_found_and_how_sure(
+    made: tuple[Workbench, Experiment, Artifact], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = made[0]
+    monkeypatch.setenv("COLUMNS", "250")
+    wanted = {
+        "selection": ("by refusal-score: position", "refusal-score: position", "cosmic: position", "bootstraps",
+                      "noise ceiling"),
+        "directions": ("split-half cosine", "reliability", "noise ceiling"),
+        "openings": ("derived: 100% of", "by 'style' (12 refusals, 12 other answers, 0 left out): AUROC 1.00 [1.00"),
+        "controls": ("the refusal score drops by", "shuffled: 19 draws", "p 0.05", "isotropic: 19 draws",
+                     "not in the verdict", "smallest p that these draws can give: 0.05"),
+        "comprehension": ("harmfulness AUROC", "necessary, not sufficient", "32 of 32 harmless train prompts answered, "
+                          "100% of 32 in the language asked"),
+        "cosmic": ("cosine after ablation", "streams compared at layers"),
+    }  # fmt: skip
+    for kind, phrases in wanted.items():
+        lang = {} if kind == "controls" else {"lang": "qab"}
+        found = the(bench, kind, **lang)
+        asked = ["artifacts", "show", found.id, "--store", str(bench.store.root)]
+        monkeypatch.setattr(sys, "argv", ["refusalctl", *asked])
+        with pytest.raises(SystemExit):
+            cli.main()
+        shown = capsys.readouterr().out
+        for phrase in phrases:
+            assert phrase in shown, (kind, phrase, shown)
+
+
+def test_show_goes_on_where_a_file_is_damaged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Workbench(Store(tmp_path), NAME, batch_size=64)
+    from refusalctl.steps.selection.openings import FILE, openings
+
+    found = openings(bench, Experiment(data=NAME, n_train=16, n_val=8), "qaa")
+    (found.path / FILE).write_text("{")
+    monkeypatch.setattr(sys, "argv", ["refusalctl", "artifacts", "show", found.id, "--store", str(tmp_path)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    captured = capsys.readouterr()
+    assert not stopped.value.code
+    assert found.id in captured.out
+    assert FILE in captured.err
+
+
+def test_words_are_for_findings_alone(made: tuple[Workbench, Experiment, Artifact]) -> None:
+    bench = made[0]
+    assert described(the(bench, "activations")) == []
+
+
+def cells(matrix: Artifact) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = transfer_step.read(matrix)["cells"]
+    return found
+
+
+def test_a_few_controls_are_written_out_and_remove_nothing(made: tuple[Workbench, Experiment, Artifact]) -> None:
+    bench, _experiment, matrix = made
+    found = cells(matrix)
+    kinds = Counter((c["condition"], c["source"]) for c in found)
+    assert kinds == {
+        ("baseline", None): 1, ("native", "qab"): 1, ("transferred", "qaa"): 1,
+        ("shuffled", "qab"): 2, ("shuffled", "qaa"): 2, ("covariance", "qab"): 2, ("covariance", "qaa"): 2,
+    }  # fmt: skip
+    ids = {
+        tuple(c.prompt_id for c in completion_step.read(bench.store.open("completions", cell["completions"])))
+        for cell in found
+    }
+    assert len(ids) == 1  # the prompts of the baseline that they are paired with
+    real = next(c for c in found if c["condition"] == "transferred")
+    assert real["flips"]["removed"] > 12
+    for cell in found:
+        if cell["condition"] in ("shuffled", "covariance"):
+            assert cell["draw"] in (0, 1)
+            assert cell["flips"]["removed"] < real["flips"]["removed"] / 2
+            assert "verdict" not in cell
+
+
+def test_a_control_cell_ablates_the_draw_that_it_names(made: tuple[Workbench, Experiment, Artifact]) -> None:
+    bench, _experiment, matrix = made
+    families, _header = formats.read_vectors(
+        the(bench, "control_directions", lang="qaa").path / control_step.VECTORS, "control_directions"
+    )
+    for cell in cells(matrix):
+        if cell["condition"] == "covariance" and cell["source"] == "qaa":
+            written = bench.store.open("completions", cell["completions"])
+            asked = written.manifest["recipe"]["params"]["intervention"]
+            assert (asked["kind"], asked["family"], asked["draw"]) == ("ablate", "covariance", cell["draw"])
+            drawn = bench.store.open("control_directions", written.inputs["direction"])
+            acting = resolve_direction(from_recipe(asked, {"direction": drawn})).direction
+            assert acting is not None
+            assert acting.equal(families["covariance"][cell["draw"]])
+
+
+def test_a_family_and_a_draw_belong_to_control_directions(made: tuple[Workbench, Experiment, Artifact]) -> None:
+    bench = made[0]
+    drawn, chosen = the(bench, "control_directions"), the(bench, "selection")
+    for wrong in (
+        InterventionSpec("ablate", drawn),
+        InterventionSpec("ablate", drawn, family="shuffled"),
+        InterventionSpec("add", drawn, family="shuffled", draw=0),
+        InterventionSpec("ablate", chosen, family="shuffled", draw=0),
+    ):
+        with pytest.raises(BadInput):
+            wrong.check(bench)
+    for family, draw in (("shuffled", 19), ("shuffled", -1), ("luck", 0)):
+        with pytest.raises(BadInput, match="holds no draw"):
+            resolve_direction(InterventionSpec("ablate", drawn, family=family, draw=draw))
+
+
+def test_none_are_written_out_where_none_are_asked_for(made: tuple[Workbench, Experiment, Artifact]) -> None:
+    from dataclasses import replace
+
+    bench, experiment, _matrix = made
+    matrix = transfer_step.transfer(bench, replace(experiment, control_completions=0))
+    assert {c["condition"] for c in cells(matrix)} == {"baseline", "native", "transferred"}
+    with pytest.raises(BadInput, match="control_completions"):
+        replace(experiment, control_completions=-1).check()
+
+
+def test_the_report_lists_them(made: tuple[Workbench, Experiment, Artifact]) -> None:
+    from refusalctl.report import report
+
+    page = (report.report(made[0], [made[2]], geometry=False).path / "report.html").read_text(encoding="utf-8")
+    assert "draw 1" in page
+    assert "Shuffled" in page
