@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from refusalctl.model.load import versions
-from refusalctl.settings import Experiment
-from refusalctl.steps.cost import cost
+from refusalctl.settings import Settings
+from refusalctl.steps.cost import forecast_cost
 from refusalctl.steps.step import Workbench
-from refusalctl.steps.transfer import transfer
+from refusalctl.steps.transfer import measure_transfer
 from refusalctl.store.store import Store
 
 BASE = Experiment(
@@ -38,15 +38,15 @@ SETTINGS = {
 }
 
 
-def measured(experiment: Experiment, model: str) -> dict[str, Any]:
+def measured(settings: Settings, model: str) -> dict[str, Any]:
     """Seconds forecast and taken; what the forecast counted."""
     with tempfile.TemporaryDirectory() as folder:
         planned = Workbench(Store(Path(folder)), model, dry_run=True)
-        transfer(planned, experiment)
-        forecast = cost(planned, experiment, probe=True)
+        measure_transfer(planned, settings)
+        forecast = forecast_cost(planned, settings, probe=True)
         bench = Workbench(Store(Path(folder)), model)
         started = time.perf_counter()
-        transfer(bench, experiment)
+        measure_transfer(bench)
         taken = time.perf_counter() - started
     assert forecast.seconds is not None
     return {"forecast": forecast.seconds, "measured": taken, "ratio": forecast.seconds / taken, **forecast.as_json()}

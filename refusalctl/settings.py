@@ -1,6 +1,6 @@
 """Every setting once: its name, type, default, range, help, flag and environment variable.
 
-Options of the command line, keys of experiment files, environment variables, `--explain`, docs/settings.md and the keyword
+Options of the command line, keys of experiment files, environment variables, `--explain`, docs/settings.md and keyword
 arguments of `Study` are made from these declarations. To add one, add a field.
 
 A `Settings` says what is asked; it enters recipes as far as a step needs it. A `Machine` says which model answers, and
@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
@@ -48,6 +48,16 @@ def option(
 class Group(Struct, frozen=True, forbid_unknown_fields=True):
     """A few settings of one subject. Values out of range raise `BadInput`."""
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionaries, as recipes hold them."""
+        found: dict[str, Any] = msgspec.to_builtins(self)
+        return found
+
+    @classmethod
+    def from_json(cls, value: object) -> Self:
+        """The record that `to_json` wrote. Raises `msgspec.ValidationError` for anything else."""
+        return msgspec.convert(value, cls)
+
 
 class PromptSettings(Group, frozen=True):
     """Which prompts are drawn. A count of None takes what there is, up to 128 train and 32 validation prompts."""
@@ -67,18 +77,18 @@ class PromptSettings(Group, frozen=True):
 class SelectionSettings(Group, frozen=True):
     """Where directions are looked for, and how one is chosen. None of a limit: the rule's own."""
 
-    positions: Annotated[
-        tuple[int, ...] | None, option("End-of-instruction positions such as -1,-5.", short="all")
-    ] = None
+    positions: Annotated[tuple[int, ...] | None, option("End-of-instruction positions such as -1,-5.", short="all")] = (
+        None
+    )
     layers: Annotated[
         tuple[int, ...] | None, option("Layers such as 8,12,16 or 4:24:2.", short="all below the rule's limit")
     ] = None
     rule: Annotated[str, option("Selection rule: arditi or wang.")] = "arditi"
     max_kl: Annotated[float | None, option("Largest KL divergence (nats) instead of the rule's.")] = None
     min_induce: Annotated[float | None, option("Smallest induce score instead of the rule's.")] = None
-    max_layer_share: Annotated[
-        float | None, option("Layer < floor(share * n_layers) instead of the rule's share.")
-    ] = None
+    max_layer_share: Annotated[float | None, option("Layer < floor(share * n_layers) instead of the rule's share.")] = (
+        None
+    )
     filter_val: Annotated[bool, option("Keep only validation prompts that the model tells apart.")] = True
     criterion: Annotated[
         Criterion, option("Choose by refusal-score (opening probabilities) or cosmic (activations, token-free).")
@@ -95,9 +105,7 @@ class SelectionSettings(Group, frozen=True):
     ] = "full"
     refusal_openings: Annotated[
         tuple[str, ...] | None,
-        option(
-            "How refusals open, instead of deriving it: TEXT or ids:40,2121, for one language be=TEXT. Repeatable."
-        ),
+        option("How refusals open, instead of deriving it: TEXT or ids:40,2121, for one language be=TEXT. Repeatable."),
     ] = None
     opening_judge: Annotated[
         str, option("What checks refusal openings: style (no download), or a judge; see `judge --list`.")
@@ -333,7 +341,7 @@ def resolve(
 
 
 def _record(owner: type[Struct], group: str, given: dict[str, Any], origins: Mapping[str, str]) -> Group:
-    kind = next(f.type for f in msgspec.structs.fields(owner) if f.name == group)
+    kind: type[Group] = next(f.type for f in msgspec.structs.fields(owner) if f.name == group)
     return _convert(given, kind, origins)
 
 
@@ -369,7 +377,7 @@ def _from_text(text: str, each: Declared) -> object:
 
 
 def read_file(path: Path) -> dict[str, object]:
-    """Values of an experiment file by the setting's name. Raises `BadInput` naming an unknown key or a malformed line."""
+    """Values of an experiment file by setting. Raises `BadInput` naming an unknown key or a malformed line."""
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

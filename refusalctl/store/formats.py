@@ -30,7 +30,7 @@ def _check(found: dict[str, Any], expected: str, path: Path, version: int = VERS
         raise Corrupt(f"{path.name} holds {found.get('format')!r}, expected 'refusalctl.{expected}'")
     if found.get("version") != version:
         raise Corrupt(
-            f"{path.name} has format version {found.get('version')}, this refusalctl reads version {version}",
+            f"{path.name} has format version {found.get('version')}, this one reads version {version}",
             hint="upgrade refusalctl",
         )
 
@@ -70,7 +70,7 @@ def write_record(folder: Path, record: Record) -> None:
 
 
 def read_record(folder: Path, kind: type[R]) -> R:
-    """The record of this kind in an artifact's folder. Raises `Corrupt` naming the field that is not as it should be."""
+    """The record of this kind in an artifact's folder. Raises `Corrupt` naming the field that does not fit."""
     path = folder / kind.FILE
     try:
         value = msgspec.json.decode(path.read_bytes())

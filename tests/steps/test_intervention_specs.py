@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from refusalctl.errors import BadInput
-from refusalctl.settings import Experiment
-from refusalctl.steps import completions as completion_step
-from refusalctl.steps import directions as direction_step
-from refusalctl.steps import prompts as prompt_step
+from refusalctl.settings import Settings
+from refusalctl.steps.completions import COMPLETE, write_completions
+from refusalctl.steps.directions import DIRECTIONS_FILE, extract_directions
+from refusalctl.steps.prompts import draw_prompts
 from refusalctl.steps.interventions import (
     SELECTION_FILE,
     SUBSPACE_FILE,
@@ -37,11 +37,11 @@ def bench(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Workbe
 
 @pytest.fixture
 def candidates(bench: Workbench) -> Artifact:
-    return direction_step.directions(bench, Experiment(n_train=4), "be")
+    return extract_directions(bench, Experiment(n_train=4), "be")
 
 
 def tensors_of(artifact: Artifact) -> dict[str, Any]:
-    return formats.read_vectors(artifact.path / direction_step.FILE, "directions")[0]
+    return formats.read_vectors(artifact.path / DIRECTIONS_FILE, "directions")[0]
 
 
 def chosen(bench: Workbench, candidates: Artifact, *, mean: bool = True, layer: int = 1) -> Artifact:
@@ -58,8 +58,8 @@ def chosen(bench: Workbench, candidates: Artifact, *, mean: bool = True, layer: 
 
 
 def written(bench: Workbench, spec: InterventionSpec) -> Artifact:
-    prompts = prompt_step.prompts(bench, Experiment(n_test=2), "be", "harmful", "test")
-    return completion_step.completions(bench, prompts, spec, 3)
+    prompts = draw_prompts(bench, Experiment(n_test=2), "be", "harmful", "test")
+    return write_completions(bench, prompts, spec, 3)
 
 
 def test_every_part_of_an_intervention_makes_another_recipe(bench: Workbench, candidates: Artifact) -> None:
@@ -79,7 +79,7 @@ def test_every_part_of_an_intervention_makes_another_recipe(bench: Workbench, ca
     keys = set()
     for spec in specs:
         spec.check(bench)
-        recipe = bench.recipe(completion_step.STEP, {"intervention": spec.params()}, spec.inputs())
+        recipe = bench.recipe(COMPLETE, {"intervention": spec.params()}, spec.inputs())
         keys.add(repr(recipe))
         again = from_recipe(spec.params(), spec.inputs())
         assert again.params() == spec.params()

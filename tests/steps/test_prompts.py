@@ -10,8 +10,8 @@ from refusalctl.data import sets
 from refusalctl.data.rows import write_jsonl
 from refusalctl.errors import BadInput
 from refusalctl.records.rows import Prompt
-from refusalctl.settings import Experiment
-from refusalctl.steps import prompts as prompt_step
+from refusalctl.settings import Settings
+from refusalctl.steps.prompts import draw_prompts, read_prompts
 from refusalctl.steps.step import Workbench
 from refusalctl.store.store import Store
 
@@ -31,7 +31,7 @@ def bench(home: Path, tmp_path: Path) -> Workbench:
 
 def drawn(bench: Workbench, lang: str, kind: str, langs: tuple[str, ...]) -> list[str]:
     asked = Experiment(data="mine", n_test=6)
-    return [p.id for p in prompt_step.read(prompt_step.prompts(bench, asked, lang, kind, "test", langs))]  # type: ignore[arg-type]
+    return [p.id for p in read_prompts(draw_prompts(bench, asked, lang, kind, "test", langs))]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["harmful", "harmless"])
