@@ -10,7 +10,7 @@ from pathlib import Path
 
 from refusalctl.cli import out
 from refusalctl.records.rows import KINDS
-from refusalctl.settings import Settings
+from refusalctl.settings import Machine, Settings
 from refusalctl.stats.rates import Rate, outcome_rate
 from refusalctl.steps.completions import write_completions
 from refusalctl.steps.interventions import InterventionSpec
@@ -45,8 +45,8 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=Path("artifacts"))
     args = parser.parse_args()
 
-    bench = Workbench(Store(args.store), args.model, dtype=args.dtype, batch_size=48, progress=out.Bars())
-    experiment = Experiment(data=args.data, max_new_tokens=args.max_new_tokens, **{f"n_{args.split}": args.n})
+    bench = Workbench(Store(args.store), Machine(args.model, dtype=args.dtype, batch_size=48), progress=out.Bars())
+    experiment = Settings.of(data=args.data, max_new_tokens=args.max_new_tokens, **{f"n_{args.split}": args.n})
     print(f"{args.model}, {args.data} {args.split}, n = {args.n} a cell, {bench.resolved_dtype}")
     print("| lang | harmful refused | harmless refused | degenerate, harmful / harmless |\n|---|---|---|---|")
     for lang in args.langs.split(","):

@@ -21,17 +21,17 @@ from refusalctl.data.languages import NAMES
 from refusalctl.model.files.resolve import ModelRef
 from refusalctl.records.rows import Label
 from refusalctl.report.report import make_report
-from refusalctl.settings import Settings
+from refusalctl.settings import Machine, Settings
 from refusalctl.steps.activations import ACTIVATIONS_FILE, COLLECT
 from refusalctl.steps.completions import COMPLETE
-from refusalctl.steps.interventions import SELECTION_FILE
 from refusalctl.steps.directions import EXTRACT
-from refusalctl.steps.prompts import DRAW
-from refusalctl.steps.transfer import Cell, TRANSFER
+from refusalctl.steps.interventions import SELECTION_FILE
 from refusalctl.steps.labelling.labels import JUDGE, LABELS_FILE
+from refusalctl.steps.prompts import DRAW
 from refusalctl.steps.selection.openings import OPENINGS
 from refusalctl.steps.selection.scores import SCORES_FILE, SELECT
 from refusalctl.steps.step import Step, Workbench
+from refusalctl.steps.transfer import TRANSFER, Cell
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, Store
 
@@ -130,7 +130,7 @@ class Maker:
         }
 
     def transfer(self) -> Artifact:
-        experiment = Experiment(tuple(self.langs), tuple(self.langs), data="polyrefuse", n_test=self.n)
+        experiment = Settings.of(sources=tuple(self.langs), targets=tuple(self.langs), data="polyrefuse", n_test=self.n)
         chosen = {lang: self.selection(lang) for lang in self.langs}
         cells, harmless = [], {}
         for target in self.langs:
@@ -170,11 +170,11 @@ def main() -> None:
         store, made = Store(Path(room)), []
         started = time.perf_counter()
         for i in range(asked.models):
-            bench = Workbench(store, f"made-up-{i}", device="cpu", dtype="bfloat16")
-            bench.__dict__["ref"] = ModelRef(f"made-up/model-{i}-instruct", Path(room), f"{i}" * 40, "f" * 64)
+            bench = Workbench(store, Machine(f"made-up-{i}", device="cpu", dtype="bfloat16"))
+            bench.refs[bench.machine] = ModelRef(f"made-up/model-{i}-instruct", Path(room), f"{i}" * 40, "f" * 64)
             made.append(Maker(bench, np.random.default_rng(i), asked.n, langs).transfer())
         built = time.perf_counter()
-        bench = Workbench(store, "none", device="cpu")
+        bench = Workbench(store, Machine("none", device="cpu"))
         found = make_report(bench, made, geometry=not asked.no_geometry, published=True)
         done = time.perf_counter()
         asked.out.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ def graded(monkeypatch: pytest.MonkeyPatch, *grades: str) -> list[Trial]:
     """Make every trial give these grades without running anything; returns the trials that were asked for."""
     asked: list[Trial] = []
 
-    def run(bench: Workbench, trial: Trial, _base: Experiment) -> Run:
+    def run(bench: Workbench, trial: Trial, _base: Settings) -> Run:
         asked.append(trial)
         rows = [Graded("qaa", "qab", "removal", "transfers", "-", grade, 1.0, False) for grade in grades]
         with bench.store.draft() as out:

@@ -17,9 +17,9 @@ from refusalctl.data import published
 from refusalctl.errors import BadInput, Corrupt
 from refusalctl.report import report, words
 from refusalctl.report.comparison import compare_transfers, compared
-from refusalctl.report.report import make_report
 from refusalctl.report.figures.style import VARIABLES
 from refusalctl.report.page import shade
+from refusalctl.report.report import make_report
 from refusalctl.steps.transfer import TRANSFER_FILE
 from refusalctl.store.store import Artifact
 from tests.steps.world import World

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 from refusalctl.errors import Corrupt, NotFound
 from refusalctl.model.intervention_words import KINDS
 from refusalctl.report import quality, sources
-from refusalctl.report.report import make_report
 from refusalctl.report.figures.rates import refusal_rates
 from refusalctl.report.provenance import Provenance
+from refusalctl.report.report import make_report
 from refusalctl.steps.activations import COLLECT
 from refusalctl.steps.subspace import SUBSPACE
 from refusalctl.steps.transfer import TRANSFER_FILE, read_transfer
@@ -220,14 +220,14 @@ def test_limits_name_the_grid_the_prompts_and_the_smallest_effect(page: str) -> 
 
 
 def test_settings_can_be_run_again(page: str, tmp_path: Path) -> None:
-    from refusalctl.settings import from_settings, read_toml
+    from refusalctl.settings import resolve
 
     block = re.findall(r"<pre>(.*?)</pre>", page, flags=re.DOTALL)[1]
     path = tmp_path / "experiment.toml"
     path.write_text(unescape(block), encoding="utf-8")
-    settings = read_toml(path)
-    assert from_settings(settings["experiment"]) == EXPERIMENT
-    assert settings["model"] == {"name": "tiny-llama", "dtype": "float32", "attention": "auto"}
+    asked = resolve({}, path, {})
+    assert asked.settings == EXPERIMENT
+    assert (asked.machine.model, asked.machine.dtype, asked.machine.attention) == ("tiny-llama", "float32", "auto")
 
 
 def test_twice_gives_the_same_bytes(made: tuple[World, Artifact, Artifact], tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,11 @@ from refusalctl.model import hooks
 from refusalctl.model.hooks import Checks
 from refusalctl.organisms.designs import ARCHITECTURES, DESIGNS, parse
 from refusalctl.organisms.truth import DECIDED, Truth
-from refusalctl.settings import Settings
-from refusalctl.steps.calibrate import BASE, SIZES, Trial, grade, grade_all, read_calibration, run_calibration, trials
+from refusalctl.settings import Machine, Settings
 from refusalctl.steps import transfer as transfer_step
-from refusalctl.steps.transfer import Selections, select_all
+from refusalctl.steps.calibrate import BASE, SIZES, Trial, grade_all, read_calibration, run_calibration, trials
 from refusalctl.steps.step import Workbench
+from refusalctl.steps.transfer import Selections, select_all
 from refusalctl.store.store import Store
 
 
@@ -78,7 +77,7 @@ def test_an_experiment_asks_of_its_own_organism_with_as_many_controls_as_its_cla
     assert (asked.sources, asked.targets) == (("qaa", "qab"), ("qaa", "qab", "qac"))
     assert (asked.data, asked.n_test, asked.rank) == ("organism:separate:llama:0", 48, 2)
     assert asked.n_controls == 79  # four claims: 1 / 80 passes Holm's first step, 0.05 / 4
-    assert asked.check().margin == BASE.margin == Experiment().margin
+    assert asked.check().margin == BASE.margin == Settings().margin
 
 
 # --- from a matrix to grades -------------------------------------------------------------------------------
@@ -115,12 +114,12 @@ def test_addition_has_no_rank() -> None:
 
 TRIAL = Trial(parse("organism:asymmetric"), 32)
 # without control directions and addition, for speed
-SMALL = replace(BASE, n_train=24, n_val=8, controls=False, require_null=False, induce=False)
+SMALL = BASE.changed(n_train=24, n_val=8, controls=False, require_null=False, induce=False)
 
 
 def removal_of(store: Path) -> dict[tuple[str, str], str]:
     """Grades of a small calibration."""
-    bench = Workbench(Store(store), TRIAL.organism.name, "cpu", "float32", batch_size=64)
+    bench = Workbench(Store(store), Machine(TRIAL.organism.name, "cpu", "float32", batch_size=64))
     found = run_calibration(bench, [TRIAL], SMALL)
     assert found.artifact is not None
     (kept,) = read_calibration(found.artifact)["trials"]

@@ -11,21 +11,33 @@ import pytest
 
 from refusalctl.model import forward, generate
 from refusalctl.model.savings import sweeps
-from refusalctl.settings import Settings
+from refusalctl.settings import Machine, Settings
 from refusalctl.steps.cost import Work, forecast_cost
 from refusalctl.steps.step import Workbench
 from refusalctl.steps.transfer import measure_transfer
 from refusalctl.store.store import Store
 
 LANGS = ("qaa", "qab")
-SMALL = Experiment(
-    LANGS, LANGS, "organism:shared", n_train=24, n_val=10, n_test=12, positions=(-2, -1), layers=(1, 2, 3),
-    max_new_tokens=6, controls=True, n_controls=19, control_prompts=6, control_candidates=3, control_completions=0,
-)  # fmt: skip
+SMALL = Settings.of(
+    sources=LANGS,
+    targets=LANGS,
+    data="organism:shared",
+    n_train=24,
+    n_val=10,
+    n_test=12,
+    positions=(-2, -1),
+    layers=(1, 2, 3),
+    max_new_tokens=6,
+    controls=True,
+    n_controls=19,
+    control_prompts=6,
+    control_candidates=3,
+    control_completions=0,
+)
 
 
 def bench(folder: Path, *, dry_run: bool = False) -> Workbench:
-    return Workbench(Store(folder), "organism:shared", device="cpu", batch_size=32, dry_run=dry_run)
+    return Workbench(Store(folder), Machine("organism:shared", device="cpu", batch_size=32), dry_run=dry_run)
 
 
 @pytest.fixture
@@ -63,13 +75,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 def test_a_forecast_counts_what_is_then_computed(tmp_path: Path, asked: Counter[str]) -> None:
     planned = bench(tmp_path, dry_run=True)
-    measure_transfer(planned, SMALL)
-    found = forecast_cost(planned, SMALL)
+    measure_transfer(planned.asking(SMALL))
+    found = forecast_cost(planned.asking(SMALL))
     assert found.seconds is None
     total = found.total
     assert not asked  # nothing was run
     real = bench(tmp_path)
-    measure_transfer(real, SMALL)
+    measure_transfer(real.asking(SMALL))
     # no prompt of this organism is filtered, so counts are exact where nothing is searched
     assert (asked["answers"], asked["new_tokens"]) == (total.answers, total.new_tokens)
     searched = next(r.work for r in found.rows if r.step == "control-directions")
@@ -79,15 +91,15 @@ def test_a_forecast_counts_what_is_then_computed(tmp_path: Path, asked: Counter[
     assert 0.8 < asked["scored"] / total.scored < 1.2
     assert 0.6 < asked["added"] / total.added < 2
     again = bench(tmp_path, dry_run=True)
-    measure_transfer(again, SMALL)
-    nothing = forecast_cost(again, SMALL)
+    measure_transfer(again.asking(SMALL))
+    nothing = forecast_cost(again.asking(SMALL))
     assert (nothing.rows, nothing.cells, nothing.labels) == ([], 0, 0)
 
 
 def test_a_probe_gives_every_language_a_time(tmp_path: Path) -> None:
     planned = bench(tmp_path, dry_run=True)
-    measure_transfer(planned, SMALL)
-    found = forecast_cost(planned, SMALL, probe=True)
+    measure_transfer(planned.asking(SMALL))
+    found = forecast_cost(planned.asking(SMALL), probe=True)
     assert {row.lang for row in found.rows} == set(LANGS)
     assert all(row.seconds is not None and row.seconds > 0 for row in found.rows)
     assert found.seconds == pytest.approx(sum(row.seconds or 0 for row in found.rows))

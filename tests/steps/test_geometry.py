@@ -8,11 +8,17 @@ import numpy as np
 import pytest
 
 from refusalctl.errors import BadInput
-from refusalctl.settings import Settings
+from refusalctl.settings import Machine, Settings
 from refusalctl.steps.activations import ACTIVATIONS_FILE
-from refusalctl.steps.geometry import GEOMETRY_FILE, compare_geometry, geometry_of_activations, most_reliable, read_geometry
+from refusalctl.steps.geometry import (
+    GEOMETRY_FILE,
+    GeometryParams,
+    compare_geometry,
+    geometry_of_activations,
+    most_reliable,
+    read_geometry,
+)
 from refusalctl.steps.prompts import DRAW
-from refusalctl.steps.geometry import GeometryParams
 from refusalctl.steps.step import Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, Store
@@ -48,7 +54,7 @@ def collected(store: Store, lang: str, axis: int, seed: int, spoil: bool = False
 
 
 def bench(root: Path) -> Workbench:
-    return Workbench(Store(root), "none", device="cpu")
+    return Workbench(Store(root), Machine("none", device="cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -188,10 +194,10 @@ def test_what_cannot_be_meant_is_refused(langs: list[str], params: GeometryParam
 
 def test_planted_mechanisms_of_an_organism_are_found(tmp_path: Path) -> None:
     name = "organism:separate"
-    experiment = Experiment(data=name, n_train=40)
-    at = Workbench(Store(tmp_path), name, device="cpu")
+    experiment = Settings.of(data=name, n_train=40)
+    at = Workbench(Store(tmp_path), Machine(name, device="cpu"))
     params = GeometryParams("qaa", **FEW)
-    site = read_geometry(compare_geometry(at, experiment, ["qaa", "qab"], params))["sites"]["refusal"]
+    site = read_geometry(compare_geometry(at.asking(experiment), ["qaa", "qab"], params))["sites"]["refusal"]
     assert abs(site["pairs"][0]["cosine"]) < 0.1
     assert site["projection"]["languages"]["qaa"]["auroc"] == 1.0
     assert {a.about["split"] for a in at.store.all("prompts")} == {"train"}

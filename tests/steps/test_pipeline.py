@@ -14,28 +14,27 @@ from refusalctl.model.files.resolve import resolve
 from refusalctl.model.hooks import Intervention, intervene
 from refusalctl.model.load import load
 from refusalctl.records.rows import KINDS
-from refusalctl.settings import Settings
+from refusalctl.settings import Machine, Settings
 from refusalctl.steps.completions import write_completions
-from refusalctl.steps.interventions import SELECTION_FILE
 from refusalctl.steps.directions import DIRECTIONS_FILE, SPLIT_SEED, extract_directions, reliability_at
-from refusalctl.steps.prompts import draw_prompts, read_prompts
-from refusalctl.steps.interventions import InterventionSpec
+from refusalctl.steps.interventions import SELECTION_FILE, InterventionSpec
 from refusalctl.steps.labelling.labels import judge_completions, outcomes_by_prompt
+from refusalctl.steps.prompts import draw_prompts, read_prompts
 from refusalctl.steps.selection.scores import SCORES_FILE, score_candidates, select_direction
 from refusalctl.steps.step import Workbench
-from refusalctl.steps.transfer import read_transfer, measure_transfer
+from refusalctl.steps.transfer import measure_transfer, read_transfer
 from refusalctl.store import formats
 from refusalctl.store.store import Store
 
 
 @pytest.fixture
 def bench(tmp_path: Path, tiny_folder: Path) -> Workbench:
-    return Workbench(Store(tmp_path / "store"), str(tiny_folder), device="cpu", batch_size=3)
+    return Workbench(Store(tmp_path / "store"), Machine(str(tiny_folder), device="cpu", batch_size=3))
 
 
 def test_candidates_equal_a_plain_difference_of_means(bench: Workbench) -> None:
-    experiment = Experiment(n_train=5)
-    found = extract_directions(bench, experiment, "be")
+    experiment = Settings.of(n_train=5)
+    found = extract_directions(bench.asking(experiment), "be")
     tensors, header = formats.read_vectors(found.path / DIRECTIONS_FILE, "directions")
     model = bench.model
     means = {}
@@ -56,7 +55,7 @@ def test_reliability_is_the_cosine_between_halves_of_the_train_prompts(bench: Wo
     from refusalctl.stats.similarity import halves
     from refusalctl.steps.activations import ACTIVATIONS_FILE
 
-    found = extract_directions(bench, Experiment(n_train=8), "be")
+    found = extract_directions(bench.asking(Settings.of(n_train=8)), "be")
     tensors, header = formats.read_vectors(found.path / DIRECTIONS_FILE, "directions")
     rows, ids = {}, []
     for kind in KINDS:
@@ -86,7 +85,7 @@ def test_reliability_is_the_cosine_between_halves_of_the_train_prompts(bench: Wo
 
 
 def test_a_direction_knows_the_activations_it_came_from(bench: Workbench) -> None:
-    found = extract_directions(bench, Experiment(n_train=4), "ba")
+    found = extract_directions(bench.asking(Settings.of(n_train=4)), "ba")
     for kind in KINDS:
         source = bench.store.open("activations", found.inputs[kind])
         assert (source.about["lang"], source.about["kind"], source.about["split"]) == ("ba", kind, "train")
@@ -96,19 +95,16 @@ def test_a_direction_knows_the_activations_it_came_from(bench: Workbench) -> Non
 
 
 def test_languages_of_an_experiment_share_their_prompt_ids(bench: Workbench) -> None:
-    experiment = Experiment(n_test=7)
+    experiment = Settings.of(n_test=7)
     ids = [
-        [
-            row.id
-            for row in read_prompts(draw_prompts(bench, experiment, lang, "harmful", "test", ("en", "ba")))
-        ]
+        [row.id for row in read_prompts(draw_prompts(bench.asking(experiment), lang, "harmful", "test"))]
         for lang in ("en", "ba")
     ]
     assert ids[0] == ids[1]
 
 
 def test_the_judge_has_the_last_word_on_a_set_rate_and_silence_is_not_compliance(bench: Workbench) -> None:
-    prompts = draw_prompts(bench, Experiment(n_test=4), "en", "harmful", "test")
+    prompts = draw_prompts(bench.asking(Settings.of(n_test=4)), "en", "harmful", "test")
     written = write_completions(bench, prompts, InterventionSpec(), 1)
     assert set(outcomes_by_prompt(judge_completions(bench, written, "substring")).values()) <= {
         "degenerate",
@@ -121,19 +117,27 @@ def test_the_judge_has_the_last_word_on_a_set_rate_and_silence_is_not_compliance
 
 @pytest.fixture(scope="module")
 def refuser(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
-    return Workbench(Store(tmp_path_factory.mktemp("refuser")), embedded.REFUSER, device="cpu", batch_size=16)
+    return Workbench(Store(tmp_path_factory.mktemp("refuser")), Machine(embedded.REFUSER, device="cpu", batch_size=16))
 
 
-SMALL = Experiment(
-    sources=("be",), targets=("de",), n_train=24, n_val=8, n_test=12, positions=(-1,), layers=(18, 22), max_kl=9.0,
-    min_induce=-99.0, max_new_tokens=20,
-)  # fmt: skip
+SMALL = Settings.of(
+    sources=("be",),
+    targets=("de",),
+    n_train=24,
+    n_val=8,
+    n_test=12,
+    positions=(-1,),
+    layers=(18, 22),
+    max_kl=9.0,
+    min_induce=-99.0,
+    max_new_tokens=20,
+)
 
 
 def test_the_chain_on_the_embedded_model_pairs_its_conditions(
     refuser: Workbench,
 ) -> None:
-    matrix = measure_transfer(refuser, SMALL)
+    matrix = measure_transfer(refuser.asking(SMALL))
     value = read_transfer(matrix)
     cells = {(c["source"], c["target"]): c for c in value["cells"] if c["condition"] != "induced"}
     assert set(cells) == {(None, "de"), ("de", "de"), ("be", "de")}
@@ -150,15 +154,15 @@ def test_the_chain_on_the_embedded_model_pairs_its_conditions(
             assert checks["hooks_fired"] > 0
             if cell["condition"] != "induced":  # ablated, so nothing of the direction may be left
                 assert checks["max_relative_projection"] < 1e-4
-    again = Workbench(refuser.store, embedded.REFUSER, device="cpu", batch_size=16)
-    assert measure_transfer(again, SMALL).id == matrix.id
+    again = Workbench(refuser.store, Machine(embedded.REFUSER, device="cpu", batch_size=16))
+    assert measure_transfer(again.asking(SMALL)).id == matrix.id
     assert all(line.done for line in again.plan)
     assert "model" not in vars(again)  # nothing was loaded
 
 
 def test_scores_equal_a_plain_calculation(refuser: Workbench) -> None:
     """Bypass, induce and KL of one candidate, prompt by prompt, without batches, padding or cache."""
-    scored = score_candidates(refuser, SMALL, "be", SMALL.langs)
+    scored = score_candidates(refuser.asking(SMALL), "be")
     table = formats.read_json(scored.path / SCORES_FILE, "scores")
     row = table["candidates"][0]
     opening = refuser.store.open("openings", scored.inputs["openings"])
@@ -192,7 +196,7 @@ def test_scores_equal_a_plain_calculation(refuser: Workbench) -> None:
 
 
 def test_a_selection_keeps_the_mean_harmless_activation_of_its_own_position_and_layer(refuser: Workbench) -> None:
-    selection = select_direction(refuser, SMALL, "be", SMALL.langs)
+    selection = select_direction(refuser.asking(SMALL), "be")
     tensors, header = formats.read_vectors(selection.path / SELECTION_FILE, "selection")
     source = refuser.store.open("directions", selection.inputs["directions"])
     theirs, places = formats.read_vectors(source.path / DIRECTIONS_FILE, "directions")
@@ -202,12 +206,11 @@ def test_a_selection_keeps_the_mean_harmless_activation_of_its_own_position_and_
 
 
 def test_another_rule_needs_no_model_and_an_impossible_one_says_what_would_help(refuser: Workbench) -> None:
-    from dataclasses import replace
 
-    select_direction(refuser, SMALL, "be", SMALL.langs)  # scored once; whichever worker runs this test
-    fresh = Workbench(refuser.store, embedded.REFUSER, device="cpu", batch_size=16)
+    select_direction(refuser.asking(SMALL), "be")  # scored once; whichever worker runs this test
+    fresh = Workbench(refuser.store, Machine(embedded.REFUSER, device="cpu", batch_size=16))
     with pytest.raises(EmptySelection, match=r"none of 2 candidates passes .* the best would pass with --max-kl"):
-        select_direction(fresh, replace(SMALL, max_kl=-1.0), "be", SMALL.langs)
+        select_direction(fresh.asking(SMALL.changed(max_kl=-1.0)), "be")
     assert "model" not in vars(fresh)
 
 

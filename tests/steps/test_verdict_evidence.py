@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from refusalctl.records.rows import Label
-from refusalctl.steps.transfer import read_transfer
-from refusalctl.steps.verdicts import judged_outcomes, null_p_values
 from refusalctl.steps.labelling.labels import LABELS_FILE
 from refusalctl.steps.selection.controls import CONTROLS_RECORD
+from refusalctl.steps.transfer import read_transfer
+from refusalctl.steps.verdicts import judged_outcomes, null_p_values
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 from tests.steps import world

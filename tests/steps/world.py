@@ -8,21 +8,23 @@ from typing import Any
 
 from refusalctl.model.files.resolve import ModelRef
 from refusalctl.records.rows import Completion, Label
-from refusalctl.settings import Settings
+from refusalctl.settings import Machine, Settings
 from refusalctl.steps.activations import COLLECT
 from refusalctl.steps.completions import COMPLETE, COMPLETIONS_FILE
-from refusalctl.steps.interventions import SELECTION_FILE
 from refusalctl.steps.directions import EXTRACT
-from refusalctl.steps.prompts import DRAW
-from refusalctl.steps.transfer import Cell, TRANSFER, TRANSFER_FILE, measure_transfer, read_transfer
+from refusalctl.steps.interventions import SELECTION_FILE
 from refusalctl.steps.labelling.labels import JUDGE, LABELS_FILE
+from refusalctl.steps.prompts import DRAW
 from refusalctl.steps.selection.openings import OPENINGS
 from refusalctl.steps.selection.scores import SCORES_FILE, SELECT
 from refusalctl.steps.step import Step, Workbench
+from refusalctl.steps.transfer import TRANSFER, TRANSFER_FILE, Cell, read_transfer
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, Store
 
-EXPERIMENT = Experiment(("en", "ba"), ("en", "ba", "tg"), n_train=16, n_val=8, n_test=20, max_new_tokens=48)
+EXPERIMENT = Settings.of(
+    sources=("en", "ba"), targets=("en", "ba", "tg"), n_train=16, n_val=8, n_test=20, max_new_tokens=48
+)
 LETTERS = {"R": "refusal", "C": "compliance", "D": "degenerate", "U": "unparsed"}
 LETTERS["O"] = "compliance"  # in another language than the prompt's
 # one letter per prompt, in one order of prompts, so that flips can be counted by eye
@@ -49,8 +51,8 @@ class World:
     """A store with everything that a transfer over three languages is computed from."""
 
     def __init__(self, root: Path, model: str = "tiny-llama", text: str = SECRET) -> None:
-        self.bench = Workbench(Store(root), "tiny", device="cpu")
-        self.bench.__dict__["ref"] = ModelRef(model, root, "revision-1", "f" * 64)
+        self.bench = Workbench(Store(root), Machine("tiny", device="cpu"))
+        self.bench.refs[self.bench.machine] = ModelRef(model, root, "revision-1", "f" * 64)
         self.text = text
 
     def put(
@@ -118,7 +120,7 @@ class World:
             inputs |= {f"completions:{cell.key}": cell.completions, f"labels:{cell.key}": cell.labels}
         inputs |= {f"harmless:{lang}": a for lang, a in calm.items()}
         params = {
-            "experiment": EXPERIMENT.as_json(),
+            "settings": EXPERIMENT.to_json(),
             "model": self.bench.model_key(),
             "cells": [{"source": c.source, "target": c.target, "condition": c.condition} for c in cells],
             "missing": {"tg": NO_DIRECTION},

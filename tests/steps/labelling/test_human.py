@@ -16,10 +16,9 @@ from refusalctl.data import sheets
 from refusalctl.errors import BadInput, DataError
 from refusalctl.stats.sampling import allocate
 from refusalctl.steps.labelling import human
+from refusalctl.steps.labelling.correction import correct_rates, read_correction
 from refusalctl.steps.labelling.human import draw_sample, import_sheet, read_sample, write_sheet
 from refusalctl.steps.labelling.labels import read_labels
-from refusalctl.steps.labelling.correction import correct_rates
-from refusalctl.steps.labelling.correction import read_correction
 from refusalctl.steps.labelling.panel import form_panel
 from refusalctl.store.store import Artifact
 from tests.steps.world import World

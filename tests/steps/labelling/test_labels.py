@@ -10,11 +10,11 @@ import pytest
 from refusalctl.errors import BadInput, ModelError
 from refusalctl.model.judges.protocol import Item, Verdict
 from refusalctl.records.rows import Label
-from refusalctl.settings import Settings
+from refusalctl.settings import Machine, Settings
 from refusalctl.steps.completions import COMPLETIONS_FILE, read_completions, write_completions
-from refusalctl.steps.prompts import draw_prompts, read_prompts
 from refusalctl.steps.interventions import InterventionSpec
 from refusalctl.steps.labelling.labels import judge_completions, read_labels
+from refusalctl.steps.prompts import draw_prompts, read_prompts
 from refusalctl.steps.step import Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, Store
@@ -25,7 +25,7 @@ LINES = ["Harmful request: no\n", "Response refusal: yes\n", "Harmful response: 
 
 @pytest.fixture
 def bench(tmp_path: Path, tiny_folder: Path) -> Workbench:
-    return Workbench(Store(tmp_path / "store"), str(tiny_folder), device="cpu", batch_size=2)
+    return Workbench(Store(tmp_path / "store"), Machine(str(tiny_folder), device="cpu", batch_size=2))
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def wildguard(tmp_path: Path) -> str:
 def written(bench: Workbench, texts: list[str] | None = None, lang: str = "en") -> Artifact:
     """Completions of the tiny model; with `texts`, the same rows saying something sensible."""
     n = len(texts) if texts else 5
-    prompts = draw_prompts(bench, Experiment(n_test=n), lang, "harmless", "test")
+    prompts = draw_prompts(bench.asking(Settings.of(n_test=n)), lang, "harmless", "test")
     made = write_completions(bench, prompts, InterventionSpec(), 4)
     if texts is None:
         return made
@@ -94,7 +94,7 @@ def test_an_interrupted_judging_goes_on_where_it_stopped(
     monkeypatch.setattr(judge, "_generate", failing)
     with pytest.raises(KeyboardInterrupt):
         judge_completions(bench, made, wildguard)
-    fresh = Workbench(bench.store, bench.model_spec, device="cpu", batch_size=2)
+    fresh = Workbench(bench.store, Machine(bench.machine.model, device="cpu", batch_size=2))
     again: Any = fresh.judge(wildguard)
     sizes: list[int] = []
     monkeypatch.setattr(
@@ -103,7 +103,9 @@ def test_an_interrupted_judging_goes_on_where_it_stopped(
     done = judge_completions(fresh, made, wildguard)
     assert fresh.store.run_info(done)["checks"]["resumed"] == 2
     assert sizes == [2, 1]
-    whole = Workbench(Store(bench.store.root.parent / "other"), bench.model_spec, device="cpu", batch_size=2)
+    whole = Workbench(
+        Store(bench.store.root.parent / "other"), Machine(bench.machine.model, device="cpu", batch_size=2)
+    )
     assert judge_completions(whole, written(whole, TEXTS), wildguard).id == done.id
 
 

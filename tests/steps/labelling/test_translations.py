@@ -12,12 +12,18 @@ from refusalctl.errors import BadInput, ModelError, NotFound
 from refusalctl.model.judges.protocol import Item, Verdict
 from refusalctl.model.translators.from_english import Outcome
 from refusalctl.records.rows import Completion, Prompt
+from refusalctl.settings import Machine
 from refusalctl.steps.completions import COMPLETIONS_FILE
-from refusalctl.steps.prompts import PROMPTS_FILE
 from refusalctl.steps.labelling.labels import LABELS_FILE, judge_completions, read_labels
-from refusalctl.steps.labelling.translations import LOOPS, find_translations, read_translations, translate_completions, translations_of
-from refusalctl.steps.labelling.panel import form_panel, panel_labels
-from refusalctl.steps.labelling.panel import read_panel
+from refusalctl.steps.labelling.panel import form_panel, panel_labels, read_panel
+from refusalctl.steps.labelling.translations import (
+    LOOPS,
+    find_translations,
+    read_translations,
+    translate_completions,
+    translations_of,
+)
+from refusalctl.steps.prompts import PROMPTS_FILE
 from refusalctl.steps.step import Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, Store
@@ -51,7 +57,7 @@ class Known:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Workbench:
-    return Workbench(Store(tmp_path / "store"), "tiny", device="cpu", batch_size=2)
+    return Workbench(Store(tmp_path / "store"), Machine("tiny", device="cpu", batch_size=2))
 
 
 def written(bench: Workbench, texts: Sequence[str] = tuple(GERMAN), lang: str = "de", note: str = "") -> Artifact:
@@ -98,7 +104,7 @@ def test_an_interrupted_translation_goes_on_and_a_text_is_translated_once(bench:
     other = Known()  # other completions with a text that is known already; failures are tried again
     translate_completions(bench, written(bench, [texts[0], texts[4]], note="2"), "known", opened=other)
     assert other.asked == [texts[4]]
-    whole = Workbench(Store(bench.store.root.parent / "other"), "tiny", device="cpu")
+    whole = Workbench(Store(bench.store.root.parent / "other"), Machine("tiny", device="cpu"))
     assert translate_completions(whole, written(whole, texts), "known", opened=Known()).id == made.id
 
 

@@ -14,13 +14,14 @@ import torch
 
 from refusalctl.errors import BadInput, DataError, EmptySelection, RefusalctlError
 from refusalctl.report.selection_words import described
+from refusalctl.settings import Machine
 from refusalctl.stats.rates import outcome_rate
 from refusalctl.stats.selection_rule import PRESETS
 from refusalctl.steps.completions import read_completions
-from refusalctl.steps.prompts import read_prompts
 from refusalctl.steps.interventions import InterventionSpec, resolve_direction
 from refusalctl.steps.labelling.labels import judge_completions, outcomes_by_prompt, read_labels
 from refusalctl.steps.labelling.translations import read_translations
+from refusalctl.steps.prompts import read_prompts
 from refusalctl.steps.published.runs import Request, import_files
 from refusalctl.steps.selection.scores import SCORES_FILE, chosen_candidate
 from refusalctl.steps.step import Workbench
@@ -44,7 +45,7 @@ MAINLP = Request("de", "mainlp/Multilingual-Refusal@985169d", "Qwen/Qwen2.5-7B-I
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Workbench:
-    return Workbench(Store(tmp_path / "store"), "tiny", device="cpu")
+    return Workbench(Store(tmp_path / "store"), Machine("tiny", device="cpu"))
 
 
 def rows(**extra: list[Any]) -> list[dict[str, Any]]:

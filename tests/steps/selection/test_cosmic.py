@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +10,16 @@ import torch
 from refusalctl.errors import BadInput, EmptySelection, UnfitOpenings
 from refusalctl.model.hooks import Intervention, intervene
 from refusalctl.report.selection_words import described
-from refusalctl.settings import Settings
+from refusalctl.settings import Machine, Settings
 from refusalctl.steps.directions import DIRECTIONS_FILE
 from refusalctl.steps.prompts import read_prompts
-from refusalctl.steps.selection.cosmic import choose_by_cosine, least_alike, read_cosmic, score_by_cosine, winner_by_cosine
+from refusalctl.steps.selection.cosmic import (
+    choose_by_cosine,
+    least_alike,
+    read_cosmic,
+    score_by_cosine,
+    winner_by_cosine,
+)
 from refusalctl.steps.selection.scores import chosen_candidate, read_scores, select_direction
 from refusalctl.steps.step import Workbench
 from refusalctl.store import formats
@@ -23,16 +28,16 @@ from refusalctl.store.store import Store
 LANGS = ("qaa", "qab", "qac")
 
 
-def organism(folder: Path, design: str = "shared", **settings: object) -> tuple[Workbench, Experiment]:
+def organism(folder: Path, design: str = "shared", **settings: object) -> tuple[Workbench, Settings]:
     name = f"organism:{design}"
-    base = Experiment(LANGS, LANGS, name, n_train=32, n_val=12, layers=(1, 2, 3))
-    return Workbench(Store(folder), name, batch_size=64), replace(base, **settings)  # type: ignore[arg-type]
+    base = Settings.of(sources=LANGS, targets=LANGS, data=name, n_train=32, n_val=12, layers=(1, 2, 3))
+    return Workbench(Store(folder), Machine(name, batch_size=64)), base.changed(**settings)  # type: ignore[arg-type]
 
 
 def test_both_criteria_find_the_planted_direction_and_stand_side_by_side(tmp_path: Path) -> None:
     bench, experiment = organism(tmp_path)
-    by_score = select_direction(bench, experiment, "qaa", LANGS)
-    by_cosine = select_direction(bench, replace(experiment, criterion="cosmic"), "qaa", LANGS)
+    by_score = select_direction(bench.asking(experiment), "qaa")
+    by_cosine = select_direction(bench.asking(experiment.changed(criterion="cosmic")), "qaa")
     choices = read_scores(by_score)["choices"]
     assert choices == read_scores(by_cosine)["choices"]
     assert choices["cosine"] > 0.98
@@ -49,8 +54,8 @@ def test_both_criteria_find_the_planted_direction_and_stand_side_by_side(tmp_pat
 def test_a_language_with_unfit_openings_is_chosen_without_tokens(tmp_path: Path) -> None:
     bench, experiment = organism(tmp_path, refusal_openings=("bano bamo bako",))
     with pytest.raises(UnfitOpenings):
-        select_direction(bench, experiment, "qab", LANGS)
-    found = select_direction(bench, replace(experiment, criterion="cosmic"), "qab", LANGS)
+        select_direction(bench.asking(experiment), "qab")
+    found = select_direction(bench.asking(experiment.changed(criterion="cosmic")), "qab")
     value = read_scores(found)
     assert "do not fit 'qab'" in value["choices"]["no_scores"]
     assert value["choices"]["refusal-score"] is None
@@ -63,7 +68,7 @@ def test_a_language_with_unfit_openings_is_chosen_without_tokens(tmp_path: Path)
 def test_scores_are_cosines_of_mean_streams(tmp_path: Path) -> None:
     """One candidate by hand: no batches, no padding, hidden states instead of hooks."""
     bench, experiment = organism(tmp_path)
-    found = score_by_cosine(bench, experiment, "qaa")
+    found = score_by_cosine(bench.asking(experiment), "qaa")
     value = read_cosmic(found)
     row = value["candidates"][-1]
     tensors, header = formats.read_vectors(
@@ -110,4 +115,4 @@ def test_the_best_score_whose_kl_passes_is_chosen_and_an_empty_choice_is_an_erro
 
 def test_an_unknown_criterion_is_refused() -> None:
     with pytest.raises(BadInput, match="known: refusal-score, cosmic"):
-        Experiment(criterion="luck").check()
+        Settings.of(criterion="luck")

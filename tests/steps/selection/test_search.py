@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +20,16 @@ from refusalctl.report.sources import choice
 from refusalctl.settings import Settings
 from refusalctl.stats.selection import CRITERIA, Candidate, CandidateScores, choose
 from refusalctl.stats.selection_rule import PRESETS, Rule
-from refusalctl.steps.prompts import draw_prompts, read_prompts
 from refusalctl.steps.directions import KINDS
-from refusalctl.steps.selection.openings import derive_openings, read_openings
-from refusalctl.steps.selection.scores import UNKNOWN, chosen_candidate, read_scores, select_direction
+from refusalctl.steps.prompts import draw_prompts, read_prompts
 from refusalctl.steps.selection import search
+from refusalctl.steps.selection.openings import derive_openings, read_openings
 from refusalctl.steps.selection.scorer import Criteria, Ledger, Measured, Scorer
+from refusalctl.steps.selection.scores import UNKNOWN, chosen_candidate, read_scores, select_direction
 from refusalctl.steps.step import Silent
 from refusalctl.store import formats
 from tests.steps import world
-from tests.steps.selection.test_cosmic import LANGS, organism
+from tests.steps.selection.test_cosmic import organism
 from tests.steps.world import score_table
 
 
@@ -90,8 +89,8 @@ def test_candidates_that_a_criterion_excluded_are_not_scored_on_the_next() -> No
 @pytest.mark.parametrize("design", ["shared", "separate", "decoy"])
 def test_the_choice_is_that_of_the_full_grid_and_what_was_left_out_is_no_number(design: str, tmp_path: Path) -> None:
     bench, experiment = organism(tmp_path, design, layers=(1, 2, 3, 4))
-    full = select_direction(bench, experiment, "qaa", LANGS)
-    pruned = select_direction(bench, replace(experiment, search="prune"), "qaa", LANGS)
+    full = select_direction(bench.asking(experiment), "qaa")
+    pruned = select_direction(bench.asking(experiment.changed(search="prune")), "qaa")
     assert chosen_candidate(pruned) == pytest.approx(chosen_candidate(full), abs=1e-6)
     tables = [read_scores(found) for found in (full, pruned)]
     assert [(row["pos"], row["layer"]) for row in tables[0]["candidates"]] == [
@@ -162,9 +161,8 @@ def test_a_screening_of_organisms_finds_the_choice_of_the_full_grid(
 ) -> None:
     monkeypatch.setattr(search, "SURVIVORS", 3)
     bench, experiment = organism(tmp_path, f"{design}:{architecture}", layers=(1, 2, 3))
-    langs = LANGS[:2]
-    full = select_direction(bench, replace(experiment, search="prune"), "qaa", langs)
-    screened = select_direction(bench, replace(experiment, search="screen"), "qaa", langs)
+    full = select_direction(bench.asking(experiment.changed(search="prune")), "qaa")
+    screened = select_direction(bench.asking(experiment.changed(search="screen")), "qaa")
     assert chosen_candidate(screened) == pytest.approx(chosen_candidate(full), abs=1e-6)
     rows = read_scores(screened)["candidates"]
     left_out = [row for row in rows if all(row[name] is None for name in CRITERIA)]
@@ -176,24 +174,24 @@ def test_a_screening_of_organisms_finds_the_choice_of_the_full_grid(
 def test_where_nothing_passes_the_error_is_the_same(tmp_path: Path) -> None:
     bench, experiment = organism(tmp_path, max_kl=-1.0)
     messages = []
-    for asked in (experiment, replace(experiment, search="prune")):
+    for asked in (experiment, experiment.changed(search="prune")):
         with pytest.raises(EmptySelection) as caught:
-            select_direction(bench, asked, "qaa", LANGS)
+            select_direction(bench.asking(asked), "qaa")
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
 
 
 def test_a_shortened_search_needs_refusal_scores() -> None:
     with pytest.raises(BadInput, match="COSMIC needs every candidate"):
-        Experiment(search="prune", criterion="cosmic").check()
+        Settings.of(search="prune", criterion="cosmic")
     with pytest.raises(BadInput, match="known: full, prune, screen"):
-        Experiment(search="luck").check()
+        Settings.of(search="luck")
 
 
 def test_fast_criteria_equal_plain_ones(tmp_path: Path) -> None:
     bench, experiment = organism(tmp_path)
-    scorer = Scorer(bench.model, read_openings(derive_openings(bench, experiment, "qaa"))["sequences"], 5)
-    texts = {k: [p.text for p in read_prompts(draw_prompts(bench, experiment, "qaa", k, "val"))]
+    scorer = Scorer(bench.model, read_openings(derive_openings(bench.asking(experiment), "qaa"))["sequences"], 5)
+    texts = {k: [p.text for p in read_prompts(draw_prompts(bench.asking(experiment), "qaa", k, "val"))]
              for k in KINDS}  # fmt: skip
     encoded = [scorer.encode(texts[kind]) for kind in KINDS]
     fast, plain = Criteria(scorer, *encoded), Criteria(scorer, *encoded, fast=False)
