@@ -47,7 +47,7 @@ from refusalctl.stats.selection import CRITERIA, Candidate, CandidateScores, cho
 from refusalctl.stats.selection_rule import PRESETS, Rule, layer_limit
 from refusalctl.steps.selection import search
 from refusalctl.steps.selection.scorer import Criteria, Ledger, Scorer
-from refusalctl.steps.step import Silent
+from refusalctl.progress import Silent
 
 
 def clock() -> float:

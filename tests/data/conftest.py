@@ -106,7 +106,7 @@ def fetched(publish: Publish) -> Callable[[Tree], None]:
 
     def run(tree: Tree) -> None:
         from refusalctl.steps import prompt_sets
-        from refusalctl.steps.step import Silent
+        from refusalctl.progress import Silent
 
         prompt_sets.fetch(publish(tree), Silent())
 

@@ -15,7 +15,7 @@ import pytest
 from refusalctl.data import polyrefuse, sets, tables
 from refusalctl.errors import DataError
 from refusalctl.steps import prompt_sets
-from refusalctl.steps.step import Silent
+from refusalctl.progress import Silent
 
 ONE = "splits/harmful_val.json"
 

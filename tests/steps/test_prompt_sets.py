@@ -18,7 +18,7 @@ from refusalctl.model.translators import from_english as model
 from refusalctl.model.translators.from_english import Outcome
 from refusalctl.steps import prompt_sets
 from refusalctl.steps.prompt_sets import Request
-from refusalctl.steps.step import Silent
+from refusalctl.progress import Silent
 
 
 @dataclass

@@ -26,7 +26,7 @@ from refusalctl.steps.selection import search
 from refusalctl.steps.selection.openings import derive_openings, read_openings
 from refusalctl.steps.selection.scorer import Criteria, Ledger, Measured, Scorer
 from refusalctl.steps.selection.scores import UNKNOWN, chosen_candidate, read_scores, select_direction
-from refusalctl.steps.step import Silent
+from refusalctl.progress import Silent
 from refusalctl.store import formats
 from tests.steps import world
 from tests.steps.selection.test_cosmic import organism
