@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from functools import cache
 from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar, get_args, get_origin
@@ -267,8 +269,13 @@ class Declared(NamedTuple):
         return found
 
 
-def declared() -> Iterator[Declared]:
+@cache
+def declared() -> tuple[Declared, ...]:
     """Every setting, in the order of its declaration."""
+    return tuple(_all_declared())
+
+
+def _all_declared() -> Iterator[Declared]:
     for field in msgspec.structs.fields(Settings):
         if isinstance(field.type, type) and issubclass(field.type, Group):
             for inner in msgspec.structs.fields(field.type):
@@ -361,11 +368,20 @@ def _convert(given: dict[str, Any], kind: type[G], origins: Mapping[str, str]) -
         try:
             checked[field.name] = msgspec.convert(value, field.type)
         except msgspec.ValidationError as error:
-            expected = str(error).partition(" - at ")[0].replace("`", "").replace("Expected ", "").partition(", got")[0]
-            where = origins.get(field.name, "flag")
-            source = "" if where in ("flag", "default") else f"{where}: "
-            raise BadInput(f"{source}{field.name} is {value!r}, expected {expected}") from error
+            raise BadInput(_complaint(field.name, value, str(error), origins)) from error
     return kind(**checked)
+
+
+def _complaint(name: str, value: object, problem: str, origins: Mapping[str, str]) -> str:
+    """`n_train is 0, expected a whole number of at least 1`, with the file or variable that says so."""
+    each = next(d for d in declared() if d.name == name)
+    expected = type_name(each.type)
+    if least := re.search(r">= (\d+)", problem):
+        expected += f" of at least {least[1]}"
+    where = origins.get(name, "flag")
+    if where in ("flag", "default", each.env):
+        return f"{where + ': ' if where == each.env else ''}{name} is {value!r}, expected {expected}"
+    return f"{where}: {each.key} in [{each.section}] is {value!r}, expected {expected}"
 
 
 def _from_text(text: str, each: Declared) -> object:
@@ -373,7 +389,7 @@ def _from_text(text: str, each: Declared) -> object:
     try:
         return msgspec.convert(text, each.type, strict=False)
     except msgspec.ValidationError as error:
-        raise BadInput(f"{each.env} is {text!r}, expected {str(error).partition(' - at ')[0]}") from error
+        raise BadInput(f"{each.env} is {text!r}, expected {type_name(each.type)}") from error
 
 
 def read_file(path: Path) -> dict[str, object]:
@@ -403,17 +419,19 @@ def nearest(name: str, known: Mapping[str, object]) -> str:
 
 
 def type_name(kind: Any) -> str:
-    """A setting's type for people: `whole number`, `numbers`, `yes or no`, `text`."""
+    """A setting's type for people: `a whole number`, `a list of numbers`, `true or false`, `a text`."""
     if get_origin(kind) is Annotated:
         return type_name(get_args(kind)[0])
     if get_origin(kind) is Literal:
         return " or ".join(get_args(kind))
     parts = [a for a in get_args(kind) if a is not type(None)]
     if get_origin(kind) is tuple:
-        return {int: "whole numbers", float: "numbers", str: "texts"}[get_args(kind)[0]]
+        return {int: "a list of whole numbers", float: "a list of numbers", str: "a list of texts"}[get_args(kind)[0]]
     if parts:
         return type_name(parts[0])
-    names: dict[Any, str] = {int: "whole number", float: "number", bool: "yes or no", str: "text"}
+    names: dict[Any, str] = {
+        int: "a whole number", float: "a number", bool: "true or false", str: "a text"
+    }  # fmt: skip
     return names[kind]
 
 

@@ -159,7 +159,7 @@ def asks(
 def _parameters(each: Declared) -> list[inspect.Parameter]:
     panel = PANELS.get(each.group, "") if each.section == "experiment" else "Model and machine"
     told = each.help + (f" Environment: {each.env}." if each.env else "")
-    kind, least = _plain(each.type)
+    kind, least = (str, None) if each.name in LANGUAGES else _plain(each.type)
     shown: bool | str = each.short or (_as_text(each.default) if each.default not in (None, ()) else False)
     flag = f"{each.flag}/--no-{each.flag.removeprefix('--')}" if kind is bool else each.flag
     option = typer.Option(flag, help=told, min=least, show_default=shown, rich_help_panel=panel)
@@ -183,14 +183,14 @@ def _plain(kind: Any) -> tuple[Any, float | None]:
         least = next((m.ge for m in metas if isinstance(m, Meta) and m.ge is not None), None)
         return _plain(inner)[0], least
     if get_origin(kind) is tuple:
-        return (list[str] if get_args(kind)[0] is str and kind is not _LANGUAGES else str), None
+        return (list[str] if get_args(kind)[0] is str else str), None
     if get_origin(kind) is Literal:
         return str, None
     parts = [part for part in get_args(kind) if part is not type(None)]
     return _plain(parts[0]) if parts else (kind, None)
 
 
-_LANGUAGES = next(each.type for each in declared() if each.name == "sources")
+LANGUAGES = ("sources", "targets")  # given as one text, en,be
 
 
 def _as_text(value: object) -> str:
@@ -215,7 +215,7 @@ def _value(each: Declared, values: dict[str, Any]) -> Any:
         return numbers(given, each.flag)
     if element is float:
         return _floats(given, each.flag)
-    return languages(given) if each.name in ("sources", "targets") else given
+    return languages(given) if each.name in LANGUAGES else given
 
 
 def _element(kind: Any) -> type | None:

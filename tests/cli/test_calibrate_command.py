@@ -10,7 +10,6 @@ from typer.testing import CliRunner, Result
 
 from refusalctl.cli.app import app
 from refusalctl.errors import BadInput
-from refusalctl.settings import Settings
 from refusalctl.steps import calibrate as step
 from refusalctl.steps.calibrate import Graded, Outcome, Trial, read_calibration
 from refusalctl.steps.step import Workbench
@@ -23,7 +22,7 @@ def graded(monkeypatch: pytest.MonkeyPatch, *grades: str) -> list[Trial]:
     """Make every trial give these grades without running anything; returns the trials that were asked for."""
     asked: list[Trial] = []
 
-    def run(bench: Workbench, trial: Trial, _base: Settings) -> Run:
+    def run(bench: Workbench, trial: Trial) -> Run:
         asked.append(trial)
         rows = [Graded("qaa", "qab", "removal", "transfers", "-", grade, 1.0, False) for grade in grades]
         with bench.store.draft() as out:

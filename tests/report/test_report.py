@@ -375,7 +375,7 @@ def test_command_reports_on_the_newest_transfer_and_copies(
 
 
 def test_newest_transfer_is_the_one_finished_last(tmp_path: Path) -> None:
-    from refusalctl.cli.report import newest
+    from refusalctl.study import Study
 
     world = World(tmp_path)
     chosen = {lang: world.selection(lang) for lang in ("en", "ba")}
@@ -384,7 +384,7 @@ def test_newest_transfer_is_the_one_finished_last(tmp_path: Path) -> None:
         for each in made:
             stamp = 2_000_000_000 if each is last else 1_000_000_000
             os.utime(each.path / "manifest.json", (stamp, stamp))
-        assert newest(world.bench.store).id == last.id
+        assert Study(store=world.bench.store.root).transfers([])[0].id == last.id
 
 
 def test_command_without_a_transfer_says_what_to_run(tmp_path: Path) -> None:
