@@ -10,12 +10,15 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "refusalctl"
 BOTTOM = {"records", "organisms"}  # plain descriptions and rows, which everybody may know
+LIBRARY = {"study", "study_labels", "results", "interventions"}  # what `import refusalctl` offers
+ROOMS = {"settings", "progress", "steps", "model", "stats", "store", "data"}
 MAY_IMPORT = {
-    "cli": {"cli", "report", "study", "settings", "steps", "model", "stats", "store", "data"} | BOTTOM,
+    "cli": {"cli", "report"} | LIBRARY | ROOMS | BOTTOM,
+    **{each: {"report"} | LIBRARY | ROOMS | BOTTOM for each in LIBRARY},
     "report": {"report", "settings", "steps", "stats", "store", "data"} | BOTTOM,
-    "study": {"report", "settings", "steps", "model", "stats", "store", "data"} | BOTTOM,
-    "steps": {"steps", "settings", "progress", "model", "stats", "store", "data"} | BOTTOM,
+    "steps": ROOMS | BOTTOM,
     "settings": {"stats"} | BOTTOM,
+    "progress": set(),
     "model": {"model"} | BOTTOM,
     "stats": {"stats"} | BOTTOM,
     "store": {"store"} | BOTTOM,
