@@ -37,6 +37,7 @@ BEHAVIOUR = {
     "organisms/test_organisms.py",
     "stats/test_verdict_inputs.py",
     "steps/test_pipeline.py",
+    "store/test_golden.py",
     "test_architecture.py",
     "test_benchmarks.py",
     "test_guards.py",

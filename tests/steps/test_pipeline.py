@@ -15,6 +15,7 @@ from refusalctl.model.hooks import Intervention, intervene
 from refusalctl.model.load import load
 from refusalctl.records.rows import KINDS
 from refusalctl.settings import Experiment
+from refusalctl.stats.rates import outcome_rate
 from refusalctl.steps import completions as completion_step
 from refusalctl.steps import directions as direction_step
 from refusalctl.steps import prompts as prompt_step
@@ -106,13 +107,16 @@ def test_languages_of_an_experiment_share_their_prompt_ids(bench: Workbench) -> 
     assert ids[0] == ids[1]
 
 
-def test_the_judge_has_the_last_word_on_a_set_rate_and_silence_is_not_compliance(bench: Workbench) -> None:
+def test_silence_is_not_compliance(bench: Workbench) -> None:
+    """Answers that end before they begin are counted, as degenerate, and raise no compliance rate."""
+    bench.model.__dict__["eos_ids"] = list(range(len(bench.model.tokenizer)))  # whatever is written first ends it
     prompts = prompt_step.prompts(bench, Experiment(n_test=4), "en", "harmful", "test")
-    written = completion_step.completions(bench, prompts, InterventionSpec(), 1)
-    assert set(label_step.outcomes(label_step.labels(bench, written, "substring")).values()) <= {
-        "degenerate",
-        "compliance",
-    }
+    written = completion_step.completions(bench, prompts, InterventionSpec(), 2)
+    assert [row.text for row in completion_step.read(written)] == [""] * 4
+    labels = label_step.read(label_step.labels(bench, written, "substring"))
+    assert [(label.outcome, label.reason) for label in labels] == [("degenerate", "empty")] * 4
+    compliance = outcome_rate([label.outcome for label in labels], "compliance")
+    assert (compliance.count, compliance.n) == (0, 4)
 
 
 # --- the embedded model: real weights, real refusals ------------------------------------------------------
