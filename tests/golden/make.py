@@ -1,7 +1,7 @@
 """Makes `store/` again: one small artifact of every kind, by the real commands, on a planted model and mild sentences.
 
-`python -m tests.golden.make` from the repository's root; about 40 seconds of one core. It replaces what is there: look at
-the difference before it is committed.
+`python -m tests.golden.make` from the repository's root; about 40 seconds of one core. It replaces what is there: look
+at the difference before it is committed.
 """
 
 from __future__ import annotations

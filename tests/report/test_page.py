@@ -94,12 +94,6 @@ def test_each_target_is_answered_in_one_sentence(judged: tuple[World, Artifact, 
     assert "No verdict was computed" not in text
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages without their figures, where only words matter."""
-    monkeypatch.setattr(report, "_draw", lambda _job, rows: {name: "" for name, *_ in report._figures(rows)})
-
-
 def test_a_transfer_without_verdicts_gets_descriptions(tmp_path: Path, undrawn: None) -> None:
     world, matrix = a_world(tmp_path)
 

@@ -1,7 +1,7 @@
 """A frozen artifact of every kind is still found, still whole, and still read by the code of today.
 
-`python -m tests.golden.make` makes all of them again. That is right while nothing was released; from then on the artifacts
-of a released version stay, and new ones lie beside them.
+`python -m tests.golden.make` makes all of them again. That is right while nothing was released; from then on those of
+a released version stay, and new ones lie beside them.
 """
 
 from __future__ import annotations
