@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,10 @@ class Rule:
     max_kl: float
     min_induce: float | None
     max_layer_share: float
+
+    def with_limits(self, **limits: float) -> Rule:
+        """The same rule with other limits, by their names."""
+        return replace(self, **limits)  # type: ignore[arg-type]
 
 
 PRESETS = {

@@ -12,20 +12,25 @@ from collections.abc import Callable
 
 import pytest
 
-from refusalctl.report import report
-from refusalctl.steps import (
-    activations,
-    calibrate,
-    completions,
-    comprehension,
-    directions,
-    geometry,
-    interventions,
-    prompts,
-    transfer,
-)
-from refusalctl.steps.labelling import correction, human, labels, panel, translations
-from refusalctl.steps.selection import controls, cosmic, openings, scores
+from refusalctl.report.report import files_of
+from refusalctl.steps.activations import ACTIVATIONS_FILE
+from refusalctl.steps.calibrate import CALIBRATION_FILE, read_calibration
+from refusalctl.steps.completions import COMPLETIONS_FILE, read_completions
+from refusalctl.steps.comprehension import COMPREHENSION_FILE, read_comprehension
+from refusalctl.steps.directions import DIRECTIONS_FILE
+from refusalctl.steps.geometry import GEOMETRY_FILE, read_geometry
+from refusalctl.steps.interventions import CONTROLS_FILE, SELECTION_FILE, SUBSPACE_FILE
+from refusalctl.steps.labelling.correction import CORRECTION_FILE, read_correction
+from refusalctl.steps.labelling.human import SAMPLE_FILE, read_sample
+from refusalctl.steps.labelling.labels import LABELS_FILE, read_labels
+from refusalctl.steps.labelling.panel import PANEL_FILE, read_panel
+from refusalctl.steps.labelling.translations import TRANSLATIONS_FILE, read_translations
+from refusalctl.steps.prompts import PROMPTS_FILE, read_prompts
+from refusalctl.steps.selection.controls import CONTROLS_RECORD, read_controls
+from refusalctl.steps.selection.cosmic import COSMIC_FILE, read_cosmic
+from refusalctl.steps.selection.openings import OPENINGS_FILE, read_openings
+from refusalctl.steps.selection.scores import SCORES_FILE, read_scores
+from refusalctl.steps.transfer import TRANSFER_FILE, read_transfer
 from refusalctl.store import formats
 from refusalctl.store.hashing import file_digest
 from refusalctl.store.store import KINDS, Artifact, Store
@@ -40,46 +45,43 @@ def vectors(file: str, kind: str) -> Reader:
 
 
 def stream(artifact: Artifact) -> object:
-    with formats.open_activations(artifact.path / activations.FILE) as (data, header):
+    with formats.open_activations(artifact.path / ACTIVATIONS_FILE) as (data, header):
         return data[:].shape == (len(header["prompt_ids"]), *data.shape[1:]) and data[:].any()
 
 
 def tables(artifact: Artifact) -> object:
     """Every file of a report, as what its ending says."""
-    for path in report.files_of(artifact, "csv"):
+    for path in files_of(artifact, "csv"):
         with path.open(encoding="utf-8", newline="") as content:
             assert next(csv.reader(content))
-    for path in report.files_of(artifact, "png"):
+    for path in files_of(artifact, "png"):
         assert path.read_bytes().startswith(b"\x89PNG")
-    (value,) = (json.loads(path.read_bytes()) for path in report.files_of(artifact, "json"))
-    return value and report.files_of(artifact, "html")[0].read_text(encoding="utf-8")
+    (value,) = (json.loads(path.read_bytes()) for path in files_of(artifact, "json"))
+    return value and files_of(artifact, "html")[0].read_text(encoding="utf-8")
 
 
 # kind -> payload file -> what reads it; a report's many files have one reader
 READERS: dict[str, dict[str, Reader]] = {
-    "prompts": {prompts.FILE: prompts.read},
-    "activations": {activations.FILE: stream},
-    "directions": {directions.FILE: vectors(directions.FILE, "directions")},
-    "openings": {openings.FILE: openings.read},
-    "scores": {scores.SCORES_FILE: scores.read_scores, cosmic.FILE: cosmic.read},
-    "cosmic": {cosmic.FILE: cosmic.read},
-    "selection": {
-        interventions.SELECTION_FILE: vectors(interventions.SELECTION_FILE, "selection"),
-        scores.SCORES_FILE: scores.read_scores,
-    },
-    "subspace": {interventions.SUBSPACE_FILE: vectors(interventions.SUBSPACE_FILE, "subspace")},
-    "control_directions": {interventions.CONTROLS_FILE: vectors(interventions.CONTROLS_FILE, "control_directions")},
-    "controls": {controls.FILE: controls.read},
-    "comprehension": {comprehension.FILE: comprehension.read},
-    "completions": {completions.FILE: completions.read},
-    "translations": {translations.FILE: translations.read},
-    "labels": {labels.FILE: labels.read},
-    "panel": {panel.FILE: panel.read},
-    "sample": {human.FILE: human.read},
-    "correction": {correction.FILE: correction.read},
-    "geometry": {geometry.FILE: geometry.read},
-    "transfer": {transfer.FILE: transfer.read},
-    "calibration": {calibrate.FILE: calibrate.read},
+    "prompts": {PROMPTS_FILE: read_prompts},
+    "activations": {ACTIVATIONS_FILE: stream},
+    "directions": {DIRECTIONS_FILE: vectors(DIRECTIONS_FILE, "directions")},
+    "openings": {OPENINGS_FILE: read_openings},
+    "scores": {SCORES_FILE: read_scores, COSMIC_FILE: read_cosmic},
+    "cosmic": {COSMIC_FILE: read_cosmic},
+    "selection": {SELECTION_FILE: vectors(SELECTION_FILE, "selection"), SCORES_FILE: read_scores},
+    "subspace": {SUBSPACE_FILE: vectors(SUBSPACE_FILE, "subspace")},
+    "control_directions": {CONTROLS_FILE: vectors(CONTROLS_FILE, "control_directions")},
+    "controls": {CONTROLS_RECORD: read_controls},
+    "comprehension": {COMPREHENSION_FILE: read_comprehension},
+    "completions": {COMPLETIONS_FILE: read_completions},
+    "translations": {TRANSLATIONS_FILE: read_translations},
+    "labels": {LABELS_FILE: read_labels},
+    "panel": {PANEL_FILE: read_panel},
+    "sample": {SAMPLE_FILE: read_sample},
+    "correction": {CORRECTION_FILE: read_correction},
+    "geometry": {GEOMETRY_FILE: read_geometry},
+    "transfer": {TRANSFER_FILE: read_transfer},
+    "calibration": {CALIBRATION_FILE: read_calibration},
     "report": {"*": tables},
 }
 
