@@ -21,6 +21,8 @@ from refusalctl.steps.step import Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, Store
 
+pytestmark = pytest.mark.xdist_group("artifact words")  # one worker makes what these tests share
+
 NAME = "organism:shared"
 LANGS = ("qaa", "qab")
 
