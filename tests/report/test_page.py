@@ -24,6 +24,8 @@ from refusalctl.steps.transfer import TRANSFER_FILE
 from refusalctl.store.store import Artifact
 from tests.steps.world import World
 
+pytestmark = pytest.mark.xdist_group("page")  # one worker makes what these tests share
+
 HOSTILE = "</dd></details><script>alert(1)</script><img src=x onerror=alert(2)>\u202e&amp;{{ 7*7 }}"
 
 

@@ -27,6 +27,8 @@ from refusalctl.store.hashing import short
 from refusalctl.store.store import Artifact
 from tests.steps.world import EXPERIMENT, HARMFUL, NO_DIRECTION, SECRET, World
 
+pytestmark = pytest.mark.xdist_group("report")  # one worker makes what these tests share
+
 FILES = {
     "report.html", "rates.csv", "candidates.csv",
     "excluded.csv", "report.md", "report.tex", "report.json",

@@ -27,6 +27,8 @@ from refusalctl.steps.transfer import measure_transfer, read_transfer
 from refusalctl.store import formats
 from refusalctl.store.store import Store
 
+pytestmark = pytest.mark.xdist_group("pipeline")  # one worker makes what these tests share
+
 
 @pytest.fixture
 def bench(tmp_path: Path, tiny_folder: Path) -> Workbench:
