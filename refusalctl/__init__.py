@@ -1,3 +1,60 @@
-"""refusalctl: does the refusal direction of a chat model carry over from one language to another?"""
+"""Does the refusal direction of a chat model carry over from one language to another, and how sure are we?
+
+    import refusalctl as rc
+
+    study = rc.Study(model="smollm2-refuser", data="sample", sources=["en", "be"], targets=["en", "de", "be"])
+    be = study.selection("be")
+    answers = study.completions("de", rc.ablate(be))
+    matrix = study.transfer()
+
+Names are loaded when they are first used, so that importing this costs next to nothing; torch comes when a model or a
+tensor is needed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Study": "study",
+    "open": "study",
+    "transfer": "study",
+    "ablate": "interventions",
+    "add": "interventions",
+    "intervene": "interventions",
+    "Candidate": "interventions",
+    "Intervention": "interventions",
+    "Settings": "settings",
+    "Machine": "settings",
+    "RefusalctlError": "errors",
+    "BadInput": "errors",
+    "EmptySelection": "errors",
+    "NotFound": "errors",
+}
+
+if TYPE_CHECKING:
+    from refusalctl.errors import BadInput, EmptySelection, NotFound, RefusalctlError
+    from refusalctl.interventions import Candidate, Intervention, ablate, add, intervene
+    from refusalctl.settings import Machine, Settings
+    from refusalctl.study import Study, open, transfer
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'refusalctl' has no attribute {name!r}")
+    found: object = getattr(import_module(f"refusalctl.{_HOMES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])
+
+
+__all__ = [
+    "BadInput", "Candidate", "EmptySelection", "Intervention", "Machine", "NotFound", "RefusalctlError", "Settings",
+    "Study", "__version__", "ablate", "add", "intervene", "open", "transfer",
+]  # fmt: skip

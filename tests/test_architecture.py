@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "cli": {"cli", "report", "study", "settings", "steps", "model", "stats", "store", "data"} | BOTTOM,
     "report": {"report", "settings", "steps", "stats", "store", "data"} | BOTTOM,
     "study": {"report", "settings", "steps", "model", "stats", "store", "data"} | BOTTOM,
-    "steps": {"steps", "settings", "model", "stats", "store", "data"} | BOTTOM,
+    "steps": {"steps", "settings", "progress", "model", "stats", "store", "data"} | BOTTOM,
     "settings": {"stats"} | BOTTOM,
     "model": {"model"} | BOTTOM,
     "stats": {"stats"} | BOTTOM,

@@ -9,8 +9,8 @@ import typer
 from rich.markup import escape
 from rich.tree import Tree
 
-from refusalctl.cli import options as o
 from refusalctl.cli import out
+from refusalctl.cli.session import DEFAULT_STORE, JsonOption, StoreOption
 from refusalctl.errors import BadInput, Corrupt
 from refusalctl.store.garbage import garbage, leftovers, sweep
 from refusalctl.store.hashing import short
@@ -34,13 +34,13 @@ def size_text(size: int) -> str:
 @app.command("ls")
 def list_artifacts(
     kind: Annotated[str | None, typer.Argument(help="Only this kind.")] = None,
-    store: o.StoreOption = o.DEFAULT_STORE,
-    json: o.JsonOption = False,
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
 ) -> None:
     """List artifacts, oldest first."""
     if kind is not None and kind not in KINDS:
         raise BadInput(f"{kind!r} is no kind of artifact", hint=f"kinds: {', '.join(KINDS)}")
-    opened = o.open_store(store)
+    opened = Store(store)
     found = listing(opened, kind)
     names: dict[str, list[str]] = {}
     for name, target in opened.names().items():
@@ -72,11 +72,11 @@ def _when(written: float) -> str:
 
 
 @app.command()
-def show(ref: Reference, store: o.StoreOption = o.DEFAULT_STORE, json: o.JsonOption = False) -> None:
+def show(ref: Reference, store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
     """Show one artifact: what it is, how it was computed, and its lineage as a tree."""
     from refusalctl.steps.interventions import in_words
 
-    opened = o.open_store(store)
+    opened = Store(store)
     artifact = opened.resolve(ref)
     words = in_words(opened, artifact)
     if json:
@@ -135,20 +135,20 @@ def _lineage(store: Store, artifact: Artifact, branch: Tree, seen: set[str]) -> 
 
 
 @app.command()
-def path(ref: Reference, store: o.StoreOption = o.DEFAULT_STORE, json: o.JsonOption = False) -> None:
+def path(ref: Reference, store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
     """Print the folder of an artifact."""
-    artifact = o.open_store(store).resolve(ref)
+    artifact = Store(store).resolve(ref)
     out.as_json({"id": artifact.id, "path": str(artifact.path)}) if json else out.data(str(artifact.path))
 
 
 @app.command()
 def verify(
     kind: Annotated[str | None, typer.Argument(help="Only this kind.")] = None,
-    store: o.StoreOption = o.DEFAULT_STORE,
-    json: o.JsonOption = False,
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
 ) -> None:
     """Hash every file again and report what was changed. Deletes nothing; exits 1 when something was."""
-    opened = o.open_store(store)
+    opened = Store(store)
     problems = opened.verify(kind)
     if json:
         out.as_json({"checked": len(opened.ids(kind)), "problems": [p._asdict() for p in problems]})
@@ -167,11 +167,11 @@ def gc(
     keep_hours: Annotated[
         float, typer.Option(min=0, help="Keep what is younger: a run in progress has named nothing yet.")
     ] = 24.0,
-    store: o.StoreOption = o.DEFAULT_STORE,
-    json: o.JsonOption = False,
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
 ) -> None:
     """Delete artifacts that no name, report or transfer needs. Shows the plan first; --yes carries it out."""
-    opened = o.open_store(store)
+    opened = Store(store)
     unneeded, drafts = garbage(opened, 3600 * keep_hours), leftovers(opened, 3600 * keep_hours)
     freed = sum(a.size for a in unneeded)
     if yes:
@@ -189,11 +189,11 @@ def gc(
 def name(
     name: Annotated[str, typer.Argument(help="The name to give.")],
     ref: Reference,
-    store: o.StoreOption = o.DEFAULT_STORE,
-    json: o.JsonOption = False,
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
 ) -> None:
     """Let a name point to an artifact."""
-    opened = o.open_store(store)
+    opened = Store(store)
     artifact = opened.resolve(ref)
     opened.name(name, artifact)
     out.as_json({"name": name, "id": artifact.id}) if json else out.success(f"{name} is {artifact.label}")

@@ -6,53 +6,48 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refusalctl.cli import options as o
 from refusalctl.cli import out
+from refusalctl.cli.session import Session, asks
 from refusalctl.errors import BadInput
+from refusalctl.organisms.designs import DESIGNS
 
 if TYPE_CHECKING:
     from refusalctl.steps.calibrate import Calibration, Outcome
 
 
+@asks(file=False)
 def calibrate(
+    session: Session,
     designs: Annotated[
         list[str] | None, typer.Argument(help="Designs, such as shared; all by default.", show_default=False)
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One architecture, one size: about a minute.")] = False,
     cells: Annotated[bool, typer.Option("--cells", help="List every verdict beside the truth.")] = False,
-    store: o.StoreOption = o.DEFAULT_STORE,
-    name: o.NameOption = None,
-    dry_run: o.DryRunOption = False,
-    json: o.JsonOption = False,
 ) -> None:
     """Run the whole pipeline on models whose refusal mechanism is known, and compare its verdicts with the truth.
 
     Exit code 1 when a verdict is wrong.
     """
-    from refusalctl.organisms.designs import DESIGNS
-    from refusalctl.steps.calibrate import run_calibration, trials
-
     unknown = [d for d in designs or () if d not in DESIGNS]
     if unknown:
         raise BadInput(f"there is no design {unknown[0]!r}", hint=f"known: {', '.join(DESIGNS)}")
-    todo = trials(designs or list(DESIGNS), quick=quick)
-    if dry_run:
+    todo = session.study.trials(designs, quick=quick)
+    if session.dry_run:
+        heads = ("design", "architecture", "seed", "n", "rank")
         rows = [(t.organism.design.name, t.organism.architecture, t.organism.seed, t.n, t.rank) for t in todo]
-        if json:
-            out.as_json([dict(zip(("design", "architecture", "seed", "n", "rank"), row, strict=True)) for row in rows])
+        if session.json:
+            out.as_json([dict(zip(heads, row, strict=True)) for row in rows])
         else:
-            out.table_err(("design", "architecture", "seed", "n", "rank"), rows)
+            out.table_err(heads, rows)
         return
-    bench = o.workbench(store, o.DEFAULT_MODEL)
-    found = run_calibration(bench, todo)
-    assert found.artifact is not None
-    if name is not None:
-        bench.store.name(name, found.artifact)
-    if json:
-        out.as_json({"id": found.artifact.id, "trials": [t.as_json() for t in found.outcomes]})
+    found, kept = session.study.calibrate(todo)
+    if session.name is not None:
+        session.study.name(session.name, kept)
+    if session.json:
+        out.as_json({"id": kept.id, "trials": [t.as_json() for t in found.outcomes]})
     else:
         _show(found, cells)
-        out.data(found.artifact.id)
+        out.data(kept.id)
     if found.count()["wrong"]:
         raise typer.Exit(1)
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refusalctl.cli import options as o
 from refusalctl.cli import out
+from refusalctl.cli.session import JsonOption, LangOption, languages
 from refusalctl.records.rows import KINDS, SPLITS, Kind, Split
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ app = typer.Typer(
     help="Prompt sets: fetch the published prompts, list and audit sets, add or translate languages.",
 )
 
+DataOption = Annotated[
+    str, typer.Option("--data", envvar="REFUSALCTL_DATA", help="Prompt set: sample, polyrefuse, or your own.")
+]
 KindOption = Annotated[str | None, typer.Option("--kind", help="harmful or harmless.")]
 SplitOption = Annotated[str | None, typer.Option("--split", help="train, val or test.")]
 SetOption = Annotated[str, typer.Option("--name", help="Name of your prompt set, for --data.")]
@@ -46,12 +49,12 @@ def fetch(
         Path | None,
         typer.Option("--from", exists=True, file_okay=False, help="Folder of the published files; no download."),
     ] = None,
-    json: o.JsonOption = False,
+    json: JsonOption = False,
 ) -> None:
     """Get the published PolyRefuse files, check each against the manifest, and make a clean table per language."""
     from refusalctl.steps import prompt_sets
 
-    done = prompt_sets.fetch(source, out.Bars(quiet=json))
+    done = prompt_sets.fetch(source, out.progress(quiet=json))
     if json:
         out.as_json(done._asdict())
         return
@@ -60,7 +63,7 @@ def fetch(
 
 
 @app.command("ls")
-def ls(json: o.JsonOption = False) -> None:
+def ls(json: JsonOption = False) -> None:
     """Sets and languages, and how many prompts of each class and split there are."""
     from refusalctl.steps import prompt_sets
 
@@ -95,18 +98,18 @@ def _count(count: Any) -> str:
 
 @app.command()
 def audit(
-    data: o.DataOption = "sample",
+    data: DataOption = "sample",
     lang: Annotated[
         list[str] | None, typer.Option("--lang", help="Language code, or several: --lang ba,be. All by default.")
     ] = None,
-    json: o.JsonOption = False,
+    json: JsonOption = False,
 ) -> None:
     """Count what is wrong with a set: duplicates, leaks, alignment, wrong languages, odd lengths. Exits 0."""
     from refusalctl.data import audit as auditing
     from refusalctl.data import findings, sets
 
-    langs = o.languages(",".join(lang)) if lang else []
-    with out.Bars(quiet=json).task(f"audit {data}", len(langs) or len(sets.set_languages(data))) as advance:
+    langs = languages(",".join(lang)) if lang else []
+    with out.progress(quiet=json).task(f"audit {data}", len(langs) or len(sets.set_languages(data))) as advance:
         report = auditing.audit(data, langs, lambda _done, _total: advance())
     if json:
         out.as_json(findings.as_json(report))
@@ -153,12 +156,12 @@ def _identified(a: SetAudit) -> str:
 @app.command()
 def add(
     file: Annotated[Path, typer.Argument(help="JSON lines or CSV with the column text; id, kind, split, text_en.")],
-    lang: o.LangOption,
+    lang: LangOption,
     name: SetOption = "own",
     kind: KindOption = None,
     split: SplitOption = None,
     replace: ReplaceOption = False,
-    json: o.JsonOption = False,
+    json: JsonOption = False,
 ) -> None:
     """Add prompts of your own or a new language, checked row by row. Use them with --data NAME.
 
@@ -184,7 +187,7 @@ def _tell_flags(flagged: dict[str, int]) -> None:
 def translate(
     to: Annotated[str, typer.Option("--to", help="Language code to translate into, such as be.")],
     translator: Annotated[str, typer.Option(help="google, nllb:MODEL (hub id or folder), or file:JSONL.")],
-    data: o.DataOption = "sample",
+    data: DataOption = "sample",
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the set that is made; DATA-translated by default.")
     ] = None,
@@ -195,7 +198,7 @@ def translate(
     ] = None,
     code: Annotated[str | None, typer.Option(help="The translator's own code, where it differs: kaz_Cyrl.")] = None,
     replace: ReplaceOption = False,
-    json: o.JsonOption = False,
+    json: JsonOption = False,
 ) -> None:
     """Make a language from the English prompts of a set, with the same ids. Goes on where it was stopped."""
     from refusalctl.steps import prompt_sets
@@ -203,7 +206,7 @@ def translate(
     request = prompt_sets.Request(to, data, name, _kind(kind), _split(split), n)
     request.english()  # complain before a large model is loaded
     opened = prompt_sets.open_translator(translator, to, code)
-    done = prompt_sets.translate(request, opened, out.Bars(quiet=json), again=replace)
+    done = prompt_sets.translate(request, opened, out.progress(quiet=json), again=replace)
     if json:
         out.as_json(done.added._asdict() | {"source": done.source, "resumed": done.resumed, "failed": done.failed})
         return

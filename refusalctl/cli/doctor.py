@@ -2,44 +2,49 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refusalctl.cli import options as o
 from refusalctl.cli import out
+from refusalctl.cli.session import Session, asks
+from refusalctl.data import polyrefuse, sample
 from refusalctl.errors import RefusalctlError
+from refusalctl.store.store import Store
 
 if TYPE_CHECKING:
     from refusalctl.stats.precision import Deviation
 
 
+@asks("model", "device", "dtype", "trust_remote_code", dry_run=False, named=False, file=False)
 def doctor(
-    store: o.StoreOption = o.DEFAULT_STORE,
-    model: o.ModelOption = o.DEFAULT_MODEL,
+    session: Session,
     precision: Annotated[
-        bool, typer.Option("--precision", help="Compare the model in --dtype with float32 on sample prompts.")
+        bool,
+        typer.Option("--precision", help="Compare --dtype (bfloat16) with float32 on sample prompts."),
     ] = False,
-    device: o.DeviceOption = "auto",
-    dtype: o.DTypeOption = "bfloat16",
-    trust_remote_code: o.TrustOption = False,
-    json: o.JsonOption = False,
 ) -> None:
     """Check this machine: libraries, device, model, data, store. Exits 1 when something is missing."""
-    found = {"libraries": _libraries(), "data": _data(), "store": _store(store), "model": _model(model)}
-    facts: dict[str, Any] = {k: {"ok": ok, "found": text} for k, (ok, text) in found.items()}
-    if precision and found["model"][0]:
-        from refusalctl.steps.precision import compare_precision
-
-        bench = o.workbench(store, model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
-        deviation = compare_precision(bench)
+    asked = session.asked.machine
+    checked = {
+        "libraries": _libraries(),
+        "data": _data(),
+        "store": _store(session.store),
+        "model": _model(asked.model),
+    }
+    facts: dict[str, Any] = {k: {"ok": ok, "found": text} for k, (ok, text) in checked.items()}
+    if precision and checked["model"][0]:
+        dtype = "bfloat16" if session.asked.origins["dtype"] == "default" else asked.dtype
+        deviation = session.study.precision(dtype)
         facts["precision"] = {"dtype": dtype, **deviation._asdict()}
-        found["precision"] = (True, _words(dtype, deviation))
-    if json:
+        checked["precision"] = (True, _words(dtype, deviation))
+    if session.json:
         out.as_json(facts)
     else:
-        out.table("", ("what", "state", "found"), [(k, "ok" if ok else "problem", t) for k, (ok, t) in found.items()])
-    if not all(ok for ok, _ in found.values()):
+        rows = [(k, "ok" if ok else "problem", t) for k, (ok, t) in checked.items()]
+        out.table("", ("what", "state", "found"), rows)
+    if not all(ok for ok, _ in checked.values()):
         raise typer.Exit(1)
 
 
@@ -52,14 +57,12 @@ def _libraries() -> tuple[bool, str]:
 
 
 def _data() -> tuple[bool, str]:
-    from refusalctl.data import polyrefuse, sample
-
     fetched = "fetched" if polyrefuse.is_fetched() else "not fetched (`refusalctl data fetch`)"
     return bool(sample.languages()), f"sample: {', '.join(sample.languages())}; polyrefuse: {fetched}"
 
 
-def _store(path: o.StoreOption) -> tuple[bool, str]:
-    opened = o.open_store(path)
+def _store(path: Path) -> tuple[bool, str]:
+    opened = Store(path)
     try:
         with opened.draft() as draft:
             (draft / "probe").write_bytes(b"x")

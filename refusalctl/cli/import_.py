@@ -7,12 +7,16 @@ from typing import Annotated
 
 import typer
 
-from refusalctl.cli import options as o
 from refusalctl.cli import out
+from refusalctl.cli.session import Session, asks
+from refusalctl.data.languages import check_code
 from refusalctl.records.rows import KINDS
+from refusalctl.stats.selection_rule import PRESETS
 
 
+@asks(dry_run=False, file=False)
 def import_(
+    session: Session,
     paths: Annotated[list[Path], typer.Argument(help="Published files, or the folder of one run.", show_default=False)],
     lang: Annotated[
         str | None, typer.Option(help="Language of the prompts, or of the directions; no file says it reliably.")
@@ -30,19 +34,12 @@ def import_(
     rule: Annotated[
         str | None, typer.Option(help="Choose again among the published candidates: arditi or wang.")
     ] = None,
-    store: o.StoreOption = o.DEFAULT_STORE,
-    name: o.NameOption = None,
-    json: o.JsonOption = False,
 ) -> None:
     """Take over published completions, evaluations, directions and labels, marked as imported. Nothing is unpickled.
 
     Reads the files of andyrdt/refusal_direction, mainlp/Multilingual-Refusal and their forks. All files are checked
     before the first artifact is written.
     """
-    from refusalctl.data.languages import check_code
-    from refusalctl.stats.selection_rule import PRESETS
-    from refusalctl.steps.published.runs import Request, import_files
-
     if rule is not None and rule not in PRESETS:
         raise typer.BadParameter(f"--rule takes {' or '.join(PRESETS)}, found {rule!r}")
     if kind is not None and kind not in KINDS:
@@ -50,12 +47,17 @@ def import_(
     for code in (lang, direction_lang):
         if code is not None:
             check_code(code)
-    request = Request(
-        lang, source, model, revision, next((k for k in KINDS if k == kind), None), condition, direction_lang,
-        PRESETS[rule] if rule else None,
-    )  # fmt: skip
-    bench = o.workbench(store, o.DEFAULT_MODEL, quiet=json)
-    found = import_files(bench, paths, request)
+    found = session.study.import_files(
+        paths,
+        lang=lang,
+        source=source,
+        model=model,
+        revision=revision,
+        kind=next((k for k in KINDS if k == kind), None),
+        condition=condition,
+        direction_lang=direction_lang,
+        rule=PRESETS[rule] if rule else None,
+    )
     for each in found:
         out.success(f"{each.kind} {out.about_line(each.about)}")
-    o.finish(bench, found, name=name, json=json)
+    session.finish(*found)

@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from refusalctl.errors import RefusalctlError
-from refusalctl.steps.step import Advance, Planned, Silent
+from refusalctl.progress import Progress
+from refusalctl.progress import progress as reporting
 
 if TYPE_CHECKING:
+    from refusalctl.settings import Declared, Resolved
     from refusalctl.steps.cost import Cost, Work
+    from refusalctl.steps.step import Planned
 
 LONG = 500  # rows; rich lays out about a thousand in a second
 
@@ -96,23 +97,25 @@ def error(problem: RefusalctlError) -> None:
     err.print(f"[red]error:[/red] {escape(str(problem))}", soft_wrap=True)
 
 
-class Bars:
-    """Progress bars on stderr; where stderr is no terminal, one line when a task begins."""
+def progress(*, quiet: bool = False) -> Progress:
+    """Bars in a terminal, a line per task elsewhere, nothing where JSON is asked for."""
+    return reporting("silent") if quiet else reporting("auto", err)
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self.quiet = quiet
 
-    @contextmanager
-    def task(self, what: str, total: int) -> Iterator[Advance]:
-        if self.quiet or not err.is_terminal:
-            if not self.quiet:
-                info(f"{what} ({total})")
-            yield Silent.advance
-            return
-        columns = (TextColumn("{task.description:<34}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as bars:
-            task = bars.add_task(what, total=total)
-            yield lambda n=1: bars.advance(task, n)
+def explain(asked: Resolved, settings: Sequence[Declared], *, json: bool) -> None:
+    """Every setting of a command: its value, and whether a flag, a file, the environment or the default gave it."""
+    shown = asked.settings.by_name() | asked.machine.to_json()
+    rows = [{"setting": s.name, "value": shown[s.name], "from": asked.origins[s.name]} for s in settings]
+    if json:
+        as_json(rows)
+        return
+    table("", ("setting", "value", "from"), [(r["setting"], _value(r["value"]), r["from"]) for r in rows])
+
+
+def _value(value: object) -> str:
+    if value is None or value == ():
+        return ""
+    return ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
 def plan(lines: Sequence[Planned], cost: Cost | None, *, json: bool) -> None:

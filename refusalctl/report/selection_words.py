@@ -62,3 +62,14 @@ def choice_line(row: dict[str, Any] | None) -> str:
         return f"{where} (bypass {row['bypass']:.2f}, induce {row['induce']:.2f}, KL {row['kl']:.3f})"
     kl = "" if row["kl"] is None else f", KL {row['kl']:.3f}"
     return f"{where} (cosine after ablation {row['comply']:.3f}, after addition {row['refuse']:.3f}{kl})"
+
+
+def score_rows(artifact: Artifact) -> list[dict[str, object]]:
+    """Mean scores of every candidate, None where it was not scored."""
+    at = chosen_candidate(artifact)
+    place = (at["pos"], at["layer"])
+    return [
+        {name: row[name] for name in ("pos", "layer", "bypass", "induce", "kl")}
+        | {"chosen": (row["pos"], row["layer"]) == place}
+        for row in read_scores(artifact)["candidates"]
+    ]

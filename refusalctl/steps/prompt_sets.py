@@ -15,8 +15,8 @@ from refusalctl.data import own_sets, polyrefuse, rows, sets, tables
 from refusalctl.data.languages import check_code
 from refusalctl.errors import BadInput, DataError
 from refusalctl.model.translators.from_english import Outcome, Translator, google, nllb, outcome
+from refusalctl.progress import Progress
 from refusalctl.records.rows import KINDS, SPLITS, Kind, Prompt, Split
-from refusalctl.steps.step import Progress
 
 
 class Fetched(NamedTuple):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from refusalctl.progress import Progress, Silent
 from refusalctl.settings import Machine, Settings
 from refusalctl.store.hashing import digest, short
 from refusalctl.store.store import Artifact, Store
@@ -20,29 +20,6 @@ if TYPE_CHECKING:
     from refusalctl.model.files.resolve import ModelRef
     from refusalctl.model.judges.protocol import Judge
     from refusalctl.model.load import ChatModel
-
-
-class Advance(Protocol):
-    def __call__(self, n: int = 1) -> None: ...
-
-
-class Progress(Protocol):
-    """Where long work tells how far it is. The command line draws bars; a library user may stay silent."""
-
-    @contextmanager
-    def task(self, what: str, total: int) -> Iterator[Advance]: ...
-
-
-class Silent:
-    """No progress display."""
-
-    @contextmanager
-    def task(self, what: str, total: int) -> Iterator[Advance]:  # noqa: ARG002
-        yield self.advance
-
-    @staticmethod
-    def advance(n: int = 1) -> None:
-        """Nothing to show."""
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,14 @@ def read_finished_rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in whole.splitlines()]
 
 
+VECTOR_FILES = {
+    "directions": "directions.safetensors",
+    "selection": "selection.safetensors",
+    "subspace": "subspace.safetensors",
+    "control_directions": "control_directions.safetensors",
+}  # by artifact kind
+
+
 # --- vectors -----------------------------------------------------------------------------------------
 
 
@@ -226,6 +234,16 @@ def open_activations(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
             raise _damaged(path, error) from error
         _check(header, "activations", path)
         yield data, header
+
+
+def map_activations(path: Path) -> NDArray[np.float32]:
+    """The dataset as a read-only memory map [n_prompts, n_pos, n_layers, d_model]. Raises what `open_activations` does,
+    and `Corrupt` where the file does not hold it in one piece."""
+    with open_activations(path) as (data, _header):
+        offset, shape = data.id.get_offset(), data.shape
+    if offset is None:
+        raise Corrupt(f"{path.name} does not hold its activations in one piece", hint="collect them again")
+    return np.memmap(path, dtype="<f4", mode="r", offset=offset, shape=shape)
 
 
 def activation_batches(path: Path, n_pos: int, size: int = 64) -> Iterator[Any]:

@@ -105,8 +105,8 @@ def fetched(publish: Publish) -> Callable[[Tree], None]:
     """Write a tree, fetch it and build the tables."""
 
     def run(tree: Tree) -> None:
+        from refusalctl.progress import Silent
         from refusalctl.steps import prompt_sets
-        from refusalctl.steps.step import Silent
 
         prompt_sets.fetch(publish(tree), Silent())
 

@@ -14,8 +14,8 @@ import pytest
 
 from refusalctl.data import polyrefuse, sets, tables
 from refusalctl.errors import DataError
+from refusalctl.progress import Silent
 from refusalctl.steps import prompt_sets
-from refusalctl.steps.step import Silent
 
 ONE = "splits/harmful_val.json"
 

@@ -16,9 +16,9 @@ from refusalctl.data import sets
 from refusalctl.errors import BadInput, DataError, ModelError, RefusalctlError
 from refusalctl.model.translators import from_english as model
 from refusalctl.model.translators.from_english import Outcome
+from refusalctl.progress import Silent
 from refusalctl.steps import prompt_sets
 from refusalctl.steps.prompt_sets import Request
-from refusalctl.steps.step import Silent
 
 
 @dataclass

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from refusalctl.progress import Advance
 from refusalctl.stats.selection import CRITERIA, Candidate
 from refusalctl.steps.selection.search import Estimate
-from refusalctl.steps.step import Advance
 from refusalctl.store import formats
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refusalctl.errors import BadInput, EmptySelection
+from refusalctl.progress import Silent
 from refusalctl.report.report import make_report
 from refusalctl.report.selection_words import described
 from refusalctl.report.sources import choice
@@ -26,7 +27,6 @@ from refusalctl.steps.selection import search
 from refusalctl.steps.selection.openings import derive_openings, read_openings
 from refusalctl.steps.selection.scorer import Criteria, Ledger, Measured, Scorer
 from refusalctl.steps.selection.scores import UNKNOWN, chosen_candidate, read_scores, select_direction
-from refusalctl.steps.step import Silent
 from refusalctl.store import formats
 from tests.steps import world
 from tests.steps.selection.test_cosmic import organism

@@ -1,0 +1,92 @@
+"""Where long-running work reports progress: bars in a terminal, widgets in a notebook, a line in a log, or nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+How = Literal["auto", "bars", "lines", "silent"]
+
+
+class Advance(Protocol):
+    def __call__(self, n: int = 1) -> None: ...
+
+
+class Progress(Protocol):
+    """What steps report to."""
+
+    @contextmanager
+    def task(self, what: str, total: int) -> Iterator[Advance]: ...
+
+
+class Silent:
+    """Shows nothing."""
+
+    @contextmanager
+    def task(self, what: str, total: int) -> Iterator[Advance]:  # noqa: ARG002
+        yield self.advance
+
+    @staticmethod
+    def advance(n: int = 1) -> None:
+        """Nothing to show."""
+
+
+class Lines(Silent):
+    """One line when a task begins, for logs."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    @contextmanager
+    def task(self, what: str, total: int) -> Iterator[Advance]:
+        from rich.markup import escape
+
+        self.console.print(escape(f"{what} ({total})"), style="dim", soft_wrap=True)
+        yield self.advance
+
+
+class Bars:
+    """One bar per task, gone when the task ends; in a notebook rich draws it as a widget."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    @contextmanager
+    def task(self, what: str, total: int) -> Iterator[Advance]:
+        from rich import progress as rich
+
+        columns = (
+            rich.TextColumn("{task.description:<34}"),
+            rich.BarColumn(20),
+            rich.MofNCompleteColumn(),
+            rich.TimeElapsedColumn(),
+            rich.TimeRemainingColumn(),
+        )
+        with rich.Progress(*columns, console=self.console, transient=True) as bars:
+            task = bars.add_task(what, total=total)
+            yield lambda n=1: bars.advance(task, n)
+
+
+def progress(how: How | Progress = "auto", console: Console | None = None) -> Progress:
+    """The display that is asked for; `auto`: bars where a person looks (a terminal, a notebook), else nothing."""
+    if not isinstance(how, str):
+        return how
+    if how == "silent" or (how == "auto" and console is None and not _looked_at()):
+        return Silent()
+    from rich.console import Console as RichConsole
+
+    where = console or RichConsole(stderr=True, highlight=False)
+    if how == "lines":
+        return Lines(where)
+    if how == "auto" and not (where.is_terminal or where.is_jupyter):
+        return Lines(where)
+    return Bars(where)
+
+
+def _looked_at() -> bool:
+    return sys.stderr.isatty() or "ipykernel" in sys.modules

@@ -1,0 +1,468 @@
+"""`Study`: one question to one model, with every step as a method. The command line, a notebook and a worker on another
+machine all hold one.
+
+Every method gives the finished artifact if the store has it, else computes it and whatever it needs first. Nothing is
+computed twice, and an interrupted step goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from refusalctl import results as r
+from refusalctl.errors import BadInput, NotFound
+from refusalctl.interventions import Intervention
+from refusalctl.model.translators.into_english import check_spec
+from refusalctl.organisms.designs import DESIGNS
+from refusalctl.progress import How, Progress, progress
+from refusalctl.records.rows import Kind, Split
+from refusalctl.report.comparison import compare_transfers
+from refusalctl.report.report import make_report
+from refusalctl.settings import Machine, Resolved, Settings, resolve
+from refusalctl.steps.activations import collect_activations
+from refusalctl.steps.calibrate import Calibration, Trial, run_calibration, trials
+from refusalctl.steps.completions import write_completions
+from refusalctl.steps.comprehension import measure_comprehension
+from refusalctl.steps.cost import Cost, forecast_cost
+from refusalctl.steps.directions import extract_directions
+from refusalctl.steps.geometry import GeometryParams, compare_geometry
+from refusalctl.steps.interventions import Source, end_of_instruction
+from refusalctl.steps.labelling.correction import correct_rates
+from refusalctl.steps.labelling.human import draw_sample, import_sheet, write_sheet
+from refusalctl.steps.labelling.labels import check_judge, judge_completions
+from refusalctl.steps.labelling.panel import form_panel, panel_labels
+from refusalctl.steps.labelling.translations import find_translations, translate_completions
+from refusalctl.steps.precision import compare_precision
+from refusalctl.steps.prompts import draw_prompts
+from refusalctl.steps.published.runs import Request, import_files
+from refusalctl.steps.selection.controls import compare_controls
+from refusalctl.steps.selection.openings import checked_openings
+from refusalctl.steps.selection.scores import select_direction
+from refusalctl.steps.step import Planned, Workbench
+from refusalctl.steps.subspace import build_subspace
+from refusalctl.steps.transfer import measure_transfer
+from refusalctl.store.store import Artifact, Store
+
+if TYPE_CHECKING:
+    from refusalctl.stats.panel import Rule
+    from refusalctl.stats.precision import Deviation
+
+DEFAULT_STORE = "artifacts"
+
+
+def default_store() -> Path:
+    """`$REFUSALCTL_STORE`, else `artifacts` in the folder one is in."""
+    return Path(os.environ.get("REFUSALCTL_STORE") or DEFAULT_STORE)
+
+
+class Study:
+    """One question to one model.
+
+    Settings are given by their names (docs/settings.md), for example `Study(model="org/name", data="polyrefuse",
+    sources=["en"], targets=["ba"], n_test=128, controls=True)`; names that are not given come from the environment
+    and then from their defaults. Languages of `sources` and `targets` share their prompts.
+
+    `store`: the folder that keeps everything. `progress`: `auto` (bars where a person looks), `bars`, `lines`,
+    `silent`, or an object of your own. `dry_run`: nothing is computed, `plan` says what would be.
+
+    Raises `BadInput` for an unknown setting or a value that does not fit.
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        store: Path | str | None = None,
+        progress: How | Progress = "auto",
+        dry_run: bool = False,
+        **settings: object,
+    ) -> None:
+        listed = {k: [v] if k in ("sources", "targets") and isinstance(v, str) else v for k, v in settings.items()}
+        self._open(resolve(listed | {"model": model}), store, progress, dry_run)
+
+    def _open(
+        self,
+        asked: Resolved,
+        store: Path | str | None,
+        how: How | Progress,
+        dry_run: bool,
+        judge_url: str | None = None,
+    ) -> None:
+        kept = Store(default_store() if store is None else Path(store))
+        self.bench = Workbench(kept, asked.machine, asked.settings, progress(how), dry_run, judge_url)
+
+    @classmethod
+    def of(
+        cls,
+        asked: Resolved,
+        *,
+        store: Path | str | None = None,
+        progress: How | Progress = "auto",
+        dry_run: bool = False,
+        judge_url: str | None = None,
+    ) -> Self:
+        """A study of settings that were resolved already."""
+        made = cls.__new__(cls)
+        made._open(asked, store, progress, dry_run, judge_url)
+        return made
+
+    @classmethod
+    def from_file(cls, file: Path | str, *, store: Path | str | None = None, **settings: object) -> Self:
+        """The study that an experiment file describes; settings given here win over the file's."""
+        return cls.of(resolve(settings, Path(file)), store=store)
+
+    # --- what is asked ------------------------------------------------------------------------------
+
+    @property
+    def settings(self) -> Settings:
+        """What is asked."""
+        return self.bench.settings
+
+    @property
+    def machine(self) -> Machine:
+        """Which model answers, and where."""
+        return self.bench.machine
+
+    @property
+    def store(self) -> Store:
+        return self.bench.store
+
+    @property
+    def langs(self) -> tuple[str, ...]:
+        """Every language that takes part, sources first."""
+        return self.settings.langs
+
+    @property
+    def plan(self) -> list[Planned]:
+        """The steps that were asked for so far, and which of them were there already."""
+        return self.bench.plan
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the results should know."""
+        return self.bench.notes
+
+    def changed(self, **settings: object) -> Study:
+        """The same study with other settings; it shares the loaded model."""
+        made = Study.__new__(Study)
+        made.bench = self.bench.asking(self.settings.changed(**settings))
+        return made
+
+    # --- the steps ----------------------------------------------------------------------------------
+
+    def prompts(self, lang: str, kind: Kind = "harmful", split: Split = "test") -> r.Prompts:
+        """The drawn prompts of one language, class and split."""
+        return r.Prompts(self.store, draw_prompts(self.bench, lang, kind, split))
+
+    def activations(self, lang: str, kind: Kind = "harmful", split: Split = "train") -> r.Activations:
+        """`resid_pre` of every prompt at every layer and end-of-instruction position."""
+        drawn = draw_prompts(self.bench, lang, kind, split)
+        return r.Activations(self.store, collect_activations(self.bench, drawn))
+
+    def directions(self, lang: str) -> r.Directions:
+        """Difference-in-means candidates of one language, at every position and layer."""
+        return r.Directions(self.store, extract_directions(self.bench, lang))
+
+    def openings(self, lang: str) -> r.Openings:
+        """How refusals open in one language, confirmed on validation prompts. Raises `UnfitOpenings` where they do not
+        rank refusals above other answers, `EmptySelection` where the model refuses too little to tell."""
+        return r.Openings(self.store, checked_openings(self.bench, lang))
+
+    def selection(self, lang: str) -> r.Selection:
+        """The chosen direction of one language. Raises `EmptySelection` where nothing can be chosen honestly."""
+        return r.Selection(self.store, select_direction(self.bench, lang))
+
+    def subspace(self, lang: str) -> r.Subspace:
+        """`rank` orthonormal directions at the place of the chosen one."""
+        chosen = select_direction(self.bench, lang)
+        return r.Subspace(self.store, build_subspace(self.bench, chosen, lang))
+
+    def completions(
+        self,
+        lang: str,
+        intervention: Intervention | None = None,
+        *,
+        kind: Kind = "harmful",
+        split: Split = "test",
+        prompts: r.Prompts | None = None,
+    ) -> r.Completions:
+        """Greedy answers in one language under `rc.ablate(...)`, `rc.add(...)` or nothing."""
+        drawn = prompts.artifact if prompts is not None else draw_prompts(self.bench, lang, kind, split)
+        spec = (intervention or Intervention("none")).spec()
+        written = write_completions(self.bench, drawn, spec, self.settings.answers.max_new_tokens)
+        return r.Completions(self.store, written)
+
+    def intervention(
+        self,
+        directions: Sequence[tuple[str, tuple[int, int] | None]],
+        kind: str | None = None,
+        coeff: float = 1.0,
+        pos: int | None = None,
+        layer: int | None = None,
+        layers: Sequence[int] | None = None,
+        positions: Sequence[int] | None = None,
+    ) -> Intervention:
+        """An intervention by references to directions, each with its (position, layer) where it has one.
+
+        `pos` and `layer` are those of every directions artifact that names none. Raises `BadInput` for a combination
+        that makes no sense, or directions of another model.
+        """
+        sources = []
+        for reference, place in directions:
+            artifact = self.store.resolve(reference)
+            if place is None and (artifact.kind == "directions" or len(directions) == 1):
+                sources.append(Source(artifact, pos, layer))
+            else:
+                sources.append(Source(artifact, *(place or (None, None))))
+        several = len(sources) > 1 or any(each.artifact.kind == "subspace" for each in sources)
+        asked = kind or ("subspace" if several else "ablate" if sources else "none")
+        found = Intervention(asked, tuple(sources), coeff, _numbers(layers), _numbers(positions), layer, pos)
+        found.spec().check(self.bench)
+        return found
+
+    def end_of_instruction(self, reference: str) -> list[int]:
+        """All end-of-instruction positions of the template that an artifact's directions were read with."""
+        return list(end_of_instruction(self.store.resolve(reference)))
+
+    def labels(
+        self, completions: r.Completions, judge: str | None = None, *, translations: r.Translations | None = None
+    ) -> r.Labels:
+        """One label per completion, by the study's judge or another one; of its translations where these are given."""
+        asked = judge or self.settings.answers.judge
+        english = None if translations is None else translations.artifact
+        labelled = judge_completions(self.bench, completions.artifact, asked, harm_only=True, translations=english)
+        return r.Labels(self.store, labelled)
+
+    def translations(self, completions: r.Completions, translator: str, code: str | None = None) -> r.Translations:
+        """Completions in English by `nllb[:MODEL]`, `madlad[:MODEL]`, `google` or `deepl`."""
+        return r.Translations(self.store, translate_completions(self.bench, completions.artifact, translator, code))
+
+    def check_translator(self, translator: str, completions: Sequence[r.Completions], code: str | None = None) -> None:
+        """Find out before the work whether a translator knows these languages. Raises `BadInput`."""
+        for each in completions:
+            check_spec(translator, each.about["lang"], code)
+
+    def check_judges(self, judges: Sequence[str], completions: Sequence[r.Completions], text: str) -> None:
+        """Find out before the work whether these judges can label these completions. Raises `BadInput`."""
+        for judge in judges:
+            for each in completions:
+                for lang in _langs_read(each.about["lang"], text):
+                    check_judge(judge, lang, harm_only=True)
+
+    def texts_to_judge(
+        self,
+        completions: Sequence[r.Completions],
+        text: str,
+        translations: Sequence[str] = (),
+        translator: str | None = None,
+    ) -> list[tuple[r.Completions, r.Translations | None]]:
+        """Each completions with what is judged: None for its own text, else its translations into English.
+
+        `text`: native, back-translation or both; English is judged as it is. Translations are those given by reference,
+        made by `translator`, or the only ones that the store has.
+        """
+        given = [r.Translations(self.store, self.store.resolve(each, "translations")) for each in translations]
+        pairs: list[tuple[r.Completions, r.Translations | None]] = []
+        for each in completions:
+            if text != "back-translation" or each.about["lang"] == "en":
+                pairs.append((each, None))
+            if text == "native" or each.about["lang"] == "en":
+                continue
+            mine = next((a for a in given if a.artifact.inputs.get("completions") == each.id), None)
+            if mine is None and translator:
+                mine = self.translations(each, translator)
+            pairs.append((each, mine or r.Translations(self.store, find_translations(self.bench, each.artifact))))
+        return pairs
+
+    def panel(self, labels: Sequence[r.Labels], rule: Rule = "majority") -> tuple[r.Panel, list[r.Labels]]:
+        """Agreement of several judges on the same completions, and their labels together, one per completions."""
+        given = [each.artifact for each in labels]
+        made = form_panel(self.bench, given, rule)
+        return r.Panel(self.store, made), [r.Labels(self.store, a) for a in panel_labels(self.bench, made, given)]
+
+    def comprehension(self, lang: str) -> r.Comprehension:
+        """Whether the model tells harmful from harmless prompts in one language."""
+        return r.Comprehension(self.store, measure_comprehension(self.bench, lang))
+
+    def controls(self, source: str, target: str) -> r.Controls:
+        """What control directions of the source do in the target, beside the real direction."""
+        return r.Controls(self.store, compare_controls(self.bench, source, target))
+
+    def geometry(
+        self,
+        langs: Sequence[str] | None = None,
+        *,
+        reference: str | None = None,
+        at: tuple[int, int] | None = None,
+        halves: int = 50,
+        permutations: int = 999,
+        components: int = 3,
+    ) -> r.Geometry:
+        """How alike the languages' directions are, beside their noise ceiling and chance.
+
+        `reference`: the language on whose direction all are projected. `at`: (position, layer), by default the most
+        reliable place. `halves`, `permutations`: random splits and shuffles; `components`: subspace dimensions.
+        """
+        named = list(langs or self.langs)
+        if not named:
+            raise BadInput("no language was named", hint="give langs, or sources and targets to the study")
+        params = GeometryParams(
+            reference or named[0], at, halves, permutations, components=components, seed=self.settings.prompts.seed
+        )
+        bench = self.bench.asking(self.settings.changed(sources=(), targets=tuple(named)))
+        return r.Geometry(self.store, compare_geometry(bench, named, params))
+
+    def transfer(self) -> r.Transfer:
+        """Every source in every target: baseline, native and transferred ablation, with verdicts."""
+        if not self.settings.sources or not self.settings.targets:
+            raise BadInput("a transfer needs languages", hint="name sources and targets")
+        return r.Transfer(self.store, measure_transfer(self.bench))
+
+    def report(
+        self,
+        transfers: Sequence[r.Transfer] | None = None,
+        *,
+        geometry: bool = True,
+        reference: str | None = None,
+        published: bool = False,
+        with_text: bool = False,
+    ) -> r.Report:
+        """One page with figures and tables of this study's transfer, or of the transfers that are given."""
+        chosen = [each.artifact for each in (transfers or [self.transfer()])]
+        made = make_report(
+            self._of(chosen[0]),
+            chosen,
+            geometry=geometry,
+            reference=reference,
+            published=published,
+            with_text=with_text,
+        )
+        return r.Report(self.store, made)
+
+    def compare(self, transfers: Sequence[r.Transfer]) -> r.Report:
+        """Two transfers cell by cell, on the same prompts where their ids agree."""
+        chosen = [each.artifact for each in transfers]
+        return r.Report(self.store, compare_transfers(self._of(chosen[0]), chosen))
+
+    def _of(self, transfer: Artifact) -> Workbench:
+        """The workbench of the model that a transfer measured."""
+        return replace(self.bench, machine=self.machine.changed(model=transfer.about["model"]))
+
+    # --- labels and runs from elsewhere ------------------------------------------------------------
+
+    def samples(self, labels: Sequence[r.Labels], n: int, seed: int = 0) -> list[r.Sample]:
+        """Completions for people to label, `n` of each language."""
+        by_lang: dict[str, list[Artifact]] = {}
+        for each in labels:
+            by_lang.setdefault(str(each.about["lang"]), []).append(each.artifact)
+        return [r.Sample(self.store, draw_sample(self.bench, each, n, seed)) for each in by_lang.values()]
+
+    def write_sheet(self, sample: r.Sample, path: Path, *, replace: bool = False) -> int:
+        """Write a sample for annotators, CSV or JSON lines by its name; returns the number of rows."""
+        return write_sheet(self.bench, sample.artifact, path, replace=replace)
+
+    def import_sheet(self, sheet: Path, sample: r.Sample, annotator: str, *, partial: bool = False) -> list[r.Labels]:
+        """A filled-in sheet as labels by `human:ANNOTATOR`, one result per condition."""
+        found = import_sheet(self.bench, sheet, sample.artifact, annotator, partial=partial)
+        return [r.Labels(self.store, each) for each in found]
+
+    def correction(self, labels: Sequence[r.Labels], human: Sequence[r.Labels]) -> r.Correction:
+        """Each judge's errors by people's labels, and its rates corrected for them."""
+        made = correct_rates(self.bench, [a.artifact for a in labels], [a.artifact for a in human])
+        return r.Correction(self.store, made)
+
+    def import_files(self, paths: Sequence[Path], **told: Any) -> list[r.Result]:
+        """Published completions, evaluations, directions and labels as results, marked as imported."""
+        return [r.result(self.store, each) for each in import_files(self.bench, paths, Request(**told))]
+
+    # --- is it right? ------------------------------------------------------------------------------
+
+    def precision(self, dtype: str = "bfloat16") -> Deviation:
+        """The model in half precision against itself in float32, on sample prompts."""
+        return compare_precision(replace(self.bench, machine=self.machine.changed(dtype=dtype)))
+
+    @staticmethod
+    def trials(designs: Sequence[str] | None = None, *, quick: bool = True) -> list[Trial]:
+        """What a calibration runs: designs, architectures and sizes."""
+        return trials(list(designs or DESIGNS), quick=quick)
+
+    def calibrate(self, todo: Sequence[Trial] | None = None) -> tuple[Calibration, r.Calibration]:
+        """Run the whole pipeline on model organisms whose truth is known; outcomes, and the result that keeps them."""
+        found = run_calibration(self.bench, todo if todo is not None else self.trials())
+        assert found.artifact is not None
+        return found, r.Calibration(self.store, found.artifact)
+
+    # --- planning and looking up -----------------------------------------------------------------------
+
+    def forecast(self, *, probe: bool = False) -> Cost:
+        """What the missing steps of a dry run's plan ask of the model; with `probe` also how long that takes."""
+        return forecast_cost(self.bench, probe)
+
+    def open(self, reference: str, kind: str | None = None) -> r.Result:
+        """A result by id, unique prefix, name, or a query such as `directions:lang=ba`."""
+        return r.result(self.store, self.store.resolve(reference, kind))
+
+    def open_completions(self, reference: str) -> r.Completions:
+        """Completions by a reference. Raises `BadInput` for another kind."""
+        return r.Completions(self.store, self.store.resolve(reference, "completions"))
+
+    def open_labels(self, reference: str) -> r.Labels:
+        """Labels by a reference. Raises `BadInput` for another kind."""
+        return r.Labels(self.store, self.store.resolve(reference, "labels"))
+
+    def open_sample(self, reference: str) -> r.Sample:
+        """A sample by a reference. Raises `BadInput` for another kind."""
+        return r.Sample(self.store, self.store.resolve(reference, "sample"))
+
+    def transfers(self, references: Sequence[str]) -> list[r.Transfer]:
+        """Transfers by reference; without any, the one that was finished last."""
+        if references:
+            return [r.Transfer(self.store, self.store.resolve(each, "transfer")) for each in references]
+        found = self.store.all("transfer")
+        if not found:
+            raise NotFound(
+                f"there is no transfer to report on in {self.store.root}",
+                hint="compute one with `refusalctl transfer --sources en --targets en,be`",
+            )
+        return [r.Transfer(self.store, found[-1])]
+
+    def name(self, name: str, result: r.Result) -> None:
+        """Let a name point to a result."""
+        self.store.name(name, result.artifact)
+
+    def all(self, kind: str | None = None) -> list[r.Result]:
+        """Every result in the store, or one kind's, oldest first."""
+        return [r.result(self.store, each) for each in self.store.all(kind)]
+
+    def __repr__(self) -> str:
+        asked = self.settings
+        way = f" {','.join(asked.sources)} > {','.join(asked.targets)}" if asked.sources or asked.targets else ""
+        return f"<Study {self.machine.model}{way} data={asked.prompts.data} store={self.store.root}>"
+
+
+def _langs_read(lang: str, text: str) -> list[str]:
+    """The languages that a judge will read."""
+    native = [lang] if text != "back-translation" or lang == "en" else []
+    return native + (["en"] if text != "native" and lang != "en" else [])
+
+
+def _numbers(given: Sequence[int] | None) -> tuple[int, ...] | None:
+    return None if given is None else tuple(given)
+
+
+def open(reference: str, *, store: Path | str | None = None) -> r.Result:
+    """A result of a store by id, unique prefix, name, or a query such as `directions:lang=ba`.
+
+    Raises `NotFound`, `Ambiguous` (naming the candidates) or `BadInput`.
+    """
+    kept = Store(default_store() if store is None else Path(store))
+    return r.result(kept, kept.resolve(reference))
+
+
+def transfer(model: str | None = None, **settings: Any) -> r.Transfer:
+    """`Study(model, ...).transfer()`: the matrix of one question in one call."""
+    return Study(model, **settings).transfer()
