@@ -1,13 +1,13 @@
 """Held-out refusal rates of a model, per language and prompt class: the table of the model card.
 
-python benchmarks/refusal_rates.py --model smollm2-refuser --data polyrefuse --n 200
+python -m benchmarks.refusal_rates --model smollm2-refuser --data polyrefuse --n 200
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+from benchmarks import command
 from refusalctl.cli import out
 from refusalctl.records.rows import KINDS
 from refusalctl.settings import Machine, Settings
@@ -34,7 +34,7 @@ def percent(rate: Rate) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--model", default="smollm2-refuser")
     parser.add_argument("--data", default="polyrefuse")
     parser.add_argument("--split", default="test")

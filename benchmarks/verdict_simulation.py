@@ -1,6 +1,6 @@
 """Error rates of the verdict rule and coverage of its intervals, over a grid of true effects, baselines and n.
 
-    python benchmarks/verdict_simulation.py [--experiments 10000] [--json FILE]
+    python -m benchmarks.verdict_simulation [--experiments 10000] [--json FILE]
 
 Each synthetic experiment draws n prompts: refused at baseline with probability b, moved to compliance with probability
 f, moved back with probability k; the true effect is f - k. Controls count as beaten and the target's own direction as
@@ -11,7 +11,6 @@ where a target is missed in any cell.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from functools import cache
@@ -24,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binom, norm
 
+from benchmarks import command
 from refusalctl.stats.mover import change, ratio
 from refusalctl.stats.power import above, counts, inside, scores
 from refusalctl.stats.rates import Rate
@@ -194,7 +194,7 @@ def coverage(results: list[Result], experiments: int, generator: np.random.Gener
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--experiments", type=int, default=10_000, help="per cell of the grid")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from refusalctl.data import published
 from refusalctl.errors import BadInput, Corrupt
-from refusalctl.report import report, words
+from refusalctl.report import words
 from refusalctl.report.comparison import compare_transfers, compared
 from refusalctl.report.figures.style import VARIABLES
 from refusalctl.report.page import shade
@@ -23,6 +23,8 @@ from refusalctl.report.report import make_report
 from refusalctl.steps.transfer import TRANSFER_FILE
 from refusalctl.store.store import Artifact
 from tests.steps.world import World
+
+pytestmark = pytest.mark.xdist_group("page")  # one worker makes what these tests share
 
 HOSTILE = "</dd></details><script>alert(1)</script><img src=x onerror=alert(2)>\u202e&amp;{{ 7*7 }}"
 
@@ -94,12 +96,6 @@ def test_each_target_is_answered_in_one_sentence(judged: tuple[World, Artifact, 
     assert "In Tajik, the English direction makes the model refuse more; it adds 30 points of refusals" in text
     assert "11 to 50). Other directions: does not transfer (Bashkir)." in text
     assert "No verdict was computed" not in text
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages without their figures, where only words matter."""
-    monkeypatch.setattr(report, "_draw", lambda _job, rows: {name: "" for name, *_ in report._figures(rows)})
 
 
 def test_a_transfer_without_verdicts_gets_descriptions(tmp_path: Path, undrawn: None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks import verdict_simulation
 from refusalctl.errors import BadInput
 from refusalctl.stats.verdict import INDUCTION, VERDICTS, Evidence, decide
 
@@ -129,13 +131,6 @@ def test_a_margin_that_cannot_be_meant_is_refused() -> None:
 
 
 def test_the_simulation_applies_this_rule() -> None:
-    import random
-    import sys
-    from pathlib import Path
-
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-    import verdict_simulation
-
     rng = random.Random(0)
     for _ in range(60):
         n = rng.choice((48, 128))

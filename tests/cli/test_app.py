@@ -58,7 +58,7 @@ def test_help_needs_no_torch_and_no_transformers() -> None:
         "heavy = {'torch', 'transformers', 'h5py', 'matplotlib', 'scipy', 'numpy'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "collect" in done.stdout
 
@@ -71,7 +71,7 @@ def test_artifacts_ls_needs_no_torch(tmp_path: Path) -> None:
         "except SystemExit: pass\n"
         "sys.exit('torch' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False).returncode == 0
 
 
 def test_collect_prints_ids_alone_and_a_second_call_computes_nothing(run) -> None:  # type: ignore[no-untyped-def]
