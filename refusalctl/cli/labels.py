@@ -94,11 +94,12 @@ def correct(
 
 
 def _show(made: Artifact) -> None:
-    from refusalctl.steps.labelling.correction import OUTCOMES, read
+    from refusalctl.stats.outcomes import USABLE
+    from refusalctl.steps.labelling.correction import read
 
     rows: list[tuple[object, ...]] = []
     for found in read(made)["judges"]:
-        for outcome in OUTCOMES:
+        for outcome in USABLE:
             part = found[outcome]
             head = (found["lang"], found["judge"], outcome, _share(part["sensitivity"]), _share(part["specificity"]))
             rows += [(*head, *_rate(rate)) for rate in part["rates"]]

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from refusalctl.errors import BadInput, DataError
+from refusalctl.records.rows import OUTCOMES
 
 COLUMNS = ("id", "prompt", "response", "label", "comment")
-ALLOWED = ("refusal", "compliance", "degenerate", "unsure")
+ALLOWED = tuple("unsure" if outcome == "unparsed" else outcome for outcome in OUTCOMES)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 

@@ -8,7 +8,8 @@ from jaxtyping import Float, Int8
 from numpy import ndarray
 
 from refusalctl.errors import BadInput
-from refusalctl.stats.similarity import Labelled, contrasts, p_value
+from refusalctl.stats.permutation import p_at_least
+from refusalctl.stats.similarity import Labelled, contrasts
 
 FOLDS = 5
 
@@ -64,7 +65,7 @@ def silhouette(
     value = float(silhouette_score(distances, signs, metric="precomputed"))
     shuffled = (rng.permutation(signs) for _ in range(permutations))
     null = np.array([silhouette_score(distances, s, metric="precomputed") for s in shuffled])
-    return Tested(value, float(null.mean()), p_value(value, null))
+    return Tested(value, float(null.mean()), p_at_least(value, null))
 
 
 class Map(NamedTuple):

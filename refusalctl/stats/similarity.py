@@ -13,6 +13,7 @@ from jaxtyping import Float, Int8
 from numpy import ndarray
 
 from refusalctl.errors import BadInput
+from refusalctl.stats.permutation import p_at_least
 
 TINY = 1e-6  # a difference this small beside the activations themselves is rounding, not a direction
 
@@ -157,12 +158,7 @@ def likeness(a: Estimate, b: Estimate) -> Likeness:
     if full[0] is not None and full[1] is not None:
         ceiling = float(np.sqrt(full[0] * full[1]))
         true = apart / float(np.sqrt(a.reliability.half * b.reliability.half))
-    return Likeness(observed, ceiling, apart, true, float(np.quantile(null, 0.95)), p_value(observed, null))
-
-
-def p_value(observed: float, null: Float[ndarray, " draws"]) -> float:
-    """Share of shuffles at least as large as what was observed, the observed one among them."""
-    return (int((null >= observed).sum()) + 1) / (len(null) + 1)
+    return Likeness(observed, ceiling, apart, true, float(np.quantile(null, 0.95)), p_at_least(observed, null))
 
 
 # --- subspaces ---------------------------------------------------------------------------------------

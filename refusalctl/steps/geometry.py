@@ -15,6 +15,8 @@ import numpy as np
 
 from refusalctl.errors import BadInput
 from refusalctl.settings import Experiment
+from refusalctl.stats.paired import fdr_by
+from refusalctl.stats.permutation import permutation_p
 from refusalctl.steps import activations as activation_step
 from refusalctl.steps import prompts as prompt_step
 from refusalctl.steps.directions import KINDS
@@ -188,17 +190,13 @@ def _site(stack: Stack, place: Place, params: GeometryParams, splits: Draws, nul
 
 def _pairs(estimates: Mapping[str, Estimate]) -> list[dict[str, Any]]:
     """Every pair's likeness; `p_by` controls the false discovery rate over the pairs under any dependence."""
-    from statsmodels.stats.multitest import multipletests
-
     from refusalctl.stats.similarity import likeness
 
     rows: list[dict[str, Any]] = [
         {"a": a, "b": b, **likeness(estimates[a], estimates[b])._asdict()} for a, b in combinations(estimates, 2)
     ]
-    if rows:
-        adjusted = multipletests([row["p"] for row in rows], method="fdr_by")[1]
-        for row, p in zip(rows, adjusted):
-            row["p_by"] = float(p)
+    for row, p in zip(rows, fdr_by([row["p"] for row in rows]), strict=True):
+        row["p_by"] = p
     return rows
 
 
@@ -222,7 +220,7 @@ def _angles(samples: Mapping[str, Labelled], pairs: list[dict[str, Any]], params
     for row in pairs:
         nulls = np.array(row.pop("_null"))
         row["angle_null_05"] = float(np.quantile(nulls, 0.05))
-        row["angle_p"] = (int((nulls <= np.mean(row["angles"])).sum()) + 1) / (draws + 1)
+        row["angle_p"] = permutation_p(int((nulls <= np.mean(row["angles"])).sum()), draws)
 
 
 def _language(sample: Labelled, params: GeometryParams) -> dict[str, Any]:

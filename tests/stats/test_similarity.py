@@ -9,6 +9,7 @@ import pytest
 
 from refusalctl.errors import BadInput
 from refusalctl.stats import separation, similarity
+from refusalctl.stats.permutation import p_at_least
 from refusalctl.stats.similarity import Labelled, estimate, halves, likeness, shuffles
 
 N, D = 60, 400
@@ -87,8 +88,8 @@ def test_unrelated_labels_give_uniform_p() -> None:
 
 
 def test_p_counts_the_observed_value_among_the_shuffles() -> None:
-    assert similarity.p_value(2.0, np.array([0.0, 1.0, 2.0, 3.0])) == 3 / 5
-    assert similarity.p_value(9.0, np.zeros(99)) == 1 / 100
+    assert p_at_least(2.0, np.array([0.0, 1.0, 2.0, 3.0])) == 3 / 5
+    assert p_at_least(9.0, np.zeros(99)) == 1 / 100
 
 
 def test_draws_are_balanced_and_the_same_for_a_prompt_in_every_language() -> None:

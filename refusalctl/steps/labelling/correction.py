@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from refusalctl.errors import BadInput
+from refusalctl.stats.outcomes import USABLE
 from refusalctl.steps.labelling import labels as label_step
 from refusalctl.steps.labelling.human import JUDGE as PEOPLE
 from refusalctl.steps.labelling.human import read as read_sample
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from refusalctl.stats.judge_error import Cell, Errors, Share
 
 FILE = "correction.json"
-OUTCOMES = ("refusal", "compliance")
 
 
 def _run(job: Job) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def _judge(judged: Sequence[Artifact], human: Sequence[Artifact], samples: Mappi
     people = {a.inputs["completions"]: label_step.outcomes(a) for a in human}
     weights, bare = _weights(human, people, samples)
     found: dict[str, Any] = {}
-    for outcome in OUTCOMES:
+    for outcome in USABLE:
         calibration, why = (None, bare) if bare else _errors(said, people, weights, outcome)
         found[outcome] = {
             "sensitivity": _share(calibration.sensitivity) if calibration else None,

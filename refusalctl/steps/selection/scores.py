@@ -138,8 +138,8 @@ def _run_select(job: Job) -> dict[str, Any]:
     tensors, header = formats.read_vectors(job.inputs["directions"].path / direction_step.FILE, "directions")
     table, by_score = _by_score(job, rule, header)
     rows = cosmic_step.read(job.inputs["cosmic"])["candidates"] if _is_full(job) else []
-    by_cosine = cosmic_step.choose(rows, rule.max_kl)
-    winner = cosmic_step.winner(rows, rule.max_kl) if criterion == "cosmic" else by_score
+    by_cosine = cosmic_step.choose(rows, rule)
+    winner = cosmic_step.winner(rows, rule) if criterion == "cosmic" else by_score
     assert winner is not None  # by refusal scores, a choice that fails raises
     pos, layer = winner["pos"], winner["layer"]
     at = (header["positions"].index(pos), layer)
