@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from refuser_texts import ANSWERS, REFUSALS
 
-from refusalctl.data.rows import read_jsonl
+from refusalctl.data.jsonl import read_jsonl
 from refusalctl.model.judges import judge_named
 from refusalctl.model.judges.degenerate_first import judge_rows
 from refusalctl.model.judges.protocol import Item

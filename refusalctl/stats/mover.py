@@ -18,7 +18,7 @@ from refusalctl.stats.rates import Interval
 WIDEST = 1e6
 
 
-class Estimate(NamedTuple):
+class Comparison(NamedTuple):
     value: float
     interval95: Interval
 
@@ -73,13 +73,13 @@ def combined(first: Change, second: Change, factor: float, r: float) -> Interval
     )
 
 
-def difference(first: Change, second: Change, r: float | None = None) -> Estimate:
+def difference(first: Change, second: Change, r: float | None = None) -> Comparison:
     """first - second on the same prompts: the difference in differences across languages or directions."""
     limits = combined(first, second, 1.0, correlation(first, second) if r is None else r)
-    return Estimate(first.value - second.value, limits)
+    return Comparison(first.value - second.value, limits)
 
 
-def ratio(first: Change, second: Change, r: float | None = None) -> Estimate | None:
+def ratio(first: Change, second: Change, r: float | None = None) -> Comparison | None:
     """first / second on the same prompts; None unless the lower limit of `second` is above zero.
 
     A supposed ratio is inside the interval where first - ratio * second may be zero (Donner and Zou 2012).
@@ -103,4 +103,4 @@ def ratio(first: Change, second: Change, r: float | None = None) -> Estimate | N
     if reach >= WIDEST:
         return None
     limits = Interval(float(brentq(low, value - reach, value)), float(brentq(high, value, value + reach)))
-    return Estimate(value, limits)
+    return Comparison(value, limits)

@@ -20,7 +20,7 @@ RULES = ("majority", "unanimous")
 TIE = "tie"
 RESAMPLES, SEED = 1000, 0
 MOST_UNDEFINED = 0.05  # share of resamples without a kappa up to which the rest may stand for all
-Rule = Literal["majority", "unanimous"]
+VoteRule = Literal["majority", "unanimous"]
 
 
 class Agreement(NamedTuple):
@@ -119,7 +119,7 @@ def _interval(
     return Interval(float(low), float(high))
 
 
-def vote(outcomes: Sequence[str], rule: Rule) -> Vote:
+def vote(outcomes: Sequence[str], rule: VoteRule) -> Vote:
     """What the judges say together: the outcome of more than half of them, or of all. Anything else is a tie.
 
     A judge without a label counts among them, so one judge never speaks for a panel.

@@ -25,7 +25,7 @@ from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
 if TYPE_CHECKING:
-    from refusalctl.stats.similarity import Draws, Estimate, Labelled
+    from refusalctl.stats.similarity import DirectionEstimate, Draws, LabelledActivations
 
 FILE = "geometry.json"
 SUBSPACE_SHUFFLES = 99  # each costs a singular value decomposition per language
@@ -79,13 +79,13 @@ class Stack:
         harmful, harmless = (sorted({i for by in self.ids.values() for i in by[kind]}) for kind in KINDS)
         return harmful, harmless
 
-    def at(self, lang: str, place: Place) -> Labelled:
-        from refusalctl.stats.similarity import Labelled
+    def at(self, lang: str, place: Place) -> LabelledActivations:
+        from refusalctl.stats.similarity import LabelledActivations
 
         column = self.positions.index(place.pos)
         parts = [np.asarray(self._data[lang][kind][:, column, place.layer]) for kind in KINDS]
         signs = np.repeat(np.array([1, -1], np.int8), [len(p) for p in parts])
-        found = Labelled(np.concatenate(parts), tuple(i for k in KINDS for i in self.ids[lang][k]), signs)
+        found = LabelledActivations(np.concatenate(parts), tuple(i for k in KINDS for i in self.ids[lang][k]), signs)
         if not np.isfinite(found.rows).all():
             raise BadInput(f"the {lang} activations at position {place.pos}, layer {place.layer} are not finite")
         return found
@@ -188,7 +188,7 @@ def _site(stack: Stack, place: Place, params: GeometryParams, splits: Draws, nul
     }
 
 
-def _pairs(estimates: Mapping[str, Estimate]) -> list[dict[str, Any]]:
+def _pairs(estimates: Mapping[str, DirectionEstimate]) -> list[dict[str, Any]]:
     """Every pair's likeness; `p_by` controls the false discovery rate over the pairs under any dependence."""
     from refusalctl.stats.similarity import likeness
 
@@ -200,7 +200,9 @@ def _pairs(estimates: Mapping[str, Estimate]) -> list[dict[str, Any]]:
     return rows
 
 
-def _angles(samples: Mapping[str, Labelled], pairs: list[dict[str, Any]], params: GeometryParams, null: Draws) -> None:
+def _angles(
+    samples: Mapping[str, LabelledActivations], pairs: list[dict[str, Any]], params: GeometryParams, null: Draws
+) -> None:
     """Add principal angles of difference subspaces to each pair, and what shuffled labels give."""
     from refusalctl.stats.similarity import difference_subspace, subspace_angles
 
@@ -223,7 +225,7 @@ def _angles(samples: Mapping[str, Labelled], pairs: list[dict[str, Any]], params
         row["angle_p"] = permutation_p(int((nulls <= np.mean(row["angles"])).sum()), draws)
 
 
-def _language(sample: Labelled, params: GeometryParams) -> dict[str, Any]:
+def _language(sample: LabelledActivations, params: GeometryParams) -> dict[str, Any]:
     """Separation in full space and the map of one language. None where all activations are the same."""
     from refusalctl.stats.separation import auroc, coordinates, pca_map, silhouette
 
@@ -243,7 +245,7 @@ def _language(sample: Labelled, params: GeometryParams) -> dict[str, Any]:
     }
 
 
-def _projection(samples: Mapping[str, Labelled], params: GeometryParams) -> dict[str, Any]:
+def _projection(samples: Mapping[str, LabelledActivations], params: GeometryParams) -> dict[str, Any]:
     from refusalctl.stats.separation import folds, projections
 
     everyone = sorted({i for s in samples.values() for i in s.ids})

@@ -11,7 +11,7 @@ from refusalctl.stats.outcomes import read_outcome
 from refusalctl.stats.paired import equivalence_p, fdr_by, holm, mcnemar_p, moves
 from refusalctl.stats.power import detectable
 from refusalctl.stats.rates import outcome_rate
-from refusalctl.stats.verdict import INDUCTION, REMOVAL, Evidence, Question, Verdict, decide
+from refusalctl.stats.verdict import INDUCTION, REMOVAL, Effect, Evidence, Verdict, decide
 from refusalctl.steps import comprehension as comprehension_step
 from refusalctl.steps.labelling import labels as label_step
 from refusalctl.steps.selection import controls as control_step
@@ -134,7 +134,7 @@ def _value(found: Mapping[str, Mapping[str, Any]], key: str, question: str) -> s
 
 
 def _decided(
-    before: Artifact, after: Artifact, question: Question, evidence: Evidence, native: Artifact | None
+    before: Artifact, after: Artifact, question: Effect, evidence: Evidence, native: Artifact | None
 ) -> dict[str, Any]:
     one, other, groups = judged_outcomes(before), judged_outcomes(after), clusters(before)
     own = judged_outcomes(native) if native is not None and not evidence.is_native else None

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from refusalctl.data import polyrefuse, sets, tables
+from refusalctl.data import polyrefuse, polyrefuse_tables, sets
 from refusalctl.errors import DataError
 from refusalctl.steps import prompt_sets
 from refusalctl.steps.step import Silent
@@ -98,7 +98,7 @@ def test_a_changed_or_missing_source_file_writes_nothing(tree, publish, harm):
 
 
 def test_a_failing_table_leaves_no_table(tree, publish, monkeypatch):
-    real = tables.table
+    real = polyrefuse_tables.table
     monkeypatch.setattr(tables, "table", lambda lang: real(lang) if lang == "de" else 1 / 0)
     with pytest.raises(ZeroDivisionError):
         prompt_sets.fetch(publish(tree), Silent())

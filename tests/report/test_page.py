@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from refusalctl.data import published
 from refusalctl.errors import BadInput, Corrupt
 from refusalctl.report import comparison, report, words
 from refusalctl.report.figures.style import VARIABLES

@@ -21,7 +21,7 @@ from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
 if TYPE_CHECKING:
-    from refusalctl.stats.judge_error import Cell, Errors, Share
+    from refusalctl.stats.judge_error import JudgeErrors, SampleCell, Share
 
 FILE = "correction.json"
 
@@ -94,9 +94,9 @@ def _errors(
     people: Mapping[str, Mapping[str, str]],
     weights: Mapping[tuple[str, str], tuple[str, float]],
     outcome: str,
-) -> tuple[Errors | None, str]:
+) -> tuple[JudgeErrors | None, str]:
     """The calibration, or why there is none."""
-    from refusalctl.stats.judge_error import Cell, better_than_chance, errors
+    from refusalctl.stats.judge_error import SampleCell, better_than_chance, errors
 
     counts: dict[tuple[str, bool, float], list[int]] = {}
     for (source, prompt), (stratum, weight) in weights.items():
@@ -105,7 +105,7 @@ def _errors(
             cell = counts.setdefault((stratum, verdict == outcome, weight), [0, 0])
             cell[0] += 1
             cell[1] += people[source][prompt] == outcome
-    cells: list[Cell] = [Cell(judged, weight, *n) for (_, judged, weight), n in counts.items()]
+    cells: list[SampleCell] = [SampleCell(judged, weight, *n) for (_, judged, weight), n in counts.items()]
     try:
         found = errors(cells)
     except BadInput as error:
@@ -122,7 +122,7 @@ def _share(found: Share) -> dict[str, Any]:
 
 
 def _rate(
-    artifact: Artifact, outcomes: Mapping[str, str], outcome: str, calibration: Errors | None, why: str
+    artifact: Artifact, outcomes: Mapping[str, str], outcome: str, calibration: JudgeErrors | None, why: str
 ) -> dict[str, Any]:
     """The judge's own rate in one condition, and the corrected one, None with its reason where there is none."""
     from refusalctl.stats.judge_error import corrected

@@ -15,7 +15,7 @@ import numpy as np
 
 from refusalctl.errors import EmptySelection, UnfitOpenings
 from refusalctl.settings import Experiment
-from refusalctl.stats import selection as selection_stats
+from refusalctl.stats import candidate_choice
 from refusalctl.stats.selection_rule import Rule, layer_limit
 from refusalctl.steps import activations as activation_step
 from refusalctl.steps import directions as direction_step
@@ -75,7 +75,7 @@ def pick(
 
     a null must not lose for want of a candidate.
     """
-    found = selection_stats.pick(n_sites, bypass, induce, kl, rule)
+    found = candidate_choice.pick(n_sites, bypass, induce, kl, rule)
     if found is None:
         raise EmptySelection("a shuffled labelling leaves no direction at any candidate position and layer")
     return found

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from refusalctl.stats.selection import CRITERIA, Candidate
+from refusalctl.stats.candidate_choice import CRITERIA, Candidate
 from refusalctl.steps.selection.search import Estimate
 from refusalctl.steps.step import Advance
 from refusalctl.store import formats

@@ -12,7 +12,7 @@ import numpy as np
 
 from refusalctl.errors import BadInput, EmptySelection, UnfitOpenings
 from refusalctl.settings import Experiment
-from refusalctl.stats.selection import CRITERIA, Candidate, CandidateScores, choose, stability
+from refusalctl.stats.candidate_choice import CRITERIA, Candidate, CandidateScores, choose, stability
 from refusalctl.stats.selection_rule import Rule, layer_limit
 from refusalctl.steps import directions as direction_step
 from refusalctl.steps import prompts as prompt_step

@@ -10,7 +10,7 @@ import pytest
 
 from refusalctl.errors import BadInput, EmptySelection
 from refusalctl.settings import Experiment
-from refusalctl.stats.selection import Candidate, CandidateScores, choose
+from refusalctl.stats.candidate_choice import Candidate, CandidateScores, choose
 from refusalctl.stats.selection_rule import PRESETS
 from refusalctl.steps.selection import controls as control_step
 from refusalctl.steps.step import Workbench

@@ -19,7 +19,7 @@ from refusalctl.report import report
 from refusalctl.report.selection_words import described
 from refusalctl.report.sources import choice
 from refusalctl.settings import Experiment
-from refusalctl.stats.selection import CRITERIA, Candidate, CandidateScores, choose
+from refusalctl.stats.candidate_choice import CRITERIA, Candidate, CandidateScores, choose
 from refusalctl.stats.selection_rule import PRESETS, Rule
 from refusalctl.steps import prompts as prompt_step
 from refusalctl.steps.directions import KINDS
