@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from refusalctl.errors import DataError
 
-_FILE = Path(__file__).with_name("published.json")
+_FILE = Path(__file__).with_name("published_rates.json")
 
 
 class Figures(NamedTuple):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refusalctl.data import sample, sets
+from refusalctl.data import language_identification, prompt_texts, sample, sets
 from refusalctl.data.languages import SAMPLE
 from refusalctl.errors import BadInput
 from refusalctl.records.rows import KINDS, SPLITS
@@ -28,8 +28,8 @@ def test_every_language_is_large_enough_unique_and_clean(lang):
     assert all(counts[kind, split] >= least[split] for kind in KINDS for split in SPLITS)
     assert len({prompt_texts.normal(p.text) for p in prompts}) == len(prompts)
     assert len({p.id for p in prompts}) == len(prompts)
-    assert all(p.lang == lang and p.text == p.text.strip() and tables.unescape(p.text) == p.text for p in prompts)
-    assert lang == "en" or not any(prompt_texts.normal(p.text) == tables.normal(p.text_en or "") for p in prompts)
+    assert all(p.lang == lang and p.text == p.text.strip() and prompt_texts.unescape(p.text) == p.text for p in prompts)
+    assert lang == "en" or not any(prompt_texts.normal(p.text) == prompt_texts.normal(p.text_en or "") for p in prompts)
 
 
 @pytest.mark.parametrize("lang", SAMPLE)
