@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from refusalctl.data import published_rates
 from refusalctl.errors import BadInput, Corrupt
 from refusalctl.report import comparison, report, words
 from refusalctl.report.figures.style import VARIABLES
@@ -363,7 +364,7 @@ def test_flagged_prompts_are_listed_once_for_all_languages(tmp_path: Path, monke
         for lang in ("en", "ba")
     }
     fake = SimpleNamespace(UNFIT=sets.UNFIT, prompts=lambda _data, lang: rows[lang])
-    monkeypatch.setattr(report_excluded, "sets", fake)
+    monkeypatch.setattr(excluded, "sets", fake)
     found = excluded.unfit("any", ["en", "ba"])
     assert found["rows"] == [["harmful", "test", "b", "duplicate", ["ba", "en"]]]
     assert found["fit"] == {"en test harmful": 2, "ba test harmful": 2}
