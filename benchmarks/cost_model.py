@@ -12,41 +12,51 @@ import json
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from refusalctl.model.load import versions
-from refusalctl.settings import Experiment
-from refusalctl.steps.cost import cost
+from refusalctl.settings import Machine, Settings
+from refusalctl.steps.cost import forecast_cost
 from refusalctl.steps.step import Workbench
-from refusalctl.steps.transfer import transfer
+from refusalctl.steps.transfer import measure_transfer
 from refusalctl.store.store import Store
 
-BASE = Experiment(
-    ("en",), ("en",), data="sample", n_train=16, n_val=8, n_test=16, positions=(-1,), layers=(14, 18, 22), rule="wang",
-    max_kl=5.0, max_new_tokens=16, require_null=False, induce=False,
-)  # fmt: skip
+BASE = Settings.of(
+    sources=("en",),
+    targets=("en",),
+    data="sample",
+    n_train=16,
+    n_val=8,
+    n_test=16,
+    positions=(-1,),
+    layers=(14, 18, 22),
+    rule="wang",
+    max_kl=5.0,
+    max_new_tokens=16,
+    require_null=False,
+    induce=False,
+)
 SETTINGS = {
     "base": BASE,
-    "n_test 48": replace(BASE, n_test=48),
-    "n_train 48, n_val 18": replace(BASE, n_train=48, n_val=18),
-    "9 layers": replace(BASE, layers=tuple(range(6, 23, 2))),
-    "3 positions": replace(BASE, positions=(-3, -2, -1)),
-    "32 new tokens": replace(BASE, max_new_tokens=32),
-    "3 languages": replace(BASE, sources=("en", "be"), targets=("en", "de", "be")),
+    "n_test 48": BASE.changed(n_test=48),
+    "n_train 48, n_val 18": BASE.changed(n_train=48, n_val=18),
+    "9 layers": BASE.changed(layers=tuple(range(6, 23, 2))),
+    "3 positions": BASE.changed(positions=(-3, -2, -1)),
+    "32 new tokens": BASE.changed(max_new_tokens=32),
+    "3 languages": BASE.changed(sources=("en", "be"), targets=("en", "de", "be")),
 }
 
 
-def measured(experiment: Experiment, model: str) -> dict[str, Any]:
+def measured(settings: Settings, model: str) -> dict[str, Any]:
     """Seconds forecast and taken; what the forecast counted."""
     with tempfile.TemporaryDirectory() as folder:
-        planned = Workbench(Store(Path(folder)), model, dry_run=True)
-        transfer(planned, experiment)
-        forecast = cost(planned, experiment, probe=True)
-        bench = Workbench(Store(Path(folder)), model)
+        planned = Workbench(Store(Path(folder)), Machine(model), dry_run=True)
+        measure_transfer(planned, settings)
+        forecast = forecast_cost(planned, settings, probe=True)
+        bench = Workbench(Store(Path(folder)), Machine(model))
         started = time.perf_counter()
-        transfer(bench, experiment)
+        measure_transfer(bench)
         taken = time.perf_counter() - started
     assert forecast.seconds is not None
     return {"forecast": forecast.seconds, "measured": taken, "ratio": forecast.seconds / taken, **forecast.as_json()}
@@ -61,7 +71,12 @@ def main(args: Sequence[str] | None = None) -> None:
     found = {}
     for name in given.only or SETTINGS:
         found[name] = measured(SETTINGS[name], given.model)
-        print("{name:22} forecast {forecast:6.0f} s, measured {measured:6.0f} s, ratio {ratio:.2f}".format(name=name, **found[name]), flush=True)  # noqa: E501  # fmt: skip
+        print(
+            "{name:22} forecast {forecast:6.0f} s, measured {measured:6.0f} s, ratio {ratio:.2f}".format(
+                name=name, **found[name]
+            ),
+            flush=True,
+        )
     if given.out:
         given.out.write_text(json.dumps({"settings": found, "versions": versions()}, indent=1) + "\n", encoding="utf-8")
 

@@ -28,7 +28,7 @@ from refusalctl.model.judges.degenerate_first import judge_rows
 from refusalctl.model.judges.protocol import Item
 from refusalctl.model.judges.weights import Settings
 from refusalctl.stats.agreement import kappa
-from refusalctl.steps import completions as completion_step
+from refusalctl.steps.completions import read_completions
 from refusalctl.store.store import Store
 
 LABELS = Path(__file__).with_name("judge_labels.jsonl")
@@ -50,7 +50,7 @@ def rows(store: Store) -> Iterator[Row]:
     for artifact in store.all("completions"):
         if artifact.about["model"] != MODEL or artifact.about["data"] != "sample":
             continue
-        for completion in completion_step.read(artifact):
+        for completion in read_completions(artifact):
             digest = hashlib.sha256(f"{completion.lang}\n{completion.text}".encode()).hexdigest()
             if digest not in seen:
                 seen.add(digest)

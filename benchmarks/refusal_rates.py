@@ -10,20 +10,21 @@ from pathlib import Path
 
 from refusalctl.cli import out
 from refusalctl.records.rows import KINDS
-from refusalctl.settings import Experiment
+from refusalctl.settings import Machine, Settings
 from refusalctl.stats.rates import Rate, outcome_rate
-from refusalctl.steps.completions import InterventionSpec, completions
-from refusalctl.steps.labelling.labels import labels, outcomes
-from refusalctl.steps.prompts import prompts
+from refusalctl.steps.completions import write_completions
+from refusalctl.steps.interventions import InterventionSpec
+from refusalctl.steps.labelling.labels import judge_completions, outcomes_by_prompt
+from refusalctl.steps.prompts import draw_prompts
 from refusalctl.steps.step import Workbench
 from refusalctl.store.store import Store
 
 
-def cell(bench: Workbench, experiment: Experiment, lang: str, kind: str, split: str) -> tuple[Rate, Rate]:
+def cell(bench: Workbench, lang: str, kind: str, split: str) -> tuple[Rate, Rate]:
     """Refusal and degenerate rate on one language's prompts of one class."""
-    chosen = prompts(bench, experiment, lang, kind, split)  # type: ignore[arg-type]
-    written = completions(bench, chosen, InterventionSpec(), experiment.max_new_tokens)
-    seen = list(outcomes(labels(bench, written, experiment.judge)).values())
+    chosen = draw_prompts(bench, lang, kind, split)  # type: ignore[arg-type]
+    written = write_completions(bench, chosen, InterventionSpec(), bench.settings.answers.max_new_tokens)
+    seen = list(outcomes_by_prompt(judge_completions(bench, written, bench.settings.answers.judge)).values())
     return outcome_rate(seen, "refusal"), outcome_rate(seen, "degenerate")
 
 
@@ -44,8 +45,8 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=Path("artifacts"))
     args = parser.parse_args()
 
-    bench = Workbench(Store(args.store), args.model, dtype=args.dtype, batch_size=48, progress=out.Bars())
-    experiment = Experiment(data=args.data, max_new_tokens=args.max_new_tokens, **{f"n_{args.split}": args.n})
+    bench = Workbench(Store(args.store), Machine(args.model, dtype=args.dtype, batch_size=48), progress=out.Bars())
+    experiment = Settings.of(data=args.data, max_new_tokens=args.max_new_tokens, **{f"n_{args.split}": args.n})
     print(f"{args.model}, {args.data} {args.split}, n = {args.n} a cell, {bench.resolved_dtype}")
     print("| lang | harmful refused | harmless refused | degenerate, harmful / harmless |\n|---|---|---|---|")
     for lang in args.langs.split(","):

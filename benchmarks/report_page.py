@@ -20,12 +20,18 @@ import numpy as np
 from refusalctl.data.languages import NAMES
 from refusalctl.model.files.resolve import ModelRef
 from refusalctl.records.rows import Label
-from refusalctl.report.report import report
-from refusalctl.settings import Experiment
-from refusalctl.steps import activations, completions, directions, prompts, transfer
-from refusalctl.steps.labelling import labels
-from refusalctl.steps.selection import openings, scores
+from refusalctl.report.report import make_report
+from refusalctl.settings import Machine, Settings
+from refusalctl.steps.activations import ACTIVATIONS_FILE, COLLECT
+from refusalctl.steps.completions import COMPLETE
+from refusalctl.steps.directions import EXTRACT
+from refusalctl.steps.interventions import SELECTION_FILE
+from refusalctl.steps.labelling.labels import JUDGE, LABELS_FILE
+from refusalctl.steps.prompts import DRAW
+from refusalctl.steps.selection.openings import OPENINGS
+from refusalctl.steps.selection.scores import SCORES_FILE, SELECT
 from refusalctl.steps.step import Step, Workbench
+from refusalctl.steps.transfer import TRANSFER, Cell
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, Store
 
@@ -51,20 +57,20 @@ class Maker:
     def prompts(self, lang: str, kind: str, split: str, n: int) -> Artifact:
         ids = [f"{kind}-{split}-{i:03d}" for i in range(n)]
         about = {"data": "polyrefuse", "lang": lang, "kind": kind, "split": split, "n": n}
-        return self.put(prompts.STEP, {"ids": ids, "lang": lang}, {}, about, {"made-up": lambda p: p.write_text(kind)})
+        return self.put(DRAW, {"ids": ids, "lang": lang}, {}, about, {"made-up": lambda p: p.write_text(kind)})
 
     def judged(self, source: Artifact, refusing: float, direction: Artifact | None) -> tuple[Artifact, Artifact]:
         inputs = {"prompts": source} | ({"direction": direction} if direction else {})
         about = {"model": self.bench.ref.name, **source.about, "intervention": "ablate" if direction else "none"}
         text = {"made-up": lambda p: p.write_text("")}
-        written = self.put(completions.STEP, {"max_new_tokens": 64}, inputs, about, text)
+        written = self.put(COMPLETE, {"max_new_tokens": 64}, inputs, about, text)
         shares = [refusing * 0.97, (1 - refusing) * 0.97, 0.03]
         outcomes = self.rng.choice(["refusal", "compliance", "degenerate"], size=source.about["n"], p=shares)
         ids = source.manifest["recipe"]["params"]["ids"]
         reasons = {"refusal": f"phrase:{source.about['lang']}", "compliance": "no refusal phrase", "degenerate": "loop"}
         rows = [Label(i, o, "substring", reasons[o]).to_json() for i, o in zip(ids, outcomes.tolist())]
-        files = {labels.FILE: lambda p: formats.write_rows(p, rows)}
-        return written, self.put(labels.STEP, {}, {"completions": written}, {**about, "judge": "substring"}, files)
+        files = {LABELS_FILE: lambda p: formats.write_rows(p, rows)}
+        return written, self.put(JUDGE, {}, {"completions": written}, {**about, "judge": "substring"}, files)
 
     def activations(self, source: Artifact, axis: int) -> Artifact:
         shape = formats.ActivationShape(TRAIN, len(POSITIONS) + 1, LAYERS, WIDTH)
@@ -78,22 +84,22 @@ class Maker:
             with formats.write_activations(path, shape, about) as writer:
                 writer.put(list(range(TRAIN)), rows)
 
-        return self.put(activations.STEP, {}, {"prompts": source}, dict(source.about), {activations.FILE: write})
+        return self.put(COLLECT, {}, {"prompts": source}, dict(source.about), {ACTIVATIONS_FILE: write})
 
     def selection(self, lang: str) -> Artifact:
         axis = int(self.rng.integers(3))
         found = {k: self.activations(self.prompts(lang, k, "train", TRAIN), axis) for k in ("harmful", "harmless")}
         about = {"model": self.bench.ref.name, "lang": lang}
         blank = {"made-up": lambda p: p.write_text(lang)}
-        inputs = {"directions": self.put(directions.STEP, {}, found, about, blank)}
-        inputs["openings"] = self.put(openings.STEP, {"lang": lang}, {}, about, blank)
+        inputs = {"directions": self.put(EXTRACT, {}, found, about, blank)}
+        inputs["openings"] = self.put(OPENINGS, {"lang": lang}, {}, about, blank)
         inputs |= {f"val_{k}": self.prompts(lang, k, "val", 32) for k in ("harmful", "harmless")}
         table = self.scores()
         files = {
-            scores.SCORES_FILE: lambda p: formats.write_json(p, "scores", table),
-            completions.SELECTION_FILE: self.direction,
+            SCORES_FILE: lambda p: formats.write_json(p, "scores", table),
+            SELECTION_FILE: self.direction,
         }
-        return self.put(scores.STEP, {"lang": lang}, inputs, about, files)
+        return self.put(SELECT, {"lang": lang}, inputs, about, files)
 
     def direction(self, path: Path) -> None:
         import torch
@@ -124,7 +130,7 @@ class Maker:
         }
 
     def transfer(self) -> Artifact:
-        experiment = Experiment(tuple(self.langs), tuple(self.langs), data="polyrefuse", n_test=self.n)
+        experiment = Settings.of(sources=tuple(self.langs), targets=tuple(self.langs), data="polyrefuse", n_test=self.n)
         chosen = {lang: self.selection(lang) for lang in self.langs}
         cells, harmless = [], {}
         for target in self.langs:
@@ -134,7 +140,7 @@ class Maker:
                 condition = "baseline" if source is None else "native" if source == target else "transferred"
                 share = base if source is None else base * float(self.rng.beta(0.6, 0.8))
                 pair = self.judged(asked, share, chosen[source] if source else None)
-                cells.append(transfer.Cell(source, target, condition, *pair))
+                cells.append(Cell(source, target, condition, *pair))
             harmless[target] = self.judged(self.prompts(target, "harmless", "test", self.n), 0.02, None)[1]
         inputs = {f"selection:{lang}": a for lang, a in chosen.items()}
         for cell in cells:
@@ -148,7 +154,7 @@ class Maker:
         }
         listed = ",".join(self.langs)
         about = {"model": self.bench.ref.name, "data": "polyrefuse", "sources": listed, "targets": listed, "n": self.n}
-        return self.bench.obtain(transfer.STEP, params, inputs, about)
+        return self.bench.obtain(TRANSFER, params, inputs, about)
 
 
 def main() -> None:
@@ -164,12 +170,12 @@ def main() -> None:
         store, made = Store(Path(room)), []
         started = time.perf_counter()
         for i in range(asked.models):
-            bench = Workbench(store, f"made-up-{i}", device="cpu", dtype="bfloat16")
-            bench.__dict__["ref"] = ModelRef(f"made-up/model-{i}-instruct", Path(room), f"{i}" * 40, "f" * 64)
+            bench = Workbench(store, Machine(f"made-up-{i}", device="cpu", dtype="bfloat16"))
+            bench.refs[bench.machine] = ModelRef(f"made-up/model-{i}-instruct", Path(room), f"{i}" * 40, "f" * 64)
             made.append(Maker(bench, np.random.default_rng(i), asked.n, langs).transfer())
         built = time.perf_counter()
-        bench = Workbench(store, "none", device="cpu")
-        found = report(bench, made, geometry=not asked.no_geometry, published=True)
+        bench = Workbench(store, Machine("none", device="cpu"))
+        found = make_report(bench, made, geometry=not asked.no_geometry, published=True)
         done = time.perf_counter()
         asked.out.mkdir(parents=True, exist_ok=True)
         for name in found.manifest["files"]:

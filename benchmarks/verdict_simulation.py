@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binom, norm
 
-from refusalctl.settings import Experiment
+from refusalctl.settings import VerdictSettings
 from refusalctl.stats.mover import change, ratio
 from refusalctl.stats.power import above, counts, inside, scores
 from refusalctl.stats.rates import Rate
@@ -37,7 +37,7 @@ AWAY = (0.0, 0.01, 0.03, 0.1, 0.2)  # prompts that go against the effect for no 
 SEED = 20261124
 ORDER = ("transfers", "does not transfer", "reverses", "inconclusive", "uninformative")
 AGREE = 3  # experiments per cell on which the vectorised rule must equal `decide`
-MARGIN = Experiment().margin
+MARGIN = VerdictSettings().margin
 OPEN = Evidence(MARGIN, native="transfers", require_null=False)
 Array = npt.NDArray[Any]
 

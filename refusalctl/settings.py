@@ -1,182 +1,424 @@
-"""What an experiment asks: every parameter of the chain in one frozen record, from flags or a TOML file."""
+"""Every setting once: its name, type, default, range, help, flag and environment variable.
+
+Options of the command line, keys of experiment files, environment variables, `--explain`, docs/settings.md and keyword
+arguments of `Study` are made from these declarations. To add one, add a field.
+
+A `Settings` says what is asked; it enters recipes as far as a step needs it. A `Machine` says which model answers, and
+where. Where a value is given more than once, a flag wins over the file, the file over the environment.
+"""
 
 from __future__ import annotations
 
+import difflib
+import os
 import tomllib
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterator, Mapping
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar, get_args, get_origin
+
+import msgspec
+from msgspec import Meta, Struct
 
 from refusalctl.errors import BadInput
 from refusalctl.stats.selection_rule import PRESETS, Rule
 
 STYLE_JUDGE = "style"
-CRITERIA = ("refusal-score", "cosmic")
-SEARCHES = ("full", "prune", "screen")
-CAPS = {"train": 128, "val": 32, "test": None}
-MODEL_KEYS = {
-    "name": "str",
-    "device": "str",
-    "dtype": "str",
-    "attention": "str",
-    "batch_size": "int",
-    "system": "str",
-    "trust_remote_code": "bool",
-}
+CAPS = {"train": 128, "val": 32, "test": None}  # prompts per class where no number is given; None: all
+LEAST_CONTROLS = 19  # fewer draws can never give p <= 0.05
+
+Count = Annotated[int, Meta(ge=1)]
+Criterion = Literal["refusal-score", "cosmic"]
+Search = Literal["full", "prune", "screen"]
 
 
-@dataclass(frozen=True)
-class Experiment:
-    """Defaults are those of the published runs where these name one (128 train, 32 validation prompts).
+def option(
+    text: str,
+    *,
+    env: str | None = None,
+    flag: str | None = None,
+    values: Mapping[str, str] | None = None,
+    short: str | None = None,
+) -> Meta:
+    """How a setting is told and given. `flag` where it is not its name; `values`: flags that each give one value, with
+    their help; `short`: what `[default: ...]` says where the default is None."""
+    return Meta(description=text, extra={"env": env, "flag": flag, "values": dict(values or {}), "short": short})
 
-    A count of None takes what there is, up to 128 train and 32 validation prompts. `positions` None means all
-    end-of-instruction positions; `layers` None all below the rule's limit.
-    """
 
-    sources: tuple[str, ...] = ()
-    targets: tuple[str, ...] = ()
-    data: str = "sample"
-    n_train: int | None = None
-    n_val: int | None = None
-    n_test: int | None = None
-    seed: int = 0
-    positions: tuple[int, ...] | None = None
-    layers: tuple[int, ...] | None = None
-    rule: str = "arditi"
-    max_kl: float | None = None
-    min_induce: float | None = None
-    max_layer_share: float | None = None
-    filter_val: bool = True
-    max_new_tokens: int = 64
-    judge: str = "substring"
-    margin: float = 0.10
-    induce: bool = True
-    doses: tuple[float, ...] = (1.0,)  # coefficients of addition; the verdict on induction is about the first
-    require_null: bool = True  # without control directions no cell is called `transfers`
-    rank: int = 1  # directions ablated together
-    # scores and choices
-    refusal_openings: tuple[str, ...] | None = None  # TEXT or ids:40,2121, with LANG= in front; None: derived
-    opening_judge: str = STYLE_JUDGE  # what validation answers are judged by when openings are checked
-    min_opening_auroc: float = 0.75
-    criterion: str = "refusal-score"
-    search: str = "full"  # prune: scores that the choice needs; screen: of candidates that look best to first order
-    controls: bool = False  # control directions beside every cell; see docs/methods.md for what they cost
-    n_controls: int | None = None  # draws per family; None: as many as a Holm-corrected family needs, at least 19
-    control_prompts: int = 16  # validation prompts that controls are selected and compared on
-    control_completions: int = 1  # draws per family that a verdict looks at, written out on the test prompts
-    control_candidates: int = 16  # candidates that each shuffled labelling is searched over; 0: all
+class Group(Struct, frozen=True, forbid_unknown_fields=True):
+    """A few settings of one subject. Values out of range raise `BadInput`."""
 
-    @property
-    def langs(self) -> tuple[str, ...]:
-        """Every language that takes part, sources first, each once."""
-        return tuple(dict.fromkeys((*self.sources, *self.targets)))
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionaries, as recipes hold them."""
+        found: dict[str, Any] = msgspec.to_builtins(self)
+        return found
+
+    @classmethod
+    def from_json(cls, value: object) -> Self:
+        """The record that `to_json` wrote. Raises `msgspec.ValidationError` for anything else."""
+        return msgspec.convert(value, cls)
+
+
+class PromptSettings(Group, frozen=True):
+    """Which prompts are drawn. A count of None takes what there is, up to 128 train and 32 validation prompts."""
+
+    data: Annotated[str, option("Prompt set: sample, polyrefuse, or your own.", env="REFUSALCTL_DATA")] = "sample"
+    n_train: Annotated[Count | None, option("Train prompts per class.", short="all, up to 128")] = None
+    n_val: Annotated[Count | None, option("Validation prompts per class.", short="all, up to 32")] = None
+    n_test: Annotated[Count | None, option("Test prompts per class.", short="all")] = None
+    seed: Annotated[int, option("Seed of the prompt draw.")] = 0
 
     def n(self, split: str) -> int | None:
+        """How many prompts of a split were asked for."""
         given: int | None = getattr(self, f"n_{split}")
         return given
 
-    def resolved_rule(self) -> Rule:
-        """The preset with the thresholds that were given. Raises `BadInput` for an unknown preset."""
-        if self.rule not in PRESETS:
-            raise BadInput(f"there is no selection rule {self.rule!r}", hint=f"known: {', '.join(PRESETS)}")
-        given = {k: v for k in ("max_kl", "min_induce", "max_layer_share") if (v := getattr(self, k)) is not None}
-        return replace(PRESETS[self.rule], **given)
 
-    def check(self) -> Experiment:
-        """Raise `BadInput` for a value that cannot be meant."""
-        if not 0 < self.margin < 0.5:
-            raise BadInput(
-                f"the margin is {self.margin:g}, expected a share between 0 and 0.5", hint="10 points are 0.1"
-            )
-        for name in ("n_train", "n_val", "n_test", "max_new_tokens", "rank"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise BadInput(f"{name} is {value}, expected at least 1")
-        if not self.doses or len(set(self.doses)) < len(self.doses) or not all(isfinite(d) and d for d in self.doses):
-            raise BadInput(f"doses are {self.doses}, expected different numbers other than 0, at least one")
-        self._check_choices()
+class SelectionSettings(Group, frozen=True):
+    """Where directions are looked for, and how one is chosen. None of a limit: the rule's own."""
+
+    positions: Annotated[tuple[int, ...] | None, option("End-of-instruction positions such as -1,-5.", short="all")] = (
+        None
+    )
+    layers: Annotated[
+        tuple[int, ...] | None, option("Layers such as 8,12,16 or 4:24:2.", short="all below the rule's limit")
+    ] = None
+    rule: Annotated[str, option("Selection rule: arditi or wang.")] = "arditi"
+    max_kl: Annotated[float | None, option("Largest KL divergence (nats) instead of the rule's.")] = None
+    min_induce: Annotated[float | None, option("Smallest induce score instead of the rule's.")] = None
+    max_layer_share: Annotated[float | None, option("Layer < floor(share * n_layers) instead of the rule's share.")] = (
+        None
+    )
+    filter_val: Annotated[bool, option("Keep only validation prompts that the model tells apart.")] = True
+    criterion: Annotated[
+        Criterion, option("Choose by refusal-score (opening probabilities) or cosmic (activations, token-free).")
+    ] = "refusal-score"
+    search: Annotated[
+        Search,
+        option(
+            "Which candidates are scored on what: full, prune or screen.",
+            values={
+                "prune": "Score candidates only as far as the choice needs it; the choice is the same.",
+                "screen": "Score candidates that look best to first order; mostly the same choice.",
+            },
+        ),
+    ] = "full"
+    refusal_openings: Annotated[
+        tuple[str, ...] | None,
+        option("How refusals open, instead of deriving it: TEXT or ids:40,2121, for one language be=TEXT. Repeatable."),
+    ] = None
+    opening_judge: Annotated[
+        str, option("What checks refusal openings: style (no download), or a judge; see `judge --list`.")
+    ] = STYLE_JUDGE
+    min_opening_auroc: Annotated[
+        float, option("Smallest AUROC of the refusal score against refusals found by the opening judge.")
+    ] = 0.75
+
+    def __post_init__(self) -> None:
         if any(p >= 0 for p in self.positions or ()):
             raise BadInput(f"positions count back from the prompt's end: expected -1 or less, found {self.positions}")
         if any(layer < 0 for layer in self.layers or ()):
             raise BadInput(f"layers count from 0, found {self.layers}")
-        self.resolved_rule()
-        return self
-
-    def _check_choices(self) -> None:
-        if self.criterion not in CRITERIA:
-            raise BadInput(f"there is no criterion {self.criterion!r}", hint=f"known: {', '.join(CRITERIA)}")
-        if self.search not in SEARCHES:
-            raise BadInput(f"there is no search {self.search!r}", hint=f"known: {', '.join(SEARCHES)}")
-        if self.search != "full" and self.criterion == "cosmic":
-            raise BadInput(f"--{self.search} shortens the search by refusal scores, COSMIC needs every candidate")
+        for name in ("max_kl", "min_induce", "max_layer_share"):
+            value = getattr(self, name)
+            if value is not None and not isfinite(value):
+                raise BadInput(f"{name} is {value}, expected a number")
         if not 0.5 <= self.min_opening_auroc <= 1:
             raise BadInput(f"min_opening_auroc is {self.min_opening_auroc:g}, expected 0.5 (chance) to 1")
         if any(not opening.strip() for opening in self.refusal_openings or ()):
             raise BadInput("a refusal opening is empty", hint="give the words that refusals begin with, or ids:40,2121")
-        if self.n_controls is not None and self.n_controls < 19:
+        if self.search != "full" and self.criterion == "cosmic":
+            raise BadInput(f"--{self.search} shortens the search by refusal scores, COSMIC needs every candidate")
+        if self.rule not in PRESETS:
+            raise BadInput(f"there is no selection rule {self.rule!r}", hint=f"known: {', '.join(PRESETS)}")
+
+    def resolved_rule(self) -> Rule:
+        """The preset with the thresholds that were given."""
+        given = {name: getattr(self, name) for name in ("max_kl", "min_induce", "max_layer_share")}
+        return PRESETS[self.rule].with_limits(**{name: value for name, value in given.items() if value is not None})
+
+
+class AnswerSettings(Group, frozen=True):
+    """How answers are written and judged."""
+
+    max_new_tokens: Annotated[Count, option("Longest completion in tokens.")] = 64
+    judge: Annotated[
+        str, option("Judge: NAME or NAME=MODEL; see `refusalctl judge --list`.", env="REFUSALCTL_JUDGE")
+    ] = "substring"
+
+
+class VerdictSettings(Group, frozen=True):
+    """What a verdict is about, and what it needs."""
+
+    margin: Annotated[float, option("Margin of the verdict rule as a share.")] = 0.10
+    induce: Annotated[bool, option("Also add each direction on harmless prompts.")] = True
+    doses: Annotated[
+        tuple[float, ...], option("Coefficients of addition such as 1,2,4; the verdict is about the first.")
+    ] = (1.0,)
+    require_null: Annotated[bool, option("Call nothing a transfer without control directions.")] = True
+    rank: Annotated[Count, option("How many directions are ablated together.")] = 1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.margin < 0.5:
             raise BadInput(
-                f"n_controls is {self.n_controls}, expected at least 19", hint="fewer can never give p <= 0.05"
+                f"the margin is {self.margin:g}, expected a share between 0 and 0.5", hint="10 points are 0.1"
             )
-        if self.control_prompts < 1 or self.control_candidates < 0 or self.control_completions < 0:
-            raise BadInput("control_prompts must be at least 1, control_candidates (0: all) and control_completions 0")
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        if not self.doses or len(set(self.doses)) < len(self.doses) or not all(isfinite(d) and d for d in self.doses):
+            raise BadInput(f"doses are {self.doses}, expected different numbers other than 0, at least one")
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Settings of an experiment file. Raises `BadInput` naming an unknown key or a malformed line.
+class ControlSettings(Group, frozen=True):
+    """Control directions beside every cell; docs/methods.md says what they cost."""
 
-    Keys of `[experiment]` are the fields of `Experiment`; `[model]` holds name, device, dtype, attention,
-    batch_size, system and trust_remote_code.
+    controls: Annotated[bool, option("Compare with control directions; costs forward passes.")] = False
+    n_controls: Annotated[int | None, option("Control draws per family.", short="as many as Holm needs")] = None
+    control_prompts: Annotated[Count, option("Validation prompts that controls are selected and compared on.")] = 16
+    control_completions: Annotated[
+        Annotated[int, Meta(ge=0)], option("Draws per family whose answers are written out on the test prompts.")
+    ] = 1
+    control_candidates: Annotated[
+        Annotated[int, Meta(ge=0)], option("Candidates that each shuffled labelling is searched over; 0: all.")
+    ] = 16
+
+    def __post_init__(self) -> None:
+        if self.n_controls is not None and self.n_controls < LEAST_CONTROLS:
+            raise BadInput(
+                f"n_controls is {self.n_controls}, expected at least {LEAST_CONTROLS}",
+                hint="fewer can never give p <= 0.05",
+            )
+
+
+class Settings(Group, frozen=True):
+    """What an experiment asks. Defaults are those of the published runs where these name one."""
+
+    sources: Annotated[tuple[str, ...], option("Languages to take a direction from, such as en,be.")] = ()
+    targets: Annotated[tuple[str, ...], option("Languages to apply it in, such as en,be,ba.")] = ()
+    prompts: PromptSettings = PromptSettings()
+    selection: SelectionSettings = SelectionSettings()
+    answers: AnswerSettings = AnswerSettings()
+    verdict: VerdictSettings = VerdictSettings()
+    controls: ControlSettings = ControlSettings()
+
+    @property
+    def langs(self) -> tuple[str, ...]:
+        """Every language that takes part, sources first, each once. They share their prompts."""
+        return tuple(dict.fromkeys((*self.sources, *self.targets)))
+
+    @classmethod
+    def of(cls, **values: object) -> Settings:
+        """From values by name. Raises `BadInput` for an unknown name or a value that does not fit."""
+        return resolve(values, environ={}).settings
+
+    def changed(self, **values: object) -> Settings:
+        """The same with other values, by name."""
+        return Settings.of(**(self.by_name() | values))
+
+    def by_name(self) -> dict[str, object]:
+        """Every value by the setting's name, without groups; as an experiment file writes them."""
+        return {each.name: each.of(self) for each in declared() if each.section == "experiment"}
+
+
+class Machine(Group, frozen=True):
+    """Which model answers, and where it runs."""
+
+    model: Annotated[
+        str,
+        option(
+            "smollm2-refuser, smollm2-refuser-en, smollm2, a Hugging Face id, or a local folder.",
+            env="REFUSALCTL_MODEL",
+        ),
+    ] = "smollm2-refuser"
+    device: Annotated[
+        str, option("auto, cpu, cuda, mps, or shard (all devices, accelerate).", env="REFUSALCTL_DEVICE")
+    ] = "auto"
+    dtype: Annotated[str, option("auto, float32, bfloat16 or float16.", env="REFUSALCTL_DTYPE")] = "auto"
+    attention: Annotated[str, option("Attention kernel: auto, sdpa, eager or flash_attention_2.")] = "auto"
+    batch_size: Annotated[
+        Count, option("Prompts per batch; fewer where memory runs out.", env="REFUSALCTL_BATCH_SIZE")
+    ] = 32
+    system: Annotated[str | None, option("System prompt.", short="the template's own")] = None
+    trust_remote_code: Annotated[bool, option("Run code that a model brings along.")] = False
+
+    def changed(self, **values: Any) -> Machine:
+        return msgspec.structs.replace(self, **values)
+
+
+# --- declarations -------------------------------------------------------------------------------------
+
+
+class Declared(NamedTuple):
+    """One setting as it was declared. `section` and `key` name it in experiment files; `group` is its field in
+    `Settings`, empty for sources, targets and the machine's."""
+
+    name: str
+    section: str
+    key: str
+    group: str
+    type: Any
+    default: Any
+    help: str
+    env: str | None
+    flag: str
+    values: dict[str, str]
+    short: str | None
+
+    def of(self, settings: Settings) -> object:
+        found: object = getattr(getattr(settings, self.group) if self.group else settings, self.name)
+        return found
+
+
+def declared() -> Iterator[Declared]:
+    """Every setting, in the order of its declaration."""
+    for field in msgspec.structs.fields(Settings):
+        if isinstance(field.type, type) and issubclass(field.type, Group):
+            for inner in msgspec.structs.fields(field.type):
+                yield _declared(inner, "experiment", field.name)
+        else:
+            yield _declared(field, "experiment", "")
+    for field in msgspec.structs.fields(Machine):
+        yield _declared(field, "model", "")
+
+
+def _declared(field: msgspec.structs.FieldInfo, section: str, group: str) -> Declared:
+    assert get_origin(field.type) is Annotated
+    kind, *metas = get_args(field.type)
+    meta = next(m for m in metas if isinstance(m, Meta) and m.extra)
+    told: dict[str, Any] = dict(meta.extra or {})
+    key = "name" if (section, field.name) == ("model", "model") else field.name
+    flag = told["flag"] or f"--{field.name.replace('_', '-')}"
+    return Declared(
+        field.name, section, key, group, kind, field.default, meta.description or "", told["env"], flag,
+        told["values"], told["short"],
+    )  # fmt: skip
+
+
+# --- from flags, files and the environment to records ----------------------------------------------------
+
+
+class Resolved(NamedTuple):
+    """What is asked, of which machine, and where each value came from, by name."""
+
+    settings: Settings
+    machine: Machine
+    origins: dict[str, str]
+
+
+def resolve(
+    flags: Mapping[str, object], file: Path | None = None, environ: Mapping[str, str] | None = None
+) -> Resolved:
+    """Records from values by name; whatever is None or absent counts as not given.
+
+    A flag wins over the file, the file over the environment, the environment over the default. Raises `BadInput` for
+    an unknown name, a file that cannot be read, or a value that does not fit, saying where it came from.
     """
+    env = os.environ if environ is None else environ
+    known = {each.name: each for each in declared()}
+    for name in flags:
+        if name not in known:
+            raise BadInput(f"there is no setting {name!r}", hint=nearest(name, known))
+    written = read_file(file) if file is not None else {}
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for name, each in known.items():
+        if flags.get(name) is not None:
+            values[name], origins[name] = flags[name], "flag"
+        elif name in written:
+            values[name], origins[name] = written[name], str(file)
+        elif each.env is not None and env.get(each.env):
+            values[name], origins[name] = _from_text(env[each.env], each), each.env
+        else:
+            origins[name] = "default"
+    groups: dict[str, dict[str, Any]] = {}
+    machine: dict[str, Any] = {}
+    for name, value in values.items():
+        each = known[name]
+        home = machine if each.section == "model" else groups.setdefault(each.group, {})
+        home[name] = value
+    plain = groups.pop("", {})
+    nested = {group: _record(Settings, group, given, origins) for group, given in groups.items()}
+    settings = _convert(plain | nested, Settings, origins)
+    return Resolved(settings, _convert(machine, Machine, origins), origins)
+
+
+def _record(owner: type[Struct], group: str, given: dict[str, Any], origins: Mapping[str, str]) -> Group:
+    kind: type[Group] = next(f.type for f in msgspec.structs.fields(owner) if f.name == group)
+    return _convert(given, kind, origins)
+
+
+G = TypeVar("G", bound=Group)
+
+
+def _convert(given: dict[str, Any], kind: type[G], origins: Mapping[str, str]) -> G:
+    """A record of values that were checked one by one, so that a complaint names the setting and where it was set."""
+    checked: dict[str, Any] = {}
+    for field in msgspec.structs.fields(kind):
+        if field.name not in given:
+            continue
+        value = given[field.name]
+        if isinstance(value, Group):
+            checked[field.name] = value
+            continue
+        try:
+            checked[field.name] = msgspec.convert(value, field.type)
+        except msgspec.ValidationError as error:
+            expected = str(error).partition(" - at ")[0].replace("`", "").replace("Expected ", "").partition(", got")[0]
+            where = origins.get(field.name, "flag")
+            source = "" if where in ("flag", "default") else f"{where}: "
+            raise BadInput(f"{source}{field.name} is {value!r}, expected {expected}") from error
+    return kind(**checked)
+
+
+def _from_text(text: str, each: Declared) -> object:
+    """A value from the environment, which knows only text."""
+    try:
+        return msgspec.convert(text, each.type, strict=False)
+    except msgspec.ValidationError as error:
+        raise BadInput(f"{each.env} is {text!r}, expected {str(error).partition(' - at ')[0]}") from error
+
+
+def read_file(path: Path) -> dict[str, object]:
+    """Values of an experiment file by setting. Raises `BadInput` naming an unknown key or a malformed line."""
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise BadInput(f"{path} is not there", hint="see examples/ for experiment files") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: not TOML ({error})") from error
-    known = {
-        "experiment": {f.name for f in fields(Experiment)},
-        "model": set(MODEL_KEYS),
-    }
+    keys = {section: {d.key: d.name for d in declared() if d.section == section} for section in ("experiment", "model")}
+    found: dict[str, object] = {}
     for section, values in raw.items():
-        if section not in known or not isinstance(values, dict):
+        if section not in keys or not isinstance(values, dict):
             raise BadInput(f"{path}: unknown section [{section}]", hint="expected [experiment] and [model]")
-        for key in values:
-            if key not in known[section]:
-                raise BadInput(
-                    f"{path}: unknown key {key!r} in [{section}]", hint=f"known: {', '.join(sorted(known[section]))}"
-                )
-    for key, value in raw.get("model", {}).items():
-        if not _fits(value, MODEL_KEYS[key]) or (key == "batch_size" and value < 1):
-            raise BadInput(f"{path}: {key} in [model] is {value!r}, expected {MODEL_KEYS[key]}")
-    return raw
+        for key, value in values.items():
+            if key not in keys[section]:
+                raise BadInput(f"{path}: unknown key {key!r} in [{section}]", hint=nearest(key, keys[section]))
+            found[keys[section][key]] = value
+    return found
 
 
-def from_settings(settings: dict[str, Any]) -> Experiment:
-    """Build an experiment from TOML or flag values. Raises `BadInput` for a value of the wrong type."""
-    types = {f.name: str(f.type) for f in fields(Experiment)}
-    values: dict[str, Any] = {}
-    for key, value in settings.items():
-        values[key] = tuple(value) if isinstance(value, list) else value
-        if not _fits(values[key], types[key]):
-            raise BadInput(f"{key} is {value!r}, expected {types[key]}")
-    return Experiment(**values).check()
+def nearest(name: str, known: Mapping[str, object]) -> str:
+    """`did you mean 'max_kl'?`, or all that is known."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
 
 
-def _fits(value: Any, expected: str) -> bool:
-    if value is None:
-        return "None" in expected
-    if expected.startswith("tuple[str"):
-        return isinstance(value, tuple) and all(isinstance(v, str) for v in value)
-    if expected.startswith("tuple[int"):
-        return isinstance(value, tuple) and all(isinstance(v, int) and not isinstance(v, bool) for v in value)
-    if expected.startswith("tuple[float"):
-        return isinstance(value, tuple) and all(_fits(v, "float") for v in value)
-    if expected.startswith("int"):
-        return isinstance(value, int) and not isinstance(value, bool)
-    if expected.startswith("float"):
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return isinstance(value, bool if expected == "bool" else str)
+def type_name(kind: Any) -> str:
+    """A setting's type for people: `whole number`, `numbers`, `yes or no`, `text`."""
+    if get_origin(kind) is Annotated:
+        return type_name(get_args(kind)[0])
+    if get_origin(kind) is Literal:
+        return " or ".join(get_args(kind))
+    parts = [a for a in get_args(kind) if a is not type(None)]
+    if get_origin(kind) is tuple:
+        return {int: "whole numbers", float: "numbers", str: "texts"}[get_args(kind)[0]]
+    if parts:
+        return type_name(parts[0])
+    names: dict[Any, str] = {int: "whole number", float: "number", bool: "yes or no", str: "text"}
+    return names[kind]
+
+
+__all__ = [
+    "CAPS", "LEAST_CONTROLS", "STYLE_JUDGE", "AnswerSettings", "ControlSettings", "Declared", "Machine",
+    "PromptSettings", "Resolved", "SelectionSettings", "Settings", "VerdictSettings", "declared", "nearest",
+    "read_file", "resolve", "type_name",
+]  # fmt: skip

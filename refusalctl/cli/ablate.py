@@ -53,9 +53,9 @@ def ablate(
     json: o.JsonOption = False,
 ) -> None:
     """Greedy completions under one intervention (ablation, addition, affine, subspace) or none; resumes (JSONL)."""
-    from refusalctl.steps.completions import completions
+    from refusalctl.steps.completions import write_completions
     from refusalctl.steps.interventions import InterventionSpec
-    from refusalctl.steps.prompts import prompts
+    from refusalctl.steps.prompts import draw_prompts
 
     experiment = o.experiment(data=data, seed=seed, **{f"n_{split}": n})
     bench = o.workbench(
@@ -76,9 +76,9 @@ def ablate(
         others=tuple(sources[1:]),
     )
     spec.check(bench)
-    chosen = prompts(bench, experiment, lang, kind, split)
+    chosen = draw_prompts(bench, experiment, lang, kind, split)
     out.info(f"{lang} {kind} {split}: {spec.describe()}")
-    o.finish(bench, [completions(bench, chosen, spec, max_new_tokens)], name=name, json=json)
+    o.finish(bench, [write_completions(bench, chosen, spec, max_new_tokens)], name=name, json=json)
 
 
 def _sources(store: Store, references: list[str], pos: int | None, layer: int | None) -> list[Source]:

@@ -30,8 +30,7 @@ def calibrate(
     Exit code 1 when a verdict is wrong.
     """
     from refusalctl.organisms.designs import DESIGNS
-    from refusalctl.steps.calibrate import calibrate as calibrate_step
-    from refusalctl.steps.calibrate import trials
+    from refusalctl.steps.calibrate import run_calibration, trials
 
     unknown = [d for d in designs or () if d not in DESIGNS]
     if unknown:
@@ -45,7 +44,7 @@ def calibrate(
             out.table_err(("design", "architecture", "seed", "n", "rank"), rows)
         return
     bench = o.workbench(store, o.DEFAULT_MODEL)
-    found = calibrate_step(bench, todo)
+    found = run_calibration(bench, todo)
     assert found.artifact is not None
     if name is not None:
         bench.store.name(name, found.artifact)

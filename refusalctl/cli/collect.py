@@ -31,8 +31,8 @@ def collect(
     json: o.JsonOption = False,
 ) -> None:
     """Record resid_pre of every prompt at every layer, at the end-of-instruction positions (HDF5)."""
-    from refusalctl.steps.activations import activations
-    from refusalctl.steps.prompts import prompts
+    from refusalctl.steps.activations import collect_activations
+    from refusalctl.steps.prompts import draw_prompts
 
     assert split in SPLITS
     experiment = o.experiment(data=data, seed=seed, positions=positions, **{f"n_{split}": n})
@@ -41,7 +41,7 @@ def collect(
         system=system, trust_remote_code=trust_remote_code, dry_run=dry_run,
     )  # fmt: skip
     found = [
-        activations(bench, experiment, prompts(bench, experiment, lang, each, split))
+        collect_activations(bench, experiment, draw_prompts(bench, experiment, lang, each, split))
         for each in ((kind,) if kind else KINDS)
     ]
     o.finish(bench, found, name=name, json=json)

@@ -29,10 +29,10 @@ def doctor(
     found = {"libraries": _libraries(), "data": _data(), "store": _store(store), "model": _model(model)}
     facts: dict[str, Any] = {k: {"ok": ok, "found": text} for k, (ok, text) in found.items()}
     if precision and found["model"][0]:
-        from refusalctl.steps.precision import precision as compare
+        from refusalctl.steps.precision import compare_precision
 
         bench = o.workbench(store, model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
-        deviation = compare(bench)
+        deviation = compare_precision(bench)
         facts["precision"] = {"dtype": dtype, **deviation._asdict()}
         found["precision"] = (True, _words(dtype, deviation))
     if json:

@@ -24,11 +24,11 @@ def extract(
     json: o.JsonOption = False,
 ) -> None:
     """Difference-in-means candidate directions of one language, at every position and layer (safetensors)."""
-    from refusalctl.steps.directions import directions
+    from refusalctl.steps.directions import extract_directions
 
     experiment = o.experiment(data=data, seed=seed, positions=positions, n_train=n_train)
     bench = o.workbench(
         store, model, device=device, dtype=dtype, attention=attention, batch_size=batch_size,
         system=system, trust_remote_code=trust_remote_code, dry_run=dry_run,
     )  # fmt: skip
-    o.finish(bench, [directions(bench, experiment, lang)], name=name, json=json)
+    o.finish(bench, [extract_directions(bench, experiment, lang)], name=name, json=json)

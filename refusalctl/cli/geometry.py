@@ -38,8 +38,7 @@ def geometry(
     json: o.JsonOption = False,
 ) -> None:
     """How alike the languages' directions are, beside their noise ceiling and chance, and how far classes lie apart."""
-    from refusalctl.steps.geometry import GeometryParams
-    from refusalctl.steps.geometry import geometry as geometry_step
+    from refusalctl.steps.geometry import GeometryParams, compare_geometry
 
     named = o.languages(langs)
     place = o.numbers(at, "--at")
@@ -54,7 +53,7 @@ def geometry(
         store, model, device=device, dtype=dtype, batch_size=batch_size, system=system,
         trust_remote_code=trust_remote_code, dry_run=dry_run,
     )  # fmt: skip
-    found = geometry_step(bench, experiment, named, params)
+    found = compare_geometry(bench, experiment, named, params)
     if not dry_run:
         show_pairs(found)
     o.finish(bench, [found], name=name, json=json)
@@ -62,12 +61,12 @@ def geometry(
 
 def show_pairs(found: Artifact) -> None:
     """Cosines at the refusal place, on stderr."""
-    from refusalctl.steps.geometry import read
+    from refusalctl.steps.geometry import read_geometry
 
     def number(value: float | None) -> str:
         return "none" if value is None else f"{value:.3f}"
 
-    site = read(found)["sites"]["refusal"]
+    site = read_geometry(found)["sites"]["refusal"]
     out.info(f"refusal direction at position {site['pos']}, layer {site['layer']}")
     rows = [
         (f"{p['a']} {p['b']}", number(p["cosine"]), number(p["ceiling"]), number(p["disattenuated"]),

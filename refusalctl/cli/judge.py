@@ -59,7 +59,7 @@ def judge(
     specs = _specs(judges or ["substring"], judge_model)
     if text not in TEXTS:
         raise typer.BadParameter(f"--text takes {', '.join(TEXTS)}, found {text!r}")
-    from refusalctl.steps.labelling.labels import check_judge, labels
+    from refusalctl.steps.labelling.labels import check_judge, judge_completions
 
     bench = o.workbench(store, o.DEFAULT_MODEL, device=device, dtype=dtype, batch_size=batch_size, dry_run=dry_run)
     bench.judge_url = judge_url
@@ -72,7 +72,7 @@ def judge(
     found = []
     for spec in specs:  # one judge after the other: its model is loaded once
         for each, translated in english:
-            found.append(labels(bench, each, spec, harm_only=True, translations=translated))
+            found.append(judge_completions(bench, each, spec, harm_only=True, translations=translated))
             if not dry_run:
                 of = " back-translated" if translated else ""
                 out.success(f"{spec.partition('=')[0]} {out.about_line(each.about)}{of}: {_summary(found[-1])}")
@@ -89,7 +89,7 @@ def _english(
     bench: Workbench, written: list[Artifact], text: str, named: list[str] | None, translator: str | None
 ) -> list[tuple[Artifact, Artifact | None]]:
     """Each completions artifact with the text to judge: None for its own, else its translations."""
-    from refusalctl.steps.labelling import translations as step
+    from refusalctl.steps.labelling.translations import find_translations, translate_completions
 
     given = [bench.store.resolve(reference, "translations") for reference in named or ()]
     pairs: list[tuple[Artifact, Artifact | None]] = []
@@ -99,8 +99,8 @@ def _english(
         if text == "native" or each.about["lang"] == "en":
             continue
         mine = next((a for a in given if a.inputs.get("completions") == each.id), None)
-        made = step.translations(bench, each, translator) if mine is None and translator else mine
-        pairs.append((each, made or step.find(bench, each)))
+        made = translate_completions(bench, each, translator) if mine is None and translator else mine
+        pairs.append((each, made or find_translations(bench, each)))
     return pairs
 
 
@@ -116,9 +116,9 @@ def _specs(judges: list[str], model: str | None) -> list[str]:
 
 def _summary(artifact: Any) -> str:
     from refusalctl.stats.rates import outcome_rate
-    from refusalctl.steps.labelling.labels import read
+    from refusalctl.steps.labelling.labels import read_labels
 
-    rows = read(artifact)
+    rows = read_labels(artifact)
     seen = [row.outcome for row in rows]
     counts = ", ".join(f"{n} {outcome}" for outcome, n in Counter(seen).most_common())
     rate = ""

@@ -34,7 +34,7 @@ def sample(
     The sheets hold prompts and responses, which may be harmful. Prints the id of each language's sample, which
     `labels import` needs.
     """
-    from refusalctl.steps.labelling import human
+    from refusalctl.steps.labelling.human import draw_sample, write_sheet
 
     if format_ not in ("csv", "jsonl"):
         raise typer.BadParameter(f"--format takes csv or jsonl, found {format_!r}")
@@ -43,10 +43,10 @@ def sample(
     for reference in labels:
         found = bench.store.resolve(reference, "labels")
         by_lang.setdefault(str(found.about["lang"]), []).append(found)
-    drawn = [human.sample(bench, each, n, seed) for each in by_lang.values()]
+    drawn = [draw_sample(bench, each, n, seed) for each in by_lang.values()]
     for artifact in drawn:
         path = to / f"sheet-{artifact.about['lang']}.{format_}"
-        rows = human.write_sheet(bench, artifact, path, replace=replace)
+        rows = write_sheet(bench, artifact, path, replace=replace)
         out.success(f"{rows} rows in {path}; they hold texts that may be harmful")
     o.finish(bench, drawn, json=json)
 
@@ -84,21 +84,21 @@ def correct(
     An interval carries what the labels leave open about the judge. Where they are too few, or the judge is not shown to
     be better than chance, there is no number and the reason instead.
     """
-    from refusalctl.steps.labelling.correction import correction
+    from refusalctl.steps.labelling.correction import correct_rates
 
     bench = o.workbench(store, o.DEFAULT_MODEL, quiet=json)
     judged = [bench.store.resolve(reference, "labels") for reference in labels]
-    made = correction(bench, judged, [bench.store.resolve(reference, "labels") for reference in human])
+    made = correct_rates(bench, judged, [bench.store.resolve(reference, "labels") for reference in human])
     _show(made)
     o.finish(bench, [made], name=name, json=json)
 
 
 def _show(made: Artifact) -> None:
     from refusalctl.stats.outcomes import USABLE
-    from refusalctl.steps.labelling.correction import read
+    from refusalctl.steps.labelling.correction import read_correction
 
     rows: list[tuple[object, ...]] = []
-    for found in read(made)["judges"]:
+    for found in read_correction(made)["judges"]:
         for outcome in USABLE:
             part = found[outcome]
             head = (found["lang"], found["judge"], outcome, _share(part["sensitivity"]), _share(part["specificity"]))

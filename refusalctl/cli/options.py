@@ -196,9 +196,9 @@ def forecast(bench: Workbench, experiment: Experiment, *, probe: bool) -> Cost |
     """What a dry run's missing steps cost, or None for a real run."""
     if not bench.dry_run:
         return None
-    from refusalctl.steps.cost import cost
+    from refusalctl.steps.cost import forecast_cost
 
-    return cost(bench, experiment, probe)
+    return forecast_cost(bench, experiment, probe)
 
 
 def finish(

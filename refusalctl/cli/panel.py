@@ -28,14 +28,13 @@ def panel(
     of its own kind: unparsed, with the votes as its reason.
     """
     from refusalctl.stats.panel import RULES
-    from refusalctl.steps.labelling.panel import panel as panel_step
-    from refusalctl.steps.labelling.panel import panel_labels
+    from refusalctl.steps.labelling.panel import form_panel, panel_labels
 
     if rule not in RULES:
         raise typer.BadParameter(f"--rule takes {' or '.join(RULES)}, found {rule!r}")
     bench = o.workbench(store, o.DEFAULT_MODEL, quiet=json)
     given = [bench.store.resolve(reference, "labels") for reference in labels]
-    made = panel_step(bench, given, rule)  # type: ignore[arg-type]
+    made = form_panel(bench, given, rule)  # type: ignore[arg-type]
     voted = panel_labels(bench, made, given)
     show(made)
     o.finish(bench, [*voted, made], name=name, json=json)
@@ -43,10 +42,10 @@ def panel(
 
 def show(made: Artifact) -> None:
     """Agreement and votes per language, on stderr."""
-    from refusalctl.steps.labelling.panel import read
+    from refusalctl.steps.labelling.panel import read_panel
 
     rows: list[tuple[object, ...]] = []
-    for lang, found in read(made)["languages"].items():
+    for lang, found in read_panel(made)["languages"].items():
         rows += [(lang, p["first"], p["second"], *_numbers(p), _apart(p["apart"])) for p in found["pairs"]]
         if found["all"] is not None:
             rows.append((lang, "all judges", "", *_numbers(found["all"]), ""))

@@ -50,8 +50,7 @@ def report(
     json: JsonOption = False,
 ) -> None:
     """One page, figures and tables from transfer matrices. Shows rates and ids; answers only with --with-text."""
-    from refusalctl.report.report import files_of
-    from refusalctl.report.report import report as report_step
+    from refusalctl.report.report import files_of, make_report
     from refusalctl.steps.step import Workbench
 
     if kind is not None and kind not in FORMATS:
@@ -60,11 +59,11 @@ def report(
     chosen = [kept.resolve(each, kind="transfer") for each in transfers] if transfers else [newest(kept)]
     bench = Workbench(kept, chosen[0].about["model"], progress=out.Bars(quiet=json))
     if compare:
-        from refusalctl.report.comparison import compare as compare_step
+        from refusalctl.report.comparison import compare_transfers
 
-        found = compare_step(bench, chosen)
+        found = compare_transfers(bench, chosen)
     else:
-        found = report_step(
+        found = make_report(
             bench, chosen, geometry=geometry, reference=reference, published=published, with_text=with_text
         )
     for note in bench.notes:

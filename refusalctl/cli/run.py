@@ -57,7 +57,7 @@ def run(
     json: o.JsonOption = False,
 ) -> None:
     """The whole chain, from prompts to the report. Finished steps are not computed again; flags win over the file."""
-    from refusalctl.steps.transfer import transfer
+    from refusalctl.steps.transfer import measure_transfer
 
     o.check_probe(probe, dry_run)
     settings = read_toml(file) if file is not None else {}
@@ -86,13 +86,13 @@ def run(
     chosen = model or named
     bench = o.workbench(store, chosen, dry_run=dry_run, **machine)
     experiment = from_settings(asked)
-    matrix = transfer(bench, experiment)
+    matrix = measure_transfer(bench, experiment)
     if dry_run:
         o.finish(bench, [matrix], json=json, cost=o.forecast(bench, experiment, probe=probe))
         return
-    from refusalctl.report.report import report
+    from refusalctl.report.report import make_report
 
-    page = report(bench, [matrix])
+    page = make_report(bench, [matrix])
     computed = sum(not p.done for p in bench.plan)
     show_matrix(matrix)
     out.success(f"{len(bench.plan)} steps, {computed} computed now; report: {page.path / 'report.html'}")

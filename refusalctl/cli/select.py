@@ -40,7 +40,7 @@ def select(
 ) -> None:
     """Score every candidate on validation prompts and choose one by a rule; all scores are kept."""
     from refusalctl.report.selection_words import described
-    from refusalctl.steps.selection.scores import selection
+    from refusalctl.steps.selection.scores import select_direction
 
     decided = {
         "search": o.search(prune=prune, screen=screen),
@@ -56,7 +56,7 @@ def select(
         store, model, device=device, dtype=dtype, attention=attention, batch_size=batch_size,
         system=system, trust_remote_code=trust_remote_code, dry_run=dry_run,
     )  # fmt: skip
-    found = selection(bench, experiment, lang)
+    found = select_direction(bench, experiment, lang)
     if not dry_run:
         out.success(f"{lang}: {described(found)[0]}")
         for line in described(found)[1:]:

@@ -55,7 +55,7 @@ def transfer(
     json: o.JsonOption = False,
 ) -> None:
     """Every source in every target: baseline, native and transferred ablation, as one artifact."""
-    from refusalctl.steps.transfer import transfer as transfer_step
+    from refusalctl.steps.transfer import measure_transfer
 
     decided = {
         "margin": margin, "induce": induce, "doses": o.doses(doses), "controls": controls, "n_controls": n_controls,
@@ -75,7 +75,7 @@ def transfer(
         store, model, device=device, dtype=dtype, attention=attention, batch_size=batch_size,
         system=system, trust_remote_code=trust_remote_code, dry_run=dry_run,
     )  # fmt: skip
-    found = transfer_step(bench, experiment)
+    found = measure_transfer(bench, experiment)
     if not dry_run:
         show_matrix(found)
     o.finish(bench, [found], name=name, json=json, cost=o.forecast(bench, experiment, probe=probe))
@@ -84,9 +84,9 @@ def transfer(
 def show_matrix(transfer: Artifact) -> None:
     """Refusal rates and verdicts of every cell, and a sentence per target, on stderr."""
     from refusalctl.stats.rates import Rate
-    from refusalctl.steps.transfer import read
+    from refusalctl.steps.transfer import read_transfer
 
-    rows, value = [], read(transfer)
+    rows, value = [], read_transfer(transfer)
     for cell in value["cells"]:
         counts = cell["counts"]
         labelled = cell["n"] - counts.get("unparsed", 0)

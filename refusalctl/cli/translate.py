@@ -34,7 +34,7 @@ def translate(
     A text that cannot be translated stays a failure with its reason. Texts are cached in the store; Ctrl-C is safe.
     """
     from refusalctl.model.translators.into_english import check_spec
-    from refusalctl.steps.labelling.translations import translations
+    from refusalctl.steps.labelling.translations import translate_completions
 
     bench = o.workbench(store, o.DEFAULT_MODEL, device=device, dry_run=dry_run)
     written = [bench.store.resolve(reference, "completions") for reference in completions]
@@ -42,16 +42,16 @@ def translate(
         check_spec(translator, each.about["lang"], code)
     found = []
     for each in written:
-        found.append(translations(bench, each, translator, code))
+        found.append(translate_completions(bench, each, translator, code))
         if not dry_run:
             out.success(f"{out.about_line(each.about)}: {_summary(found[-1])}")
     o.finish(bench, found, name=name, json=json)
 
 
 def _summary(artifact: Artifact) -> str:
-    from refusalctl.steps.labelling.translations import read
+    from refusalctl.steps.labelling.translations import read_translations
 
-    rows = read(artifact)
+    rows = read_translations(artifact)
     failed = Counter(row.failed for row in rows if row.failed)
     why = f" ({', '.join(f'{n} {reason}' for reason, n in failed.most_common())})" if failed else ""
     return f"{len(rows) - failed.total()} of {len(rows)} translated{why}"

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from refusalctl.report import selection_words
-from refusalctl.steps import comprehension as comprehension_step
-from refusalctl.steps import directions as direction_step
-from refusalctl.steps.selection import controls as control_step
-from refusalctl.steps.selection import cosmic as cosmic_step
-from refusalctl.steps.selection import openings as opening_step
+from refusalctl.steps.comprehension import read_comprehension
+from refusalctl.steps.directions import reliability_at, split_half
+from refusalctl.steps.selection.controls import read_controls
+from refusalctl.steps.selection.cosmic import read_cosmic
+from refusalctl.steps.selection.openings import read_openings
 from refusalctl.store.store import Artifact
 
 
@@ -21,7 +21,7 @@ def described(artifact: Artifact) -> list[str]:
 
 
 def _directions(artifact: Artifact) -> list[str]:
-    halves, splits = direction_step.split_half(artifact)
+    halves, splits = split_half(artifact)
     if not splits:  # imported
         return [selection_words.UNSPLIT]
     known = sorted((cosine, at) for at, cosine in halves.items() if cosine is not None)
@@ -32,7 +32,7 @@ def _directions(artifact: Artifact) -> list[str]:
         f"split-half cosine {low:.2f} (position {weakest[0]}, layer {weakest[1]}) to {high:.2f} "
         f"(position {best[0]}, layer {best[1]}), {len(known)} candidates"
     ]
-    at = direction_step.reliability_at(artifact, *best)
+    at = reliability_at(artifact, *best)
     if at["ceiling"] is not None:
         lines.append(
             f"at best: reliability {at['full']:.2f}, noise ceiling {at['ceiling']:.2f} for its cosine to anything"
@@ -42,7 +42,7 @@ def _directions(artifact: Artifact) -> list[str]:
 
 
 def _openings(artifact: Artifact) -> list[str]:
-    value = opening_step.read(artifact)
+    value = read_openings(artifact)
     checked = value["validation"]
     lines = [f"{len(value['sequences'])} openings, {value['origin']}"]
     if value["coverage"] is not None:
@@ -61,7 +61,7 @@ def _openings(artifact: Artifact) -> list[str]:
 
 
 def _controls(artifact: Artifact) -> list[str]:
-    value = control_step.read(artifact)
+    value = read_controls(artifact)
     lines = [
         f"{value['source']} direction ablated in {value['target']}: the refusal score drops by {value['drop']:.2f} "
         f"(log-odds, {value['n_prompts']} prompts)"
@@ -79,7 +79,7 @@ def _controls(artifact: Artifact) -> list[str]:
 
 
 def _comprehension(artifact: Artifact) -> list[str]:
-    value = comprehension_step.read(artifact)
+    value = read_comprehension(artifact)
     passed = {True: "passed", False: "failed", None: "undecided"}[value["passed"]]
     lines = [f"gate {passed}: {value['reason']}", value["caveat"]]
     behaviour = value["behaviour"]
@@ -90,7 +90,7 @@ def _comprehension(artifact: Artifact) -> list[str]:
 
 
 def _cosmic(artifact: Artifact) -> list[str]:
-    value = cosmic_step.read(artifact)
+    value = read_cosmic(artifact)
     best = max(value["candidates"], key=lambda row: row["comply"] + row["refuse"])
     where = f"streams compared at layers {', '.join(map(str, value['layers']))}"
     return [f"highest cosines: {selection_words.choice_line(best)}", where]

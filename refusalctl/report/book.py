@@ -13,9 +13,9 @@ from refusalctl.report.quality import Quality, quality
 from refusalctl.report.rows import Condition, Content
 from refusalctl.report.sources import content
 from refusalctl.report.words import condition_name
-from refusalctl.steps import completions as completion_step
-from refusalctl.steps import geometry as geometry_step
-from refusalctl.steps.labelling import labels as label_step
+from refusalctl.steps.completions import read_completions
+from refusalctl.steps.geometry import read_geometry
+from refusalctl.steps.labelling.labels import outcomes_by_prompt
 from refusalctl.store.store import Artifact, Store
 
 MOST_TEXTS = 20  # per condition
@@ -68,7 +68,8 @@ class Book:
         """Runs that asked the same of different models, together."""
         groups: dict[str, list[Run]] = {}
         for run in self.runs:
-            asked = [run.content.experiment[k] for k in ("sources", "targets", "data", "judge")]
+            s = run.content.settings
+            asked = (s.sources, s.targets, s.prompts.data, s.answers.judge)
             groups.setdefault(repr(asked), []).append(run)
         return list(groups.values())
 
@@ -109,7 +110,7 @@ def book(
                 excluded=tuple(excluded(dict(raw), rows, found)),
                 unreadable=raw.get("unreadable"),
                 reserve=tuple(reserve(dict(raw), rows)),
-                geometry=geometry_step.read(geometry) if geometry else None,
+                geometry=read_geometry(geometry) if geometry else None,
                 geometry_id=geometry.id if geometry else None,
                 published=_published(rows) if with_published else (),
                 texts=tuple(_texts(rows, found)) if with_text else (),
@@ -119,15 +120,15 @@ def book(
 
 
 def _published(rows: Content) -> tuple[PublishedRates, ...]:
-    return tuple(work().of(str(rows.model["name"]), list(rows.experiment["sources"])))
+    return tuple(work().of(str(rows.model["name"]), list(rows.settings.sources)))
 
 
 def _texts(rows: Content, found: Provenance) -> list[Texts]:
     result = []
     for row in (*rows.conditions, *rows.harmless.values(), *rows.others):
         if isinstance(row, Condition):
-            outcomes = label_step.outcomes(found.by_id[row.labels])
-            written = completion_step.read(found.by_id[row.completions])
+            outcomes = outcomes_by_prompt(found.by_id[row.labels])
+            written = read_completions(found.by_id[row.completions])
             shown = [Text(c.prompt_id, outcomes[c.prompt_id], c.text) for c in written[:MOST_TEXTS]]
             result.append(Texts(row.target, condition_name(row), row.labels, len(written), shown))
     return result

@@ -15,7 +15,7 @@ from refusalctl.report.sources import content
 from refusalctl.stats.agreement import kappa
 from refusalctl.stats.paired import holm, interval, mcnemar_p, moves, noise_floor
 from refusalctl.stats.rates import Rate
-from refusalctl.steps.labelling import labels as label_step
+from refusalctl.steps.labelling.labels import outcomes_by_prompt
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.steps.verdicts import clusters
 from refusalctl.store import formats
@@ -84,7 +84,7 @@ class Comparison:
 def differences(a: Content, b: Content) -> list[tuple[str, str, str]]:
     """Settings in which two transfers differ, as (name, first, second)."""
     rows = []
-    for group, one, two in (("model", a.model, b.model), ("experiment", a.experiment, b.experiment)):
+    for group, one, two in (("model", a.model, b.model), ("experiment", a.settings.by_name(), b.settings.by_name())):
         for key in sorted({*one, *two} - set(SKIPPED)):
             if one.get(key) != two.get(key):
                 rows.append((f"{group}: {key}", _said(one.get(key)), _said(two.get(key))))
@@ -125,7 +125,7 @@ def compared(store: Store, first: Artifact, second: Artifact) -> Comparison:
 
 
 def _pair(a: Condition, b: Condition, one: Provenance, two: Provenance) -> Twin:
-    first, second = label_step.outcomes(one.by_id[a.labels]), label_step.outcomes(two.by_id[b.labels])
+    first, second = outcomes_by_prompt(one.by_id[a.labels]), outcomes_by_prompt(two.by_id[b.labels])
     shared = [i for i in first if i in second]
     both = [i for i in shared if "unparsed" not in (first[i], second[i])]
     groups = clusters(one.by_id[a.labels])
@@ -203,10 +203,10 @@ def _run(job: Job) -> dict[str, Any]:
     return {"cells": len(found.twins), "only_in_one": len(found.only)}
 
 
-STEP = Step("compare", 2, "report", _run)
+COMPARE = Step("compare", 2, "report", _run)
 
 
-def compare(bench: Workbench, transfers: Sequence[Artifact]) -> Artifact:
+def compare_transfers(bench: Workbench, transfers: Sequence[Artifact]) -> Artifact:
     """Two transfers as one page and table. Raises `BadInput` unless two different ones are given."""
     if len(transfers) != 2 or transfers[0].id == transfers[1].id:
         raise BadInput(
@@ -215,4 +215,4 @@ def compare(bench: Workbench, transfers: Sequence[Artifact]) -> Artifact:
         )
     first, second = transfers
     about = {k: " : ".join(dict.fromkeys((str(first.about[k]), str(second.about[k])))) for k in ("model", "data")}
-    return bench.obtain(STEP, {}, {"first": first, "second": second}, about)
+    return bench.obtain(COMPARE, {}, {"first": first, "second": second}, about)

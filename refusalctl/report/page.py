@@ -30,7 +30,7 @@ def settings_toml(rows: Content) -> str:
     if rows.model.get("trust_remote_code"):
         model["trust_remote_code"] = True
     lines = []
-    for section, values in (("experiment", rows.experiment), ("model", model)):
+    for section, values in (("experiment", rows.settings.by_name()), ("model", model)):
         lines += [f"[{section}]", *(f"{k} = {_toml(v)}" for k, v in values.items() if v is not None), ""]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -11,7 +11,7 @@ from refusalctl.errors import StoreError
 from refusalctl.records.rows import Label
 from refusalctl.report.provenance import Provenance
 from refusalctl.report.rows import Condition, Content
-from refusalctl.steps.labelling import labels as label_step
+from refusalctl.steps.labelling.labels import read_labels
 from refusalctl.store.store import Artifact, Store
 
 
@@ -61,9 +61,9 @@ def quality(store: Store, rows: Content, found: Provenance) -> Quality:
         for row in rows.of(target):
             if isinstance(row, Condition):
                 group = "baseline" if row.condition == "baseline" else "under a direction"
-                groups[group] += label_step.read(found.by_id[row.labels])
+                groups[group] += read_labels(found.by_id[row.labels])
         if target in rows.harmless:
-            groups["harmless, baseline"] = label_step.read(found.by_id[rows.harmless[target].labels])
+            groups["harmless, baseline"] = read_labels(found.by_id[rows.harmless[target].labels])
         judged += [_count(target, group, labels) for group, labels in groups.items() if labels]
     return Quality(tuple(judged), _check(store, [a for a in rows.sources if a.kind == "completions"]))
 

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from refusalctl.errors import BadInput
 from refusalctl.report import tables as tables
-from refusalctl.report.book import Book, Run, book, reference_language
+from refusalctl.report.book import Book, book, reference_language
 from refusalctl.report.excluded import unfit
 from refusalctl.report.page import page
 from refusalctl.report.provenance import Provenance
-from refusalctl.steps import geometry as geometry_step
+from refusalctl.settings import Settings
+from refusalctl.steps.geometry import GeometryParams, geometry_of_activations
 from refusalctl.steps.step import Job, Step, Workbench
-from refusalctl.steps.transfer import read as read_transfer
+from refusalctl.steps.transfer import read_transfer
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
@@ -109,10 +110,10 @@ def _texts(rows: Book) -> dict[str, str]:
     return found
 
 
-STEP = Step("report", 3, "report", _run)
+REPORT = Step("report", 3, "report", _run)
 
 
-def report(
+def make_report(
     bench: Workbench,
     transfers: Sequence[Artifact],
     *,
@@ -140,7 +141,7 @@ def report(
         "reference": asked, "published": published, "with_text": with_text,
         "unfit": [] if bench.dry_run else [_unfit(t) for t in transfers],
     }  # fmt: skip
-    return bench.obtain(STEP, params, inputs, about)
+    return bench.obtain(REPORT, params, inputs, about)
 
 
 def _joined(transfers: Sequence[Artifact], key: str) -> str:
@@ -148,9 +149,8 @@ def _joined(transfers: Sequence[Artifact], key: str) -> str:
 
 
 def _unfit(transfer: Artifact) -> Mapping[str, Any]:
-    experiment = read_transfer(transfer)["experiment"]
-    langs = list(dict.fromkeys((*experiment["sources"], *experiment["targets"])))
-    return unfit(str(transfer.about["data"]), langs)
+    asked = Settings.from_json(read_transfer(transfer)["settings"])
+    return unfit(str(transfer.about["data"]), asked.langs)
 
 
 def geometry_of(bench: Workbench, transfer: Artifact, reference: str) -> Artifact | None:
@@ -163,8 +163,8 @@ def geometry_of(bench: Workbench, transfer: Artifact, reference: str) -> Artifac
     if len(collected) < 2 or reference not in collected or chosen.get("status") != "chosen":
         bench.note(f"no geometry for {transfer.label}: it needs two languages with directions, {reference} among them")
         return None
-    params = geometry_step.GeometryParams(reference, (chosen["pos"], chosen["layer"]))
-    return geometry_step.of_activations(bench, collected, params, str(transfer.about["model"]))
+    params = GeometryParams(reference, (chosen["pos"], chosen["layer"]))
+    return geometry_of_activations(bench, collected, params, str(transfer.about["model"]))
 
 
 def files_of(found: Artifact, kind: str) -> list[Path]:
@@ -176,6 +176,3 @@ def files_of(found: Artifact, kind: str) -> list[Path]:
     if kind not in TEXT_FORMATS:
         raise BadInput(f"there is no report format {kind!r}", hint=f"choose {', '.join((*TEXT_FORMATS, *DRAWINGS))}")
     return [found.path / TEXT_FORMATS[kind]]
-
-
-__all__ = ["STEP", "Run", "files_of", "geometry_of", "report"]

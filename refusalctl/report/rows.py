@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from refusalctl.settings import Settings
 from refusalctl.stats.rates import Flips, Interval, Rate
 from refusalctl.store.store import Artifact
 
@@ -147,7 +148,7 @@ class Content:
     """All that the page, the figures and the tables show, as plain rows."""
 
     transfer: str
-    experiment: Mapping[str, Any]
+    settings: Settings
     model: Mapping[str, Any]
     conditions: tuple[Condition | Missing, ...]
     harmless: Mapping[str, Condition]
@@ -168,19 +169,19 @@ class Content:
     @property
     def own(self) -> bool:
         """Whether a target is no source, so that its own direction needs a row of its own."""
-        return any(t not in self.experiment["sources"] for t in self.targets)
+        return any(t not in self.settings.sources for t in self.targets)
 
     def cell(self, source: str | None, target: str) -> Condition | Missing | None:
         return next((c for c in self.of(target) if c.source == source), None)
 
     @property
     def targets(self) -> list[str]:
-        return list(self.experiment["targets"])
+        return list(self.settings.targets)
 
     @property
     def languages(self) -> list[str]:
         """Sources, then targets, in the experiment's order."""
-        return list(dict.fromkeys((*self.experiment["sources"], *self.experiment["targets"])))
+        return list(dict.fromkeys((*self.settings.sources, *self.settings.targets)))
 
     @property
     def sizes(self) -> dict[int, list[Condition]]:

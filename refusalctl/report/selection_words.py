@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from refusalctl.steps.selection.scores import chosen, is_complete, read_scores
+from refusalctl.steps.selection.scores import chosen_candidate, is_complete, read_scores
 from refusalctl.store.store import Artifact
 
 UNSPLIT = "how reliable the direction is cannot be told: it came without the activations that it was made from"
@@ -12,7 +12,7 @@ UNSPLIT = "how reliable the direction is cannot be told: it came without the act
 
 def described(artifact: Artifact) -> list[str]:
     """A choice in words: its scores, how much of it is chance, and what the other criterion would have chosen."""
-    table, at = read_scores(artifact), chosen(artifact)
+    table, at = read_scores(artifact), chosen_candidate(artifact)
     steady, reliable = table["stability"], table["reliability"]
     choices = table.get("choices")  # an imported selection has one criterion's
     lines = [f"by {table.get('criterion', 'refusal-score')}: position {at['pos']}, layer {at['layer']}"]

@@ -11,12 +11,13 @@ from refusalctl.records.rows import OUTCOMES
 from refusalctl.report import selection_words
 from refusalctl.report.provenance import Provenance
 from refusalctl.report.rows import Choice, Condition, Content, Drawn, Kept, Missing, Null, Scored, Verdict
+from refusalctl.settings import Settings
 from refusalctl.stats.rates import Flips, Interval
 from refusalctl.stats.selection_rule import Rule
 from refusalctl.stats.verdict import VERDICTS
-from refusalctl.steps import transfer as transfer_step
-from refusalctl.steps.selection import controls as control_step
-from refusalctl.steps.selection import scores as score_step
+from refusalctl.steps.selection.controls import read_controls
+from refusalctl.steps.selection.scores import read_scores
+from refusalctl.steps.transfer import read_transfer
 from refusalctl.store.store import Artifact, Store
 
 _LISTED_WINNERS = 10  # the selection lists no more; one that is missing then has an unknown share, not zero
@@ -74,7 +75,7 @@ def _nulls(found: Provenance, transfer: Artifact) -> tuple[Null, ...]:
     rows = []
     for name, identifier in transfer.inputs.items():
         if name.startswith("controls:"):
-            value = control_step.read(found.by_id[identifier])
+            value = read_controls(found.by_id[identifier])
             families = {k: (f["n"], max(f["drops"]), f["p"]) for k, f in value["families"].items()}
             rows.append(Null(value["source"], value["target"], identifier, value["drop"], families, value["p"]))
     return tuple(rows)
@@ -104,17 +105,17 @@ MAIN = ("baseline", "native", "transferred")
 def _conditions(transfer: Artifact, value: dict[str, Any]) -> list[Condition | Missing]:
     """Every condition that the experiment asks for, measured or with the reason why not."""
     cells = {(c["target"], c["source"]): c for c in value["cells"] if c["condition"] in MAIN}
-    sources: list[str] = value["experiment"]["sources"]
+    asked = Settings.from_json(value["settings"])
     rows: list[Condition | Missing] = []
-    for target in value["experiment"]["targets"]:
-        for source in (None, *(s for s in sources if s != target), target):
+    for target in asked.targets:
+        for source in (None, *(s for s in asked.sources if s != target), target):
             cell = cells.pop((target, source), None)
             if cell is not None:
                 rows.append(_condition(transfer, cell, "harmful", cell["completions"]))
                 continue
             why = value["selections"].get(source, {}).get("reason") if source else None
             _must(why is not None, transfer, f"there is no cell {source or 'baseline'}>{target}, and no reason why")
-            rows.append(Missing(target, source, "native" if source == target else "transferred", str(why)))
+            rows.append(Missing(target, str(source), "native" if source == target else "transferred", str(why)))
     _must(not cells, transfer, f"cells {sorted(map(str, cells))} were not asked for")
     return rows
 
@@ -153,7 +154,7 @@ def _passes(scores: Mapping[str, Any], rule: Rule) -> bool | None:
 
 def choice(lang: str, selection: Artifact, picked: Mapping[str, Any]) -> Choice:
     """Rows of one selection's `scores.json`; `picked` is the winner as the transfer names it."""
-    scores = score_step.read_scores(selection)
+    scores = read_scores(selection)
     rule = Rule(**scores["rule"])
     winners, tokens = scores["stability"]["winners"], scores["suffix_tokens"]
     candidates = []
@@ -175,7 +176,7 @@ def choice(lang: str, selection: Artifact, picked: Mapping[str, Any]) -> Choice:
 
 def _choices(found: Provenance, transfer: Artifact, value: dict[str, Any]) -> dict[str, Choice]:
     rows = {}
-    for lang in dict.fromkeys((*value["experiment"]["sources"], *value["experiment"]["targets"])):
+    for lang in Settings.from_json(value["settings"]).langs:
         picked = value["selections"].get(lang, {})
         if picked.get("status") != "chosen":
             continue
@@ -189,7 +190,7 @@ def _choices(found: Provenance, transfer: Artifact, value: dict[str, Any]) -> di
 
 def content(store: Store, transfer: Artifact, found: Provenance | None = None) -> Content:
     """Read a transfer and all that it came from. Raises `Corrupt` where its parts contradict each other."""
-    value = transfer_step.read(transfer)
+    value = read_transfer(transfer)
     found = found or Provenance(store, transfer)
     rows, harmless = _conditions(transfer, value), _harmless(found, transfer, value)
     others = _others(found, transfer, value)
@@ -200,7 +201,7 @@ def content(store: Store, transfer: Artifact, found: Provenance | None = None) -
     tested = {tuple(a.manifest["recipe"]["params"]["ids"]) for a in prompts if _is(a, "test", "harmful")}
     return Content(
         transfer=transfer.id,
-        experiment=value["experiment"],
+        settings=Settings.from_json(value["settings"]),
         model=value["model"],
         conditions=tuple(rows),
         harmless=harmless,

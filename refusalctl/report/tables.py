@@ -151,7 +151,7 @@ def as_record(rows: Book) -> dict[str, Any]:
                 "transfer": run.content.transfer,
                 "geometry": run.geometry_id,
                 "model": dict(run.content.model),
-                "experiment": dict(run.content.experiment),
+                "settings": run.content.settings.to_json(),
                 "answers": {t: answer(run.content, t, rows.reference)._asdict() for t in run.content.targets},
                 "conditions": [
                     {k: v for k, v in rate_row(row, transfer, model).items() if v != ""}
@@ -195,7 +195,7 @@ def as_markdown(rows: Book) -> str:
         lines += ["", f"| {' | '.join(_HEADINGS)} |", "|---|---|--:|--:|--:|--:|--:|---|"]
         shown = (*c.conditions, *c.harmless.values(), *c.others)
         lines += [f"| {' | '.join(map(_md, _cells(row)))} |" for row in shown]
-        lines += ["", f"Judge: {_md(str(c.experiment['judge']))}; prompts: {_md(str(c.experiment['data']))}; "]
+        lines += ["", f"Judge: {_md(str(c.settings.answers.judge))}; prompts: {_md(str(c.settings.prompts.data))}; "]
         lines[-1] += f"transfer `{c.transfer}`."
         lines.append("")
     return "\n".join(lines)
@@ -224,8 +224,8 @@ def as_latex(rows: Book) -> str:
     for run in rows.runs:
         c = run.content
         head = " & ".join(_tex(h) for h in _HEADINGS)
-        caption = _tex(f"{c.model['name']}: refusal with and without ablation; prompts {c.experiment['data']}, "
-                       f"judge {c.experiment['judge']}; transfer {c.transfer[:12]}.")  # fmt: skip
+        caption = _tex(f"{c.model['name']}: refusal with and without ablation; prompts {c.settings.prompts.data}, "
+                       f"judge {c.settings.answers.judge}; transfer {c.transfer[:12]}.")  # fmt: skip
         lines += [r"\begin{longtable}{llrrrrrl}", rf"\caption{{{caption}}}\\", r"\toprule", rf"{head} \\", r"\midrule"]
         lines += [r"\endhead", r"\bottomrule", r"\endfoot"]
         for target in c.targets:

@@ -39,6 +39,10 @@ class Rule:
         """The rule where no refusal scores are measured (COSMIC): without the test that needs them."""
         return replace(self, min_induce=None)
 
+    def with_limits(self, **limits: float) -> Rule:
+        """The same rule with other limits, by their names."""
+        return replace(self, **limits)  # type: ignore[arg-type]
+
 
 PRESETS = {
     # Arditi et al. 2024, section 2.3 and appendix B; code of andyrdt/refusal_direction

@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from refusalctl.errors import BadInput
-from refusalctl.settings import Experiment
-from refusalctl.steps import prompts as prompt_step
+from refusalctl.steps.prompts import read_prompts
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
-FILE = "activations.h5"
+ACTIVATIONS_FILE = "activations.h5"
 
 
 def _run(job: Job) -> dict[str, Any]:
     from refusalctl.model.forward import activations as forward_activations
 
     model = job.bench.model
-    rows = prompt_step.read(job.inputs["prompts"])
+    rows = read_prompts(job.inputs["prompts"])
     positions = _positions(model.chat.positions, job.params["positions"])
     columns = [*positions, model.chat.inst_position]
     shape = formats.ActivationShape(len(rows), len(columns), model.residual.n_layers, model.residual.d_model)
@@ -31,17 +30,17 @@ def _run(job: Job) -> dict[str, Any]:
     lang = job.inputs["prompts"].about["lang"]
     kind = job.inputs["prompts"].about["kind"]
     with (
-        formats.write_activations(job.out / FILE, shape, about) as writer,
+        formats.write_activations(job.out / ACTIVATIONS_FILE, shape, about) as writer,
         job.bench.progress.task(f"collect {lang} {kind}", len(rows)) as advance,
     ):
         encoded = [model.chat.encode(row.text) for row in rows]
-        for indices, batch in forward_activations(model, encoded, columns, job.bench.batch_size):
+        for indices, batch in forward_activations(model, encoded, columns, job.bench.machine.batch_size):
             writer.put(indices, batch.numpy())
             advance(len(indices))
     return {"n": len(rows), "longest_prompt_tokens": max(map(len, encoded))}
 
 
-STEP = Step("collect", 1, "activations", _run, uses_model=True)
+COLLECT = Step("collect", 1, "activations", _run, uses_model=True)
 
 
 def _positions(available: list[int], wanted: tuple[int, ...] | list[int] | None) -> list[int]:
@@ -56,8 +55,8 @@ def _positions(available: list[int], wanted: tuple[int, ...] | list[int] | None)
     return sorted(wanted)
 
 
-def activations(bench: Workbench, experiment: Experiment, prompts: Artifact) -> Artifact:
+def collect_activations(bench: Workbench, prompts: Artifact) -> Artifact:
     """Every prompt's `resid_pre` at every layer. `positions` None means all end-of-instruction positions."""
     about = {"model": bench.ref.name, **prompts.about}
-    wanted = sorted(experiment.positions) if experiment.positions is not None else None
-    return bench.obtain(STEP, {"positions": wanted}, {"prompts": prompts}, about)
+    wanted = sorted(bench.settings.selection.positions) if bench.settings.selection.positions is not None else None
+    return bench.obtain(COLLECT, {"positions": wanted}, {"prompts": prompts}, about)

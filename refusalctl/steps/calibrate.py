@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from refusalctl.organisms import truth
 from refusalctl.organisms.designs import ARCHITECTURES, DESIGNS, TOPIC_AXIS, Organism
-from refusalctl.settings import Experiment
+from refusalctl.settings import Machine, Settings
 from refusalctl.stats.controls import needed
-from refusalctl.steps import transfer as transfer_step
-from refusalctl.steps.completions import SELECTION_FILE
+from refusalctl.steps.interventions import SELECTION_FILE
 from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.steps.transfer import measure_transfer, read_transfer
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
-FILE = "calibration.json"
+CALIBRATION_FILE = "calibration.json"
 QUESTIONS = ("removal", "induction")
 SIZES = (48, 128, 256)
 QUICK_SIZES = (128,)
@@ -39,17 +39,21 @@ class Trial:
         """Directions come from the first two languages, whose part all designs agree on, and each target's own."""
         return self.organism.design.langs[:2]
 
-    def experiment(self, base: Experiment) -> Experiment:
+    def settings(self, base: Settings) -> Settings:
         langs, name = self.organism.design.langs, self.organism.name
         claims = sum(source != target for source in self.sources for target in langs)
-        return replace(
-            base, sources=self.sources, targets=langs, data=name, n_test=self.n, rank=self.rank,
+        return base.changed(
+            sources=self.sources,
+            targets=langs,
+            data=name,
+            n_test=self.n,
+            rank=self.rank,
             n_controls=needed(claims),
-        )  # fmt: skip
+        )
 
 
 # Answers are three words long; train and validation sizes are small because organisms leave little noise.
-BASE = Experiment(
+BASE = Settings.of(
     n_train=64,
     n_val=32,
     max_new_tokens=16,
@@ -157,28 +161,27 @@ def likeness(trial: Trial, selections: dict[str, Artifact]) -> tuple[dict[str, f
     return cosine, topic
 
 
-def run_trial(bench: Workbench, trial: Trial, base: Experiment) -> tuple[Outcome, Artifact]:
+def run_trial(bench: Workbench, trial: Trial) -> tuple[Outcome, Artifact]:
     """The transfer matrix of one organism, graded."""
     started = time.perf_counter()
-    experiment = trial.experiment(base)
-    artifact = transfer_step.transfer(bench, experiment)
+    artifact = measure_transfer(bench)
     selections = {
         name.partition(":")[2]: bench.store.open("selection", identifier)
         for name, identifier in artifact.inputs.items()
         if name.startswith("selection:")
     }
     cosine, topic = likeness(trial, selections)
-    graded = grade_all(trial, transfer_step.read(artifact), experiment.margin)
+    graded = grade_all(trial, read_transfer(artifact), bench.settings.verdict.margin)
     return Outcome(trial, graded, cosine, topic, time.perf_counter() - started, artifact.id), artifact
 
 
 def _run(job: Job) -> dict[str, Any]:
     rows = job.params["trials"]
-    formats.write_json(job.out / FILE, "calibration", {"trials": rows})
+    formats.write_json(job.out / CALIBRATION_FILE, "calibration", {"trials": rows})
     return {"trials": len(rows)}
 
 
-STEP = Step("calibrate", 1, "calibration", _run)
+CALIBRATE = Step("calibrate", 1, "calibration", _run)
 
 
 @dataclass
@@ -194,22 +197,22 @@ class Calibration:
         return {each: found.count(each) for each in GRADES}
 
 
-def calibrate(bench: Workbench, chosen: Iterable[Trial], base: Experiment = BASE) -> Calibration:
+def run_calibration(bench: Workbench, chosen: Iterable[Trial], base: Settings = BASE) -> Calibration:
     """Run every trial in `bench`'s store, each on its organism's own workbench."""
     result, inputs = Calibration(), {}
     todo = list(chosen)
     with bench.progress.task("calibrate", len(todo)) as advance:
         for index, trial in enumerate(todo):
-            own = Workbench(bench.store, trial.organism.name, "cpu", "float32", batch_size=64)
-            outcome, artifact = run_trial(own, trial, base)
+            machine = Machine(trial.organism.name, "cpu", "float32", batch_size=64)
+            outcome, artifact = run_trial(Workbench(bench.store, machine, trial.settings(base)), trial)
             result.outcomes.append(outcome)
             inputs[f"transfer:{index:03d}"] = artifact
             advance()
     about = {"trials": len(todo), "designs": ",".join(dict.fromkeys(t.organism.design.name for t in todo))}
-    params = {"trials": [o.as_json() for o in result.outcomes], "base": asdict(base)}
-    result.artifact = bench.obtain(STEP, params, inputs, about)
+    params = {"trials": [o.as_json() for o in result.outcomes], "base": base.to_json()}
+    result.artifact = bench.obtain(CALIBRATE, params, inputs, about)
     return result
 
 
-def read(artifact: Artifact) -> dict[str, Any]:
-    return formats.read_json(artifact.path / FILE, "calibration")
+def read_calibration(artifact: Artifact) -> dict[str, Any]:
+    return formats.read_json(artifact.path / CALIBRATION_FILE, "calibration")

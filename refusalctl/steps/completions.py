@@ -5,31 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 from refusalctl.records.rows import Completion, Prompt
-from refusalctl.steps import prompts as prompt_step
 from refusalctl.steps.interventions import (
-    SELECTION_FILE,
-    SUBSPACE_FILE,
     InterventionSpec,
     from_recipe,
     resolve_direction,
 )
+from refusalctl.steps.prompts import read_prompts
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
-__all__ = ["FILE", "SELECTION_FILE", "STEP", "SUBSPACE_FILE", "InterventionSpec", "completions", "read"]
-FILE = "completions.jsonl"
+COMPLETIONS_FILE = "completions.jsonl"
 
 
 def _run(job: Job) -> dict[str, Any]:
-    rows = prompt_step.read(job.inputs["prompts"])
+    rows = read_prompts(job.inputs["prompts"])
     spec = from_recipe(job.params["intervention"], job.inputs)
-    kept = job.partial / FILE
+    kept = job.partial / COMPLETIONS_FILE
     done = {row["prompt_id"] for row in formats.read_finished_rows(kept)}
     checks = _generate(job, rows, spec, done, kept)
     order = {row.id: i for i, row in enumerate(rows)}
     finished = sorted(formats.read_rows(kept), key=lambda row: order[row["prompt_id"]])
-    formats.write_rows(job.out / FILE, finished)
+    formats.write_rows(job.out / COMPLETIONS_FILE, finished)
     return {**checks, "resumed": len(done)}
 
 
@@ -50,7 +47,7 @@ def _generate(job: Job, rows: list[Prompt], spec: InterventionSpec, done: set[st
             encoded,
             intervention,
             max_new_tokens=job.params["max_new_tokens"],
-            batch_size=job.bench.batch_size,
+            batch_size=job.bench.machine.batch_size,
             done=skip,
         ):
             fresh = [
@@ -74,18 +71,18 @@ def _generate(job: Job, rows: list[Prompt], spec: InterventionSpec, done: set[st
     return seen.as_json() | {"intervention": intervention.describe()} | fast
 
 
-STEP = Step("ablate", 2, "completions", _run, uses_model=True)
+COMPLETE = Step("ablate", 2, "completions", _run, uses_model=True)
 
 
-def completions(bench: Workbench, prompts: Artifact, spec: InterventionSpec, max_new_tokens: int) -> Artifact:
+def write_completions(bench: Workbench, prompts: Artifact, spec: InterventionSpec, max_new_tokens: int) -> Artifact:
     """Greedy answers of up to `max_new_tokens` tokens to every prompt under one intervention."""
     spec.check(bench)
     params = {"intervention": spec.params(), "max_new_tokens": max_new_tokens, "decoding": "greedy"}
     about = {"model": bench.ref.name, **prompts.about, "intervention": spec.kind}
     if spec.sources:
         about["direction_lang"] = "+".join(dict.fromkeys(s.artifact.about["lang"] for s in spec.sources))
-    return bench.obtain(STEP, params, {"prompts": prompts} | spec.inputs(), about)
+    return bench.obtain(COMPLETE, params, {"prompts": prompts} | spec.inputs(), about)
 
 
-def read(artifact: Artifact) -> list[Completion]:
-    return [Completion.from_json(row, FILE) for row in formats.read_rows(artifact.path / FILE)]
+def read_completions(artifact: Artifact) -> list[Completion]:
+    return [Completion.from_json(row, COMPLETIONS_FILE) for row in formats.read_rows(artifact.path / COMPLETIONS_FILE)]

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from refusalctl.records.rows import Prompt
-from refusalctl.settings import Experiment
-from refusalctl.steps import activations as activation_step
-from refusalctl.steps import completions as completion_step
-from refusalctl.steps import prompts as prompt_step
-from refusalctl.steps.completions import InterventionSpec
+from refusalctl.steps.activations import ACTIVATIONS_FILE, collect_activations
+from refusalctl.steps.completions import read_completions, write_completions
 from refusalctl.steps.directions import KINDS
-from refusalctl.steps.labelling import labels as label_step
+from refusalctl.steps.interventions import InterventionSpec
+from refusalctl.steps.labelling.labels import judge_completions, outcomes_by_prompt
+from refusalctl.steps.prompts import draw_prompts, read_prompts
 from refusalctl.steps.selection.openings import MAX_NEW_TOKENS
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
@@ -29,7 +28,7 @@ from refusalctl.store.store import Artifact
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FILE = "comprehension.json"
+COMPREHENSION_FILE = "comprehension.json"
 MIN_AUROC = 0.7
 MOST_LAYERS = 12
 MOST_TEXTS = 32
@@ -38,14 +37,14 @@ CAVEAT = "necessary, not sufficient: a few known words can separate the classes 
 
 
 def _run(job: Job) -> dict[str, Any]:
-    prompts: dict[str, list[Prompt]] = {k: prompt_step.read(job.inputs[f"prompts_{k}"]) for k in KINDS}
+    prompts: dict[str, list[Prompt]] = {k: read_prompts(job.inputs[f"prompts_{k}"]) for k in KINDS}
     separated = _separability(job, prompts)
     behaviour = _behaviour(job, prompts["harmless"])
     value = {
         "lang": job.params["lang"], "min_auroc": MIN_AUROC, "caveat": CAVEAT, "harmfulness": separated,
         "behaviour": behaviour, "concerns": _concerns(behaviour),
     } | _decide(separated)  # fmt: skip
-    formats.write_json(job.out / FILE, "comprehension", value)
+    formats.write_json(job.out / COMPREHENSION_FILE, "comprehension", value)
     return {"passed": value["passed"]}
 
 
@@ -73,7 +72,7 @@ def _at_last_instruction_token(job: Job) -> tuple[NDArray[np.float64], list[int]
     """[n_prompts, n_layers, d_model] of train prompts, harmful first, at up to 12 layers, and which layers."""
     parts, layers = [], []
     for kind in KINDS:
-        with formats.open_activations(job.inputs[f"activations_{kind}"].path / activation_step.FILE) as (data, _header):
+        with formats.open_activations(job.inputs[f"activations_{kind}"].path / ACTIVATIONS_FILE) as (data, _header):
             # layer 0 is the token's own embedding: it knows the last word and nothing else
             spread = np.linspace(1, data.shape[2] - 1, min(MOST_LAYERS, data.shape[2] - 1)).round()
             layers = sorted({int(i) for i in spread})
@@ -101,10 +100,10 @@ def _behaviour(job: Job, prompts: list[Prompt]) -> dict[str, Any]:
     from refusalctl.data.language_identification import identify
     from refusalctl.stats.held_out import answer_match
 
-    outcome = label_step.outcomes(job.inputs["labels"])
+    outcome = outcomes_by_prompt(job.inputs["labels"])
     answers = {
         row.prompt_id: row.text
-        for row in completion_step.read(job.inputs["completions"])
+        for row in read_completions(job.inputs["completions"])
         if outcome[row.prompt_id] == "compliance"
     }
     answered = [p for p in prompts if answers.get(p.id, "").strip()]
@@ -131,7 +130,7 @@ def _own_text(job: Job, texts: Sequence[str]) -> dict[str, Any]:
 
     rng = random.Random(job.params["seed"])
     mixed = [" ".join(rng.sample(words := text.split(), len(words))) for text in texts]
-    both = bits_per_byte(job.bench.model, [*texts, *mixed], job.bench.batch_size).numpy()
+    both = bits_per_byte(job.bench.model, [*texts, *mixed], job.bench.machine.batch_size).numpy()
     pairs = np.stack([both[: len(texts)], both[len(texts) :]])
     usable = pairs[:, np.isfinite(pairs).all(0)]
     if not usable.shape[1]:
@@ -158,22 +157,22 @@ def _concerns(behaviour: dict[str, Any]) -> list[str]:
     return found
 
 
-STEP = Step("comprehension", 2, "comprehension", _run, uses_model=True)
+COMPREHENSION = Step("comprehension", 2, "comprehension", _run, uses_model=True)
 
 
-def comprehension(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str, ...] = ()) -> Artifact:
+def measure_comprehension(bench: Workbench, lang: str) -> Artifact:
     """The gate for one language, from its train prompts; shares activations and answers with `extract` and `select`."""
     inputs = {}
     for kind in KINDS:
-        drawn = prompt_step.prompts(bench, experiment, lang, kind, "train", langs)
+        drawn = draw_prompts(bench, lang, kind, "train")
         inputs[f"prompts_{kind}"] = drawn
-        inputs[f"activations_{kind}"] = activation_step.activations(bench, experiment, drawn)
-    written = completion_step.completions(bench, inputs["prompts_harmless"], InterventionSpec(), MAX_NEW_TOKENS)
-    inputs |= {"completions": written, "labels": label_step.labels(bench, written, experiment.judge)}
-    about = {"model": bench.ref.name, "lang": lang, "data": experiment.data}
-    return bench.obtain(STEP, {"lang": lang, "seed": experiment.seed}, inputs, about)
+        inputs[f"activations_{kind}"] = collect_activations(bench, drawn)
+    written = write_completions(bench, inputs["prompts_harmless"], InterventionSpec(), MAX_NEW_TOKENS)
+    inputs |= {"completions": written, "labels": judge_completions(bench, written, bench.settings.answers.judge)}
+    about = {"model": bench.ref.name, "lang": lang, "data": bench.settings.prompts.data}
+    return bench.obtain(COMPREHENSION, {"lang": lang, "seed": bench.settings.prompts.seed}, inputs, about)
 
 
-def read(artifact: Artifact) -> dict[str, Any]:
+def read_comprehension(artifact: Artifact) -> dict[str, Any]:
     """`passed` (True, False, None), `reason`, `harmfulness` (AUROC, interval), `behaviour`, `concerns`, `caveat`."""
-    return formats.read_json(artifact.path / FILE, "comprehension")
+    return formats.read_json(artifact.path / COMPREHENSION_FILE, "comprehension")

@@ -7,10 +7,9 @@ from dataclasses import asdict, astuple, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from refusalctl.data import sets
-from refusalctl.settings import Experiment
 from refusalctl.stats.controls import LEAST
 from refusalctl.stats.selection_rule import layer_limit
-from refusalctl.steps import comprehension as comprehension_step
+from refusalctl.steps.comprehension import MOST_TEXTS
 from refusalctl.steps.step import Planned, Workbench
 
 if TYPE_CHECKING:
@@ -93,25 +92,25 @@ class Cost(NamedTuple):
         return {"rows": rows, "total": total, "cells": self.cells, "labels": self.labels}
 
 
-def shape(bench: Workbench, experiment: Experiment) -> Shape:
+def shape(bench: Workbench) -> Shape:
     """Layers and positions to choose among, from the model's small files: no weights are read."""
     from refusalctl.model.load import small
 
-    config, chat = small(bench.ref, bench.system)
-    positions = chat.positions if experiment.positions is None else experiment.positions
-    share = experiment.resolved_rule().max_layer_share
-    return Shape(config.get_text_config().num_hidden_layers, len(positions), experiment.layers, share)
+    config, chat = small(bench.ref, bench.machine.system)
+    positions = chat.positions if bench.settings.selection.positions is None else bench.settings.selection.positions
+    share = bench.settings.selection.resolved_rule().max_layer_share
+    return Shape(config.get_text_config().num_hidden_layers, len(positions), bench.settings.selection.layers, share)
 
 
-def cost(bench: Workbench, experiment: Experiment, probe: bool = False) -> Cost:
+def forecast_cost(bench: Workbench, probe: bool = False) -> Cost:
     """What the plan of a dry run asks of the model that is not in the store yet.
 
     With `probe` the model is loaded and a few test prompts of one language are run; passes of other languages' prompts
     cost in proportion to their length. Judging and translation are counted as labels and have no time.
     """
     missing = [line for line in bench.plan if not line.done]
-    found = summed(missing, shape(bench, experiment), len(experiment.langs)) if missing else {}
-    rates = _rates(bench, experiment, list(dict.fromkeys(lang for _step, lang in found))) if probe and found else {}
+    found = summed(missing, shape(bench), len(bench.settings.langs)) if missing else {}
+    rates = _rates(bench, list(dict.fromkeys(lang for _step, lang in found))) if probe and found else {}
     rows = [
         Row(step, lang, work, work.seconds(rates[lang]) if lang in rates else None)
         for (step, lang), work in found.items()
@@ -121,11 +120,14 @@ def cost(bench: Workbench, experiment: Experiment, probe: bool = False) -> Cost:
     return Cost(rows, len(cells), labels)
 
 
-def _rates(bench: Workbench, experiment: Experiment, langs: Sequence[str]) -> dict[str, Rates]:
+def _rates(bench: Workbench, langs: Sequence[str]) -> dict[str, Rates]:
     from refusalctl.model.probe import mean_tokens, measure
 
-    texts = {lang: [p.text for p in sets.usable(experiment.data, lang, "harmful", "test")[:PROBED]] for lang in langs}
-    first = measure(bench.model, texts[langs[0]], bench.batch_size)
+    texts = {
+        lang: [p.text for p in sets.usable(bench.settings.prompts.data, lang, "harmful", "test")[:PROBED]]
+        for lang in langs
+    }
+    first = measure(bench.model, texts[langs[0]], bench.machine.batch_size)
     encode = bench.model.chat.encode
     return {lang: first.scaled(mean_tokens([encode(text) for text in texts[lang]])) for lang in langs}
 
@@ -176,7 +178,7 @@ def _openings(_params: Mapping[str, Any], n: Mapping[str, int], _model: Shape, _
 
 
 def _comprehension(_params: Mapping[str, Any], n: Mapping[str, int], _model: Shape, _n_langs: int) -> Work:
-    return Work(forward=2 * min(n["prompts_harmless"], comprehension_step.MOST_TEXTS))
+    return Work(forward=2 * min(n["prompts_harmless"], MOST_TEXTS))
 
 
 def _control_directions(params: Mapping[str, Any], n: Mapping[str, int], model: Shape, _n_langs: int) -> Work:

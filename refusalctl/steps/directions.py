@@ -8,9 +8,8 @@ import numpy as np
 
 from refusalctl.errors import BadInput
 from refusalctl.records.rows import Kind
-from refusalctl.settings import Experiment
-from refusalctl.steps import activations as activation_step
-from refusalctl.steps import prompts as prompt_step
+from refusalctl.steps.activations import ACTIVATIONS_FILE, collect_activations
+from refusalctl.steps.prompts import draw_prompts
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from refusalctl.stats.similarity import Draws
 
-FILE = "directions.safetensors"
+DIRECTIONS_FILE = "directions.safetensors"
 KINDS: tuple[Kind, ...] = ("harmful", "harmless")
 
 SPLITS = 20
@@ -33,7 +32,7 @@ def _run(job: Job) -> dict[str, Any]:
 
     headers, means = {}, {}
     for kind in KINDS:
-        path = job.inputs[kind].path / activation_step.FILE
+        path = job.inputs[kind].path / ACTIVATIONS_FILE
         with formats.open_activations(path) as (_data, header):
             headers[kind] = header
         means[kind] = mean_of(formats.activation_batches(path, len(header["positions"])))
@@ -43,7 +42,7 @@ def _run(job: Job) -> dict[str, Any]:
     about = {"positions": headers["harmful"]["positions"], "suffix_tokens": headers["harmful"]["suffix_tokens"]}
     half = _split_half(job, [tuple(headers[k]["prompt_ids"]) for k in KINDS], len(about["positions"]))
     tensors = {"candidates": candidates, **{f"mean_{k}": m.float() for k, m in means.items()}, "split_half": half}
-    formats.write_vectors(job.out / FILE, "directions", tensors, about | {"splits": SPLITS})
+    formats.write_vectors(job.out / DIRECTIONS_FILE, "directions", tensors, about | {"splits": SPLITS})
     counts = {f"n_{k}": len(headers[k]["prompt_ids"]) for k in KINDS}
     known = half[~half.isnan()]
     spread = {"min": float(known.min()), "median": float(known.median())} if len(known) else None
@@ -65,7 +64,7 @@ def _split_half(job: Job, ids: list[tuple[str, ...]], n_pos: int) -> torch.Tenso
     for pos in range(n_pos):
         parts = []
         for kind in KINDS:
-            with formats.open_activations(job.inputs[kind].path / activation_step.FILE) as (data, _header):
+            with formats.open_activations(job.inputs[kind].path / ACTIVATIONS_FILE) as (data, _header):
                 parts.append(data[:, pos])
         rows = np.concatenate(parts)
         columns.append([_agreement(rows[:, layer], ids, signs, splits) for layer in range(rows.shape[1])])
@@ -82,7 +81,7 @@ def _agreement(rows: NDArray[np.float32], ids: list[tuple[str, ...]], signs: NDA
 
 
 def n_layers(artifact: Artifact) -> int:
-    tensors, _header = formats.read_vectors(artifact.path / FILE, "directions")
+    tensors, _header = formats.read_vectors(artifact.path / DIRECTIONS_FILE, "directions")
     return int(tensors["candidates"].shape[1])
 
 
@@ -91,7 +90,7 @@ def split_half(artifact: Artifact) -> tuple[dict[tuple[int, int], float | None],
 
     No splits: the directions were imported, and nothing is known of their halves.
     """
-    tensors, header = formats.read_vectors(artifact.path / FILE, "directions")
+    tensors, header = formats.read_vectors(artifact.path / DIRECTIONS_FILE, "directions")
     found = {
         (pos, layer): None if cosine != cosine else cosine
         for pos, row in zip(header["positions"], tensors["split_half"].tolist(), strict=True)
@@ -109,7 +108,7 @@ def reliability_at(artifact: Artifact, pos: int, layer: int) -> dict[str, Any]:
     """
     from refusalctl.stats.similarity import spearman_brown
 
-    tensors, header = formats.read_vectors(artifact.path / FILE, "directions")
+    tensors, header = formats.read_vectors(artifact.path / DIRECTIONS_FILE, "directions")
     half = float(tensors["split_half"][header["positions"].index(pos), layer])
     if half != half:
         return {"half": None, "full": None, "ceiling": None, "splits": header["splits"]}
@@ -118,23 +117,20 @@ def reliability_at(artifact: Artifact, pos: int, layer: int) -> dict[str, Any]:
     return {"half": half, "full": full, "ceiling": ceiling, "splits": header["splits"]}
 
 
-STEP = Step("extract", 2, "directions", _run)
+EXTRACT = Step("extract", 2, "directions", _run)
 
 
-def directions(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str, ...] = ()) -> Artifact:
+def extract_directions(bench: Workbench, lang: str) -> Artifact:
     """Difference-in-means candidates of one language's train prompts, collected first where needed."""
     inputs: dict[str, Artifact] = {
-        kind: activation_step.activations(
-            bench, experiment, prompt_step.prompts(bench, experiment, lang, kind, "train", langs)
-        )
-        for kind in KINDS
+        kind: collect_activations(bench, draw_prompts(bench, lang, kind, "train")) for kind in KINDS
     }
     about = {
         "model": bench.ref.name,
         "revision": bench.ref.revision,
         "lang": lang,
-        "data": experiment.data,
+        "data": bench.settings.prompts.data,
         "method": "difference-in-means",
     }
     about |= {f"n_{k}": a.about["n"] for k, a in inputs.items()}
-    return bench.obtain(STEP, {"method": "difference-in-means"}, inputs, about)
+    return bench.obtain(EXTRACT, {"method": "difference-in-means"}, inputs, about)

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from refusalctl.errors import BadInput
-from refusalctl.settings import Experiment
 from refusalctl.stats.paired import fdr_by
 from refusalctl.stats.permutation import permutation_p
-from refusalctl.steps import activations as activation_step
-from refusalctl.steps import prompts as prompt_step
+from refusalctl.steps.activations import ACTIVATIONS_FILE, collect_activations
 from refusalctl.steps.directions import KINDS
+from refusalctl.steps.prompts import draw_prompts
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
@@ -27,7 +26,7 @@ from refusalctl.store.store import Artifact
 if TYPE_CHECKING:
     from refusalctl.stats.similarity import DirectionEstimate, Draws, LabelledActivations
 
-FILE = "geometry.json"
+GEOMETRY_FILE = "geometry.json"
 SUBSPACE_SHUFFLES = 99  # each costs a singular value decomposition per language
 LATEST = 0.8  # share of layers among which a place is looked for, as in the selection rules
 
@@ -100,7 +99,7 @@ def opened(inputs: Mapping[str, Artifact]) -> Iterator[Stack]:
     with ExitStack() as files:
         for name, artifact in inputs.items():
             kind, _, lang = name.partition(":")
-            rows, header = files.enter_context(formats.open_activations(artifact.path / activation_step.FILE))
+            rows, header = files.enter_context(formats.open_activations(artifact.path / ACTIVATIONS_FILE))
             data.setdefault(lang, {})[kind] = rows
             ids.setdefault(lang, {})[kind] = header["prompt_ids"]
             headers.append(header)
@@ -295,7 +294,7 @@ def _run(job: Job) -> dict[str, Any]:
             "sites": sites,
             "harmfulness_to_refusal": between,
         }
-    formats.write_json(job.out / FILE, "geometry", value)
+    formats.write_json(job.out / GEOMETRY_FILE, "geometry", value)
     return {"languages": len(stack.langs), "place": list(place)}
 
 
@@ -312,10 +311,10 @@ def _known(stack: Stack, at: tuple[int, int] | None) -> Place | None:
     return place
 
 
-STEP = Step("geometry", 1, "geometry", _run)
+GEOMETRY = Step("geometry", 1, "geometry", _run)
 
 
-def of_activations(
+def geometry_of_activations(
     bench: Workbench, collected: Mapping[str, Mapping[str, Artifact]], params: GeometryParams, model: str
 ) -> Artifact:
     """Geometry of activations that are there: language to class to artifact. Runs no model."""
@@ -324,24 +323,19 @@ def of_activations(
     n = min(a.about["n"] for a in inputs.values())
     about = {"model": model, "langs": ",".join(collected), "reference": params.reference, "n": n}
     given = asdict(params) | {"at": list(params.at) if params.at else None}
-    return bench.obtain(STEP, given, inputs, about)
+    return bench.obtain(GEOMETRY, given, inputs, about)
 
 
-def geometry(bench: Workbench, experiment: Experiment, langs: list[str], params: GeometryParams) -> Artifact:
+def compare_geometry(bench: Workbench, langs: list[str], params: GeometryParams) -> Artifact:
     """Likeness of the languages' directions on train prompts, collected first where needed."""
     params.check(langs)
     collected: dict[str, dict[str, Artifact]] = {
-        lang: {
-            str(kind): activation_step.activations(
-                bench, experiment, prompt_step.prompts(bench, experiment, lang, kind, "train", tuple(langs))
-            )
-            for kind in KINDS
-        }
+        lang: {str(kind): collect_activations(bench, draw_prompts(bench, lang, kind, "train")) for kind in KINDS}
         for lang in langs
     }
     named = {lang: {str(kind): artifact for kind, artifact in kinds.items()} for lang, kinds in collected.items()}
-    return of_activations(bench, named, params, bench.ref.name)
+    return geometry_of_activations(bench, named, params, bench.ref.name)
 
 
-def read(artifact: Artifact) -> dict[str, Any]:
-    return formats.read_json(artifact.path / FILE, "geometry")
+def read_geometry(artifact: Artifact) -> dict[str, Any]:
+    return formats.read_json(artifact.path / GEOMETRY_FILE, "geometry")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from refusalctl.errors import BadInput
 from refusalctl.model import intervention_words as words
-from refusalctl.steps import directions as direction_step
+from refusalctl.steps.directions import DIRECTIONS_FILE
 from refusalctl.steps.step import Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, Store
@@ -24,7 +24,7 @@ SUBSPACE_FILE = "subspace.safetensors"
 CONTROLS_FILE = "control_directions.safetensors"
 _FILES = {
     "selection": SELECTION_FILE,
-    "directions": direction_step.FILE,
+    "directions": DIRECTIONS_FILE,
     "subspace": SUBSPACE_FILE,
     "control_directions": CONTROLS_FILE,
 }

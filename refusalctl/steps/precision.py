@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PER_CLASS = 4  # prompts per language and class
 
 
-def precision(bench: Workbench, data: str = sets.SAMPLE_SET) -> Deviation:
+def compare_precision(bench: Workbench, data: str = sets.SAMPLE_SET) -> Deviation:
     """The model of `bench` in its dtype against float32; one after the other, so that one of them needs room.
 
     Raises `BadInput` where the dtype is float32 itself.
@@ -31,8 +31,8 @@ def precision(bench: Workbench, data: str = sets.SAMPLE_SET) -> Deviation:
         for kind in KINDS
     }
     found = []
-    for each in (replace(bench, dtype="float32"), bench):
-        found.append(outputs(each.model, texts, each.batch_size))
+    for each in (replace(bench, machine=bench.machine.changed(dtype="float32")), bench):
+        found.append(outputs(each.model, texts, each.machine.batch_size))
         each.release()
     plain, half = found
     return deviation((plain.logprobs, half.logprobs), (plain.streams, half.streams))

@@ -7,11 +7,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cache, cached_property
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from refusalctl.settings import Machine, Settings
 from refusalctl.store.hashing import digest, short
 from refusalctl.store.store import Artifact, Store
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from refusalctl.model.files.resolve import ModelRef
     from refusalctl.model.judges.protocol import Judge
     from refusalctl.model.load import ChatModel
-
-
-BATCH_SIZE = 32  # prompts at once
 
 
 class Advance(Protocol):
@@ -86,56 +84,71 @@ class Planned:
 
 @dataclass
 class Workbench:
-    """A store, a model loaded at most once, and the settings that every step of a session shares."""
+    """What every step needs: a store, a machine with its model loaded at most once, and what is asked.
+
+    Copies with other settings (`asking`) share the loaded model, the judges, the plan and the notes.
+    """
 
     store: Store
-    model_spec: str
-    device: str = "auto"
-    dtype: str = "auto"
-    attention: str = "auto"
-    batch_size: int = BATCH_SIZE
-    system: str | None = None
-    trust_remote_code: bool = False
+    machine: Machine = field(default_factory=Machine)
+    settings: Settings = field(default_factory=Settings)
     progress: Progress = field(default_factory=Silent)
     dry_run: bool = False
     judge_url: str | None = None
     judges: dict[str, Judge] = field(default_factory=dict)  # by digest, opened in this session
     plan: list[Planned] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    refs: dict[Machine, ModelRef] = field(default_factory=dict, repr=False)
+    models: dict[Machine, ChatModel] = field(default_factory=dict, repr=False)
 
-    @cached_property
+    def asking(self, settings: Settings) -> Workbench:
+        """The same workbench with another question."""
+        return replace(self, settings=settings)
+
+    @property
     def ref(self) -> ModelRef:
-        from refusalctl.model.files.resolve import resolve
+        """The model that was asked for, at its revision. No weights are read."""
+        if self.machine not in self.refs:
+            from refusalctl.model.files.resolve import resolve
 
-        return resolve(self.model_spec, trust_remote_code=self.trust_remote_code)
+            asked = self.machine
+            self.refs[asked] = resolve(asked.model, trust_remote_code=asked.trust_remote_code)
+        return self.refs[self.machine]
 
-    @cached_property
+    @property
     def model(self) -> ChatModel:
+        """The model under study, loaded when first asked for."""
+        if self.machine not in self.models:
+            self.models[self.machine] = self._load()
+        return self.models[self.machine]
+
+    def _load(self) -> ChatModel:
         from refusalctl.model.load import load
 
+        asked = self.machine
         self._only(None)
         with self.progress.task(f"load {self.ref.name}", 1) as advance:
             model = load(
-                self.ref, device=self.device, dtype=self.resolved_dtype, system=self.system, attention=self.attention
+                self.ref, device=asked.device, dtype=self.resolved_dtype, system=asked.system, attention=asked.attention
             )  # fmt: skip
             advance()
         if self.resolved_dtype != "float32":
-            check = f"refusalctl doctor --precision --model {self.model_spec} --dtype {self.resolved_dtype}"
+            check = f"refusalctl doctor --precision --model {asked.model} --dtype {self.resolved_dtype}"
             self.note(f"computed in {self.resolved_dtype}; `{check}` measures how far that is from float32")
         return model
 
     def judge(self, spec: str) -> Judge:
         """A judge by `NAME` or `NAME=MODEL`, opened once. Raises `BadInput` or `ModelError` when it cannot be."""
         from refusalctl.model.judges import judge_named
-        from refusalctl.model.judges.weights import Settings
+        from refusalctl.model.judges.weights import Settings as JudgeSettings
 
-        settings = Settings(self.device, self.dtype, self.batch_size, self.judge_url)
-        opened = judge_named(spec, settings)
+        asked = self.machine
+        opened = judge_named(spec, JudgeSettings(asked.device, asked.dtype, asked.batch_size, self.judge_url))
         return self.judges.setdefault(opened.digest, opened)
 
     def release(self) -> None:
         """Drop the model under study. It is loaded again when a step needs it; no two large models stay in memory."""
-        if self.__dict__.pop("model", None) is not None:
+        if self.models.pop(self.machine, None) is not None:
             from refusalctl.model.batching import free
 
             free()
@@ -151,14 +164,15 @@ class Workbench:
             if other is not kept and other.declaration.model is not None:
                 other.release()
 
-    @cached_property
+    @property
     def resolved_dtype(self) -> str:
         """The dtype of recipes: `auto` is float32 where there is no accelerator, which needs no torch to see."""
-        if self.dtype == "auto" and (self.device == "cpu" or no_accelerator()):
+        asked = self.machine
+        if asked.dtype == "auto" and (asked.device == "cpu" or no_accelerator()):
             return "float32"
         from refusalctl.model.load import pick_dtype
 
-        return pick_dtype(self.dtype, self.device)
+        return pick_dtype(asked.dtype, asked.device)
 
     def recipe(self, step: Step, params: Mapping[str, Any], inputs: Mapping[str, Artifact]) -> dict[str, Any]:
         """What was asked, as the JSON value whose digest is the recipe key."""
@@ -174,7 +188,9 @@ class Workbench:
 
     def model_key(self) -> dict[str, Any]:
         """What of the model's side changes results by design: weights, template, dtype, attention kernel, system."""
-        chosen = {"dtype": self.resolved_dtype, "attention": self.attention, "system": self.system}
+        chosen = {
+            "dtype": self.resolved_dtype, "attention": self.machine.attention, "system": self.machine.system
+        }  # fmt: skip
         return self.ref.key() | chosen
 
     def obtain(
@@ -194,7 +210,7 @@ class Workbench:
         self._planned(Planned(step.name, about, False, key, params, sizes))
         if self.dry_run:
             manifest = {"recipe": recipe, "about": about, "files": {}}
-            return Artifact(step.kind, f"planned-{key}", Path(), manifest)
+            return Artifact(step.kind, key, Path(), manifest, planned=True)
         return self._compute(step, recipe, key, params, inputs, about)
 
     def _compute(
@@ -222,9 +238,10 @@ class Workbench:
 
     def _fitting(self) -> int:
         """The batch size that memory had room for."""
-        size = self.model.room.size(self.batch_size)
-        if size < self.batch_size:
-            self.note(f"{self.batch_size} prompts at once did not fit into memory: {size} were run at a time")
+        asked = self.machine.batch_size
+        size = self.model.room.size(asked)
+        if size < asked:
+            self.note(f"{asked} prompts at once did not fit into memory: {size} were run at a time")
         return size
 
     def _versions(self) -> dict[str, Any]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from refusalctl.settings import Experiment
-from refusalctl.steps import activations as activation_step
-from refusalctl.steps import prompts as prompt_step
-from refusalctl.steps.completions import SELECTION_FILE, SUBSPACE_FILE
+from refusalctl.steps.activations import ACTIVATIONS_FILE, collect_activations
 from refusalctl.steps.directions import KINDS
+from refusalctl.steps.interventions import SELECTION_FILE, SUBSPACE_FILE
+from refusalctl.steps.prompts import draw_prompts
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
@@ -22,7 +21,7 @@ def _run(job: Job) -> dict[str, Any]:
     _, chosen = formats.read_vectors(job.inputs["selection"].path / SELECTION_FILE, "selection")
     rows = {}
     for kind in KINDS:
-        with formats.open_activations(job.inputs[kind].path / activation_step.FILE) as (data, header):
+        with formats.open_activations(job.inputs[kind].path / ACTIVATIONS_FILE) as (data, header):
             rows[kind] = torch.from_numpy(data[:, header["positions"].index(chosen["pos"]), chosen["layer"]])
     basis = contrastive_basis(rows["harmful"], rows["harmless"], job.params["rank"])
     about = {"pos": chosen["pos"], "layer": chosen["layer"], "lang": chosen["lang"], "rank": job.params["rank"]}
@@ -30,16 +29,16 @@ def _run(job: Job) -> dict[str, Any]:
     return {"rank": len(basis)}
 
 
-STEP = Step("subspace", 1, "subspace", _run)
+SUBSPACE = Step("subspace", 1, "subspace", _run)
 
 
-def subspace(
-    bench: Workbench, experiment: Experiment, selection: Artifact, lang: str, langs: tuple[str, ...] = ()
-) -> Artifact:
-    """`experiment.rank` orthonormal directions of one language: difference-in-means first, then contrastive ones."""
+def build_subspace(bench: Workbench, selection: Artifact, lang: str) -> Artifact:
+    """`rank` orthonormal directions of one language: difference-in-means first, then contrastive ones."""
     inputs = {"selection": selection}
     for kind in KINDS:
-        drawn = prompt_step.prompts(bench, experiment, lang, kind, "train", langs)
-        inputs[kind] = activation_step.activations(bench, experiment, drawn)
-    about = {k: selection.about[k] for k in ("model", "revision", "lang", "data")} | {"rank": experiment.rank}
-    return bench.obtain(STEP, {"rank": experiment.rank}, inputs, about)
+        drawn = draw_prompts(bench, lang, kind, "train")
+        inputs[kind] = collect_activations(bench, drawn)
+    about = {k: selection.about[k] for k in ("model", "revision", "lang", "data")} | {
+        "rank": bench.settings.verdict.rank
+    }
+    return bench.obtain(SUBSPACE, {"rank": bench.settings.verdict.rank}, inputs, about)

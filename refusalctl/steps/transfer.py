@@ -9,22 +9,22 @@ from typing import Any
 
 from refusalctl.data import sets
 from refusalctl.errors import EmptySelection
-from refusalctl.settings import Experiment
+from refusalctl.settings import Settings
 from refusalctl.stats.rates import flips
-from refusalctl.steps import completions as completion_step
-from refusalctl.steps import comprehension as comprehension_step
-from refusalctl.steps import prompts as prompt_step
-from refusalctl.steps import subspace as subspace_step
-from refusalctl.steps import verdicts as verdict_step
-from refusalctl.steps.completions import InterventionSpec
-from refusalctl.steps.labelling import labels as label_step
-from refusalctl.steps.selection import controls as control_step
-from refusalctl.steps.selection import scores as score_step
+from refusalctl.steps.completions import write_completions
+from refusalctl.steps.comprehension import measure_comprehension
+from refusalctl.steps.interventions import InterventionSpec
+from refusalctl.steps.labelling.labels import check_judge_is_there, judge_completions, outcomes_by_prompt
+from refusalctl.steps.prompts import draw_prompts
+from refusalctl.steps.selection.controls import compare_controls, draw_control_directions
+from refusalctl.steps.selection.scores import chosen_candidate, read_scores, select_direction
 from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.steps.subspace import build_subspace
+from refusalctl.steps.verdicts import decide_cells, facts_of_targets, judged_outcomes, read_gates
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
-FILE = "transfer.json"
+TRANSFER_FILE = "transfer.json"
 
 
 @dataclass(frozen=True)
@@ -74,82 +74,82 @@ class Selections:
     missing: dict[str, str]
 
 
-def select_all(bench: Workbench, experiment: Experiment) -> Selections:
+def select_all(bench: Workbench) -> Selections:
     """A direction for every source, and for every target its own as the positive control.
 
     A language in which nothing can be selected is a result of its own; the matrix goes on.
     """
     found, missing = {}, {}
-    for lang in experiment.langs:
+    for lang in bench.settings.langs:
         try:
-            found[lang] = score_step.selection(bench, experiment, lang, experiment.langs)
+            found[lang] = select_direction(bench, lang)
         except EmptySelection as error:
             missing[lang] = str(error)
             bench.note(f"{lang}: no direction: {error}")
     return Selections(found, missing)
 
 
-def ablation(bench: Workbench, experiment: Experiment, selection: Artifact) -> InterventionSpec:
-    """Ablation of the chosen direction, or of `experiment.rank` directions at its position and layer."""
-    if experiment.rank == 1:
+def ablation(bench: Workbench, selection: Artifact) -> InterventionSpec:
+    """Ablation of the chosen direction, or of `rank` directions at its position and layer."""
+    if bench.settings.verdict.rank == 1:
         return InterventionSpec("ablate", selection)
     lang = selection.about["lang"]
-    basis = subspace_step.subspace(bench, experiment, selection, lang, experiment.langs)
+    basis = build_subspace(bench, selection, lang)
     return InterventionSpec("subspace", basis)
 
 
-def cells(bench: Workbench, experiment: Experiment, selections: Selections) -> list[Cell]:
+def cells(bench: Workbench, selections: Selections) -> list[Cell]:
     """Baselines once per target, then each direction in each target."""
     result: list[tuple[str | None, str, str, Artifact]] = []
-    for target in experiment.targets:
-        prompts = prompt_step.prompts(bench, experiment, target, "harmful", "test", experiment.langs)
+    for target in bench.settings.targets:
+        prompts = draw_prompts(bench, target, "harmful", "test")
         specs: list[tuple[str | None, str, InterventionSpec]] = [(None, "baseline", InterventionSpec())]
-        for lang in dict.fromkeys((target, *experiment.sources)):
+        for lang in dict.fromkeys((target, *bench.settings.sources)):
             if lang in selections.found:
                 condition = "native" if lang == target else "transferred"
-                specs.append((lang, condition, ablation(bench, experiment, selections.found[lang])))
+                specs.append((lang, condition, ablation(bench, selections.found[lang])))
         for source, condition, spec in specs:
-            written = completion_step.completions(bench, prompts, spec, experiment.max_new_tokens)
+            written = write_completions(bench, prompts, spec, bench.settings.answers.max_new_tokens)
             result.append((source, target, condition, written))
     # after all writing: a judge with weights takes the model's place in memory
-    return [Cell(*written, label_step.labels(bench, written[-1], experiment.judge)) for written in result]
+    return [Cell(*written, judge_completions(bench, written[-1], bench.settings.answers.judge)) for written in result]
 
 
-def induced(bench: Workbench, experiment: Experiment, selections: Selections, targets: Iterable[str]) -> list[Cell]:
+def induced(bench: Workbench, selections: Selections, targets: Iterable[str]) -> list[Cell]:
     """Each direction added to harmless test prompts, at its own layer and every dose; the first is the verdict's."""
     result = []
     for target in targets:
-        prompts = prompt_step.prompts(bench, experiment, target, "harmless", "test", experiment.langs)
-        for lang in dict.fromkeys((target, *experiment.sources)):
+        prompts = draw_prompts(bench, target, "harmless", "test")
+        for lang in dict.fromkeys((target, *bench.settings.sources)):
             if lang not in selections.found:
                 continue
-            for dose in experiment.doses:
+            for dose in bench.settings.verdict.doses:
                 spec = InterventionSpec("add", selections.found[lang], coeff=dose)
-                written = completion_step.completions(bench, prompts, spec, experiment.max_new_tokens)
-                judged = label_step.labels(bench, written, experiment.judge)
-                result.append(Cell(lang, target, "induced", written, judged, dose, dose != experiment.doses[0]))
+                written = write_completions(bench, prompts, spec, bench.settings.answers.max_new_tokens)
+                judged = judge_completions(bench, written, bench.settings.answers.judge)
+                result.append(
+                    Cell(lang, target, "induced", written, judged, dose, dose != bench.settings.verdict.doses[0])
+                )
     return result
 
 
-def evidence(bench: Workbench, experiment: Experiment, matrix: list[Cell]) -> dict[str, Artifact]:
+def evidence(bench: Workbench, matrix: list[Cell]) -> dict[str, Artifact]:
     """What the rule looks at beside labels: control directions per cell, and the comprehension gate per target."""
     found = {}
-    for target in experiment.targets:
-        gate = comprehension_step.comprehension(bench, experiment, target, experiment.langs)
+    for target in bench.settings.targets:
+        gate = measure_comprehension(bench, target)
         found[f"comprehension:{target}"] = gate
-    if experiment.controls:
+    if bench.settings.controls.controls:
         for cell in matrix:
             if cell.source is not None:
                 try:
-                    found[f"controls:{cell.key}"] = control_step.controls(
-                        bench, experiment, cell.source, cell.target, experiment.langs
-                    )
+                    found[f"controls:{cell.key}"] = compare_controls(bench, cell.source, cell.target)
                 except EmptySelection as error:
                     bench.note(f"{cell.key}: no controls: {error}")
     return found
 
 
-def control_cells(bench: Workbench, experiment: Experiment, beside: dict[str, Artifact]) -> list[Cell]:
+def control_cells(bench: Workbench, beside: dict[str, Artifact]) -> list[Cell]:
     """Answers under a few control directions of every cell that has some, in the families that a verdict looks at.
 
     The first draws, taken before anything is known of their effect. Drops of the refusal score say how far a control
@@ -163,53 +163,58 @@ def control_cells(bench: Workbench, experiment: Experiment, beside: dict[str, Ar
         if role != "controls":
             continue
         source, _, target = key.partition(">")
-        prompts = prompt_step.prompts(bench, experiment, target, "harmful", "test", experiment.langs)
-        drawn = control_step.control_directions(bench, experiment, source, experiment.langs)
+        prompts = draw_prompts(bench, target, "harmful", "test")
+        drawn = draw_control_directions(bench, source)
         for family in VERDICT_FAMILIES:
-            for draw in range(experiment.control_completions):
+            for draw in range(bench.settings.controls.control_completions):
                 spec = InterventionSpec("ablate", drawn, family=family, draw=draw)
-                answers = completion_step.completions(bench, prompts, spec, experiment.max_new_tokens)
+                answers = write_completions(bench, prompts, spec, bench.settings.answers.max_new_tokens)
                 written.append((source, target, family, answers, draw))
     return [
-        Cell(source, target, family, answers, label_step.labels(bench, answers, experiment.judge), draw=draw)
+        Cell(
+            source, target, family, answers, judge_completions(bench, answers, bench.settings.answers.judge), draw=draw
+        )
         for source, target, family, answers, draw in written
     ]
 
 
-def harmless_baselines(bench: Workbench, experiment: Experiment) -> dict[str, Artifact]:
+def harmless_baselines(bench: Workbench) -> dict[str, Artifact]:
     """Labels on harmless test prompts without intervention, per target: what the model refuses without need."""
     written = {}
-    for target in experiment.targets:
-        if not sets.usable(experiment.data, target, "harmless", "test"):
-            bench.note(f"{target}: the set {experiment.data!r} has no harmless test prompts: no baseline on them")
+    for target in bench.settings.targets:
+        if not sets.usable(bench.settings.prompts.data, target, "harmless", "test"):
+            bench.note(
+                f"{target}: the set {bench.settings.prompts.data!r} has no harmless test prompts: no baseline on them"
+            )
             continue
-        prompts = prompt_step.prompts(bench, experiment, target, "harmless", "test", experiment.langs)
-        written[target] = completion_step.completions(bench, prompts, InterventionSpec(), experiment.max_new_tokens)
-    return {target: label_step.labels(bench, each, experiment.judge) for target, each in written.items()}
+        prompts = draw_prompts(bench, target, "harmless", "test")
+        written[target] = write_completions(bench, prompts, InterventionSpec(), bench.settings.answers.max_new_tokens)
+    return {target: judge_completions(bench, each, bench.settings.answers.judge) for target, each in written.items()}
 
 
 def _run(job: Job) -> dict[str, Any]:
+    settings = Settings.from_json(job.params["settings"])
     judged = {name.partition(":")[2]: a for name, a in job.inputs.items() if name.startswith("labels:")}
     harmless = {name.partition(":")[2]: a for name, a in job.inputs.items() if name.startswith("harmless:")}
-    verdicts = verdict_step.verdicts(job.params["experiment"], job.params["cells"], judged, harmless, job.inputs)
+    verdicts = decide_cells(settings, job.params["cells"], judged, harmless, job.inputs)
     rows = []
     for cell in job.params["cells"]:
         dose = cell["coeff"] if cell.get("further") else None
         key = cell_key(cell["source"], cell["target"], cell["condition"], dose, cell.get("draw"))
-        outcomes = label_step.outcomes(judged[key])
+        outcomes = outcomes_by_prompt(judged[key])
         row = {**cell, "n": len(outcomes), "counts": dict(sorted(Counter(outcomes.values()).items()))}
         row |= {"completions": job.inputs[f"completions:{key}"].id, "labels": judged[key].id}
         if cell["source"] is not None:
             before = (
                 harmless[cell["target"]] if cell["condition"] == "induced" else judged[f"baseline>{cell['target']}"]
             )
-            row["flips"] = asdict(flips(*map(verdict_step.judged_outcomes, (before, judged[key]))))
+            row["flips"] = asdict(flips(*map(judged_outcomes, (before, judged[key]))))
         if key in verdicts:
             row["verdict"] = verdicts[key]
         rows.append(row)
-    counted = {target: Counter(label_step.outcomes(labels).values()) for target, labels in harmless.items()}
+    counted = {target: Counter(outcomes_by_prompt(labels).values()) for target, labels in harmless.items()}
     value = {
-        "experiment": job.params["experiment"],
+        "settings": settings.to_json(),
         "model": job.params["model"],
         "cells": rows,
         "harmless": {
@@ -217,10 +222,10 @@ def _run(job: Job) -> dict[str, Any]:
             for target, counts in counted.items()
         },
         "selections": _selections(job),
-        "gates": verdict_step.gates(job.inputs),
-        "targets": verdict_step.targets(job.params["experiment"], judged, verdicts),
+        "gates": read_gates(job.inputs),
+        "targets": facts_of_targets(settings, judged, verdicts),
     }
-    formats.write_json(job.out / FILE, "transfer", value)
+    formats.write_json(job.out / TRANSFER_FILE, "transfer", value)
     return {"cells": len(rows)}
 
 
@@ -231,44 +236,44 @@ def _selections(job: Job) -> dict[str, Any]:
     for name, artifact in job.inputs.items():
         kind, _, lang = name.partition(":")
         if kind == "selection":
-            stable = score_step.read_scores(artifact)["stability"]
+            stable = read_scores(artifact)["stability"]
             result[lang] = {
                 "status": "chosen",
                 "artifact": artifact.id,
-                **score_step.chosen(artifact),
+                **chosen_candidate(artifact),
                 "stability": stable,
             }
     return dict(sorted(result.items()))
 
 
-STEP = Step("transfer", 7, "transfer", _run)
+TRANSFER = Step("transfer", 7, "transfer", _run)
 
 
-def transfer(bench: Workbench, experiment: Experiment) -> Artifact:
-    """The matrix over `experiment.sources` x `experiment.targets`, every missing input computed first."""
-    label_step.ready(bench, experiment.judge, experiment.langs)
-    selections = select_all(bench, experiment)
-    matrix = cells(bench, experiment, selections)
-    harmless = harmless_baselines(bench, experiment)
-    beside = evidence(bench, experiment, matrix)
-    matrix += control_cells(bench, experiment, beside)
-    if experiment.induce:
-        matrix += induced(bench, experiment, selections, harmless)
+def measure_transfer(bench: Workbench) -> Artifact:
+    """The matrix over sources x targets, every missing input computed first."""
+    check_judge_is_there(bench, bench.settings.answers.judge, bench.settings.langs)
+    selections = select_all(bench)
+    matrix = cells(bench, selections)
+    harmless = harmless_baselines(bench)
+    beside = evidence(bench, matrix)
+    matrix += control_cells(bench, beside)
+    if bench.settings.verdict.induce:
+        matrix += induced(bench, selections, harmless)
     inputs = {f"selection:{lang}": a for lang, a in selections.found.items()}
     for cell in matrix:
         inputs |= {f"completions:{cell.key}": cell.completions, f"labels:{cell.key}": cell.labels}
     inputs |= {f"harmless:{lang}": a for lang, a in harmless.items()} | beside
     params = {
-        "experiment": experiment.as_json(),
+        "settings": bench.settings.to_json(),
         "model": bench.model_key(),
         "cells": [c.as_json() for c in matrix],
         "missing": selections.missing,
     }
     n = matrix[0].completions.about["n"]
-    about = {"model": bench.ref.name, "data": experiment.data, "sources": ",".join(experiment.sources)}
-    about |= {"targets": ",".join(experiment.targets), "n": n}
-    return bench.obtain(STEP, params, inputs, about)
+    about = {"model": bench.ref.name, "data": bench.settings.prompts.data, "sources": ",".join(bench.settings.sources)}
+    about |= {"targets": ",".join(bench.settings.targets), "n": n}
+    return bench.obtain(TRANSFER, params, inputs, about)
 
 
-def read(artifact: Artifact) -> dict[str, Any]:
-    return formats.read_json(artifact.path / FILE, "transfer")
+def read_transfer(artifact: Artifact) -> dict[str, Any]:
+    return formats.read_json(artifact.path / TRANSFER_FILE, "transfer")

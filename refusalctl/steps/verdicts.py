@@ -6,15 +6,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from refusalctl.settings import Settings
 from refusalctl.stats.mover import change, difference
 from refusalctl.stats.outcomes import read_outcome
 from refusalctl.stats.paired import equivalence_p, fdr_by, holm, mcnemar_p, moves
 from refusalctl.stats.power import detectable
 from refusalctl.stats.rates import outcome_rate
 from refusalctl.stats.verdict import INDUCTION, REMOVAL, Effect, Evidence, Verdict, decide
-from refusalctl.steps import comprehension as comprehension_step
-from refusalctl.steps.labelling import labels as label_step
-from refusalctl.steps.selection import controls as control_step
+from refusalctl.steps.comprehension import read_comprehension
+from refusalctl.steps.labelling.labels import read_labels
+from refusalctl.steps.selection.controls import read_controls
 from refusalctl.store.store import Artifact
 
 Outcomes = dict[str, str]
@@ -22,12 +23,12 @@ Outcomes = dict[str, str]
 
 def judged_outcomes(artifact: Artifact) -> Outcomes:
     """Outcome by prompt id as the rule reads it: compliance in another language is `off-language`."""
-    return {label.prompt_id: read_outcome(label.outcome, label.off_language) for label in label_step.read(artifact)}
+    return {label.prompt_id: read_outcome(label.outcome, label.off_language) for label in read_labels(artifact)}
 
 
 def clusters(artifact: Artifact) -> dict[str, str]:
     """Prompt id to the text that it is a copy or translation of."""
-    return {label.prompt_id: label.cluster for label in label_step.read(artifact) if label.cluster}
+    return {label.prompt_id: label.cluster for label in read_labels(artifact) if label.cluster}
 
 
 def null_p_values(inputs: Mapping[str, Artifact]) -> dict[str, float]:
@@ -36,7 +37,7 @@ def null_p_values(inputs: Mapping[str, Artifact]) -> dict[str, float]:
     A native cell is a positive control, not a claim: its p-value stays as it is.
     """
     raw = {
-        name.removeprefix("controls:"): float(control_step.read(artifact)["p"])
+        name.removeprefix("controls:"): float(read_controls(artifact)["p"])
         for name, artifact in inputs.items()
         if name.startswith("controls:")
     }
@@ -44,19 +45,19 @@ def null_p_values(inputs: Mapping[str, Artifact]) -> dict[str, float]:
     return raw | dict(zip(family, holm([raw[key] for key in family]), strict=True))
 
 
-def gates(inputs: Mapping[str, Artifact]) -> dict[str, dict[str, Any]]:
+def read_gates(inputs: Mapping[str, Artifact]) -> dict[str, dict[str, Any]]:
     """Whether the model tells harmful from harmless, per target, with the reason."""
     return {
         name.removeprefix("comprehension:"): {
-            "artifact": artifact.id, **{k: comprehension_step.read(artifact)[k] for k in ("passed", "reason")}
+            "artifact": artifact.id, **{k: read_comprehension(artifact)[k] for k in ("passed", "reason")}
         }
         for name, artifact in inputs.items()
         if name.startswith("comprehension:")
     }  # fmt: skip
 
 
-def verdicts(
-    experiment: Mapping[str, Any],
+def decide_cells(
+    settings: Settings,
     cells: Sequence[Mapping[str, Any]],
     judged: Mapping[str, Artifact],
     harmless: Mapping[str, Artifact],
@@ -64,13 +65,13 @@ def verdicts(
 ) -> dict[str, dict[str, Any]]:
     """By key of an ablation cell: `removal`, and `induction` where the same direction was added (else None)."""
     found: dict[str, dict[str, Any]] = {}
-    null, passed = null_p_values(inputs), {target: gate["passed"] for target, gate in gates(inputs).items()}
+    null, passed = null_p_values(inputs), {target: gate["passed"] for target, gate in read_gates(inputs).items()}
     # a target's own direction first: it is the positive control of the others
     for cell in sorted((c for c in cells if c["condition"] in ("native", "transferred")), key=_native_first):
         source, target = cell["source"], cell["target"]
         key, own, added = f"{source}>{target}", f"{target}>{target}", f"induced:{source}>{target}"
         common = {
-            "margin": experiment["margin"], "require_null": experiment["require_null"],
+            "margin": settings.verdict.margin, "require_null": settings.verdict.require_null,
             "is_native": source == target, "comprehension": passed.get(target),
         }  # fmt: skip
         removal = _decided(
@@ -106,12 +107,12 @@ def beyond_home(key: str, judged: Mapping[str, Artifact]) -> dict[str, Any] | No
     return difference(away, change(home, at_home, clusters=clusters(judged[names[2]]))).as_json()
 
 
-def targets(
-    experiment: Mapping[str, Any], judged: Mapping[str, Artifact], found: Mapping[str, Mapping[str, Any]]
+def facts_of_targets(
+    settings: Settings, judged: Mapping[str, Artifact], found: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
     """Per target: baseline refusal, how its own direction fared, and the smallest removal that n prompts could show."""
     facts = {}
-    for target in experiment["targets"]:
+    for target in settings.targets:
         outcomes = judged_outcomes(judged[f"baseline>{target}"])
         refused = Counter(outcomes.values())["refusal"]
         rate = outcome_rate(list(outcomes.values()), "refusal") if set(outcomes.values()) != {"unparsed"} else None
@@ -119,7 +120,7 @@ def targets(
             "n": len(outcomes), "refused": refused, "unparsed": rate.unparsed if rate else len(outcomes),
             "refusal95": list(rate.wilson()) if rate else None,
             "native": _value(found, f"{target}>{target}", "removal"),
-            "detectable": detectable(len(outcomes), experiment["margin"]),
+            "detectable": detectable(len(outcomes), settings.verdict.margin),
         }  # fmt: skip
     return facts
 

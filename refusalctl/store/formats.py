@@ -11,23 +11,26 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from refusalctl.errors import Corrupt
+from refusalctl.records.record import Record
 from refusalctl.store.hashing import canonical
 
 VERSION = 1
+R = TypeVar("R", bound=Record)
 
 
-def _check(found: dict[str, Any], expected: str, path: Path) -> None:
+def _check(found: dict[str, Any], expected: str, path: Path, version: int = VERSION) -> None:
     if found.get("format") != f"refusalctl.{expected}":
         raise Corrupt(f"{path.name} holds {found.get('format')!r}, expected 'refusalctl.{expected}'")
-    if found.get("version") != VERSION:
+    if found.get("version") != version:
         raise Corrupt(
-            f"{path.name} has format version {found.get('version')}, this refusalctl reads version {VERSION}",
+            f"{path.name} has format version {found.get('version')}, this one reads version {version}",
             hint="upgrade refusalctl",
         )
 
@@ -58,6 +61,28 @@ def read_json(path: Path, kind: str) -> dict[str, Any]:
         raise Corrupt(f"{path.name} holds {type(value).__name__}, expected an object")
     _check(value, kind, path)
     return value
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """One record into its file of an artifact's folder, canonical so that equal records are equal bytes."""
+    header = {"format": f"refusalctl.{record.FORMAT}", "version": record.VERSION}
+    (folder / record.FILE).write_bytes(canonical(header | record.to_json()))
+
+
+def read_record(folder: Path, kind: type[R]) -> R:
+    """The record of this kind in an artifact's folder. Raises `Corrupt` naming the field that does not fit."""
+    path = folder / kind.FILE
+    try:
+        value = msgspec.json.decode(path.read_bytes())
+    except (OSError, msgspec.DecodeError) as error:
+        raise _damaged(path, error) from error
+    if not isinstance(value, dict):
+        raise Corrupt(f"{path.name} holds {type(value).__name__}, expected an object")
+    _check(value, kind.FORMAT, path, kind.VERSION)
+    try:
+        return kind.from_json({k: v for k, v in value.items() if k not in ("format", "version")})
+    except msgspec.ValidationError as error:
+        raise _damaged(path, error) from error
 
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:

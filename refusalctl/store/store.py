@@ -54,12 +54,16 @@ _HEX = frozenset("0123456789abcdef")
 
 @dataclass(frozen=True)
 class Artifact:
-    """One finished result. `manifest` holds recipe, input ids and the digest of every payload file."""
+    """One result. `manifest` holds recipe, input ids and the digest of every payload file.
+
+    `planned`: a dry run's stand-in for what is not computed yet; its id is the recipe key, and it has no files.
+    """
 
     kind: str
     id: str
     path: Path
     manifest: dict[str, Any] = field(repr=False)
+    planned: bool = False
 
     @property
     def about(self) -> dict[str, Any]:

@@ -10,26 +10,27 @@ from typer.testing import CliRunner, Result
 
 from refusalctl.cli.app import app
 from refusalctl.errors import BadInput
-from refusalctl.settings import Experiment
+from refusalctl.settings import Settings
 from refusalctl.steps import calibrate as step
+from refusalctl.steps.calibrate import Graded, Outcome, Trial, read_calibration
 from refusalctl.steps.step import Workbench
 from refusalctl.store.store import Artifact, Store
 
-Run = tuple[step.Outcome, Artifact]
+Run = tuple[Outcome, Artifact]
 
 
-def graded(monkeypatch: pytest.MonkeyPatch, *grades: str) -> list[step.Trial]:
+def graded(monkeypatch: pytest.MonkeyPatch, *grades: str) -> list[Trial]:
     """Make every trial give these grades without running anything; returns the trials that were asked for."""
-    asked: list[step.Trial] = []
+    asked: list[Trial] = []
 
-    def run(bench: Workbench, trial: step.Trial, _base: Experiment) -> Run:
+    def run(bench: Workbench, trial: Trial, _base: Settings) -> Run:
         asked.append(trial)
-        rows = [step.Graded("qaa", "qab", "removal", "transfers", "-", grade, 1.0, False) for grade in grades]
+        rows = [Graded("qaa", "qab", "removal", "transfers", "-", grade, 1.0, False) for grade in grades]
         with bench.store.draft() as out:
             (out / "matrix").write_text(trial.organism.name, encoding="utf-8")
             recipe = {"step": "t", "params": {"name": trial.organism.name, "rank": trial.rank}, "inputs": {}}
             artifact = bench.store.commit(out, "transfer", recipe, {}, {})
-        return step.Outcome(trial, rows, {"qaa": 0.99}, {"qaa": 0.01}, 0.1, artifact.id), artifact
+        return Outcome(trial, rows, {"qaa": 0.99}, {"qaa": 0.01}, 0.1, artifact.id), artifact
 
     monkeypatch.setattr(step, "run_trial", run)
     return asked
@@ -53,7 +54,7 @@ def test_one_wrong_verdict_is_exit_code_1(
     kept = Store(tmp_path).resolve("checked")
     assert result.stdout == f"{kept.id}\n"  # the artifact is kept either way
     assert ("do not trust this installation" in result.stderr) == bool(code)
-    assert len(step.read(kept)["trials"]) == 3
+    assert len(read_calibration(kept)["trials"]) == 3
     as_json = calibrate(tmp_path, "shared", "plane", "--json")
     assert as_json.exit_code == code
     assert [row["grade"] for row in json.loads(as_json.stdout)["trials"][0]["verdicts"]] == list(grades)

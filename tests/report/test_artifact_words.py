@@ -12,12 +12,12 @@ import pytest
 from refusalctl.cli import app as cli
 from refusalctl.errors import BadInput
 from refusalctl.report.artifact_words import described
-from refusalctl.settings import Experiment
-from refusalctl.steps import completions as completion_step
-from refusalctl.steps import transfer as transfer_step
+from refusalctl.settings import Machine, Settings
+from refusalctl.steps.completions import read_completions
 from refusalctl.steps.interventions import InterventionSpec, from_recipe, resolve_direction
-from refusalctl.steps.selection import controls as control_step
+from refusalctl.steps.selection.controls import VECTORS
 from refusalctl.steps.step import Workbench
+from refusalctl.steps.transfer import measure_transfer, read_transfer
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, Store
 
@@ -26,13 +26,25 @@ LANGS = ("qaa", "qab")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workbench, Experiment, Artifact]:
-    bench = Workbench(Store(tmp_path_factory.mktemp("words")), NAME, batch_size=64)
-    experiment = Experiment(
-        ("qaa",), ("qab",), NAME, n_train=32, n_val=12, n_test=24, max_new_tokens=8, layers=(2, 3), induce=False,
-        controls=True, n_controls=19, control_prompts=4, control_candidates=2, control_completions=2,
-    ).check()  # fmt: skip
-    return bench, experiment, transfer_step.transfer(bench, experiment)
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workbench, Settings, Artifact]:
+    bench = Workbench(Store(tmp_path_factory.mktemp("words")), Machine(NAME, batch_size=64))
+    experiment = Settings.of(
+        sources=("qaa",),
+        targets=("qab",),
+        data=NAME,
+        n_train=32,
+        n_val=12,
+        n_test=24,
+        max_new_tokens=8,
+        layers=(2, 3),
+        induce=False,
+        controls=True,
+        n_controls=19,
+        control_prompts=4,
+        control_candidates=2,
+        control_completions=2,
+    )
+    return bench, experiment, measure_transfer(bench.asking(experiment))
 
 
 def the(bench: Workbench, kind: str, **about: str) -> Artifact:
@@ -40,7 +52,7 @@ def the(bench: Workbench, kind: str, **about: str) -> Artifact:
 
 
 def test_show_says_what_was_found_and_how_sure(
-    made: tuple[Workbench, Experiment, Artifact], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    made: tuple[Workbench, Settings, Artifact], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = made[0]
     monkeypatch.setenv("COLUMNS", "250")
@@ -70,31 +82,31 @@ def test_show_says_what_was_found_and_how_sure(
 def test_show_goes_on_where_a_file_is_damaged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = Workbench(Store(tmp_path), NAME, batch_size=64)
-    from refusalctl.steps.selection.openings import FILE, openings
+    bench = Workbench(Store(tmp_path), Machine(NAME, batch_size=64))
+    from refusalctl.steps.selection.openings import OPENINGS_FILE, derive_openings
 
-    found = openings(bench, Experiment(data=NAME, n_train=16, n_val=8), "qaa")
-    (found.path / FILE).write_text("{")
+    found = derive_openings(bench.asking(Settings.of(data=NAME, n_train=16, n_val=8)), "qaa")
+    (found.path / OPENINGS_FILE).write_text("{")
     monkeypatch.setattr(sys, "argv", ["refusalctl", "artifacts", "show", found.id, "--store", str(tmp_path)])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
     captured = capsys.readouterr()
     assert not stopped.value.code
     assert found.id in captured.out
-    assert FILE in captured.err
+    assert OPENINGS_FILE in captured.err
 
 
-def test_words_are_for_findings_alone(made: tuple[Workbench, Experiment, Artifact]) -> None:
+def test_words_are_for_findings_alone(made: tuple[Workbench, Settings, Artifact]) -> None:
     bench = made[0]
     assert described(the(bench, "activations")) == []
 
 
 def cells(matrix: Artifact) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = transfer_step.read(matrix)["cells"]
+    found: list[dict[str, Any]] = read_transfer(matrix)["cells"]
     return found
 
 
-def test_a_few_controls_are_written_out_and_remove_nothing(made: tuple[Workbench, Experiment, Artifact]) -> None:
+def test_a_few_controls_are_written_out_and_remove_nothing(made: tuple[Workbench, Settings, Artifact]) -> None:
     bench, _experiment, matrix = made
     found = cells(matrix)
     kinds = Counter((c["condition"], c["source"]) for c in found)
@@ -103,7 +115,7 @@ def test_a_few_controls_are_written_out_and_remove_nothing(made: tuple[Workbench
         ("shuffled", "qab"): 2, ("shuffled", "qaa"): 2, ("covariance", "qab"): 2, ("covariance", "qaa"): 2,
     }  # fmt: skip
     ids = {
-        tuple(c.prompt_id for c in completion_step.read(bench.store.open("completions", cell["completions"])))
+        tuple(c.prompt_id for c in read_completions(bench.store.open("completions", cell["completions"])))
         for cell in found
     }
     assert len(ids) == 1  # the prompts of the baseline that they are paired with
@@ -116,10 +128,10 @@ def test_a_few_controls_are_written_out_and_remove_nothing(made: tuple[Workbench
             assert "verdict" not in cell
 
 
-def test_a_control_cell_ablates_the_draw_that_it_names(made: tuple[Workbench, Experiment, Artifact]) -> None:
+def test_a_control_cell_ablates_the_draw_that_it_names(made: tuple[Workbench, Settings, Artifact]) -> None:
     bench, _experiment, matrix = made
     families, _header = formats.read_vectors(
-        the(bench, "control_directions", lang="qaa").path / control_step.VECTORS, "control_directions"
+        the(bench, "control_directions", lang="qaa").path / VECTORS, "control_directions"
     )
     for cell in cells(matrix):
         if cell["condition"] == "covariance" and cell["source"] == "qaa":
@@ -132,7 +144,7 @@ def test_a_control_cell_ablates_the_draw_that_it_names(made: tuple[Workbench, Ex
             assert acting.equal(families["covariance"][cell["draw"]])
 
 
-def test_a_family_and_a_draw_belong_to_control_directions(made: tuple[Workbench, Experiment, Artifact]) -> None:
+def test_a_family_and_a_draw_belong_to_control_directions(made: tuple[Workbench, Settings, Artifact]) -> None:
     bench = made[0]
     drawn, chosen = the(bench, "control_directions"), the(bench, "selection")
     for wrong in (
@@ -148,19 +160,18 @@ def test_a_family_and_a_draw_belong_to_control_directions(made: tuple[Workbench,
             resolve_direction(InterventionSpec("ablate", drawn, family=family, draw=draw))
 
 
-def test_none_are_written_out_where_none_are_asked_for(made: tuple[Workbench, Experiment, Artifact]) -> None:
-    from dataclasses import replace
+def test_none_are_written_out_where_none_are_asked_for(made: tuple[Workbench, Settings, Artifact]) -> None:
 
     bench, experiment, _matrix = made
-    matrix = transfer_step.transfer(bench, replace(experiment, control_completions=0))
+    matrix = measure_transfer(bench.asking(experiment.changed(control_completions=0)))
     assert {c["condition"] for c in cells(matrix)} == {"baseline", "native", "transferred"}
     with pytest.raises(BadInput, match="control_completions"):
-        replace(experiment, control_completions=-1).check()
+        experiment.changed(control_completions=-1)
 
 
-def test_the_report_lists_them(made: tuple[Workbench, Experiment, Artifact]) -> None:
-    from refusalctl.report import report
+def test_the_report_lists_them(made: tuple[Workbench, Settings, Artifact]) -> None:
+    from refusalctl.report.report import make_report
 
-    page = (report.report(made[0], [made[2]], geometry=False).path / "report.html").read_text(encoding="utf-8")
+    page = (make_report(made[0], [made[2]], geometry=False).path / "report.html").read_text(encoding="utf-8")
     assert "draw 1" in page
     assert "Shuffled" in page

@@ -15,10 +15,12 @@ from typer.testing import CliRunner
 
 from refusalctl.data import published_rates
 from refusalctl.errors import BadInput, Corrupt
-from refusalctl.report import comparison, report, words
+from refusalctl.report import report, words
+from refusalctl.report.comparison import compare_transfers, compared
 from refusalctl.report.figures.style import VARIABLES
 from refusalctl.report.page import shade
-from refusalctl.steps import transfer
+from refusalctl.report.report import make_report
+from refusalctl.steps.transfer import TRANSFER_FILE
 from refusalctl.store.store import Artifact
 from tests.steps.world import World
 
@@ -82,7 +84,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Artifact, A
         add_controls(value)
 
     changed = world.changed(matrix, change)
-    return world, changed, report.report(world.bench, [changed], geometry=False)
+    return world, changed, make_report(world.bench, [changed], geometry=False)
 
 
 def test_each_target_is_answered_in_one_sentence(judged: tuple[World, Artifact, Artifact]) -> None:
@@ -108,7 +110,7 @@ def test_a_transfer_without_verdicts_gets_descriptions(tmp_path: Path, undrawn: 
         for cell in value["cells"]:
             cell.pop("verdict", None)
 
-    page = html(report.report(world.bench, [world.changed(matrix, as_version_1)], geometry=False))
+    page = html(make_report(world.bench, [world.changed(matrix, as_version_1)], geometry=False))
     text = text_of("<body>" + page[page.index('id="summary"') : page.index('id="figures"')])
     assert "No verdict was computed" in text
     assert "cannot be told With Bashkir's own direction ablated" in text
@@ -124,7 +126,7 @@ def test_induction_answers_where_the_baseline_refuses_nothing(tmp_path: Path, un
         cell = next(c for c in value["cells"] if (c["target"], c["source"]) == ("tg", "en"))
         cell["verdict"]["induction"] = ruled("transfers", 0.8, 0.6, 0.9)["removal"]
 
-    text = text_of(html(report.report(world.bench, [world.changed(matrix, induced)], geometry=False)))
+    text = text_of(html(make_report(world.bench, [world.changed(matrix, induced)], geometry=False)))
     assert "In Tajik, the English direction cannot be tested here" in text
     assert "; added to harmless prompts, it makes the model refuse them: the direction acts here" in text
 
@@ -172,7 +174,7 @@ def test_an_unknown_verdict_is_refused(tmp_path: Path) -> None:
         value["cells"][1]["verdict"] = ruled("works", 1, 1, 1)
 
     with pytest.raises(Corrupt, match="'works' is no verdict"):
-        report.report(world.bench, [world.changed(matrix, change)], geometry=False)
+        make_report(world.bench, [world.changed(matrix, change)], geometry=False)
 
 
 def test_markdown_and_latex_say_the_same(judged: tuple[World, Artifact, Artifact]) -> None:
@@ -217,9 +219,9 @@ class Tags(HTMLParser):
 
 def test_answers_are_shown_only_when_asked_for(tmp_path: Path, undrawn: None) -> None:
     world, matrix = a_world(tmp_path, text=HOSTILE)
-    without = html(report.report(world.bench, [matrix], geometry=False))
+    without = html(make_report(world.bench, [matrix], geometry=False))
     assert "alert" not in without
-    page = html(report.report(world.bench, [matrix], geometry=False, with_text=True))
+    page = html(make_report(world.bench, [matrix], geometry=False, with_text=True))
     seen = Tags()
     seen.feed(page)
     assert not {"script", "img", "iframe", "object", "link"} & set(seen.tags)
@@ -234,7 +236,7 @@ def test_answers_are_shown_only_when_asked_for(tmp_path: Path, undrawn: None) ->
 
 def test_a_hostile_name_is_text_too(tmp_path: Path, undrawn: None) -> None:
     world, matrix = a_world(tmp_path, model="<script>alert(1)</script>")
-    found = report.report(world.bench, [matrix], geometry=False, published=True)
+    found = make_report(world.bench, [matrix], geometry=False, published=True)
     seen = Tags()
     seen.feed(html(found))
     assert "script" not in seen.tags
@@ -247,7 +249,7 @@ def test_a_hostile_name_is_text_too(tmp_path: Path, undrawn: None) -> None:
 def test_several_models_share_a_page_and_keep_their_figures_apart(tmp_path: Path) -> None:
     first, one = a_world(tmp_path, model="model-one")
     _, two = a_world(tmp_path, model="model-two")
-    found = report.report(first.bench, [one, two], geometry=False)
+    found = make_report(first.bench, [one, two], geometry=False)
     names = set(found.manifest["files"])
     assert {"compliance.svg", "run1-refusal_rates.pdf", "run2-refusal_rates.pdf"} <= names
     page = html(found)
@@ -277,10 +279,10 @@ def test_published_figures_are_those_of_the_paper() -> None:
 
 def test_published_figures_stand_beside_those_of_the_same_model(tmp_path: Path, undrawn: None) -> None:
     world, matrix = a_world(tmp_path, model="Qwen/Qwen2.5-7B-Instruct")
-    plain = html(report.report(world.bench, [matrix], geometry=False))
+    plain = html(make_report(world.bench, [matrix], geometry=False))
     assert "arXiv 2505.17306)." in plain
     assert "Beside the published figures" not in plain
-    page = html(report.report(world.bench, [matrix], geometry=False, published=True))
+    page = html(make_report(world.bench, [matrix], geometry=False, published=True))
     text = text_of(page)
     assert "read off the figure" in text
     assert "±.004" in text
@@ -291,7 +293,7 @@ def test_published_figures_stand_beside_those_of_the_same_model(tmp_path: Path, 
 
 def test_a_model_without_published_figures_is_not_compared(tmp_path: Path, undrawn: None) -> None:
     world, matrix = a_world(tmp_path)
-    text = text_of(html(report.report(world.bench, [matrix], geometry=False, published=True)))
+    text = text_of(html(make_report(world.bench, [matrix], geometry=False, published=True)))
     assert "is not among the published rows, so nothing can be compared" in text
     assert "Qwen2.5-32B-Instruct" in text
 
@@ -306,7 +308,7 @@ def test_published_figures_need_the_same_source_language() -> None:
 def test_a_reference_that_is_no_source_is_refused(tmp_path: Path) -> None:
     world, matrix = a_world(tmp_path)
     with pytest.raises(BadInput, match="'tg' is no source language"):
-        report.report(world.bench, [matrix], geometry=False, reference="tg")
+        make_report(world.bench, [matrix], geometry=False, reference="tg")
 
 
 # --- looks -------------------------------------------------------------------------------------------
@@ -386,7 +388,7 @@ def test_two_transfers_are_compared_prompt_by_prompt(tmp_path: Path, monkeypatch
     # first 16 R then 4 C; second: two of the refusals comply, one compliance refuses
     monkeypatch.setitem(made.HARMFUL, ("en", None), "CCRRRRRRRRRRRRRRRCCC")
     _, two = a_world(tmp_path, model="model-two")
-    found = comparison.compare(world.bench, [one, two])
+    found = compare_transfers(world.bench, [one, two])
     rows = list(csv.DictReader((found.path / "pairs.csv").read_text(encoding="utf-8").splitlines()))
     assert len(rows) == 12
     row = next(r for r in rows if (r["target"], r["condition"], r["prompts"]) == ("en", "baseline", "harmful"))
@@ -400,7 +402,7 @@ def test_two_transfers_are_compared_prompt_by_prompt(tmp_path: Path, monkeypatch
     text = text_of(html(found))
     assert "model: name model-one model-two" in text
     assert "More than one thing differs" not in text
-    assert comparison.compared(world.bench.store, one, two).floor is None  # another model is no rerun
+    assert compared(world.bench.store, one, two).floor is None  # another model is no rerun
 
 
 def test_a_rerun_shows_how_much_running_again_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -409,17 +411,17 @@ def test_a_rerun_shows_how_much_running_again_changes(tmp_path: Path, monkeypatc
     world, one = a_world(tmp_path)
     monkeypatch.setitem(made.HARMFUL, ("en", None), "CCRRRRRRRRRRRRRRRCCC")
     _, two = a_world(tmp_path)
-    floor = comparison.compared(world.bench.store, one, two).floor
+    floor = compared(world.bench.store, one, two).floor
     assert floor is not None
     assert (floor.count, floor.n) == (3, 240)
-    assert "changed the outcome of 3 of 240 answers: 1" in text_of(html(comparison.compare(world.bench, [one, two])))
+    assert "changed the outcome of 3 of 240 answers: 1" in text_of(html(compare_transfers(world.bench, [one, two])))
 
 
 def test_one_transfer_is_no_comparison(tmp_path: Path) -> None:
     world, one = a_world(tmp_path)
     for given in ([one], [one, one], [one] * 3):
         with pytest.raises(BadInput, match="takes two different transfers"):
-            comparison.compare(world.bench, given)
+            compare_transfers(world.bench, given)
 
 
 # --- command -----------------------------------------------------------------------------------------
@@ -461,5 +463,5 @@ def test_an_unknown_format_is_a_usage_error(judged: tuple[World, Artifact, Artif
 
 
 def test_a_transfer_knows_nothing_of_text(judged: tuple[World, Artifact, Artifact]) -> None:
-    value = (judged[1].path / transfer.FILE).read_text(encoding="utf-8")
+    value = (judged[1].path / TRANSFER_FILE).read_text(encoding="utf-8")
     assert "SECRET" not in value

@@ -15,10 +15,13 @@ from typer.testing import CliRunner
 
 from refusalctl.errors import Corrupt, NotFound
 from refusalctl.model.intervention_words import KINDS
-from refusalctl.report import quality, report, sources
+from refusalctl.report import quality, sources
 from refusalctl.report.figures.rates import refusal_rates
 from refusalctl.report.provenance import Provenance
-from refusalctl.steps import activations, subspace, transfer
+from refusalctl.report.report import make_report
+from refusalctl.steps.activations import COLLECT
+from refusalctl.steps.subspace import SUBSPACE
+from refusalctl.steps.transfer import TRANSFER_FILE, read_transfer
 from refusalctl.store import garbage
 from refusalctl.store.hashing import short
 from refusalctl.store.store import Artifact
@@ -35,7 +38,7 @@ FILES = {
 def reported(root: Path) -> tuple[World, Artifact, Artifact]:
     world = World(root)
     matrix = world.transfer({lang: world.selection(lang) for lang in ("en", "ba")})
-    return world, matrix, report.report(world.bench, [matrix], geometry=False)
+    return world, matrix, make_report(world.bench, [matrix], geometry=False)
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -151,7 +154,7 @@ def test_every_link_leads_somewhere_and_ids_are_unique(page: str) -> None:
 
 def test_every_table_number_links_to_its_artifact(made: tuple[World, Artifact, Artifact], page: str) -> None:
     _, matrix, _ = made
-    row = next(r for r in transfer.read(matrix)["cells"] if (r["source"], r["target"]) == ("en", "ba"))
+    row = next(r for r in read_transfer(matrix)["cells"] if (r["source"], r["target"]) == ("en", "ba"))
     assert f'<a href="#a-{short(row["labels"])}">15\N{NO-BREAK SPACE}%</a>' in page
     assert f'<a href="#a-{short(matrix.id)}">10</a>' in page
     tables = page[page.index('id="rates"') : page.index('id="provenance"')]
@@ -217,14 +220,14 @@ def test_limits_name_the_grid_the_prompts_and_the_smallest_effect(page: str) -> 
 
 
 def test_settings_can_be_run_again(page: str, tmp_path: Path) -> None:
-    from refusalctl.settings import from_settings, read_toml
+    from refusalctl.settings import resolve
 
     block = re.findall(r"<pre>(.*?)</pre>", page, flags=re.DOTALL)[1]
     path = tmp_path / "experiment.toml"
     path.write_text(unescape(block), encoding="utf-8")
-    settings = read_toml(path)
-    assert from_settings(settings["experiment"]) == EXPERIMENT
-    assert settings["model"] == {"name": "tiny-llama", "dtype": "float32", "attention": "auto"}
+    asked = resolve({}, path, {})
+    assert asked.settings == EXPERIMENT
+    assert (asked.machine.model, asked.machine.dtype, asked.machine.attention) == ("tiny-llama", "float32", "auto")
 
 
 def test_twice_gives_the_same_bytes(made: tuple[World, Artifact, Artifact], tmp_path: Path) -> None:
@@ -235,7 +238,7 @@ def test_twice_gives_the_same_bytes(made: tuple[World, Artifact, Artifact], tmp_
 
 def test_a_transfer_file_of_another_version_is_refused(tmp_path: Path) -> None:
     world, matrix, _ = reported(tmp_path)
-    path = matrix.path / transfer.FILE
+    path = matrix.path / TRANSFER_FILE
     path.write_bytes(path.read_bytes().replace(b'"version":1', b'"version":2'))
     with pytest.raises(Corrupt, match=r"transfer\.json has format version 2"):
         sources.content(world.bench.store, matrix)
@@ -246,7 +249,7 @@ def test_a_borrowed_direction_is_found_out(tmp_path: Path) -> None:
     copied = world.selection("ba", prompts_lang="en")  # called Bashkir, extracted from English prompts
     matrix = world.transfer({"en": world.selection("en"), "ba": copied})
     with pytest.raises(Corrupt, match="used the direction of en"):
-        report.report(world.bench, [matrix], geometry=False)
+        make_report(world.bench, [matrix], geometry=False)
 
 
 def test_a_direction_beside_the_matrix_is_followed_too(tmp_path: Path) -> None:
@@ -267,8 +270,8 @@ def test_a_subspace_is_of_the_language_of_all_its_prompts(tmp_path: Path, borrow
     inputs = {"selection": world.selection("ba", prompts_lang="en" if borrowed == "selection" else None)}
     for kind in ("harmful", "harmless"):
         train = world.prompts("en" if borrowed == kind else "ba", kind, "train", 16)
-        inputs[kind] = world.put(activations.STEP, {"positions": None}, {"prompts": train}, dict(train.about))
-    basis = world.put(subspace.STEP, {"rank": 2}, inputs, {"lang": "ba"})
+        inputs[kind] = world.put(COLLECT, {"positions": None}, {"prompts": train}, dict(train.about))
+    basis = world.put(SUBSPACE, {"rank": 2}, inputs, {"lang": "ba"})
     found = Provenance(world.bench.store, basis)
     if borrowed is None:
         assert found.source_language(basis) == "ba"
@@ -337,7 +340,7 @@ def test_a_cell_without_a_reason_to_be_missing_is_refused(tmp_path: Path) -> Non
     world = World(tmp_path)
     matrix = world.transfer({lang: world.selection(lang) for lang in ("en", "ba")}, leave_out="en>ba")
     with pytest.raises(Corrupt, match="there is no cell en>ba, and no reason why"):
-        report.report(world.bench, [matrix], geometry=False)
+        make_report(world.bench, [matrix], geometry=False)
 
 
 def test_a_lost_input_is_named(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,11 @@ from refusalctl.model import hooks
 from refusalctl.model.hooks import Checks
 from refusalctl.organisms.designs import ARCHITECTURES, DESIGNS, parse
 from refusalctl.organisms.truth import DECIDED, Truth
-from refusalctl.settings import Experiment
-from refusalctl.steps import calibrate as step
+from refusalctl.settings import Machine, Settings
 from refusalctl.steps import transfer as transfer_step
+from refusalctl.steps.calibrate import BASE, SIZES, Trial, grade_all, read_calibration, run_calibration, trials
 from refusalctl.steps.step import Workbench
+from refusalctl.steps.transfer import Selections, select_all
 from refusalctl.store.store import Store
 
 
@@ -47,16 +47,16 @@ from refusalctl.store.store import Store
 def test_a_verdict_held_back_is_undecided_and_any_other_than_the_truth_is_wrong(
     truth: Truth, measured: str, grade: str
 ) -> None:
-    assert step.grade(truth, measured) == grade
+    assert grade(truth, measured) == grade
 
 
 # --- what is run ------------------------------------------------------------------------------------------
 
 
 def test_every_design_runs_in_each_architecture_at_each_size() -> None:
-    todo = step.trials(list(DESIGNS), quick=False)
+    todo = trials(list(DESIGNS), quick=False)
     counts = Counter((t.organism.design.name, t.organism.architecture, t.n) for t in todo)
-    assert len(counts) == len(DESIGNS) * len(ARCHITECTURES) * len(step.SIZES)
+    assert len(counts) == len(DESIGNS) * len(ARCHITECTURES) * len(SIZES)
     ranks = {t.organism.design.name: [] for t in todo}
     for t in todo:
         ranks[t.organism.design.name].append(t.rank)
@@ -66,18 +66,18 @@ def test_every_design_runs_in_each_architecture_at_each_size() -> None:
 
 
 def test_quick_is_one_architecture_and_one_size() -> None:
-    todo = step.trials(["shared", "plane"], quick=True)
+    todo = trials(["shared", "plane"], quick=True)
     assert [(t.organism.name, t.n, t.rank) for t in todo] == [
         ("organism:shared:llama:0", 128, 1), ("organism:plane:llama:0", 128, 1), ("organism:plane:llama:0", 128, 2),
     ]  # fmt: skip
 
 
 def test_an_experiment_asks_of_its_own_organism_with_as_many_controls_as_its_claims_need() -> None:
-    asked = step.Trial(parse("organism:separate"), 48, rank=2).experiment(step.BASE)
+    asked = Trial(parse("organism:separate"), 48, rank=2).experiment(BASE)
     assert (asked.sources, asked.targets) == (("qaa", "qab"), ("qaa", "qab", "qac"))
     assert (asked.data, asked.n_test, asked.rank) == ("organism:separate:llama:0", 48, 2)
     assert asked.n_controls == 79  # four claims: 1 / 80 passes Holm's first step, 0.05 / 4
-    assert asked.check().margin == step.BASE.margin == Experiment().margin
+    assert asked.check().margin == BASE.margin == Settings().margin
 
 
 # --- from a matrix to grades -------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ def test_each_pair_is_graded_for_both_questions_and_a_missing_cell_is_no_directi
         {"source": None, "target": "qaa"}, cell("qaa", "qaa", "transfers", "transfers"),
         cell("qab", "qaa", "transfers", None), cell("qaa", "qab", "inconclusive", "transfers"),
     ]  # fmt: skip
-    graded = step.grade_all(step.Trial(parse("organism:asymmetric"), 48), {"cells": cells}, 0.1)
+    graded = grade_all(Trial(parse("organism:asymmetric"), 48), {"cells": cells}, 0.1)
     found = {(g.source, g.target, g.question): (g.truth, g.measured, g.grade) for g in graded}
     assert len(graded) == len(found) == 8
     assert found["qaa", "qaa", "removal"] == ("transfers", "transfers", "right")
@@ -106,23 +106,23 @@ def test_each_pair_is_graded_for_both_questions_and_a_missing_cell_is_no_directi
 
 
 def test_addition_has_no_rank() -> None:
-    graded = step.grade_all(step.Trial(parse("organism:plane"), 48, rank=2), {"cells": []}, 0.1)
+    graded = grade_all(Trial(parse("organism:plane"), 48, rank=2), {"cells": []}, 0.1)
     assert {(g.question, g.truth, g.grade) for g in graded} == {("removal", "transfers", "wrong")}
 
 
 # --- a pipeline that is broken on purpose ------------------------------------------------------------------
 
-TRIAL = step.Trial(parse("organism:asymmetric"), 32)
+TRIAL = Trial(parse("organism:asymmetric"), 32)
 # without control directions and addition, for speed
-SMALL = replace(step.BASE, n_train=24, n_val=8, controls=False, require_null=False, induce=False)
+SMALL = BASE.changed(n_train=24, n_val=8, controls=False, require_null=False, induce=False)
 
 
 def removal_of(store: Path) -> dict[tuple[str, str], str]:
     """Grades of a small calibration."""
-    bench = Workbench(Store(store), TRIAL.organism.name, "cpu", "float32", batch_size=64)
-    found = step.calibrate(bench, [TRIAL], SMALL)
+    bench = Workbench(Store(store), Machine(TRIAL.organism.name, "cpu", "float32", batch_size=64))
+    found = run_calibration(bench, [TRIAL], SMALL)
     assert found.artifact is not None
-    (kept,) = step.read(found.artifact)["trials"]
+    (kept,) = read_calibration(found.artifact)["trials"]
     rows = [row for row in kept["verdicts"] if row["question"] == "removal"]
     assert [row for row in kept["verdicts"] if row not in rows] == [
         g._asdict() for g in found.outcomes[0].graded if g.question == "induction"
@@ -134,11 +134,11 @@ def test_swapped_directions_are_graded_wrong(tmp_path: Path, monkeypatch: pytest
     honest = removal_of(tmp_path)
     assert honest["qaa", "qaa"] == honest["qab", "qab"] == honest["qaa", "qab"] == "right"
     assert "wrong" not in honest.values()
-    select = transfer_step.select_all
+    select = select_all
 
-    def swapped(bench: Workbench, experiment: Experiment) -> transfer_step.Selections:
-        found = select(bench, experiment).found
-        return transfer_step.Selections({"qaa": found["qab"], "qab": found["qaa"]}, {})
+    def swapped(bench: Workbench) -> Selections:
+        found = select(bench).found
+        return Selections({"qaa": found["qab"], "qab": found["qaa"]}, {})
 
     monkeypatch.setattr(transfer_step, "select_all", swapped)
     broken = removal_of(tmp_path)

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from refusalctl.errors import BadInput
-from refusalctl.settings import Experiment
+from refusalctl.settings import Machine, Settings
 from refusalctl.stats import held_out as stats
-from refusalctl.steps.comprehension import comprehension, read
+from refusalctl.steps.comprehension import measure_comprehension, read_comprehension
 from refusalctl.steps.step import Workbench
 from refusalctl.store.store import Store
 
 
 def gate(folder: Path, design: str, lang: str, n_train: int = 64) -> dict[str, object]:
     name = f"organism:{design}"
-    bench = Workbench(Store(folder), name, batch_size=64)
-    return read(comprehension(bench, Experiment(data=name, n_train=n_train), lang))
+    bench = Workbench(Store(folder), Machine(name, batch_size=64))
+    return read_comprehension(measure_comprehension(bench.asking(Settings.of(data=name, n_train=n_train)), lang))
 
 
 @pytest.mark.parametrize(

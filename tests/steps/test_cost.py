@@ -11,21 +11,33 @@ import pytest
 
 from refusalctl.model import forward, generate
 from refusalctl.model.savings import sweeps
-from refusalctl.settings import Experiment
-from refusalctl.steps import cost as cost_step
+from refusalctl.settings import Machine, Settings
+from refusalctl.steps.cost import Work, forecast_cost
 from refusalctl.steps.step import Workbench
-from refusalctl.steps.transfer import transfer
+from refusalctl.steps.transfer import measure_transfer
 from refusalctl.store.store import Store
 
 LANGS = ("qaa", "qab")
-SMALL = Experiment(
-    LANGS, LANGS, "organism:shared", n_train=24, n_val=10, n_test=12, positions=(-2, -1), layers=(1, 2, 3),
-    max_new_tokens=6, controls=True, n_controls=19, control_prompts=6, control_candidates=3, control_completions=0,
-)  # fmt: skip
+SMALL = Settings.of(
+    sources=LANGS,
+    targets=LANGS,
+    data="organism:shared",
+    n_train=24,
+    n_val=10,
+    n_test=12,
+    positions=(-2, -1),
+    layers=(1, 2, 3),
+    max_new_tokens=6,
+    controls=True,
+    n_controls=19,
+    control_prompts=6,
+    control_candidates=3,
+    control_completions=0,
+)
 
 
 def bench(folder: Path, *, dry_run: bool = False) -> Workbench:
-    return Workbench(Store(folder), "organism:shared", device="cpu", batch_size=32, dry_run=dry_run)
+    return Workbench(Store(folder), Machine("organism:shared", device="cpu", batch_size=32), dry_run=dry_run)
 
 
 @pytest.fixture
@@ -63,13 +75,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 def test_a_forecast_counts_what_is_then_computed(tmp_path: Path, asked: Counter[str]) -> None:
     planned = bench(tmp_path, dry_run=True)
-    transfer(planned, SMALL)
-    found = cost_step.cost(planned, SMALL)
+    measure_transfer(planned.asking(SMALL))
+    found = forecast_cost(planned.asking(SMALL))
     assert found.seconds is None
     total = found.total
     assert not asked  # nothing was run
     real = bench(tmp_path)
-    transfer(real, SMALL)
+    measure_transfer(real.asking(SMALL))
     # no prompt of this organism is filtered, so counts are exact where nothing is searched
     assert (asked["answers"], asked["new_tokens"]) == (total.answers, total.new_tokens)
     searched = next(r.work for r in found.rows if r.step == "control-directions")
@@ -79,15 +91,15 @@ def test_a_forecast_counts_what_is_then_computed(tmp_path: Path, asked: Counter[
     assert 0.8 < asked["scored"] / total.scored < 1.2
     assert 0.6 < asked["added"] / total.added < 2
     again = bench(tmp_path, dry_run=True)
-    transfer(again, SMALL)
-    nothing = cost_step.cost(again, SMALL)
+    measure_transfer(again.asking(SMALL))
+    nothing = forecast_cost(again.asking(SMALL))
     assert (nothing.rows, nothing.cells, nothing.labels) == ([], 0, 0)
 
 
 def test_a_probe_gives_every_language_a_time(tmp_path: Path) -> None:
     planned = bench(tmp_path, dry_run=True)
-    transfer(planned, SMALL)
-    found = cost_step.cost(planned, SMALL, probe=True)
+    measure_transfer(planned.asking(SMALL))
+    found = forecast_cost(planned.asking(SMALL), probe=True)
     assert {row.lang for row in found.rows} == set(LANGS)
     assert all(row.seconds is not None and row.seconds > 0 for row in found.rows)
     assert found.seconds == pytest.approx(sum(row.seconds or 0 for row in found.rows))
@@ -96,13 +108,13 @@ def test_a_probe_gives_every_language_a_time(tmp_path: Path) -> None:
 def test_work_adds_up_and_time_follows_the_rates() -> None:
     from refusalctl.model.probe import Rates
 
-    both = cost_step.Work(1, 2, 3, 4, 5) + cost_step.Work(10, 20, 30, 40, 50)
-    assert both == cost_step.Work(11, 22, 33, 44, 55)
+    both = Work(1, 2, 3, 4, 5) + Work(10, 20, 30, 40, 50)
+    assert both == Work(11, 22, 33, 44, 55)
     rates = Rates(forward=1.0, scored=10.0, added=5.0, token=100.0, prompt_tokens=5.0)
     assert both.seconds(rates) == 11 + 44 + 220 + 165 + 5500
     untimed = rates._replace(token=None)
     assert both.seconds(untimed) is None  # never 0 for what was not measured
-    assert cost_step.Work(scored=2).seconds(untimed) == 20
+    assert Work(scored=2).seconds(untimed) == 20
 
 
 def test_passes_cost_by_the_length_of_prompts_and_tokens_do_not() -> None:

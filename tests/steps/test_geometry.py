@@ -8,9 +8,17 @@ import numpy as np
 import pytest
 
 from refusalctl.errors import BadInput
-from refusalctl.settings import Experiment
-from refusalctl.steps import activations, geometry, prompts
-from refusalctl.steps.geometry import GeometryParams
+from refusalctl.settings import Machine, Settings
+from refusalctl.steps.activations import ACTIVATIONS_FILE
+from refusalctl.steps.geometry import (
+    GEOMETRY_FILE,
+    GeometryParams,
+    compare_geometry,
+    geometry_of_activations,
+    most_reliable,
+    read_geometry,
+)
+from refusalctl.steps.prompts import DRAW
 from refusalctl.steps.step import Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, Store
@@ -36,7 +44,7 @@ def collected(store: Store, lang: str, axis: int, seed: int, spoil: bool = False
         about = {"positions": POSITIONS, "inst_position": INST, "suffix_tokens": ["a", "b"], "prompt_ids": ids}
         with store.draft() as out:
             with formats.write_activations(
-                out / activations.FILE, formats.ActivationShape(N, 3, LAYERS, D), about
+                out / ACTIVATIONS_FILE, formats.ActivationShape(N, 3, LAYERS, D), about
             ) as writer:
                 writer.put(list(range(N)), rows)
             recipe = {"step": "collect", "version": 1, "params": {"seed": seed}, "inputs": {}}
@@ -46,7 +54,7 @@ def collected(store: Store, lang: str, axis: int, seed: int, spoil: bool = False
 
 
 def bench(root: Path) -> Workbench:
-    return Workbench(Store(root), "none", device="cpu")
+    return Workbench(Store(root), Machine("none", device="cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +62,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict:
     at = bench(tmp_path_factory.mktemp("geometry"))
     three = {"en": (0, 1), "be": (0, 2), "ba": (1, 3)}
     made = {lang: collected(at.store, lang, *how) for lang, how in three.items()}
-    return geometry.read(geometry.of_activations(at, made, GeometryParams("en", **FEW), "tiny"))
+    return read_geometry(geometry_of_activations(at, made, GeometryParams("en", **FEW), "tiny"))
 
 
 def pair(site: dict, a: str, b: str) -> dict:
@@ -110,10 +118,10 @@ def test_the_layer_limit_and_the_weakest_language_decide_the_place() -> None:
     }  # fmt: skip
     curves = {"reliability": [{"lang": lang, "pos": pos, "values": v} for (lang, pos), v in rows.items()]}
     # layer 3 is not below floor(0.8 * 4); at (-1, 1) one language is all but noise
-    assert geometry.most_reliable(curves, [-2, -1], 4) == (-1, 2)
+    assert most_reliable(curves, [-2, -1], 4) == (-1, 2)
     nowhere = {"reliability": [{"lang": "en", "pos": -1, "values": [None] * 4}]}
     with pytest.raises(BadInput, match="at no position and layer"):
-        geometry.most_reliable(nowhere, [-1], 4)
+        most_reliable(nowhere, [-1], 4)
 
 
 def test_projections_show_who_lies_on_the_english_direction(found: dict) -> None:
@@ -137,25 +145,25 @@ def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(tmp_path: P
     for name, seed in (("one", 0), ("two", 0), ("three", 1)):
         at = bench(tmp_path / name)
         made = {lang: collected(at.store, lang, 0, i) for i, lang in enumerate(("en", "be"))}
-        artifact = geometry.of_activations(at, made, GeometryParams("en", **FEW, seed=seed), "tiny")
-        digests.append(artifact.manifest["files"][geometry.FILE]["sha256"])
+        artifact = geometry_of_activations(at, made, GeometryParams("en", **FEW, seed=seed), "tiny")
+        digests.append(artifact.manifest["files"][GEOMETRY_FILE]["sha256"])
     assert digests[0] == digests[1] != digests[2]
 
 
 def test_a_given_place_is_used_and_one_without_activations_refused(tmp_path: Path) -> None:
     at = bench(tmp_path)
     made = {lang: collected(at.store, lang, 0, i) for i, lang in enumerate(("en", "be"))}
-    value = geometry.read(geometry.of_activations(at, made, GeometryParams("en", (-2, 3), **FEW), "tiny"))
+    value = read_geometry(geometry_of_activations(at, made, GeometryParams("en", (-2, 3), **FEW), "tiny"))
     assert (value["sites"]["refusal"]["pos"], value["sites"]["refusal"]["layer"]) == (-2, 3)
     for wrong in ((-3, 2), (-1, 4)):  # the last instruction token is not a place of a refusal direction
         with pytest.raises(BadInput, match="there are no activations"):
-            geometry.of_activations(at, made, GeometryParams("en", wrong, **FEW), "tiny")
+            geometry_of_activations(at, made, GeometryParams("en", wrong, **FEW), "tiny")
 
 
 def test_a_place_without_any_direction_has_no_number(tmp_path: Path) -> None:
     at = bench(tmp_path)
     made = {lang: collected(at.store, lang, 0, i) for i, lang in enumerate(("en", "be"))}
-    site = geometry.read(geometry.of_activations(at, made, GeometryParams("en", (-1, 0), **FEW), "tiny"))["sites"]
+    site = read_geometry(geometry_of_activations(at, made, GeometryParams("en", (-1, 0), **FEW), "tiny"))["sites"]
     assert site["refusal"]["no_direction"] == ["en", "be"]
     assert site["refusal"]["pairs"] == []
     assert site["refusal"]["projection"] is None
@@ -168,7 +176,7 @@ def test_infinite_activations_are_an_error(tmp_path: Path) -> None:
     at = bench(tmp_path)
     made = {"en": collected(at.store, "en", 0, 1), "be": collected(at.store, "be", 0, 2, spoil=True)}
     with pytest.raises(BadInput, match="the be activations at position -1, layer 2 are not finite"):
-        geometry.of_activations(at, made, GeometryParams("en", **FEW), "tiny")
+        geometry_of_activations(at, made, GeometryParams("en", **FEW), "tiny")
 
 
 @pytest.mark.parametrize(
@@ -186,11 +194,11 @@ def test_what_cannot_be_meant_is_refused(langs: list[str], params: GeometryParam
 
 def test_planted_mechanisms_of_an_organism_are_found(tmp_path: Path) -> None:
     name = "organism:separate"
-    experiment = Experiment(data=name, n_train=40)
-    at = Workbench(Store(tmp_path), name, device="cpu")
+    experiment = Settings.of(data=name, n_train=40)
+    at = Workbench(Store(tmp_path), Machine(name, device="cpu"))
     params = GeometryParams("qaa", **FEW)
-    site = geometry.read(geometry.geometry(at, experiment, ["qaa", "qab"], params))["sites"]["refusal"]
+    site = read_geometry(compare_geometry(at.asking(experiment), ["qaa", "qab"], params))["sites"]["refusal"]
     assert abs(site["pairs"][0]["cosine"]) < 0.1
     assert site["projection"]["languages"]["qaa"]["auroc"] == 1.0
     assert {a.about["split"] for a in at.store.all("prompts")} == {"train"}
-    assert prompts.STEP.name in {p.step for p in at.plan}
+    assert DRAW.name in {p.step for p in at.plan}

@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from refusalctl.errors import BadInput
-from refusalctl.settings import Experiment
-from refusalctl.steps import completions as completion_step
-from refusalctl.steps import directions as direction_step
-from refusalctl.steps import prompts as prompt_step
+from refusalctl.settings import Machine, Settings
+from refusalctl.steps.completions import COMPLETE, write_completions
+from refusalctl.steps.directions import DIRECTIONS_FILE, extract_directions
 from refusalctl.steps.interventions import (
     SELECTION_FILE,
     SUBSPACE_FILE,
@@ -25,6 +24,7 @@ from refusalctl.steps.interventions import (
     in_words,
     resolve_direction,
 )
+from refusalctl.steps.prompts import draw_prompts
 from refusalctl.steps.step import Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, Store
@@ -32,16 +32,16 @@ from refusalctl.store.store import Artifact, Store
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Workbench:
-    return Workbench(Store(tmp_path_factory.mktemp("store")), str(tiny_folder), device="cpu", batch_size=4)
+    return Workbench(Store(tmp_path_factory.mktemp("store")), Machine(str(tiny_folder), device="cpu", batch_size=4))
 
 
 @pytest.fixture
 def candidates(bench: Workbench) -> Artifact:
-    return direction_step.directions(bench, Experiment(n_train=4), "be")
+    return extract_directions(bench.asking(Settings.of(n_train=4)), "be")
 
 
 def tensors_of(artifact: Artifact) -> dict[str, Any]:
-    return formats.read_vectors(artifact.path / direction_step.FILE, "directions")[0]
+    return formats.read_vectors(artifact.path / DIRECTIONS_FILE, "directions")[0]
 
 
 def chosen(bench: Workbench, candidates: Artifact, *, mean: bool = True, layer: int = 1) -> Artifact:
@@ -58,34 +58,34 @@ def chosen(bench: Workbench, candidates: Artifact, *, mean: bool = True, layer: 
 
 
 def written(bench: Workbench, spec: InterventionSpec) -> Artifact:
-    prompts = prompt_step.prompts(bench, Experiment(n_test=2), "be", "harmful", "test")
-    return completion_step.completions(bench, prompts, spec, 3)
+    prompts = draw_prompts(bench.asking(Settings.of(n_test=2)), "be", "harmful", "test")
+    return write_completions(bench, prompts, spec, 3)
 
 
 def test_every_part_of_an_intervention_makes_another_recipe(bench: Workbench, candidates: Artifact) -> None:
     base = InterventionSpec("add", candidates, -1, 1)
     specs = [
         base,
-        replace(base, coeff=-1.0),
-        replace(base, layer=2),
-        replace(base, pos=-2),
-        replace(base, layers=(0, 1)),
-        replace(base, positions=(-1,)),
-        replace(base, kind="ablate"),
-        replace(base, kind="affine"),
-        replace(base, kind="subspace", others=(Source(candidates, -1, 2),)),
-        replace(base, kind="subspace", others=(Source(candidates, -2, 2),)),
+        base.changed(coeff=-1.0),
+        base.changed(layer=2),
+        base.changed(pos=-2),
+        base.changed(layers=(0, 1)),
+        base.changed(positions=(-1,)),
+        base.changed(kind="ablate"),
+        base.changed(kind="affine"),
+        base.changed(kind="subspace", others=(Source(candidates, -1, 2),)),
+        base.changed(kind="subspace", others=(Source(candidates, -2, 2),)),
     ]
     keys = set()
     for spec in specs:
         spec.check(bench)
-        recipe = bench.recipe(completion_step.STEP, {"intervention": spec.params()}, spec.inputs())
+        recipe = bench.recipe(COMPLETE, {"intervention": spec.params()}, spec.inputs())
         keys.add(repr(recipe))
         again = from_recipe(spec.params(), spec.inputs())
         assert again.params() == spec.params()
         assert again.sources == spec.sources
     assert len(keys) == len(specs)
-    assert replace(base, layers=(1, 0, 1)).params() == replace(base, layers=(0, 1)).params()
+    assert base.changed(layers=(1, 0, 1)).params() == base.changed(layers=(0, 1)).params()
 
 
 def test_affine_takes_the_mean_of_the_directions_own_place(bench: Workbench, candidates: Artifact) -> None:

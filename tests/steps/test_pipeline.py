@@ -14,28 +14,28 @@ from refusalctl.model.files.resolve import resolve
 from refusalctl.model.hooks import Intervention, intervene
 from refusalctl.model.load import load
 from refusalctl.records.rows import KINDS
-from refusalctl.settings import Experiment
-from refusalctl.steps import completions as completion_step
-from refusalctl.steps import directions as direction_step
-from refusalctl.steps import prompts as prompt_step
-from refusalctl.steps.completions import InterventionSpec
-from refusalctl.steps.labelling import labels as label_step
-from refusalctl.steps.selection import scores as score_step
+from refusalctl.settings import Machine, Settings
+from refusalctl.steps.completions import write_completions
+from refusalctl.steps.directions import DIRECTIONS_FILE, SPLIT_SEED, extract_directions, reliability_at
+from refusalctl.steps.interventions import SELECTION_FILE, InterventionSpec
+from refusalctl.steps.labelling.labels import judge_completions, outcomes_by_prompt
+from refusalctl.steps.prompts import draw_prompts, read_prompts
+from refusalctl.steps.selection.scores import SCORES_FILE, score_candidates, select_direction
 from refusalctl.steps.step import Workbench
-from refusalctl.steps.transfer import read, transfer
+from refusalctl.steps.transfer import measure_transfer, read_transfer
 from refusalctl.store import formats
 from refusalctl.store.store import Store
 
 
 @pytest.fixture
 def bench(tmp_path: Path, tiny_folder: Path) -> Workbench:
-    return Workbench(Store(tmp_path / "store"), str(tiny_folder), device="cpu", batch_size=3)
+    return Workbench(Store(tmp_path / "store"), Machine(str(tiny_folder), device="cpu", batch_size=3))
 
 
 def test_candidates_equal_a_plain_difference_of_means(bench: Workbench) -> None:
-    experiment = Experiment(n_train=5)
-    found = direction_step.directions(bench, experiment, "be")
-    tensors, header = formats.read_vectors(found.path / direction_step.FILE, "directions")
+    experiment = Settings.of(n_train=5)
+    found = extract_directions(bench.asking(experiment), "be")
+    tensors, header = formats.read_vectors(found.path / DIRECTIONS_FILE, "directions")
     model = bench.model
     means = {}
     for kind in KINDS:
@@ -53,17 +53,17 @@ def test_reliability_is_the_cosine_between_halves_of_the_train_prompts(bench: Wo
     import numpy as np
 
     from refusalctl.stats.similarity import halves
-    from refusalctl.steps import activations as activation_step
+    from refusalctl.steps.activations import ACTIVATIONS_FILE
 
-    found = direction_step.directions(bench, Experiment(n_train=8), "be")
-    tensors, header = formats.read_vectors(found.path / direction_step.FILE, "directions")
+    found = extract_directions(bench.asking(Settings.of(n_train=8)), "be")
+    tensors, header = formats.read_vectors(found.path / DIRECTIONS_FILE, "directions")
     rows, ids = {}, []
     for kind in KINDS:
         source = bench.store.open("activations", found.inputs[kind])
-        with formats.open_activations(source.path / activation_step.FILE) as (data, head):
+        with formats.open_activations(source.path / ACTIVATIONS_FILE) as (data, head):
             rows[kind] = torch.tensor(data[:, 1, 2]).double()
             ids.append(head["prompt_ids"])
-    splits = halves(ids, header["splits"], np.random.default_rng(direction_step.SPLIT_SEED))
+    splits = halves(ids, header["splits"], np.random.default_rng(SPLIT_SEED))
     each = []
     for signs in splits.signs:
         a, b = (
@@ -76,40 +76,37 @@ def test_reliability_is_the_cosine_between_halves_of_the_train_prompts(bench: Wo
         each.append(float(torch.nn.functional.cosine_similarity(a, b, dim=0)))  # type: ignore[arg-type]
     half = float(np.mean(each))
     pos = header["positions"][1]
-    told = direction_step.reliability_at(found, pos, 2)
+    told = reliability_at(found, pos, 2)
     assert told["half"] == pytest.approx(half, abs=1e-5)
     if half > 0:
         assert told["ceiling"] == pytest.approx((2 * half / (1 + half)) ** 0.5, abs=1e-5)
-    assert direction_step.reliability_at(found, header["positions"][0], 0)["half"] is None  # the same token everywhere
+    assert reliability_at(found, header["positions"][0], 0)["half"] is None  # the same token everywhere
     assert tensors["split_half"].shape == tensors["candidates"].shape[:2]
 
 
 def test_a_direction_knows_the_activations_it_came_from(bench: Workbench) -> None:
-    found = direction_step.directions(bench, Experiment(n_train=4), "ba")
+    found = extract_directions(bench.asking(Settings.of(n_train=4)), "ba")
     for kind in KINDS:
         source = bench.store.open("activations", found.inputs[kind])
         assert (source.about["lang"], source.about["kind"], source.about["split"]) == ("ba", kind, "train")
-        rows = prompt_step.read(bench.store.open("prompts", source.inputs["prompts"]))
+        rows = read_prompts(bench.store.open("prompts", source.inputs["prompts"]))
         assert {row.lang for row in rows} == {"ba"}
         assert {row.kind for row in rows} == {kind}
 
 
 def test_languages_of_an_experiment_share_their_prompt_ids(bench: Workbench) -> None:
-    experiment = Experiment(n_test=7)
+    experiment = Settings.of(n_test=7)
     ids = [
-        [
-            row.id
-            for row in prompt_step.read(prompt_step.prompts(bench, experiment, lang, "harmful", "test", ("en", "ba")))
-        ]
+        [row.id for row in read_prompts(draw_prompts(bench.asking(experiment), lang, "harmful", "test"))]
         for lang in ("en", "ba")
     ]
     assert ids[0] == ids[1]
 
 
 def test_the_judge_has_the_last_word_on_a_set_rate_and_silence_is_not_compliance(bench: Workbench) -> None:
-    prompts = prompt_step.prompts(bench, Experiment(n_test=4), "en", "harmful", "test")
-    written = completion_step.completions(bench, prompts, InterventionSpec(), 1)
-    assert set(label_step.outcomes(label_step.labels(bench, written, "substring")).values()) <= {
+    prompts = draw_prompts(bench.asking(Settings.of(n_test=4)), "en", "harmful", "test")
+    written = write_completions(bench, prompts, InterventionSpec(), 1)
+    assert set(outcomes_by_prompt(judge_completions(bench, written, "substring")).values()) <= {
         "degenerate",
         "compliance",
     }
@@ -120,20 +117,28 @@ def test_the_judge_has_the_last_word_on_a_set_rate_and_silence_is_not_compliance
 
 @pytest.fixture(scope="module")
 def refuser(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
-    return Workbench(Store(tmp_path_factory.mktemp("refuser")), embedded.REFUSER, device="cpu", batch_size=16)
+    return Workbench(Store(tmp_path_factory.mktemp("refuser")), Machine(embedded.REFUSER, device="cpu", batch_size=16))
 
 
-SMALL = Experiment(
-    sources=("be",), targets=("de",), n_train=24, n_val=8, n_test=12, positions=(-1,), layers=(18, 22), max_kl=9.0,
-    min_induce=-99.0, max_new_tokens=20,
-)  # fmt: skip
+SMALL = Settings.of(
+    sources=("be",),
+    targets=("de",),
+    n_train=24,
+    n_val=8,
+    n_test=12,
+    positions=(-1,),
+    layers=(18, 22),
+    max_kl=9.0,
+    min_induce=-99.0,
+    max_new_tokens=20,
+)
 
 
 def test_the_chain_on_the_embedded_model_pairs_its_conditions(
     refuser: Workbench,
 ) -> None:
-    matrix = transfer(refuser, SMALL)
-    value = read(matrix)
+    matrix = measure_transfer(refuser.asking(SMALL))
+    value = read_transfer(matrix)
     cells = {(c["source"], c["target"]): c for c in value["cells"] if c["condition"] != "induced"}
     assert set(cells) == {(None, "de"), ("de", "de"), ("be", "de")}
     assert cells[None, "de"]["counts"]["refusal"] >= 4
@@ -149,21 +154,21 @@ def test_the_chain_on_the_embedded_model_pairs_its_conditions(
             assert checks["hooks_fired"] > 0
             if cell["condition"] != "induced":  # ablated, so nothing of the direction may be left
                 assert checks["max_relative_projection"] < 1e-4
-    again = Workbench(refuser.store, embedded.REFUSER, device="cpu", batch_size=16)
-    assert transfer(again, SMALL).id == matrix.id
+    again = Workbench(refuser.store, Machine(embedded.REFUSER, device="cpu", batch_size=16))
+    assert measure_transfer(again.asking(SMALL)).id == matrix.id
     assert all(line.done for line in again.plan)
     assert "model" not in vars(again)  # nothing was loaded
 
 
 def test_scores_equal_a_plain_calculation(refuser: Workbench) -> None:
     """Bypass, induce and KL of one candidate, prompt by prompt, without batches, padding or cache."""
-    scored = score_step.scores(refuser, SMALL, "be", SMALL.langs)
-    table = formats.read_json(scored.path / score_step.SCORES_FILE, "scores")
+    scored = score_candidates(refuser.asking(SMALL), "be")
+    table = formats.read_json(scored.path / SCORES_FILE, "scores")
     row = table["candidates"][0]
     opening = refuser.store.open("openings", scored.inputs["openings"])
     sequences = formats.read_json(opening.path / "openings.json", "openings")["sequences"]
     tensors, header = formats.read_vectors(
-        refuser.store.open("directions", scored.inputs["directions"]).path / direction_step.FILE, "directions"
+        refuser.store.open("directions", scored.inputs["directions"]).path / DIRECTIONS_FILE, "directions"
     )
     vector = tensors["candidates"][header["positions"].index(row["pos"]), row["layer"]]
     model = refuser.model
@@ -176,7 +181,7 @@ def test_scores_equal_a_plain_calculation(refuser: Workbench) -> None:
             p += float(sum(logits[len(prompt) - 1 + k, t] for k, t in enumerate(opening_ids)).exp())  # type: ignore[union-attr]
         return float(torch.logit(torch.tensor(p, dtype=torch.float64)))
 
-    val = {k: prompt_step.read(refuser.store.open("prompts", scored.inputs[f"val_{k}"])) for k in KINDS}
+    val = {k: read_prompts(refuser.store.open("prompts", scored.inputs[f"val_{k}"])) for k in KINDS}
     first_harmful = val["harmful"][table["kept"]["harmful"][0]].text
     first_harmless = val["harmless"][table["kept"]["harmless"][0]].text
     ablation = Intervention("ablate", vector, row["layer"])
@@ -191,22 +196,21 @@ def test_scores_equal_a_plain_calculation(refuser: Workbench) -> None:
 
 
 def test_a_selection_keeps_the_mean_harmless_activation_of_its_own_position_and_layer(refuser: Workbench) -> None:
-    selection = score_step.selection(refuser, SMALL, "be", SMALL.langs)
-    tensors, header = formats.read_vectors(selection.path / completion_step.SELECTION_FILE, "selection")
+    selection = select_direction(refuser.asking(SMALL), "be")
+    tensors, header = formats.read_vectors(selection.path / SELECTION_FILE, "selection")
     source = refuser.store.open("directions", selection.inputs["directions"])
-    theirs, places = formats.read_vectors(source.path / direction_step.FILE, "directions")
+    theirs, places = formats.read_vectors(source.path / DIRECTIONS_FILE, "directions")
     at = (places["positions"].index(header["pos"]), header["layer"])
     assert torch.equal(tensors["mean_harmless"], theirs["mean_harmless"][at])
     assert torch.equal(tensors["direction"], theirs["candidates"][at])
 
 
 def test_another_rule_needs_no_model_and_an_impossible_one_says_what_would_help(refuser: Workbench) -> None:
-    from dataclasses import replace
 
-    score_step.selection(refuser, SMALL, "be", SMALL.langs)  # scored once; whichever worker runs this test
-    fresh = Workbench(refuser.store, embedded.REFUSER, device="cpu", batch_size=16)
+    select_direction(refuser.asking(SMALL), "be")  # scored once; whichever worker runs this test
+    fresh = Workbench(refuser.store, Machine(embedded.REFUSER, device="cpu", batch_size=16))
     with pytest.raises(EmptySelection, match=r"none of 2 candidates passes .* the best would pass with --max-kl"):
-        score_step.selection(fresh, replace(SMALL, max_kl=-1.0), "be", SMALL.langs)
+        select_direction(fresh.asking(SMALL.changed(max_kl=-1.0)), "be")
     assert "model" not in vars(fresh)
 
 

@@ -10,8 +10,8 @@ from refusalctl.data import sets
 from refusalctl.data.jsonl import write_jsonl
 from refusalctl.errors import BadInput
 from refusalctl.records.rows import Prompt
-from refusalctl.settings import Experiment
-from refusalctl.steps import prompts as prompt_step
+from refusalctl.settings import Machine, Settings
+from refusalctl.steps.prompts import draw_prompts, read_prompts
 from refusalctl.steps.step import Workbench
 from refusalctl.store.store import Store
 
@@ -26,12 +26,12 @@ def bench(home: Path, tmp_path: Path) -> Workbench:
             for i in numbers
         ]
         write_jsonl(sets.own_dir() / "mine" / f"{lang}.jsonl", rows)
-    return Workbench(Store(tmp_path / "store"), "none")
+    return Workbench(Store(tmp_path / "store"), Machine("none"))
 
 
 def drawn(bench: Workbench, lang: str, kind: str, langs: tuple[str, ...]) -> list[str]:
-    asked = Experiment(data="mine", n_test=6)
-    return [p.id for p in prompt_step.read(prompt_step.prompts(bench, asked, lang, kind, "test", langs))]  # type: ignore[arg-type]
+    asked = Settings.of(data="mine", n_test=6)
+    return [p.id for p in read_prompts(draw_prompts(bench.asking(asked), lang, kind, "test"))]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["harmful", "harmless"])

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from refusalctl.records.rows import Label
-from refusalctl.steps import transfer as transfer_step
-from refusalctl.steps import verdicts as verdict_step
-from refusalctl.steps.labelling import labels as label_step
-from refusalctl.steps.selection import controls as control_step
+from refusalctl.steps.labelling.labels import LABELS_FILE
+from refusalctl.steps.selection.controls import CONTROLS_RECORD
+from refusalctl.steps.transfer import read_transfer
+from refusalctl.steps.verdicts import judged_outcomes, null_p_values
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 from tests.steps import world
@@ -22,8 +22,8 @@ def test_an_answer_in_another_language_is_no_compliance_and_a_refusal_in_one_is_
         ("unparsed", True),
     ]  # fmt: skip
     rows = [Label(f"p{i}", outcome, "j", off_language=off).to_json() for i, (outcome, off) in enumerate(said)]  # type: ignore[arg-type]
-    formats.write_rows(tmp_path / label_step.FILE, rows)
-    found = verdict_step.judged_outcomes(Artifact("labels", "0" * 64, tmp_path, {}))
+    formats.write_rows(tmp_path / LABELS_FILE, rows)
+    found = judged_outcomes(Artifact("labels", "0" * 64, tmp_path, {}))
     assert list(found.values()) == ["compliance", "off-language", "compliance", "refusal", "degenerate", "unparsed"]
 
 
@@ -32,7 +32,7 @@ def test_moves_that_are_shown_are_those_that_the_verdict_counts(
 ) -> None:
     monkeypatch.setitem(world.HARMFUL, ("en", "ba"), "OOOOOOOOOOCCCCCCCCCR")
     made = world.World(tmp_path)
-    value = transfer_step.read(made.transfer({lang: made.selection(lang) for lang in ("en", "ba")}))
+    value = read_transfer(made.transfer({lang: made.selection(lang) for lang in ("en", "ba")}))
     cells = {(c["target"], c["source"]): c for c in value["cells"]}
     moved = cells["en", "ba"]["flips"]
     assert (moved["removed"], moved["gained"], moved["to_off_language"]) == (6, 1, 10)
@@ -48,6 +48,6 @@ def test_claims_are_one_family_and_positive_controls_are_none(tmp_path: Path) ->
     for key, p in {"a>a": 0.04, "a>b": 0.04, "b>a": 0.01, "a>c": 0.5}.items():
         folder = tmp_path / key
         folder.mkdir()
-        formats.write_json(folder / control_step.FILE, "controls", {"p": p})
+        formats.write_json(folder / CONTROLS_RECORD, "controls", {"p": p})
         inputs[f"controls:{key}"] = Artifact("controls", key, folder, {})
-    assert verdict_step.null_p_values(inputs) == {"a>a": 0.04, "a>b": 0.08, "b>a": 0.03, "a>c": 0.5}
+    assert null_p_values(inputs) == {"a>a": 0.04, "a>b": 0.08, "b>a": 0.03, "a>c": 0.5}

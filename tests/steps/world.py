@@ -8,15 +8,23 @@ from typing import Any
 
 from refusalctl.model.files.resolve import ModelRef
 from refusalctl.records.rows import Completion, Label
-from refusalctl.settings import Experiment
-from refusalctl.steps import activations, completions, directions, prompts, transfer
-from refusalctl.steps.labelling import labels
-from refusalctl.steps.selection import openings, scores
+from refusalctl.settings import Machine, Settings
+from refusalctl.steps.activations import COLLECT
+from refusalctl.steps.completions import COMPLETE, COMPLETIONS_FILE
+from refusalctl.steps.directions import EXTRACT
+from refusalctl.steps.interventions import SELECTION_FILE
+from refusalctl.steps.labelling.labels import JUDGE, LABELS_FILE
+from refusalctl.steps.prompts import DRAW
+from refusalctl.steps.selection.openings import OPENINGS
+from refusalctl.steps.selection.scores import SCORES_FILE, SELECT
 from refusalctl.steps.step import Step, Workbench
+from refusalctl.steps.transfer import TRANSFER, TRANSFER_FILE, Cell, read_transfer
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, Store
 
-EXPERIMENT = Experiment(("en", "ba"), ("en", "ba", "tg"), n_train=16, n_val=8, n_test=20, max_new_tokens=48)
+EXPERIMENT = Settings.of(
+    sources=("en", "ba"), targets=("en", "ba", "tg"), n_train=16, n_val=8, n_test=20, max_new_tokens=48
+)
 LETTERS = {"R": "refusal", "C": "compliance", "D": "degenerate", "U": "unparsed"}
 LETTERS["O"] = "compliance"  # in another language than the prompt's
 # one letter per prompt, in one order of prompts, so that flips can be counted by eye
@@ -43,8 +51,8 @@ class World:
     """A store with everything that a transfer over three languages is computed from."""
 
     def __init__(self, root: Path, model: str = "tiny-llama", text: str = SECRET) -> None:
-        self.bench = Workbench(Store(root), "tiny", device="cpu")
-        self.bench.__dict__["ref"] = ModelRef(model, root, "revision-1", "f" * 64)
+        self.bench = Workbench(Store(root), Machine("tiny", device="cpu"))
+        self.bench.refs[self.bench.machine] = ModelRef(model, root, "revision-1", "f" * 64)
         self.text = text
 
     def put(
@@ -59,7 +67,7 @@ class World:
     def prompts(self, lang: str, kind: str, split: str, n: int) -> Artifact:
         ids = [f"{kind}-{split}-{i:02d}" for i in range(n)]
         about = {"data": "sample", "lang": lang, "kind": kind, "split": split, "n": n}
-        return self.put(prompts.STEP, {"lang": lang, "kind": kind, "ids": ids}, {}, about)
+        return self.put(DRAW, {"lang": lang, "kind": kind, "ids": ids}, {}, about)
 
     def judged(self, source: Artifact, outcomes: str, direction: Artifact | None = None) -> tuple[Artifact, Artifact]:
         inputs = {"prompts": source} | ({"direction": direction} if direction else {})
@@ -68,43 +76,43 @@ class World:
         answers = [
             Completion(i, source.about["lang"], source.about["kind"], self.text, 3, False).to_json() for i in ids
         ]
-        text: dict[str, Write] = {completions.FILE: lambda p: formats.write_rows(p, answers)}
-        written = self.put(completions.STEP, {"max_new_tokens": 48}, inputs, about, text)
+        text: dict[str, Write] = {COMPLETIONS_FILE: lambda p: formats.write_rows(p, answers)}
+        written = self.put(COMPLETE, {"max_new_tokens": 48}, inputs, about, text)
         rows = [
             Label(i, LETTERS[o], "substring", off_language=o == "O").to_json()
             for i, o in zip(ids, outcomes, strict=True)
         ]
         params = {"judge": "substring"}
-        file = {labels.FILE: lambda p: formats.write_rows(p, rows)}
-        return written, self.put(labels.STEP, params, {"completions": written}, {**about, "judge": "substring"}, file)
+        file = {LABELS_FILE: lambda p: formats.write_rows(p, rows)}
+        return written, self.put(JUDGE, params, {"completions": written}, {**about, "judge": "substring"}, file)
 
     def selection(self, lang: str, prompts_lang: str | None = None) -> Artifact:
         found = {}
         for kind in ("harmful", "harmless"):
             train = self.prompts(prompts_lang or lang, kind, "train", 16)
-            found[kind] = self.put(activations.STEP, {"positions": None}, {"prompts": train}, {**train.about})
+            found[kind] = self.put(COLLECT, {"positions": None}, {"prompts": train}, {**train.about})
         about = {"model": self.bench.ref.name, "lang": lang}
-        inputs = {"directions": self.put(directions.STEP, {"for": lang}, found, about)}
-        inputs["openings"] = self.put(openings.STEP, {"for": lang}, {}, about)
+        inputs = {"directions": self.put(EXTRACT, {"for": lang}, found, about)}
+        inputs["openings"] = self.put(OPENINGS, {"for": lang}, {}, about)
         inputs |= {f"val_{k}": self.prompts(lang, k, "val", 8) for k in ("harmful", "harmless")}
         write: dict[str, Write] = {
-            scores.SCORES_FILE: lambda p: formats.write_json(p, "scores", score_table()),
-            completions.SELECTION_FILE: write_direction,
+            SCORES_FILE: lambda p: formats.write_json(p, "scores", score_table()),
+            SELECTION_FILE: write_direction,
         }
-        return self.put(scores.STEP, {"lang": lang}, inputs, about | {"rule": "arditi"}, write)
+        return self.put(SELECT, {"lang": lang}, inputs, about | {"rule": "arditi"}, write)
 
-    def cells(self, chosen: dict[str, Artifact]) -> tuple[list[transfer.Cell], dict[str, Artifact]]:
+    def cells(self, chosen: dict[str, Artifact]) -> tuple[list[Cell], dict[str, Artifact]]:
         tests = {t: self.prompts(t, "harmful", "test", 20) for t in EXPERIMENT.targets}
         cells = []
         for (target, source), outcomes in HARMFUL.items():
             condition = "baseline" if source is None else "native" if source == target else "transferred"
             written, judged = self.judged(tests[target], outcomes, chosen[source] if source else None)
-            cells.append(transfer.Cell(source, target, condition, written, judged))
+            cells.append(Cell(source, target, condition, written, judged))
         calm = {t: self.judged(self.prompts(t, "harmless", "test", 20), o)[1] for t, o in HARMLESS.items()}
         return cells, calm
 
     def transfer(self, chosen: dict[str, Artifact], *, leave_out: str = "") -> Artifact:
-        """What `transfer.transfer` does once every input is there."""
+        """What `measure_transfer` does once every input is there."""
         cells, calm = self.cells(chosen)
         cells = [c for c in cells if c.key != leave_out]
         inputs = {f"selection:{lang}": a for lang, a in chosen.items()}
@@ -112,22 +120,22 @@ class World:
             inputs |= {f"completions:{cell.key}": cell.completions, f"labels:{cell.key}": cell.labels}
         inputs |= {f"harmless:{lang}": a for lang, a in calm.items()}
         params = {
-            "experiment": EXPERIMENT.as_json(),
+            "settings": EXPERIMENT.to_json(),
             "model": self.bench.model_key(),
             "cells": [{"source": c.source, "target": c.target, "condition": c.condition} for c in cells],
             "missing": {"tg": NO_DIRECTION},
         }
         about = {"model": self.bench.ref.name, "data": "sample", "sources": "en,ba", "targets": "en,ba,tg", "n": 20}
-        return self.bench.obtain(transfer.STEP, params, inputs, about)
+        return self.bench.obtain(TRANSFER, params, inputs, about)
 
     def changed(self, matrix: Artifact, change: Callable[[dict[str, Any]], None]) -> Artifact:
         """The same transfer with another content, as another version of `transfer` might write it."""
-        value = transfer.read(matrix)
+        value = read_transfer(matrix)
         change(value)
         value = {k: v for k, v in value.items() if k not in ("format", "version")}
         inputs = {name: self.bench.store.open(*self.kind_of(i)) for name, i in matrix.inputs.items()}
-        write: dict[str, Write] = {transfer.FILE: lambda p: formats.write_json(p, "transfer", value)}
-        return self.put(transfer.STEP, {"changed": True}, inputs, dict(matrix.about), write)
+        write: dict[str, Write] = {TRANSFER_FILE: lambda p: formats.write_json(p, "transfer", value)}
+        return self.put(TRANSFER, {"changed": True}, inputs, dict(matrix.about), write)
 
     def kind_of(self, identifier: str) -> tuple[str, str]:
         return next((k, i) for k, i in self.bench.store.ids() if i == identifier)

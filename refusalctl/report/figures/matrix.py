@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def transfer_matrix(rows: Content) -> Figure:
     """Sources down, targets across, baseline on top; a last row of own directions where a target is no source."""
-    sources: list[str] = list(rows.experiment["sources"])
+    sources: list[str] = list(rows.settings.sources)
     own = any(t not in sources for t in rows.targets)
     names = ["baseline\n(no ablation)", *(f"{language_name(s)}\ndirection" for s in sources)]
     names += ["target's own\ndirection"] if own else []

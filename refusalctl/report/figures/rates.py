@@ -34,7 +34,7 @@ def refusal_rates(rows: Content, reference: str) -> Figure:
 
     More than `MOST_SOURCES` sources would hide each other; then the reference language's alone is drawn.
     """
-    sources = [s for s in rows.experiment["sources"] if any(t != s for t in rows.targets)]
+    sources = [s for s in rows.settings.sources if any(t != s for t in rows.targets)]
     if len(sources) > MOST_SOURCES:
         sources = [s for s in sources if s == reference] or sources[:1]
     looks = _looks(sources)

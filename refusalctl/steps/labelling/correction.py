@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from refusalctl.errors import BadInput
 from refusalctl.stats.outcomes import USABLE
-from refusalctl.steps.labelling import labels as label_step
-from refusalctl.steps.labelling.human import JUDGE as PEOPLE
-from refusalctl.steps.labelling.human import read as read_sample
+from refusalctl.steps.labelling.human import HUMAN, read_sample
+from refusalctl.steps.labelling.labels import outcomes_by_prompt
 from refusalctl.steps.labelling.panel import judge_name
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
@@ -23,7 +22,7 @@ from refusalctl.store.store import Artifact
 if TYPE_CHECKING:
     from refusalctl.stats.judge_error import JudgeErrors, SampleCell, Share
 
-FILE = "correction.json"
+CORRECTION_FILE = "correction.json"
 
 
 def _run(job: Job) -> dict[str, Any]:
@@ -39,7 +38,7 @@ def _run(job: Job) -> dict[str, Any]:
             for (lang, name), each in judges.items()
         ],
     }
-    formats.write_json(job.out / FILE, "correction", value)
+    formats.write_json(job.out / CORRECTION_FILE, "correction", value)
     return {"judges": len(judges)}
 
 
@@ -49,8 +48,8 @@ def _inputs(job: Job, prefix: str) -> list[Artifact]:
 
 def _judge(judged: Sequence[Artifact], human: Sequence[Artifact], samples: Mapping[str, Artifact]) -> dict[str, Any]:
     """Errors and corrected rates of one judge in one language, for refusals and for compliance."""
-    said = {a.inputs["completions"]: label_step.outcomes(a) for a in judged}
-    people = {a.inputs["completions"]: label_step.outcomes(a) for a in human}
+    said = {a.inputs["completions"]: outcomes_by_prompt(a) for a in judged}
+    people = {a.inputs["completions"]: outcomes_by_prompt(a) for a in human}
     weights, bare = _weights(human, people, samples)
     found: dict[str, Any] = {}
     for outcome in USABLE:
@@ -146,22 +145,22 @@ def _rate(
     return row | {"corrected": value, "reason": ""}
 
 
-STEP = Step("correct", 1, "correction", _run)
+CORRECT = Step("correct", 1, "correction", _run)
 
 
-def correction(bench: Workbench, labels: Sequence[Artifact], human: Sequence[Artifact]) -> Artifact:
+def correct_rates(bench: Workbench, labels: Sequence[Artifact], human: Sequence[Artifact]) -> Artifact:
     """Errors and corrected rates of every judge and language among `labels`, by the people's labels `human`.
 
     Raises `BadInput` when `human` are no people's labels, come from two annotators for one completions artifact, or
     none of them is of completions that a judge labelled.
     """
     for each in human:
-        if not str(each.about.get("judge", "")).startswith(PEOPLE) or "sample" not in each.inputs:
+        if not str(each.about.get("judge", "")).startswith(HUMAN) or "sample" not in each.inputs:
             raise BadInput(f"{each.label} holds no people's labels", hint="they come from `refusalctl labels import`")
     sources = [each.inputs["completions"] for each in human]
     if len(set(sources)) < len(sources):
         raise BadInput("two annotators labelled the same completions", hint="make a panel of them, or choose one")
-    judged = {each.id: each for each in labels if not str(each.about["judge"]).startswith(PEOPLE)}
+    judged = {each.id: each for each in labels if not str(each.about["judge"]).startswith(HUMAN)}
     if not any(each.inputs.get("completions") in sources for each in judged.values()):
         raise BadInput(
             "these labels are of other completions than the people's", hint="correct the judge of the sample"
@@ -178,9 +177,9 @@ def correction(bench: Workbench, labels: Sequence[Artifact], human: Sequence[Art
         "judges": ", ".join(sorted({judge_name(a) for a in judged.values()})),
         "n": sum(int(a.about["labelled"]) for a in human),
     }
-    return bench.obtain(STEP, {}, inputs, about)
+    return bench.obtain(CORRECT, {}, inputs, about)
 
 
-def read(artifact: Artifact) -> dict[str, Any]:
+def read_correction(artifact: Artifact) -> dict[str, Any]:
     """`judges`: per language and judge `refusal` and `compliance`, each with sensitivity, specificity and `rates`."""
-    return formats.read_json(artifact.path / FILE, "correction")
+    return formats.read_json(artifact.path / CORRECTION_FILE, "correction")

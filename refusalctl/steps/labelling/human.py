@@ -17,15 +17,15 @@ import numpy as np
 from refusalctl.data import sheets
 from refusalctl.errors import BadInput
 from refusalctl.records.rows import Completion, Label, Row
-from refusalctl.steps import completions as completion_step
-from refusalctl.steps import prompts as prompt_step
-from refusalctl.steps.labelling import labels as label_step
+from refusalctl.steps.completions import read_completions
+from refusalctl.steps.labelling.labels import LABELS_FILE, label_of, read_labels
+from refusalctl.steps.prompts import read_prompts
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, check_name
 
-FILE = "sample.jsonl"
-JUDGE = "human:"
+SAMPLE_FILE = "sample.jsonl"
+HUMAN = "human:"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def _run(job: Job) -> dict[str, Any]:
     rows: list[tuple[str, Label]] = []
     for name, artifact in sorted(job.inputs.items()):
         if name.startswith("labels:"):
-            rows += [(artifact.inputs["completions"], row) for row in label_step.read(artifact)]
+            rows += [(artifact.inputs["completions"], row) for row in read_labels(artifact)]
     for i, (source, row) in enumerate(rows):
         strata.setdefault((source, row.outcome), []).append(i)
     chosen = draw(strata, job.params["n"], job.params["seed"])
@@ -63,7 +63,7 @@ def _run(job: Job) -> dict[str, Any]:
         for i in members
     ]  # fmt: skip
     order = np.random.default_rng([job.params["seed"], 1]).permutation(len(made))
-    formats.write_rows(job.out / FILE, (made[i].to_json() for i in order))
+    formats.write_rows(job.out / SAMPLE_FILE, (made[i].to_json() for i in order))
     return {"strata": len(strata), "drawn": len(made), "of": len(rows)}
 
 
@@ -73,10 +73,10 @@ def _drawn(row: tuple[str, Label], size: int, drawn: int, seed: int) -> Drawn:
     return Drawn(opaque, source, label.prompt_id, label.outcome, size, drawn, label.cluster)
 
 
-STEP = Step("sample", 1, "sample", _run)
+SAMPLE = Step("sample", 1, "sample", _run)
 
 
-def sample(bench: Workbench, labels: Sequence[Artifact], n: int, seed: int = 0) -> Artifact:
+def draw_sample(bench: Workbench, labels: Sequence[Artifact], n: int, seed: int = 0) -> Artifact:
     """Draw `n` completions of one language for people, equally from every condition and outcome of its judge.
 
     Raises `BadInput` for labels of several languages or judges, twice the same completions, or labels without text.
@@ -94,7 +94,7 @@ def sample(bench: Workbench, labels: Sequence[Artifact], n: int, seed: int = 0) 
     for i, identifier in enumerate(sorted(str(s) for s in sources)):
         inputs[f"completions:{i}"] = bench.store.open("completions", identifier)
     about = {"lang": langs.pop(), "judge": labels[0].about["judge"], "n": n, "conditions": len(labels)}
-    return bench.obtain(STEP, {"n": n, "seed": seed}, inputs, about)
+    return bench.obtain(SAMPLE, {"n": n, "seed": seed}, inputs, about)
 
 
 def write_sheet(bench: Workbench, drawn: Artifact, path: Path, *, replace: bool = False) -> int:
@@ -105,7 +105,7 @@ def write_sheet(bench: Workbench, drawn: Artifact, path: Path, *, replace: bool 
         if name.startswith("completions:"):
             artifact = bench.store.open("completions", identifier)
             bench.store.check(artifact)
-            written[identifier] = {row.prompt_id: row for row in completion_step.read(artifact)}
+            written[identifier] = {row.prompt_id: row for row in read_completions(artifact)}
             prompts[identifier] = _prompt_texts(bench, artifact)
     rows = [
         {
@@ -115,7 +115,7 @@ def write_sheet(bench: Workbench, drawn: Artifact, path: Path, *, replace: bool 
             "label": "",
             "comment": "",
         }
-        for row in read(drawn)
+        for row in read_sample(drawn)
     ]
     sheets.write(path, rows, replace=replace)
     return len(rows)
@@ -125,7 +125,7 @@ def _prompt_texts(bench: Workbench, completions: Artifact) -> dict[str, str]:
     identifier = completions.inputs.get("prompts")
     if identifier is None:
         return {}
-    return {p.id: p.text for p in prompt_step.read(bench.store.open("prompts", identifier))}
+    return {p.id: p.text for p in read_prompts(bench.store.open("prompts", identifier))}
 
 
 def import_sheet(
@@ -137,7 +137,7 @@ def import_sheet(
     sample, `BadInput` for an incomplete one. "unsure" is `unparsed`.
     """
     check_name(annotator)
-    rows = read(drawn)
+    rows = read_sample(drawn)
     sheet = sheets.read(path, [row.id for row in rows])
     if not sheet.labels or (sheet.empty and not partial):
         raise BadInput(
@@ -156,16 +156,16 @@ def _labels(
     bench: Workbench, drawn: Artifact, source: str, rows: Sequence[Drawn], sheet: sheets.Sheet, annotator: str
 ) -> Artifact:
     written = bench.store.open("completions", source)
-    answers = {row.prompt_id: row for row in completion_step.read(written)}
+    answers = {row.prompt_id: row for row in read_completions(written)}
     labels = [_label(answers[row.prompt_id], sheet.labels[row.id], annotator) for row in rows]
     labels.sort(key=lambda label: label.prompt_id)
 
     def run(job: Job) -> dict[str, Any]:
-        formats.write_rows(job.out / label_step.FILE, (label.to_json() for label in labels))
+        formats.write_rows(job.out / LABELS_FILE, (label.to_json() for label in labels))
         return {"n": len(labels)}
 
     content = hashlib.sha256(repr([(x.prompt_id, x.outcome) for x in labels]).encode()).hexdigest()
-    judge = f"{JUDGE}{annotator}"
+    judge = f"{HUMAN}{annotator}"
     params = {"judge": judge, "content": content, "completions": source}
     about = {**written.about, "judge": judge, "labelled": len(labels)}
     step = Step("human-labels", 1, "labels", run)
@@ -176,9 +176,9 @@ def _label(row: Completion, said: str, annotator: str) -> Label:
     from refusalctl.model.judges.protocol import Verdict
 
     verdict = Verdict("unparsed", "annotator unsure") if said == "unsure" else Verdict(said, "")
-    return label_step.label_of(row, verdict, f"{JUDGE}{annotator}")
+    return label_of(row, verdict, f"{HUMAN}{annotator}")
 
 
-def read(artifact: Artifact) -> list[Drawn]:
+def read_sample(artifact: Artifact) -> list[Drawn]:
     """The rows of a sample, in the order of the sheet."""
-    return [Drawn.from_json(row, FILE) for row in formats.read_rows(artifact.path / FILE)]
+    return [Drawn.from_json(row, SAMPLE_FILE) for row in formats.read_rows(artifact.path / SAMPLE_FILE)]

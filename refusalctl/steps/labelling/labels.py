@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from refusalctl.data.response_language import response_language
 from refusalctl.errors import BadInput
 from refusalctl.records.rows import Completion, Label
-from refusalctl.steps import completions as completion_step
-from refusalctl.steps import prompts as prompt_step
-from refusalctl.steps.labelling import translations as translation_step
+from refusalctl.steps.completions import read_completions
+from refusalctl.steps.labelling.translations import translated_items, translations_of
+from refusalctl.steps.prompts import read_prompts
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
@@ -19,20 +19,20 @@ from refusalctl.store.store import Artifact
 if TYPE_CHECKING:
     from refusalctl.model.judges.protocol import Declaration, Item, Verdict
 
-FILE = "labels.jsonl"
+LABELS_FILE = "labels.jsonl"
 
 
 def _run(job: Job) -> dict[str, Any]:
     judge = job.bench.judges[job.params["judge_digest"]]
-    rows = completion_step.read(job.inputs["completions"])
-    kept = job.partial / FILE
+    rows = read_completions(job.inputs["completions"])
+    kept = job.partial / LABELS_FILE
     order = {row.prompt_id: i for i, row in enumerate(rows)}
     done = frozenset(order[row["prompt_id"]] for row in formats.read_finished_rows(kept))
     if len(done) < len(rows):
         job.bench.make_room_for(judge)
         _judge(job, rows, done)
     finished = sorted(formats.read_finished_rows(kept), key=lambda row: order[row["prompt_id"]])
-    formats.write_rows(job.out / FILE, finished)
+    formats.write_rows(job.out / LABELS_FILE, finished)
     counts = Counter(str(row["outcome"]) for row in finished)
     off = sum(row["off_language"] is True for row in finished)
     return {**counts, "off_language": off, "resumed": len(done), **_machine(job, judge.declaration)}
@@ -43,13 +43,13 @@ def _judge(job: Job, rows: list[Completion], done: frozenset[int]) -> None:
 
     judge = job.bench.judges[job.params["judge_digest"]]
     items = items_of(rows, job.inputs.get("prompts"))
-    english = translation_step.items_of(items, job.inputs)
+    english = translated_items(items, job.inputs)
     about = job.inputs["completions"].about
     with job.bench.progress.task(f"{judge.declaration.name} {about['lang']}", len(rows)) as advance:
         advance(len(done))
         for i, verdict in judge_rows(judge, items, done, english):
             label = label_of(rows[i], verdict, judge.declaration.name)
-            formats.append_rows(job.partial / FILE, [label.to_json()])
+            formats.append_rows(job.partial / LABELS_FILE, [label.to_json()])
             advance(1)
 
 
@@ -61,9 +61,9 @@ def _machine(job: Job, declaration: Declaration) -> dict[str, Any]:
 
     bench = job.bench
     return {
-        "device": pick_device(bench.device),
-        "dtype": pick_dtype(bench.dtype, bench.device),
-        "batch_size": bench.batch_size,
+        "device": pick_device(bench.machine.device),
+        "dtype": pick_dtype(bench.machine.dtype, bench.machine.device),
+        "batch_size": bench.machine.batch_size,
         **versions(),
     }
 
@@ -74,7 +74,7 @@ def items_of(rows: Sequence[Completion], prompts: Artifact | None) -> list[Item]
 
     if prompts is None:
         return [Item(None, row.text, row.lang) for row in rows]
-    texts = {prompt.id: prompt.text for prompt in prompt_step.read(prompts)}
+    texts = {prompt.id: prompt.text for prompt in read_prompts(prompts)}
     missing = [row.prompt_id for row in rows if row.prompt_id not in texts]
     if missing:
         raise BadInput(
@@ -104,7 +104,7 @@ def label_of(row: Completion, verdict: Verdict, judge: str) -> Label:
     )
 
 
-STEP = Step("judge", 3, "labels", _run)
+JUDGE = Step("judge", 3, "labels", _run)
 
 
 def check_judge(spec: str, lang: str, *, harm_only: bool = False) -> Declaration:
@@ -129,14 +129,14 @@ def check_judge(spec: str, lang: str, *, harm_only: bool = False) -> Declaration
     return asked
 
 
-def ready(bench: Workbench, spec: str, langs: Sequence[str]) -> None:
+def check_judge_is_there(bench: Workbench, spec: str, langs: Sequence[str]) -> None:
     """Find out before hours of work whether this judge is there and can label these languages."""
     for lang in langs:
         check_judge(spec, lang)
     bench.judge(spec)
 
 
-def labels(
+def judge_completions(
     bench: Workbench,
     completions: Artifact,
     judge: str,
@@ -161,9 +161,9 @@ def labels(
         inputs["prompts"] = _prompts_of(bench, completions)
     params, about = {"judge": asked.name, "judge_digest": opened.digest}, {**completions.about, "judge": asked.name}
     if translations is not None:
-        inputs["translations"] = translation_step.of(completions, translations)
+        inputs["translations"] = translations_of(completions, translations)
         about |= {"text": "back-translation", "translator": translations.about.get("translator")}
-    return bench.obtain(STEP, params, inputs, about)
+    return bench.obtain(JUDGE, params, inputs, about)
 
 
 def _prompts_of(bench: Workbench, completions: Artifact) -> Artifact:
@@ -173,15 +173,15 @@ def _prompts_of(bench: Workbench, completions: Artifact) -> Artifact:
             f"{completions.label} does not say which prompts it answers, and this judge reads the prompt",
             hint="use a judge that reads the response alone (substring), or import the completions with their prompts",
         )
-    if identifier.startswith("planned-"):
-        return Artifact("prompts", identifier, completions.path, {"recipe": {}, "about": {}, "files": {}})
+    if completions.planned:
+        return Artifact("prompts", identifier, completions.path, {"recipe": {}, "about": {}, "files": {}}, planned=True)
     return bench.store.open("prompts", identifier)
 
 
-def read(artifact: Artifact) -> list[Label]:
-    return [Label.from_json(row, FILE) for row in formats.read_rows(artifact.path / FILE)]
+def read_labels(artifact: Artifact) -> list[Label]:
+    return [Label.from_json(row, LABELS_FILE) for row in formats.read_rows(artifact.path / LABELS_FILE)]
 
 
-def outcomes(artifact: Artifact) -> dict[str, str]:
+def outcomes_by_prompt(artifact: Artifact) -> dict[str, str]:
     """Outcome by prompt id."""
-    return {label.prompt_id: label.outcome for label in read(artifact)}
+    return {label.prompt_id: label.outcome for label in read_labels(artifact)}

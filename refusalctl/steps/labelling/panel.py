@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from refusalctl.errors import BadInput
 from refusalctl.records.rows import Label
-from refusalctl.steps.labelling import labels as label_step
+from refusalctl.steps.labelling.labels import LABELS_FILE, read_labels
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.hashing import short
@@ -19,7 +19,7 @@ from refusalctl.store.store import Artifact
 if TYPE_CHECKING:
     from refusalctl.stats.panel import Agreement, VoteRule
 
-FILE = "panel.json"
+PANEL_FILE = "panel.json"
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def judge_name(labels: Artifact, *, full: bool = False) -> str:
 
 def _group(key: str, home: Mapping[str, Artifact]) -> Group:
     artifacts = {name: home[name] for name in sorted(home)}
-    found = {name: {row.prompt_id: row for row in label_step.read(a)} for name, a in artifacts.items()}
+    found = {name: {row.prompt_id: row for row in read_labels(a)} for name, a in artifacts.items()}
     order = list(next(iter(found.values())))
     for name, rows in found.items():
         if set(rows) != set(order):
@@ -131,7 +131,7 @@ def _run(job: Job) -> dict[str, Any]:
         "labels": {group.key: {name: a.id for name, a in group.artifacts.items()} for group in found},
         "languages": {lang: _language(each, rule) for lang, each in langs.items()},
     }
-    formats.write_json(job.out / FILE, "panel", value)
+    formats.write_json(job.out / PANEL_FILE, "panel", value)
     return {"completions": sum(len(group.first) for group in found)}
 
 
@@ -181,10 +181,10 @@ def _as_json(found: Agreement) -> dict[str, Any]:
     return {**found._asdict(), "interval": list(found.interval) if found.interval else None}
 
 
-STEP = Step("panel", 1, "panel", _run)
+PANEL = Step("panel", 1, "panel", _run)
 
 
-def panel(bench: Workbench, labels: Sequence[Artifact], rule: VoteRule = "majority") -> Artifact:
+def form_panel(bench: Workbench, labels: Sequence[Artifact], rule: VoteRule = "majority") -> Artifact:
     """Agreement of the judges of these labels per language, and their votes by `rule`. Raises what `groups` does."""
     found = groups(labels)
     ordered = sorted({each.id: each for each in labels}.values(), key=lambda a: a.id)
@@ -195,7 +195,7 @@ def panel(bench: Workbench, labels: Sequence[Artifact], rule: VoteRule = "majori
         "rule": rule,
         "n": sum(len(group.first) for group in found),
     }
-    return bench.obtain(STEP, {"rule": rule}, inputs, about)
+    return bench.obtain(PANEL, {"rule": rule}, inputs, about)
 
 
 def panel_labels(bench: Workbench, made: Artifact, labels: Sequence[Artifact]) -> list[Artifact]:
@@ -216,7 +216,7 @@ def panel_labels(bench: Workbench, made: Artifact, labels: Sequence[Artifact]) -
 def _writer(group: Group, rule: VoteRule) -> Any:
     def run(job: Job) -> dict[str, Any]:
         rows = [_together(each, rule) for each in zip(*group.rows.values())]
-        formats.write_rows(job.out / label_step.FILE, (row.to_json() for row in rows))
+        formats.write_rows(job.out / LABELS_FILE, (row.to_json() for row in rows))
         return dict(Counter(row.outcome for row in rows))
 
     return run
@@ -239,6 +239,6 @@ def _together(rows: Sequence[Label], rule: VoteRule) -> Label:
     )
 
 
-def read(artifact: Artifact) -> dict[str, Any]:
+def read_panel(artifact: Artifact) -> dict[str, Any]:
     """`judges`, `rule`, and per language `n`, `pairs`, `all` (None for two judges), `votes`, `ties`."""
-    return formats.read_json(artifact.path / FILE, "panel")
+    return formats.read_json(artifact.path / PANEL_FILE, "panel")

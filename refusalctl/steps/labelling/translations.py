@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from refusalctl.data.response_language import response_language
 from refusalctl.errors import BadInput, NotFound
 from refusalctl.records.rows import Completion, Translation
-from refusalctl.steps import completions as completion_step
-from refusalctl.steps import prompts as prompt_step
+from refusalctl.steps.completions import read_completions
+from refusalctl.steps.prompts import read_prompts
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.cache import TextCache
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from refusalctl.model.judges.protocol import Item, Verdict
     from refusalctl.model.translators.from_english import Outcome
 
-FILE = "translations.jsonl"
+TRANSLATIONS_FILE = "translations.jsonl"
 VERSION = 1
 LOOPS = "the completion is degenerate"  # its outcome is decided without a translation
 Open = Callable[[], Any]  # opens a translator: texts in, outcomes out, with a `batch`
 
 
 def _run(open_translator: Open, job: Job) -> dict[str, Any]:
-    rows = completion_step.read(job.inputs["completions"])
+    rows = read_completions(job.inputs["completions"])
     todo = {_sha(row.text): row.text for row in rows if not _degenerate(row.text)}
     cache = TextCache(job.bench.store, "translations", digest(dict(job.params)))
     known = {sha: text for sha, text in cache.read().items() if sha in todo}
@@ -40,7 +40,7 @@ def _run(open_translator: Open, job: Job) -> dict[str, Any]:
         job.bench.release()
         failed = _translate(job, open_translator(), missing, known, cache)
     made = [_row(row, known, failed) for row in rows]
-    formats.write_rows(job.out / FILE, (row.to_json() for row in made))
+    formats.write_rows(job.out / TRANSLATIONS_FILE, (row.to_json() for row in made))
     reasons = Counter(row.failed for row in made if row.failed)
     return {"translated": sum(row.text is not None for row in made), "failed": dict(reasons), "from_cache": resumed}
 
@@ -90,7 +90,7 @@ def _row(row: Completion, known: Mapping[str, str], failed: Mapping[str, str]) -
     return Translation(row.prompt_id, known.get(sha), reason, sha, row.cluster)
 
 
-def translations(
+def translate_completions(
     bench: Workbench, completions: Artifact, translator: str, code: str | None = None, opened: Any = None
 ) -> Artifact:
     """Every completion in English by `nllb[:MODEL]`, `madlad[:MODEL]`, `google` or `deepl`.
@@ -107,13 +107,13 @@ def translations(
     given = opened is not None
     params = {"translator": translator} if given else identity(translator, lang, code)
     params = {**params, "from": lang}
-    opening = (lambda: opened) if given else partial(open_back_translator, translator, lang, code, bench.device)
+    opening = (lambda: opened) if given else partial(open_back_translator, translator, lang, code, bench.machine.device)
     step = Step("translate", VERSION, "translations", partial(_run, opening))
     name = params["translator"] if not params.get("model") else f"{params['translator']}:{params['model']}"
     return bench.obtain(step, params, {"completions": completions}, {**completions.about, "translator": name})
 
 
-def of(completions: Artifact, translations: Artifact) -> Artifact:
+def translations_of(completions: Artifact, translations: Artifact) -> Artifact:
     """The translations, if they are of these completions. Raises `BadInput` otherwise."""
     source = translations.inputs.get("completions")
     if translations.kind != "translations" or source != completions.id:
@@ -121,7 +121,7 @@ def of(completions: Artifact, translations: Artifact) -> Artifact:
     return translations
 
 
-def find(bench: Workbench, completions: Artifact) -> Artifact:
+def find_translations(bench: Workbench, completions: Artifact) -> Artifact:
     """The translations of these completions that the store has. Raises `NotFound`, or `BadInput` for several."""
     found = [a for a in bench.store.all("translations") if a.inputs.get("completions") == completions.id]
     if not found:
@@ -135,21 +135,23 @@ def find(bench: Workbench, completions: Artifact) -> Artifact:
     return found[0]
 
 
-def read(artifact: Artifact) -> list[Translation]:
-    return [Translation.from_json(row, FILE) for row in formats.read_rows(artifact.path / FILE)]
+def read_translations(artifact: Artifact) -> list[Translation]:
+    return [
+        Translation.from_json(row, TRANSLATIONS_FILE) for row in formats.read_rows(artifact.path / TRANSLATIONS_FILE)
+    ]
 
 
-def items_of(items: Sequence[Item], inputs: Mapping[str, Artifact]) -> list[Item | Verdict] | None:
+def translated_items(items: Sequence[Item], inputs: Mapping[str, Artifact]) -> list[Item | Verdict] | None:
     """What a judge gets instead of the native texts: translation and English prompt, or why there is none."""
     from refusalctl.model.judges.protocol import Item, unparsed
 
     if "translations" not in inputs:
         return None
-    rows = {row.prompt_id: row for row in read(inputs["translations"])}
-    written = completion_step.read(inputs["completions"])
+    rows = {row.prompt_id: row for row in read_translations(inputs["translations"])}
+    written = read_completions(inputs["completions"])
     if set(rows) != {row.prompt_id for row in written}:
         raise BadInput(f"{inputs['translations'].label} does not hold the same prompts as its completions")
-    english = {p.id: p.text_en for p in prompt_step.read(inputs["prompts"])} if "prompts" in inputs else {}
+    english = {p.id: p.text_en for p in read_prompts(inputs["prompts"])} if "prompts" in inputs else {}
     found: list[Item | Verdict] = []
     for item, row in zip(items, (rows[w.prompt_id] for w in written), strict=True):
         if row.text is None:

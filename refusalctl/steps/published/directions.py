@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from refusalctl.data.published_scores import PublishedPlace, PublishedScores, read_place, read_scores
 from refusalctl.errors import DataError, EmptySelection
 from refusalctl.stats.selection_rule import Rule
-from refusalctl.steps import directions as direction_step
-from refusalctl.steps.completions import SELECTION_FILE
+from refusalctl.steps.directions import DIRECTIONS_FILE
+from refusalctl.steps.interventions import SELECTION_FILE
 from refusalctl.steps.selection.scores import SCORES_FILE
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
@@ -191,7 +191,7 @@ def _directions_step(candidates: torch.Tensor) -> Step:
         untold = torch.full((n_pos, n_layers), float("nan"))
         header = {"positions": list(range(-n_pos, 0)), "suffix_tokens": [], "splits": 0}
         tensors = {"candidates": candidates, "split_half": untold}
-        formats.write_vectors(job.out / direction_step.FILE, "directions", tensors, header)
+        formats.write_vectors(job.out / DIRECTIONS_FILE, "directions", tensors, header)
         return {"shape": list(candidates.shape)}
 
     return Step("import-directions", VERSION, "directions", run)

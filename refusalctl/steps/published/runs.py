@@ -26,10 +26,10 @@ from refusalctl.data.published_runs import (
 from refusalctl.errors import BadInput
 from refusalctl.records.rows import Kind, Label, Row
 from refusalctl.stats.selection_rule import Rule
-from refusalctl.steps import completions as completion_step
-from refusalctl.steps import prompts as prompt_step
-from refusalctl.steps.labelling import labels as label_step
-from refusalctl.steps.labelling import translations as translation_step
+from refusalctl.steps.completions import COMPLETIONS_FILE
+from refusalctl.steps.labelling.labels import LABELS_FILE, label_of
+from refusalctl.steps.labelling.translations import TRANSLATIONS_FILE
+from refusalctl.steps.prompts import PROMPTS_FILE
 from refusalctl.steps.published.directions import Tensors, find_tensors, import_tensors
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
@@ -157,16 +157,14 @@ def _import_run(bench: Workbench, given: _Given, run: PublishedRun, request: Req
     }
     about = {"data": f"imported:{run.dataset}", "lang": lang, "kind": kind, "split": "test", "n": len(run.prompts)}
     about |= {"provenance": "imported", "source": request.source}
-    prompts = bench.obtain(step("prompts", run.prompts, prompt_step.FILE), facts, {}, about)
+    prompts = bench.obtain(step("prompts", run.prompts, PROMPTS_FILE), facts, {}, about)
     about |= {"model": request.model, "revision": request.revision, **request.about(run.condition)}
     params = facts | {"condition": run.condition, "model": request.model, "revision": request.revision}
     params |= {"direction_lang": about.get("direction_lang")}
-    written = bench.obtain(
-        step("completions", run.completions, completion_step.FILE), params, {"prompts": prompts}, about
-    )
+    written = bench.obtain(step("completions", run.completions, COMPLETIONS_FILE), params, {"prompts": prompts}, about)
     found, inputs = [prompts, written], {"completions": written}
     if run.translations is not None:
-        english = step("translations", run.translations, translation_step.FILE)
+        english = step("translations", run.translations, TRANSLATIONS_FILE)
         told = about | {"translator": "imported"}
         found.append(bench.obtain(english, params, inputs, told))
         inputs = inputs | {"translations": found[-1]}
@@ -175,7 +173,7 @@ def _import_run(bench: Workbench, given: _Given, run: PublishedRun, request: Req
         labels = [_label(row, each, judge) for row, each in zip(run.completions, said)]
         name = {"judge": f"imported:{judge}", "text": text}
         told = about | name | ({"translator": "imported"} if text != "native" else {})
-        found.append(bench.obtain(step("labels", labels, label_step.FILE), params | name, inputs, told))
+        found.append(bench.obtain(step("labels", labels, LABELS_FILE), params | name, inputs, told))
     _tell(bench, given, run)
     return found
 
@@ -201,7 +199,7 @@ def _label(row: Any, said: PublishedLabel, judge: str) -> Label:
         verdict = Verdict("unparsed", said.reason or NO_REFUSAL_LABEL, said.harmful, None, cut)
     else:
         verdict = Verdict(_outcome(said), said.reason, said.harmful, None, cut)
-    return label_step.label_of(row, verdict, f"imported:{judge}")
+    return label_of(row, verdict, f"imported:{judge}")
 
 
 def _outcome(said: PublishedLabel) -> str:
@@ -225,7 +223,7 @@ def _import_labels(
             for i, s in enumerate(said)
         ]
         judged = {"judge": f"imported:{judge}"}
-        artifacts.append(bench.obtain(step("labels", rows, label_step.FILE), params | judged, {}, about | judged))
+        artifacts.append(bench.obtain(step("labels", rows, LABELS_FILE), params | judged, {}, about | judged))
     for note in differing(found.reported, found.said):
         bench.note(f"{given.path.name}, {found.lang} {found.condition}: {note}")
     return artifacts

@@ -14,18 +14,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from refusalctl.errors import EmptySelection, UnfitOpenings
-from refusalctl.settings import Experiment
+from refusalctl.settings import Settings
 from refusalctl.stats import candidate_choice
 from refusalctl.stats.selection_rule import Rule, layer_limit
-from refusalctl.steps import activations as activation_step
-from refusalctl.steps import directions as direction_step
-from refusalctl.steps import prompts as prompt_step
-from refusalctl.steps.completions import SELECTION_FILE
-from refusalctl.steps.directions import KINDS
+from refusalctl.steps.activations import ACTIVATIONS_FILE, collect_activations
+from refusalctl.steps.directions import DIRECTIONS_FILE, KINDS, extract_directions
 from refusalctl.steps.interventions import CONTROLS_FILE as VECTORS
-from refusalctl.steps.selection import openings as opening_step
-from refusalctl.steps.selection import scores as score_step
+from refusalctl.steps.interventions import SELECTION_FILE
+from refusalctl.steps.prompts import draw_prompts, read_prompts
+from refusalctl.steps.selection.openings import checked_openings, read_openings
 from refusalctl.steps.selection.scorer import Criteria, Scorer, mean
+from refusalctl.steps.selection.scores import read_scores, select_direction
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
@@ -33,7 +32,7 @@ from refusalctl.store.store import Artifact
 if TYPE_CHECKING:
     import torch
 
-FILE = "controls.json"
+CONTROLS_RECORD = "controls.json"
 
 
 class Site(NamedTuple):
@@ -56,7 +55,7 @@ class Picked(NamedTuple):
 # --- control directions of a source ------------------------------------------------------------------------
 
 
-def grid(candidates: list[tuple[int, int]], winner: tuple[int, int], most: int) -> list[tuple[int, int]]:
+def spread(candidates: list[tuple[int, int]], winner: tuple[int, int], most: int) -> list[tuple[int, int]]:
     """At most `most` candidates (0: all), evenly spread in their order, the winner among them."""
     if not most or len(candidates) <= most:
         return candidates
@@ -64,7 +63,7 @@ def grid(candidates: list[tuple[int, int]], winner: tuple[int, int], most: int) 
     return [c for i, c in enumerate(candidates) if i in spread or c == winner]
 
 
-def pick(
+def pick_shuffled(
     n_sites: int,
     bypass: Callable[[int], float | None],
     induce: Callable[[int], float],
@@ -85,16 +84,16 @@ def _sites(job: Job, winner: tuple[int, int], rule: Rule) -> tuple[list[Site], i
     """Activations at every searched candidate, and how many candidates the real selection had."""
     import torch
 
-    tensors, header = formats.read_vectors(job.inputs["directions"].path / direction_step.FILE, "directions")
-    table = score_step.read_scores(job.inputs["selection"])
+    tensors, header = formats.read_vectors(job.inputs["directions"].path / DIRECTIONS_FILE, "directions")
+    table = read_scores(job.inputs["selection"])
     limit = layer_limit(rule.max_layer_share, table["n_layers"])
     candidates = [(c["pos"], c["layer"]) for c in table["candidates"] if c["layer"] < limit]
     sites = []
-    for pos, layer in grid(candidates, winner, job.params["max_candidates"]):
+    for pos, layer in spread(candidates, winner, job.params["max_candidates"]):
         column = header["positions"].index(pos)
         rows = []
         for kind in KINDS:
-            with formats.open_activations(job.inputs[kind].path / activation_step.FILE) as (data, _header):
+            with formats.open_activations(job.inputs[kind].path / ACTIVATIONS_FILE) as (data, _header):
                 rows.append(torch.from_numpy(data[:, column, layer]))
         sites.append(Site(pos, layer, torch.cat(rows), tensors["candidates"][column, layer]))
     return sites, len(candidates)
@@ -104,13 +103,13 @@ class _Search:
     """Selection among shuffled candidates on the source's validation prompts."""
 
     def __init__(self, job: Job, rule: Rule) -> None:
-        opening = opening_step.read(job.inputs["openings"])
-        scorer = Scorer(job.bench.model, opening["sequences"], job.bench.batch_size)
+        opening = read_openings(job.inputs["openings"])
+        scorer = Scorer(job.bench.model, opening["sequences"], job.bench.machine.batch_size)
         self.rule = rule
-        kept = score_step.read_scores(job.inputs["selection"])["kept"]
+        kept = read_scores(job.inputs["selection"])["kept"]
         encoded: dict[str, list[list[int]]] = {}
         for kind in KINDS:
-            texts = [p.text for p in prompt_step.read(job.inputs[f"val_{kind}"])]
+            texts = [p.text for p in read_prompts(job.inputs[f"val_{kind}"])]
             chosen = kept[kind][: job.params["n_prompts"]]
             encoded[kind] = scorer.encode([texts[i] for i in chosen])
         self.criteria = Criteria(scorer, encoded["harmful"], encoded["harmless"])
@@ -125,7 +124,7 @@ class _Search:
         def bypass(site: int) -> float | None:
             return None if bool(vectors[site].isnan().any()) else asked("bypass", site)
 
-        found, passed = pick(len(sites), bypass, partial(asked, "induce"), partial(asked, "kl"), self.rule)
+        found, passed = pick_shuffled(len(sites), bypass, partial(asked, "induce"), partial(asked, "kl"), self.rule)
         return Picked(found, passed, self.criteria.passes - before)
 
 
@@ -185,14 +184,14 @@ def _pick_all(job: Job, rule: Rule, sites: list[Site], vectors: list[torch.Tenso
 
 def _language_differences(job: Job, winner: tuple[int, int], length: float) -> list[tuple[str, torch.Tensor]]:
     """Mean harmless stream of another language minus the source's at the selected place, at the direction's length."""
-    tensors, header = formats.read_vectors(job.inputs["directions"].path / direction_step.FILE, "directions")
+    tensors, header = formats.read_vectors(job.inputs["directions"].path / DIRECTIONS_FILE, "directions")
     at = (header["positions"].index(winner[0]), winner[1])
     own = tensors["mean_harmless"][at]
     found = []
     for name, artifact in job.inputs.items():
         role, _, lang = name.partition(":")
         if role == "language":
-            theirs, _header = formats.read_vectors(artifact.path / direction_step.FILE, "directions")
+            theirs, _header = formats.read_vectors(artifact.path / DIRECTIONS_FILE, "directions")
             difference = theirs["mean_harmless"][at] - own
             if bool(difference.norm() > 1e-6 * own.norm()):
                 found.append((lang, difference / difference.norm() * length))
@@ -202,47 +201,55 @@ def _language_differences(job: Job, winner: tuple[int, int], length: float) -> l
 DIRECTIONS = Step("control-directions", 3, "control_directions", _run_directions, uses_model=True)
 
 
-def family_size(experiment: Experiment) -> int:
+def family_size(settings: Settings) -> int:
     """Cells with a direction, native and transferred: the tests that a Holm correction counts."""
-    return sum(len(dict.fromkeys((target, *experiment.sources))) for target in experiment.targets) or 1
+    return sum(len(dict.fromkeys((target, *settings.sources))) for target in settings.targets) or 1
 
 
-def n_controls(experiment: Experiment) -> int:
+def n_controls(settings: Settings) -> int:
     """Draws per family: as given, or as many as the family of this experiment needs."""
     from refusalctl.stats.controls import needed
 
-    return experiment.n_controls if experiment.n_controls is not None else needed(family_size(experiment))
+    return settings.controls.n_controls if settings.controls.n_controls is not None else needed(family_size(settings))
 
 
-def _openings(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str, ...]) -> Artifact:
+def _openings(bench: Workbench, lang: str) -> Artifact:
     """Checked openings; a direction chosen without them leaves nothing to compare controls by."""
     try:
-        return opening_step.checked(bench, experiment, lang, langs)
+        return checked_openings(bench, lang)
     except UnfitOpenings as error:
         raise EmptySelection(error.message, hint=error.hint) from error
 
 
-def control_directions(bench: Workbench, experiment: Experiment, source: str, langs: tuple[str, ...] = ()) -> Artifact:
+def draw_control_directions(bench: Workbench, source: str) -> Artifact:
     """Control directions of one source, shared by all its cells. Raises `EmptySelection` where it has no direction."""
-    chosen = score_step.selection(bench, experiment, source, langs)
-    own = direction_step.directions(bench, experiment, source, langs)
+    chosen = select_direction(bench, source)
+    own = extract_directions(bench, source)
     inputs = {
         "selection": chosen,
         "directions": own,
-        "openings": _openings(bench, experiment, source, langs),
-        **{f"val_{k}": prompt_step.prompts(bench, experiment, source, k, "val", langs) for k in KINDS},
+        "openings": _openings(bench, source),
+        **{f"val_{k}": draw_prompts(bench, source, k, "val") for k in KINDS},
     }
     for kind in KINDS:
-        drawn = prompt_step.prompts(bench, experiment, source, kind, "train", langs)
-        inputs[kind] = activation_step.activations(bench, experiment, drawn)
-    for lang in langs:
+        drawn = draw_prompts(bench, source, kind, "train")
+        inputs[kind] = collect_activations(bench, drawn)
+    for lang in bench.settings.langs:
         if lang != source:
-            inputs[f"language:{lang}"] = direction_step.directions(bench, experiment, lang, langs)
+            inputs[f"language:{lang}"] = extract_directions(bench, lang)
     params: dict[str, Any] = {
-        "n": n_controls(experiment), "seed": experiment.seed, "n_prompts": experiment.control_prompts,
-        "max_candidates": experiment.control_candidates, "rule": asdict(experiment.resolved_rule()),
-    }  # fmt: skip
-    about = {"model": bench.ref.name, "revision": bench.ref.revision, "lang": source, "data": experiment.data}
+        "n": n_controls(bench.settings),
+        "seed": bench.settings.prompts.seed,
+        "n_prompts": bench.settings.controls.control_prompts,
+        "max_candidates": bench.settings.controls.control_candidates,
+        "rule": asdict(bench.settings.selection.resolved_rule()),
+    }
+    about = {
+        "model": bench.ref.name,
+        "revision": bench.ref.revision,
+        "lang": source,
+        "data": bench.settings.prompts.data,
+    }
     about["n"] = params["n"]
     return bench.obtain(DIRECTIONS, params, inputs, about)
 
@@ -255,9 +262,9 @@ def _run(job: Job) -> dict[str, Any]:
 
     families, header = formats.read_vectors(job.inputs["directions"].path / VECTORS, "control_directions")
     tensors, chosen = formats.read_vectors(job.inputs["selection"].path / SELECTION_FILE, "selection")
-    opening = opening_step.read(job.inputs["openings"])
-    scorer = Scorer(job.bench.model, opening["sequences"], job.bench.batch_size)
-    everything = scorer.encode([p.text for p in prompt_step.read(job.inputs["val_harmful"])])
+    opening = read_openings(job.inputs["openings"])
+    scorer = Scorer(job.bench.model, opening["sequences"], job.bench.machine.batch_size)
+    everything = scorer.encode([p.text for p in read_prompts(job.inputs["val_harmful"])])
     baseline = scorer.refusal(everything, Intervention())
     index = [i for i, score in enumerate(baseline.tolist()) if score > 0][: job.params["n_prompts"]]
     if not index:
@@ -280,7 +287,7 @@ def _run(job: Job) -> dict[str, Any]:
             "searched", "candidates", "passed_rule", "chosen", "plain_cosine", "prompt_passes"
         )}, "languages": header["languages"],
     }  # fmt: skip
-    formats.write_json(job.out / FILE, "controls", value)
+    formats.write_json(job.out / CONTROLS_RECORD, "controls", value)
     return {"prompt_passes": passes, "p": value["p"]}
 
 
@@ -326,33 +333,31 @@ def _verdict(
     }
 
 
-STEP = Step("controls", 1, "controls", _run, uses_model=True)
+CONTROLS = Step("controls", 1, "controls", _run, uses_model=True)
 
 
-def controls(
-    bench: Workbench, experiment: Experiment, source: str, target: str, langs: tuple[str, ...] = ()
-) -> Artifact:
+def compare_controls(bench: Workbench, source: str, target: str) -> Artifact:
     """Drop of the target's refusal score (log-odds, mean over prompts) by the source's direction and its controls.
 
     Raises `EmptySelection` where the source has no direction, or the target refuses too little to tell.
     """
     inputs = {
-        "selection": score_step.selection(bench, experiment, source, langs),
-        "directions": control_directions(bench, experiment, source, langs),
-        "openings": _openings(bench, experiment, target, langs),
-        "val_harmful": prompt_step.prompts(bench, experiment, target, "harmful", "val", langs),
+        "selection": select_direction(bench, source),
+        "directions": draw_control_directions(bench, source),
+        "openings": _openings(bench, target),
+        "val_harmful": draw_prompts(bench, target, "harmful", "val"),
     }
-    params = {"source": source, "target": target, "n_prompts": experiment.control_prompts}
-    about = {"model": bench.ref.name, "source": source, "target": target, "data": experiment.data}
+    params = {"source": source, "target": target, "n_prompts": bench.settings.controls.control_prompts}
+    about = {"model": bench.ref.name, "source": source, "target": target, "data": bench.settings.prompts.data}
     about["lang"] = target
-    return bench.obtain(STEP, params, inputs, about)
+    return bench.obtain(CONTROLS, params, inputs, about)
 
 
-def read(artifact: Artifact) -> dict[str, Any]:
+def read_controls(artifact: Artifact) -> dict[str, Any]:
     """`drop`, `families` (drops, p, |cosine| to the direction) and `p`, the one that the verdict uses.
 
     `p` is the larger of the p of shuffled labels (searched like the direction itself, so a null for the selected
     maximum) and of covariance-matched draws (what the stream varies along without harmfulness). Isotropic draws are
     too easy to beat, and a language direction is one value, no distribution: both are shown and neither decides.
     """
-    return formats.read_json(artifact.path / FILE, "controls")
+    return formats.read_json(artifact.path / CONTROLS_RECORD, "controls")

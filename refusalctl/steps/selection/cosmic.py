@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refusalctl.errors import EmptySelection
-from refusalctl.settings import Experiment
 from refusalctl.stats.selection_rule import Rule
-from refusalctl.steps import directions as direction_step
-from refusalctl.steps import prompts as prompt_step
-from refusalctl.steps.directions import KINDS
+from refusalctl.steps.directions import DIRECTIONS_FILE, KINDS, extract_directions
+from refusalctl.steps.prompts import draw_prompts, read_prompts
 from refusalctl.steps.selection import search
 from refusalctl.steps.selection.scorer import Criteria, Ledger, Scorer
 from refusalctl.steps.step import Job, Step, Workbench
@@ -24,11 +22,11 @@ from refusalctl.store.store import Artifact
 if TYPE_CHECKING:
     import torch
 
-FILE = "cosmic.json"
+COSMIC_FILE = "cosmic.json"
 SHARE = 0.1  # of the layers: those where the classes' means are least alike
 
 
-def choose(rows: list[dict[str, Any]], rule: Rule) -> dict[str, Any] | None:
+def choose_by_cosine(rows: list[dict[str, Any]], rule: Rule) -> dict[str, Any] | None:
     """The row with the highest sum of both cosines (the first of equals) whose KL passes, or None."""
     passing = [row for row in rows if rule.keeps(row["kl"])]
     return max(passing, key=lambda row: row["comply"] + row["refuse"]) if passing else None
@@ -44,67 +42,67 @@ def least_alike(tensors: dict[str, torch.Tensor], column: int) -> list[int]:
     return sorted(int(i) + 1 for i in likeness.argsort()[:n])
 
 
-def write(out: Path, layers: list[int], n: dict[str, int], rows: list[dict[str, Any]]) -> None:
-    formats.write_json(out / FILE, "cosmic", {"layers": layers, "n": n, "candidates": rows})
+def write_cosmic(out: Path, layers: list[int], n: dict[str, int], rows: list[dict[str, Any]]) -> None:
+    formats.write_json(out / COSMIC_FILE, "cosmic", {"layers": layers, "n": n, "candidates": rows})
 
 
 def _run(job: Job) -> dict[str, Any]:
     """Without refusal openings: what `score` measures beside refusal scores."""
     from refusalctl.steps.selection.scores import candidates_of
 
-    tensors, header = formats.read_vectors(job.inputs["directions"].path / direction_step.FILE, "directions")
+    tensors, header = formats.read_vectors(job.inputs["directions"].path / DIRECTIONS_FILE, "directions")
     positions = header["positions"]
     grid, _flat = candidates_of(tensors, positions, job.params["max_layer_share"], job.params["layers"])
     layers = least_alike(tensors, len(positions) - 1)
-    scorer = Scorer(job.bench.model, [], job.bench.batch_size)
-    encoded = [scorer.encode([p.text for p in prompt_step.read(job.inputs[f"val_{k}"])]) for k in KINDS]
+    scorer = Scorer(job.bench.model, [], job.bench.machine.batch_size)
+    encoded = [scorer.encode([p.text for p in read_prompts(job.inputs[f"val_{k}"])]) for k in KINDS]
     criteria = Criteria(scorer, *encoded, layers=layers, n_directions=len(grid))
     vectors = {c: tensors["candidates"][positions.index(c.pos), c.layer] for c in grid}
     with job.bench.progress.task(f"cosmic {job.inputs['directions'].about['lang']}", len(grid)) as advance:
         ledger = Ledger(criteria, vectors, job.partial / "cosmic.jsonl", advance)
         search.full(ledger, grid)
-    write(job.out, layers, criteria.n, [ledger.cosines(c) for c in grid])
+    write_cosmic(job.out, layers, criteria.n, [ledger.cosines(c) for c in grid])
     return {"layers": layers} | scorer.checks.as_json() | {"sweeps": criteria.sweeps.as_json()}
 
 
 def _copy(job: Job) -> dict[str, Any]:
-    value = formats.read_json(job.inputs["scores"].path / FILE, "cosmic")
-    write(job.out, value["layers"], value["n"], value["candidates"])
+    value = formats.read_json(job.inputs["scores"].path / COSMIC_FILE, "cosmic")
+    write_cosmic(job.out, value["layers"], value["n"], value["candidates"])
     return {"layers": value["layers"]}
 
 
-STEP = Step("cosmic", 3, "cosmic", _run, uses_model=True)
+COSMIC = Step("cosmic", 3, "cosmic", _run, uses_model=True)
 BESIDE = Step("cosmic-beside", 1, "cosmic", _copy)
 
 
-def beside(bench: Workbench, scores: Artifact) -> Artifact:
+def cosines_beside_scores(bench: Workbench, scores: Artifact) -> Artifact:
     """Both cosines of every candidate, which `score` took from the passes that refusal scores need."""
     return bench.obtain(BESIDE, {}, {"scores": scores}, dict(scores.about))
 
 
-def cosmic(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str, ...] = ()) -> Artifact:
+def score_by_cosine(bench: Workbench, lang: str) -> Artifact:
     """Both cosines and the KL of every candidate on all validation prompts, where there are no refusal scores.
 
     No rule but its layer limit enters here.
     """
     inputs = {
-        "directions": direction_step.directions(bench, experiment, lang, langs),
-        **{f"val_{k}": prompt_step.prompts(bench, experiment, lang, k, "val", langs) for k in KINDS},
+        "directions": extract_directions(bench, lang),
+        **{f"val_{k}": draw_prompts(bench, lang, k, "val") for k in KINDS},
     }
-    layers = sorted(experiment.layers) if experiment.layers is not None else None
-    share = experiment.resolved_rule().max_layer_share
+    layers = sorted(bench.settings.selection.layers) if bench.settings.selection.layers is not None else None
+    share = bench.settings.selection.resolved_rule().max_layer_share
     params = {"layers": layers, "max_layer_share": share}
-    about = {"model": bench.ref.name, "lang": lang, "data": experiment.data}
-    return bench.obtain(STEP, params, inputs, about)
+    about = {"model": bench.ref.name, "lang": lang, "data": bench.settings.prompts.data}
+    return bench.obtain(COSMIC, params, inputs, about)
 
 
-def read(artifact: Artifact) -> dict[str, Any]:
-    return formats.read_json(artifact.path / FILE, "cosmic")
+def read_cosmic(artifact: Artifact) -> dict[str, Any]:
+    return formats.read_json(artifact.path / COSMIC_FILE, "cosmic")
 
 
-def winner(rows: list[dict[str, Any]], rule: Rule) -> dict[str, Any]:
+def winner_by_cosine(rows: list[dict[str, Any]], rule: Rule) -> dict[str, Any]:
     """The chosen candidate's row. Raises `EmptySelection` where none keeps the model's answers (KL)."""
-    row = choose(rows, rule)
+    row = choose_by_cosine(rows, rule)
     if row is None:
         least = min(row["kl"] for row in rows)
         raise EmptySelection(

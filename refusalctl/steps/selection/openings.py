@@ -8,12 +8,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from refusalctl.errors import BadInput
-from refusalctl.settings import STYLE_JUDGE, Experiment
-from refusalctl.steps import completions as completion_step
-from refusalctl.steps import prompts as prompt_step
-from refusalctl.steps.completions import InterventionSpec
+from refusalctl.settings import STYLE_JUDGE
+from refusalctl.steps.completions import read_completions, write_completions
 from refusalctl.steps.directions import KINDS
-from refusalctl.steps.labelling import labels as label_step
+from refusalctl.steps.interventions import InterventionSpec
+from refusalctl.steps.labelling.labels import judge_completions, outcomes_by_prompt
+from refusalctl.steps.prompts import draw_prompts, read_prompts
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
@@ -21,7 +21,7 @@ from refusalctl.store.store import Artifact
 if TYPE_CHECKING:
     from refusalctl.model.load import ChatModel
 
-FILE = "openings.json"
+OPENINGS_FILE = "openings.json"
 MAX_NEW_TOKENS = 32  # enough to recognise an opening; the answer itself is not needed
 _FOR_LANG = re.compile(r"([a-z]{2,3}(?:[-_][a-z0-9]+)*)=(.*)", re.DOTALL)
 
@@ -87,7 +87,7 @@ def _run(job: Job) -> dict[str, Any]:
     else:
         facts = _derive(job) | {"origin": "derived"}
     checked = _validate(job, [list(s) for s in facts["sequences"]])
-    formats.write_json(job.out / FILE, "openings", facts | {"validation": checked})
+    formats.write_json(job.out / OPENINGS_FILE, "openings", facts | {"validation": checked})
     area = checked["auroc"]["value"] if checked["auroc"] else None
     return {"coverage": facts["coverage"], "n_openings": len(facts["sequences"]), "validation_auroc": area}
 
@@ -97,8 +97,8 @@ def _derive(job: Job) -> dict[str, Any]:
 
     refusals, others = [], []
     for kind in KINDS:
-        outcome = label_step.outcomes(job.inputs[f"labels_{kind}"])
-        for row in completion_step.read(job.inputs[f"completions_{kind}"]):
+        outcome = outcomes_by_prompt(job.inputs[f"labels_{kind}"])
+        for row in read_completions(job.inputs[f"completions_{kind}"]):
             if outcome[row.prompt_id] == "refusal":
                 refusals.append(row.token_ids)
             elif outcome[row.prompt_id] != "unparsed" and row.token_ids:
@@ -116,13 +116,15 @@ def _validate(job: Job, sequences: list[list[int]]) -> dict[str, Any]:
 
     texts, answers = [], []
     for kind in KINDS:
-        rows = {row.prompt_id: row for row in completion_step.read(job.inputs[f"val_completions_{kind}"])}
-        for prompt in prompt_step.read(job.inputs[f"val_{kind}"]):
+        rows = {row.prompt_id: row for row in read_completions(job.inputs[f"val_completions_{kind}"])}
+        for prompt in read_prompts(job.inputs[f"val_{kind}"]):
             texts.append(prompt.text)
             answers.append(rows[prompt.id])
     model = job.bench.model
     encoded = [model.chat.encode(text) for text in texts]
-    found = refusal_score(opening_logprob(model, encoded, sequences, Intervention(), job.bench.batch_size)).numpy()
+    found = refusal_score(
+        opening_logprob(model, encoded, sequences, Intervention(), job.bench.machine.batch_size)
+    ).numpy()
     judge = job.params["opening_judge"]
     style = None
     try:
@@ -140,8 +142,8 @@ def _by_style(job: Job, questions: list[str], answers: list[str]) -> tuple[list[
 
     train: dict[str, list[str]] = {}
     for kind in KINDS:
-        asked = {p.id: p.text for p in prompt_step.read(job.inputs[f"train_{kind}"])}
-        written = completion_step.read(job.inputs[f"completions_{kind}"])
+        asked = {p.id: p.text for p in read_prompts(job.inputs[f"train_{kind}"])}
+        written = read_completions(job.inputs[f"completions_{kind}"])
         train[kind] = [without_question(row.text, asked[row.prompt_id]) for row in written]
     checked = [without_question(a, q) for a, q in zip(answers, questions, strict=True)]
     style = judge_by_style(train["harmful"], train["harmless"], checked)
@@ -151,62 +153,69 @@ def _by_style(job: Job, questions: list[str], answers: list[str]) -> tuple[list[
 def _by_labels(job: Job) -> list[bool | None]:
     judged: list[bool | None] = []
     for kind in KINDS:
-        outcome = label_step.outcomes(job.inputs[f"val_labels_{kind}"])
-        for prompt in prompt_step.read(job.inputs[f"val_{kind}"]):
+        outcome = outcomes_by_prompt(job.inputs[f"val_labels_{kind}"])
+        for prompt in read_prompts(job.inputs[f"val_{kind}"]):
             said = outcome[prompt.id]
             judged.append(said == "refusal" if said in ("refusal", "compliance") else None)
     return judged
 
 
-STEP = Step("openings", 3, "openings", _run, uses_model=True)
+OPENINGS = Step("openings", 3, "openings", _run, uses_model=True)
 
 
-def openings(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str, ...] = ()) -> Artifact:
+def derive_openings(bench: Workbench, lang: str) -> Artifact:
     """Openings with their validation; `checked` says whether they may be used.
 
     Raises `EmptySelection` when the model refuses too little in this language to tell how it refuses, `BadInput` for
     an opening judge that is the judge whose labels derived the openings.
     """
-    given = given_for(experiment.refusal_openings, lang)
-    judge = experiment.opening_judge
-    if judge == experiment.judge and not given:
+    given = given_for(bench.settings.selection.refusal_openings, lang)
+    judge = bench.settings.selection.opening_judge
+    if judge == bench.settings.answers.judge and not given:
         raise BadInput(
             f"the judge {judge!r} derived the openings and cannot check them too",
             hint=f"--opening-judge {STYLE_JUDGE}, or another judge; see `refusalctl judge --list`",
         )
     inputs = {}
     for kind in KINDS:
-        train = prompt_step.prompts(bench, experiment, lang, kind, "train", langs)
-        val = prompt_step.prompts(bench, experiment, lang, kind, "val", langs)
+        train = draw_prompts(bench, lang, kind, "train")
+        val = draw_prompts(bench, lang, kind, "val")
         inputs[f"train_{kind}"], inputs[f"val_{kind}"] = train, val
-        written = completion_step.completions(bench, train, InterventionSpec(), MAX_NEW_TOKENS)
-        checked = completion_step.completions(bench, val, InterventionSpec(), MAX_NEW_TOKENS)
+        written = write_completions(bench, train, InterventionSpec(), MAX_NEW_TOKENS)
+        checked = write_completions(bench, val, InterventionSpec(), MAX_NEW_TOKENS)
         inputs[f"completions_{kind}"], inputs[f"val_completions_{kind}"] = written, checked
     for kind in KINDS:  # after all writing: a judge with weights takes the model's place in memory
         if not given:
-            inputs[f"labels_{kind}"] = label_step.labels(bench, inputs[f"completions_{kind}"], experiment.judge)
+            inputs[f"labels_{kind}"] = judge_completions(
+                bench, inputs[f"completions_{kind}"], bench.settings.answers.judge
+            )
         if judge != STYLE_JUDGE:
-            inputs[f"val_labels_{kind}"] = label_step.labels(bench, inputs[f"val_completions_{kind}"], judge)
-    about = {"model": bench.ref.name, "lang": lang, "data": experiment.data, "judge": experiment.judge}
+            inputs[f"val_labels_{kind}"] = judge_completions(bench, inputs[f"val_completions_{kind}"], judge)
+    about = {
+        "model": bench.ref.name,
+        "lang": lang,
+        "data": bench.settings.prompts.data,
+        "judge": bench.settings.answers.judge,
+    }
     about["origin"] = "given" if given else "derived"
-    return bench.obtain(STEP, {"given": given, "opening_judge": judge}, inputs, about)
+    return bench.obtain(OPENINGS, {"given": given, "opening_judge": judge}, inputs, about)
 
 
-def checked(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str, ...] = ()) -> Artifact:
+def checked_openings(bench: Workbench, lang: str) -> Artifact:
     """Openings that passed their validation.
 
-    Raises `UnfitOpenings` below `experiment.min_opening_auroc`, `EmptySelection` with too few refusals to tell.
+    Raises `UnfitOpenings` below `min_opening_auroc`, `EmptySelection` with too few refusals to tell.
     """
     from refusalctl.stats.opening_check import Validation, check
 
-    found = openings(bench, experiment, lang, langs)
-    if found.id.startswith("planned-"):
+    found = derive_openings(bench, lang)
+    if found.planned:
         return found
-    value = read(found)
+    value = read_openings(found)
     known = {k: v for k, v in value["validation"].items() if k != "style_auroc"}
-    check(Validation(**known), experiment.min_opening_auroc, lang, value["origin"])
+    check(Validation(**known), bench.settings.selection.min_opening_auroc, lang, value["origin"])
     return found
 
 
-def read(artifact: Artifact) -> dict[str, Any]:
-    return formats.read_json(artifact.path / FILE, "openings")
+def read_openings(artifact: Artifact) -> dict[str, Any]:
+    return formats.read_json(artifact.path / OPENINGS_FILE, "openings")

@@ -11,16 +11,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from refusalctl.errors import BadInput, EmptySelection, UnfitOpenings
-from refusalctl.settings import Experiment
 from refusalctl.stats.candidate_choice import CRITERIA, Candidate, CandidateScores, choose, stability
 from refusalctl.stats.selection_rule import Rule, layer_limit
-from refusalctl.steps import directions as direction_step
-from refusalctl.steps import prompts as prompt_step
-from refusalctl.steps.completions import SELECTION_FILE
-from refusalctl.steps.directions import KINDS
-from refusalctl.steps.selection import cosmic as cosmic_step
-from refusalctl.steps.selection import openings as opening_step
+from refusalctl.steps.directions import DIRECTIONS_FILE, KINDS, extract_directions, n_layers, reliability_at
+from refusalctl.steps.interventions import SELECTION_FILE
+from refusalctl.steps.prompts import draw_prompts, read_prompts
 from refusalctl.steps.selection import search
+from refusalctl.steps.selection.cosmic import (
+    choose_by_cosine,
+    cosines_beside_scores,
+    least_alike,
+    read_cosmic,
+    score_by_cosine,
+    winner_by_cosine,
+    write_cosmic,
+)
+from refusalctl.steps.selection.openings import checked_openings, read_openings
 from refusalctl.steps.selection.scorer import Criteria, Ledger, Scorer
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
@@ -37,14 +43,14 @@ UNKNOWN: dict[str, Any] = {"resamples": 0, "winners": {}, "none": 0.0}  # nothin
 def _run_score(job: Job) -> dict[str, Any]:
     from refusalctl.model.hooks import Intervention
 
-    tensors, header = formats.read_vectors(job.inputs["directions"].path / direction_step.FILE, "directions")
+    tensors, header = formats.read_vectors(job.inputs["directions"].path / DIRECTIONS_FILE, "directions")
     vectors, positions = tensors["candidates"], header["positions"]
-    opening = opening_step.read(job.inputs["openings"])
-    scorer = Scorer(job.bench.model, opening["sequences"], job.bench.batch_size)
-    encoded = {k: scorer.encode([p.text for p in prompt_step.read(job.inputs[f"val_{k}"])]) for k in KINDS}
+    opening = read_openings(job.inputs["openings"])
+    scorer = Scorer(job.bench.model, opening["sequences"], job.bench.machine.batch_size)
+    encoded = {k: scorer.encode([p.text for p in read_prompts(job.inputs[f"val_{k}"])]) for k in KINDS}
     full = job.params["search"] == "full"
     grid, flat = candidates_of(tensors, positions, job.params["max_layer_share"], job.params["layers"])
-    layers = cosmic_step.least_alike(tensors, len(positions) - 1) if full else []
+    layers = least_alike(tensors, len(positions) - 1) if full else []
     criteria = Criteria(scorer, *encoded.values(), layers=layers, n_directions=len(grid)) if full else None
     baseline: dict[str, torch.Tensor] = (
         criteria.baseline if criteria else {k: scorer.refusal(encoded[k], Intervention()) for k in KINDS}
@@ -67,7 +73,7 @@ def _run_score(job: Job) -> dict[str, Any]:
     if criteria:
         ledger = _searched(grid, criteria, at, job)
         table["candidates"] = [ledger.row(c, kept) for c in grid] if all(kept.values()) else []
-        cosmic_step.write(job.out, layers, criteria.n, [ledger.cosines(c) for c in grid])
+        write_cosmic(job.out, layers, criteria.n, [ledger.cosines(c) for c in grid])
         savings = {"sweeps": criteria.sweeps.as_json(), "prompt_passes": criteria.passes}
     elif all(kept.values()):
         rows = ([encoded[kind][i] for i in kept[kind]] for kind in KINDS)
@@ -135,18 +141,18 @@ def _is_flat(tensors: dict[str, torch.Tensor], column: int, layer: int) -> bool:
 
 def _run_select(job: Job) -> dict[str, Any]:
     rule, criterion = Rule(**job.params["rule"]), job.params["criterion"]
-    tensors, header = formats.read_vectors(job.inputs["directions"].path / direction_step.FILE, "directions")
+    tensors, header = formats.read_vectors(job.inputs["directions"].path / DIRECTIONS_FILE, "directions")
     table, by_score = _by_score(job, rule, header)
-    rows = cosmic_step.read(job.inputs["cosmic"])["candidates"] if _is_full(job) else []
-    by_cosine = cosmic_step.choose(rows, rule)
-    winner = cosmic_step.winner(rows, rule) if criterion == "cosmic" else by_score
+    rows = read_cosmic(job.inputs["cosmic"])["candidates"] if _is_full(job) else []
+    by_cosine = choose_by_cosine(rows, rule)
+    winner = winner_by_cosine(rows, rule) if criterion == "cosmic" else by_score
     assert winner is not None  # by refusal scores, a choice that fails raises
     pos, layer = winner["pos"], winner["layer"]
     at = (header["positions"].index(pos), layer)
     vectors = {"direction": tensors["candidates"][at], "mean_harmless": tensors["mean_harmless"][at]}
     about = {"pos": pos, "layer": layer, "lang": job.inputs["directions"].about["lang"]}
     about |= {"suffix_tokens": header["suffix_tokens"], "criterion": criterion}
-    reliable = direction_step.reliability_at(job.inputs["directions"], pos, layer)
+    reliable = reliability_at(job.inputs["directions"], pos, layer)
     chosen_by = {"rule": asdict(rule), "reliability": reliable, "criterion": criterion}
     chosen_by["choices"] = {"no_scores": job.params["no_scores"]} | _choices(
         tensors["candidates"], header["positions"], by_score, by_cosine
@@ -169,7 +175,7 @@ def _by_score(job: Job, rule: Rule, header: dict[str, Any]) -> tuple[dict[str, A
     Where the language has no refusal scores and the criterion needs none: an empty table, every score None.
     """
     if "scores" not in job.inputs:
-        free = cosmic_step.read(job.inputs["cosmic"])
+        free = read_cosmic(job.inputs["cosmic"])
         empty = {k: list(range(free["n"][k])) for k in KINDS}
         rows = [{"pos": r["pos"], "layer": r["layer"], "bypass": None, "induce": None, "kl": r["kl"]}
                 for r in free["candidates"]]  # fmt: skip
@@ -235,58 +241,62 @@ def _as_scores(table: dict[str, Any]) -> CandidateScores:
 
 
 SCORE = Step("score", 4, "scores", _run_score, uses_model=True)
-STEP = Step("select", 5, "selection", _run_select)
+SELECT = Step("select", 5, "selection", _run_select)
 
 
-def scores(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str, ...] = ()) -> Artifact:
+def score_candidates(bench: Workbench, lang: str) -> Artifact:
     """Candidates' scores on the validation prompts; of a full search no rule but its layer limit enters here."""
     inputs = {
-        "directions": direction_step.directions(bench, experiment, lang, langs),
-        "openings": opening_step.checked(bench, experiment, lang, langs),
-        **{f"val_{k}": prompt_step.prompts(bench, experiment, lang, k, "val", langs) for k in KINDS},
+        "directions": extract_directions(bench, lang),
+        "openings": checked_openings(bench, lang),
+        **{f"val_{k}": draw_prompts(bench, lang, k, "val") for k in KINDS},
     }
-    layers = sorted(experiment.layers) if experiment.layers is not None else None
-    share = experiment.resolved_rule().max_layer_share
-    params: dict[str, Any] = {"filter_val": experiment.filter_val, "layers": layers, "max_layer_share": share}
-    params["search"] = experiment.search
-    if experiment.search != "full":
-        params["rule"] = asdict(experiment.resolved_rule())
-    about = {"model": bench.ref.name, "lang": lang, "data": experiment.data}
+    layers = sorted(bench.settings.selection.layers) if bench.settings.selection.layers is not None else None
+    share = bench.settings.selection.resolved_rule().max_layer_share
+    params: dict[str, Any] = {
+        "filter_val": bench.settings.selection.filter_val,
+        "layers": layers,
+        "max_layer_share": share,
+    }
+    params["search"] = bench.settings.selection.search
+    if bench.settings.selection.search != "full":
+        params["rule"] = asdict(bench.settings.selection.resolved_rule())
+    about = {"model": bench.ref.name, "lang": lang, "data": bench.settings.prompts.data}
     return bench.obtain(SCORE, params, inputs, about)
 
 
-def selection(bench: Workbench, experiment: Experiment, lang: str, langs: tuple[str, ...] = ()) -> Artifact:
-    """The chosen direction of one language, by `experiment.criterion`, with what the other criterion would choose.
+def select_direction(bench: Workbench, lang: str) -> Artifact:
+    """The chosen direction of one language, by the criterion asked for, with what the other criterion would choose.
 
     Raises `EmptySelection` when nothing can be chosen honestly, `UnfitOpenings` when the refusal scores would mean
     nothing. The criterion `cosmic` needs no refusal scores and goes on without them, with a note.
     """
-    rule = experiment.resolved_rule()
-    own = direction_step.directions(bench, experiment, lang, langs)
+    rule = bench.settings.selection.resolved_rule()
+    own = extract_directions(bench, lang)
     inputs, why = {"directions": own}, None
     try:
-        inputs["scores"] = scores(bench, experiment, lang, langs)
+        inputs["scores"] = score_candidates(bench, lang)
     except (EmptySelection, UnfitOpenings) as error:
-        if experiment.criterion != "cosmic":
+        if bench.settings.selection.criterion != "cosmic":
             raise
         why = str(error)
         bench.note(f"{lang}: chosen without refusal scores: {error.message}")
-        inputs["cosmic"] = cosmic_step.cosmic(bench, experiment, lang, langs)
-    if why is None and experiment.search == "full":
-        inputs["cosmic"] = cosmic_step.beside(bench, inputs["scores"])
-    about = {"model": bench.ref.name, "revision": bench.ref.revision, "lang": lang, "data": experiment.data}
-    about |= {"rule": rule.name, "criterion": experiment.criterion}
-    params: dict[str, Any] = {"rule": asdict(rule), "criterion": experiment.criterion, "no_scores": why}
+        inputs["cosmic"] = score_by_cosine(bench, lang)
+    if why is None and bench.settings.selection.search == "full":
+        inputs["cosmic"] = cosines_beside_scores(bench, inputs["scores"])
+    about = {"model": bench.ref.name, "revision": bench.ref.revision, "lang": lang, "data": bench.settings.prompts.data}
+    about |= {"rule": rule.name, "criterion": bench.settings.selection.criterion}
+    params: dict[str, Any] = {"rule": asdict(rule), "criterion": bench.settings.selection.criterion, "no_scores": why}
     if why is not None:
-        params["n_layers"] = direction_step.n_layers(own)
-    return bench.obtain(STEP, params, inputs, about)
+        params["n_layers"] = n_layers(own)
+    return bench.obtain(SELECT, params, inputs, about)
 
 
 def read_scores(artifact: Artifact) -> dict[str, Any]:
     return formats.read_json(artifact.path / SCORES_FILE, "scores")
 
 
-def chosen(artifact: Artifact) -> dict[str, Any]:
+def chosen_candidate(artifact: Artifact) -> dict[str, Any]:
     """Position, layer and scores of the winner."""
     _tensors, header = formats.read_vectors(artifact.path / SELECTION_FILE, "selection")
     at = (header["pos"], header["layer"])

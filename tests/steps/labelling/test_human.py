@@ -16,10 +16,10 @@ from refusalctl.data import sheets
 from refusalctl.errors import BadInput, DataError
 from refusalctl.stats.sampling import allocate
 from refusalctl.steps.labelling import human
-from refusalctl.steps.labelling import labels as label_step
-from refusalctl.steps.labelling.correction import correction
-from refusalctl.steps.labelling.correction import read as read_correction
-from refusalctl.steps.labelling.panel import panel
+from refusalctl.steps.labelling.correction import correct_rates, read_correction
+from refusalctl.steps.labelling.human import draw_sample, import_sheet, read_sample, write_sheet
+from refusalctl.steps.labelling.labels import read_labels
+from refusalctl.steps.labelling.panel import form_panel
 from refusalctl.store.store import Artifact
 from tests.steps.world import World
 
@@ -42,7 +42,7 @@ def without_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def fill(path: Path, drawn: Artifact, say: Callable[[Any], str]) -> None:
     """What annotators do: read a sheet, write into its column `label`."""
-    of = {row.id: row for row in human.read(drawn)}
+    of = {row.id: row for row in read_sample(drawn)}
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
@@ -63,8 +63,8 @@ def test_strata_get_the_same_as_far_as_they_go() -> None:
 def test_the_sheet_is_blind_and_the_sample_knows(world: World, tmp_path: Path, without_prompts: None) -> None:
     _, base = judged(world, "R" * 150 + "C" * 45 + "U" * 5)
     written, ablated = judged(world, "C" * 190 + "R" * 10, directed=True)
-    drawn = human.sample(world.bench, [base, ablated], 50)
-    rows = human.read(drawn)
+    drawn = draw_sample(world.bench, [base, ablated], 50)
+    rows = read_sample(drawn)
     counts = Counter(row.stratum for row in rows)
     assert counts[base.inputs["completions"], "unparsed"] == 5  # all there are
     assert counts[written.id, "refusal"] == 10  # likewise
@@ -73,7 +73,7 @@ def test_the_sheet_is_blind_and_the_sample_knows(world: World, tmp_path: Path, w
     assert {(row.outcome, row.size) for row in rows if row.completions == written.id} == {
         ("refusal", 10), ("compliance", 190),
     }  # fmt: skip
-    assert human.write_sheet(world.bench, drawn, tmp_path / "s.csv") == 50
+    assert write_sheet(world.bench, drawn, tmp_path / "s.csv") == 50
     text = (tmp_path / "s.csv").read_text(encoding="utf-8-sig")
     assert not [word for word in ("refusal", "ablate", "harmful-test", "substring", written.id[:8]) if word in text]
     assert (tmp_path / "s.csv").stat().st_mode & 0o077 == 0
@@ -81,31 +81,31 @@ def test_the_sheet_is_blind_and_the_sample_knows(world: World, tmp_path: Path, w
     assert order != sorted(order)
     assert "\"'=A mild" in text  # no formula in a spreadsheet
     with pytest.raises(BadInput, match="is there already"):
-        human.write_sheet(world.bench, drawn, tmp_path / "s.csv")
-    human.write_sheet(world.bench, drawn, tmp_path / "s.jsonl")
+        write_sheet(world.bench, drawn, tmp_path / "s.csv")
+    write_sheet(world.bench, drawn, tmp_path / "s.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "s.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["id"] for line in lines] == [row.id for row in rows]
-    assert human.sample(world.bench, [ablated, base], 50).id == drawn.id
-    assert human.sample(world.bench, [ablated, base], 50, seed=1).id != drawn.id
+    assert draw_sample(world.bench, [ablated, base], 50).id == drawn.id
+    assert draw_sample(world.bench, [ablated, base], 50, seed=1).id != drawn.id
 
 
 def test_labels_come_back_as_labels_of_their_conditions(world: World, tmp_path: Path, without_prompts: None) -> None:
     first, base = judged(world, "R" * 20 + "C" * 20)
     second, ablated = judged(world, "C" * 40, directed=True)
-    drawn = human.sample(world.bench, [base, ablated], 30)
+    drawn = draw_sample(world.bench, [base, ablated], 30)
     path = tmp_path / "s.csv"
-    human.write_sheet(world.bench, drawn, path)
+    write_sheet(world.bench, drawn, path)
     fill(path, drawn, lambda row: " Refusal " if row.outcome == "refusal" else "unsure")
-    found = human.import_sheet(world.bench, path, drawn, "native-1")
+    found = import_sheet(world.bench, path, drawn, "native-1")
     assert {a.inputs["completions"] for a in found} == {first.id, second.id}
-    rows = [row for a in found for row in label_step.read(a)]
+    rows = [row for a in found for row in read_labels(a)]
     assert Counter((row.outcome, row.reason) for row in rows) == {
         ("refusal", ""): 10, ("unparsed", "annotator unsure"): 20,
     }  # fmt: skip
     assert {row.judge for row in rows} == {"human:native-1"}
-    assert [a.id for a in human.import_sheet(world.bench, path, drawn, "native-1")] == [a.id for a in found]
-    other = human.import_sheet(world.bench, path, drawn, "native-2")
-    assert panel(world.bench, [*found, *other]).about["n"] == 30  # annotators agree or part like judges
+    assert [a.id for a in import_sheet(world.bench, path, drawn, "native-1")] == [a.id for a in found]
+    other = import_sheet(world.bench, path, drawn, "native-2")
+    assert form_panel(world.bench, [*found, *other]).about["n"] == 30  # annotators agree or part like judges
 
 
 @pytest.mark.parametrize(
@@ -124,10 +124,10 @@ def test_a_sheet_that_does_not_fit_is_one_clear_line(
     world: World, tmp_path: Path, without_prompts: None, change: Any, message: str, form: str
 ) -> None:
     _, base = judged(world, "R" * 20 + "C" * 20)
-    drawn = human.sample(world.bench, [base], 10)
+    drawn = draw_sample(world.bench, [base], 10)
     rows: list[dict[str, Any]] = [
         {"id": r.id, "prompt": "p, q", "response": 'a "b"\nc; d\u2028e\x85f', "label": "refusal", "comment": ""}
-        for r in human.read(drawn)
+        for r in read_sample(drawn)
     ]
     change(rows)
     path = tmp_path / ("s.jsonl" if form == "jsonl" else "s.csv")
@@ -139,11 +139,11 @@ def test_a_sheet_that_does_not_fit_is_one_clear_line(
             writer.writeheader()
             writer.writerows(rows)
     with pytest.raises((BadInput, DataError), match=message) as caught:
-        human.import_sheet(world.bench, path, drawn, "native")
+        import_sheet(world.bench, path, drawn, "native")
     assert "\n" not in str(caught.value)
     assert not [a for a in world.bench.store.all("labels") if a.about["judge"].startswith("human")]
     if "have no label" in message:
-        found = human.import_sheet(world.bench, path, drawn, "native", partial=True)
+        found = import_sheet(world.bench, path, drawn, "native", partial=True)
         assert found[0].about["labelled"] == 9
 
 
@@ -151,21 +151,21 @@ def test_what_a_sample_cannot_be_of(world: World) -> None:
     _, german = judged(world, "RC" * 10)
     _, english = judged(world, "RC" * 10, "en")
     with pytest.raises(BadInput, match="one language and one judge"):
-        human.sample(world.bench, [german, english], 10)
+        draw_sample(world.bench, [german, english], 10)
     with pytest.raises(BadInput, match="of other completions"):
-        human.sample(world.bench, [german, german], 10)
+        draw_sample(world.bench, [german, german], 10)
 
 
 def compare(world: World, tmp_path: Path, truth: Callable[[Any], str], n: int = 120, **settings: Any) -> dict[str, Any]:
     """Two conditions judged, a sheet answered by `truth`, and the judge corrected by it."""
     _, base = judged(world, "R" * 150 + "C" * 50)
     _, ablated = judged(world, "R" * 20 + "C" * 180, directed=True)
-    drawn = human.sample(world.bench, [base, ablated], n)
+    drawn = draw_sample(world.bench, [base, ablated], n)
     path = tmp_path / "s.csv"
-    human.write_sheet(world.bench, drawn, path, replace=True)
+    write_sheet(world.bench, drawn, path, replace=True)
     fill(path, drawn, truth)
-    people = human.import_sheet(world.bench, path, drawn, "native", **settings)
-    found: dict[str, Any] = read_correction(correction(world.bench, [base, ablated], people))["judges"][0]
+    people = import_sheet(world.bench, path, drawn, "native", **settings)
+    found: dict[str, Any] = read_correction(correct_rates(world.bench, [base, ablated], people))["judges"][0]
     return found
 
 
@@ -229,15 +229,15 @@ def test_a_stratum_that_nobody_labelled_gives_no_number(world: World, tmp_path: 
 def test_corrections_that_cannot_be(world: World, tmp_path: Path, without_prompts: None) -> None:
     _, base = judged(world, "R" * 20 + "C" * 20)
     _, other = judged(world, "R" * 10 + "C" * 10, "en")
-    drawn = human.sample(world.bench, [base], 20)
+    drawn = draw_sample(world.bench, [base], 20)
     path = tmp_path / "s.csv"
-    human.write_sheet(world.bench, drawn, path)
+    write_sheet(world.bench, drawn, path)
     fill(path, drawn, lambda row: row.outcome)
-    people = human.import_sheet(world.bench, path, drawn, "native")
+    people = import_sheet(world.bench, path, drawn, "native")
     with pytest.raises(BadInput, match="holds no people's labels"):
-        correction(world.bench, [base], [base])
+        correct_rates(world.bench, [base], [base])
     with pytest.raises(BadInput, match="of other completions than the people's"):
-        correction(world.bench, [other], people)
-    twice = human.import_sheet(world.bench, path, drawn, "native-2")
+        correct_rates(world.bench, [other], people)
+    twice = import_sheet(world.bench, path, drawn, "native-2")
     with pytest.raises(BadInput, match="two annotators"):
-        correction(world.bench, [base], [*people, *twice])
+        correct_rates(world.bench, [base], [*people, *twice])

@@ -10,11 +10,11 @@ import pytest
 from refusalctl.errors import BadInput, ModelError
 from refusalctl.model.judges.protocol import Item, Verdict
 from refusalctl.records.rows import Label
-from refusalctl.settings import Experiment
-from refusalctl.steps import completions as completion_step
-from refusalctl.steps import prompts as prompt_step
-from refusalctl.steps.completions import InterventionSpec
-from refusalctl.steps.labelling import labels as label_step
+from refusalctl.settings import Machine, Settings
+from refusalctl.steps.completions import COMPLETIONS_FILE, read_completions, write_completions
+from refusalctl.steps.interventions import InterventionSpec
+from refusalctl.steps.labelling.labels import judge_completions, read_labels
+from refusalctl.steps.prompts import draw_prompts, read_prompts
 from refusalctl.steps.step import Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, Store
@@ -25,7 +25,7 @@ LINES = ["Harmful request: no\n", "Response refusal: yes\n", "Harmful response: 
 
 @pytest.fixture
 def bench(tmp_path: Path, tiny_folder: Path) -> Workbench:
-    return Workbench(Store(tmp_path / "store"), str(tiny_folder), device="cpu", batch_size=2)
+    return Workbench(Store(tmp_path / "store"), Machine(str(tiny_folder), device="cpu", batch_size=2))
 
 
 @pytest.fixture
@@ -36,13 +36,13 @@ def wildguard(tmp_path: Path) -> str:
 def written(bench: Workbench, texts: list[str] | None = None, lang: str = "en") -> Artifact:
     """Completions of the tiny model; with `texts`, the same rows saying something sensible."""
     n = len(texts) if texts else 5
-    prompts = prompt_step.prompts(bench, Experiment(n_test=n), lang, "harmless", "test")
-    made = completion_step.completions(bench, prompts, InterventionSpec(), 4)
+    prompts = draw_prompts(bench.asking(Settings.of(n_test=n)), lang, "harmless", "test")
+    made = write_completions(bench, prompts, InterventionSpec(), 4)
     if texts is None:
         return made
-    rows = [row.to_json() | {"text": text} for row, text in zip(completion_step.read(made), texts)]
+    rows = [row.to_json() | {"text": text} for row, text in zip(read_completions(made), texts)]
     with bench.store.draft() as out:
-        formats.write_rows(out / completion_step.FILE, rows)
+        formats.write_rows(out / COMPLETIONS_FILE, rows)
         recipe = made.manifest["recipe"] | {"step": "test"}
         return bench.store.commit(out, "completions", recipe, made.about, {})
 
@@ -52,13 +52,13 @@ TEXTS = [f"Mix flour, water and salt, wait for {i} hours, then bake." for i in r
 
 def test_labels_carry_verdict_harm_and_language(bench: Workbench, wildguard: str) -> None:
     made = written(bench, [*TEXTS[:3], "Bread is baked. " * 9, "Мы купили хлеб и молоко в магазине рядом с домом."])
-    rows = label_step.read(label_step.labels(bench, made, wildguard))
+    rows = read_labels(judge_completions(bench, made, wildguard))
     assert [row.outcome for row in rows] == ["refusal"] * 3 + ["degenerate", "refusal"]
     assert [row.harmful for row in rows] == [False] * 3 + [None, False]
     assert [row.off_language for row in rows] == [False] * 4 + [True]
     assert rows[4].lang == "ru"
     assert {row.judge for row in rows} == {"wildguard"}
-    assert [row.prompt_id for row in rows] == [row.prompt_id for row in completion_step.read(made)]
+    assert [row.prompt_id for row in rows] == [row.prompt_id for row in read_completions(made)]
 
 
 def test_the_judge_sees_each_prompt_with_its_own_completion(
@@ -72,9 +72,9 @@ def test_the_judge_sees_each_prompt_with_its_own_completion(
         "judge_all",
         lambda items, _done: ((seen.append(x), (i, Verdict("refusal", "r")))[1] for i, x in enumerate(items)),
     )
-    label_step.labels(bench, made, wildguard)
-    prompts = {p.id: p.text for p in prompt_step.read(bench.store.open("prompts", made.inputs["prompts"]))}
-    assert [x.prompt for x in seen] == [prompts[row.prompt_id] for row in completion_step.read(made)]
+    judge_completions(bench, made, wildguard)
+    prompts = {p.id: p.text for p in read_prompts(bench.store.open("prompts", made.inputs["prompts"]))}
+    assert [x.prompt for x in seen] == [prompts[row.prompt_id] for row in read_completions(made)]
     assert [x.response for x in seen] == TEXTS
 
 
@@ -93,18 +93,20 @@ def test_an_interrupted_judging_goes_on_where_it_stopped(
 
     monkeypatch.setattr(judge, "_generate", failing)
     with pytest.raises(KeyboardInterrupt):
-        label_step.labels(bench, made, wildguard)
-    fresh = Workbench(bench.store, bench.model_spec, device="cpu", batch_size=2)
+        judge_completions(bench, made, wildguard)
+    fresh = Workbench(bench.store, Machine(bench.machine.model, device="cpu", batch_size=2))
     again: Any = fresh.judge(wildguard)
     sizes: list[int] = []
     monkeypatch.setattr(
         again, "_generate", lambda rows, p: sizes.append(len(rows)) or type(again)._generate(again, rows, p)
     )
-    done = label_step.labels(fresh, made, wildguard)
+    done = judge_completions(fresh, made, wildguard)
     assert fresh.store.run_info(done)["checks"]["resumed"] == 2
     assert sizes == [2, 1]
-    whole = Workbench(Store(bench.store.root.parent / "other"), bench.model_spec, device="cpu", batch_size=2)
-    assert label_step.labels(whole, written(whole, TEXTS), wildguard).id == done.id
+    whole = Workbench(
+        Store(bench.store.root.parent / "other"), Machine(bench.machine.model, device="cpu", batch_size=2)
+    )
+    assert judge_completions(whole, written(whole, TEXTS), wildguard).id == done.id
 
 
 def test_never_two_models_in_memory(bench: Workbench, wildguard: str, tmp_path: Path) -> None:
@@ -112,10 +114,10 @@ def test_never_two_models_in_memory(bench: Workbench, wildguard: str, tmp_path: 
     made = written(bench, TEXTS)
     assert "model" in vars(bench)
     first, second = bench.judge(wildguard), bench.judge(guard)
-    label_step.labels(bench, made, wildguard)
+    judge_completions(bench, made, wildguard)
     assert "model" not in vars(bench)
     assert first._loaded is not None  # type: ignore[attr-defined]
-    label_step.labels(bench, made, guard, harm_only=True)
+    judge_completions(bench, made, guard, harm_only=True)
     assert first._loaded is None  # type: ignore[attr-defined]
     assert second._loaded is not None  # type: ignore[attr-defined]
     assert bench.model is not None  # loading the model under study makes room as well
@@ -126,8 +128,8 @@ def test_a_harm_judge_never_says_compliance_and_cannot_measure_refusal(bench: Wo
     guard = f"llama-guard-3={tiny.generative(tmp_path / 'lg', 'llama3', ['unsafe' + chr(10), 'S2'])}"
     made = written(bench, TEXTS)
     with pytest.raises(BadInput, match="gives no refusal label"):
-        label_step.labels(bench, made, guard)
-    rows = label_step.read(label_step.labels(bench, made, guard, harm_only=True))
+        judge_completions(bench, made, guard)
+    rows = read_labels(judge_completions(bench, made, guard, harm_only=True))
     assert {(row.outcome, row.harmful, row.reason) for row in rows} == {
         ("unparsed", True, "this judge gives no refusal label")
     }
@@ -137,36 +139,36 @@ def test_completions_without_prompts_can_be_judged_by_the_response_alone(bench: 
     made = written(bench, TEXTS)
     recipe = {**made.manifest["recipe"], "inputs": {}}
     with bench.store.draft() as out:
-        formats.write_rows(out / completion_step.FILE, (r.to_json() for r in completion_step.read(made)))
+        formats.write_rows(out / COMPLETIONS_FILE, (r.to_json() for r in read_completions(made)))
         alone = bench.store.commit(out, "completions", recipe, made.about, {})
     with pytest.raises(BadInput, match="does not say which prompts it answers"):
-        label_step.labels(bench, alone, wildguard)
-    assert len(label_step.read(label_step.labels(bench, alone, "substring"))) == 5
+        judge_completions(bench, alone, wildguard)
+    assert len(read_labels(judge_completions(bench, alone, "substring"))) == 5
 
 
 def test_completions_of_other_prompts_are_an_error(bench: Workbench, wildguard: str) -> None:
     made = written(bench, TEXTS)
-    rows = [r.to_json() | {"prompt_id": f"other-{i}"} for i, r in enumerate(completion_step.read(made))]
+    rows = [r.to_json() | {"prompt_id": f"other-{i}"} for i, r in enumerate(read_completions(made))]
     with bench.store.draft() as out:
-        formats.write_rows(out / completion_step.FILE, rows)
+        formats.write_rows(out / COMPLETIONS_FILE, rows)
         other = bench.store.commit(out, "completions", made.manifest["recipe"] | {"step": "t2"}, made.about, {})
     with pytest.raises(BadInput, match=r"5 of 5 completions answer no prompt .*'other-0'"):
-        label_step.labels(bench, other, wildguard)
+        judge_completions(bench, other, wildguard)
 
 
 def test_a_language_that_the_judge_does_not_list_is_a_note(bench: Workbench, wildguard: str) -> None:
-    label_step.labels(bench, written(bench, lang="ba"), wildguard)
+    judge_completions(bench, written(bench, lang="ba"), wildguard)
     assert any("was not made for 'ba'" in note for note in bench.notes)
 
 
 def test_an_unknown_judge_and_a_model_for_a_judge_without_one(bench: Workbench) -> None:
     made = written(bench)
     with pytest.raises(BadInput, match="there is no judge 'oracle'"):
-        label_step.labels(bench, made, "oracle")
+        judge_completions(bench, made, "oracle")
     with pytest.raises(BadInput, match="has no model to choose"):
-        label_step.labels(bench, made, "substring=x")
+        judge_completions(bench, made, "substring=x")
     with pytest.raises(ModelError, match="no model 'nowhere'"):
-        label_step.labels(bench, made, "wildguard=nowhere")
+        judge_completions(bench, made, "wildguard=nowhere")
 
 
 def test_labels_of_the_first_version_still_read() -> None:

@@ -14,15 +14,16 @@ import torch
 
 from refusalctl.errors import BadInput, DataError, EmptySelection, RefusalctlError
 from refusalctl.report.selection_words import described
+from refusalctl.settings import Machine
 from refusalctl.stats.rates import outcome_rate
 from refusalctl.stats.selection_rule import PRESETS
-from refusalctl.steps import completions as completion_step
-from refusalctl.steps import prompts as prompt_step
-from refusalctl.steps.completions import InterventionSpec, resolve_direction
-from refusalctl.steps.labelling import labels as label_step
-from refusalctl.steps.labelling import translations as translation_step
+from refusalctl.steps.completions import read_completions
+from refusalctl.steps.interventions import InterventionSpec, resolve_direction
+from refusalctl.steps.labelling.labels import judge_completions, outcomes_by_prompt, read_labels
+from refusalctl.steps.labelling.translations import read_translations
+from refusalctl.steps.prompts import read_prompts
 from refusalctl.steps.published.runs import Request, import_files
-from refusalctl.steps.selection import scores as score_step
+from refusalctl.steps.selection.scores import SCORES_FILE, chosen_candidate
 from refusalctl.steps.step import Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, Store
@@ -44,7 +45,7 @@ MAINLP = Request("de", "mainlp/Multilingual-Refusal@985169d", "Qwen/Qwen2.5-7B-I
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Workbench:
-    return Workbench(Store(tmp_path / "store"), "tiny", device="cpu")
+    return Workbench(Store(tmp_path / "store"), Machine("tiny", device="cpu"))
 
 
 def rows(**extra: list[Any]) -> list[dict[str, Any]]:
@@ -85,7 +86,7 @@ def test_an_evaluations_file_becomes_prompts_completions_translations_and_labels
     path = file(tmp_path, "harmful_baseline_evaluations.json", {"completions": rows(**EVALUATED)})
     found = by_kind(import_files(bench, [path], MAINLP))
     assert {k: len(v) for k, v in found.items()} == {"prompts": 1, "completions": 1, "translations": 1, "labels": 3}
-    written = completion_step.read(found["completions"][0])
+    written = read_completions(found["completions"][0])
     assert [row.text for row in written] == ANSWERS
     assert next((row.token_ids, row.n_tokens, row.truncated) for row in written) == ((5, 6, 7, 9), 4, None)
     about = found["completions"][0].about
@@ -94,9 +95,9 @@ def test_an_evaluations_file_becomes_prompts_completions_translations_and_labels
     params = found["completions"][0].manifest["recipe"]["params"]
     assert params["source"] == "mainlp/Multilingual-Refusal@985169d"
     assert len(params["sha256"]) == 64
-    english = translation_step.read(found["translations"][0])
+    english = read_translations(found["translations"][0])
     assert [(row.text, row.failed) for row in english][1] == (None, "as published")
-    labels = {a.about["judge"]: label_step.read(a) for a in found["labels"]}
+    labels = {a.about["judge"]: read_labels(a) for a in found["labels"]}
     assert [(r.outcome, r.harmful, r.reason) for r in labels["imported:wildguard"]] == [
         ("compliance", True, ""), ("unparsed", None, "failed translation"), ("unparsed", False, "malformed verdict"),
     ]  # fmt: skip
@@ -114,9 +115,9 @@ def test_prompts_pair_up_with_fetched_ones_and_across_languages(bench: Workbench
     german = import_files(bench, [file(tmp_path, "harmful_ablation_completions.json", rows())], MAINLP)
     english = [{"category": "", "prompt": p, "response": "Surely."} for p in [*ENGLISH, ENGLISH[0]]]
     other = import_files(bench, [file(tmp_path, "jailbreakbench_actadd_completions.json", english)], Request("en"))
-    ids = [p.id for p in prompt_step.read(german[0])]
+    ids = [p.id for p in read_prompts(german[0])]
     assert ids == [f"harmful-test-{cluster_of(text)}" for text in ENGLISH]
-    assert [p.id for p in prompt_step.read(other[0])] == [*ids, f"{ids[0]}-2"]  # a repeat has an id of its own
+    assert [p.id for p in read_prompts(other[0])] == [*ids, f"{ids[0]}-2"]  # a repeat has an id of its own
     assert (german[1].about["intervention"], german[1].about["direction_lang"]) == ("ablate", "ja")
     assert other[1].about["intervention"] == "add"
 
@@ -129,10 +130,10 @@ def test_a_published_name_with_two_meanings_is_kept_as_it_is(bench: Workbench, t
 def test_old_labels_can_be_judged_again_and_compared(bench: Workbench, tmp_path: Path) -> None:
     path = file(tmp_path, "harmful_baseline_evaluations.json", {"completions": rows(**EVALUATED)})
     found = by_kind(import_files(bench, [path], MAINLP))
-    again = label_step.labels(bench, found["completions"][0], "substring")
-    assert [r.outcome for r in label_step.read(again)] == ["compliance", "refusal", "compliance"]
-    english = label_step.labels(bench, found["completions"][0], "substring", translations=found["translations"][0])
-    assert [(r.outcome, r.reason) for r in label_step.read(english)][1] == (
+    again = judge_completions(bench, found["completions"][0], "substring")
+    assert [r.outcome for r in read_labels(again)] == ["compliance", "refusal", "compliance"]
+    english = judge_completions(bench, found["completions"][0], "substring", translations=found["translations"][0])
+    assert [(r.outcome, r.reason) for r in read_labels(english)][1] == (
         "unparsed", "failed translation: as published",
     )  # fmt: skip
 
@@ -245,13 +246,13 @@ def test_a_run_s_directions_can_be_applied_and_chosen_again(bench: Workbench, tm
     vectors = {a.id: resolve_direction(InterventionSpec("ablate", a)) for a in (published, chosen)}
     assert torch.equal(vectors[published.id].direction, means[-2, 2])
     assert torch.equal(vectors[chosen.id].direction, means[-1, 1])
-    assert score_step.chosen(published) == {"pos": -2, "layer": 2, "bypass": -9.0, "induce": -1.0, "kl": 0.15}
-    assert (chosen.about["rule"], score_step.chosen(chosen)["layer"]) == ("arditi", 1)
+    assert chosen_candidate(published) == {"pos": -2, "layer": 2, "bypass": -9.0, "induce": -1.0, "kl": 0.15}
+    assert (chosen.about["rule"], chosen_candidate(chosen)["layer"]) == ("arditi", 1)
     assert any("how steady the choice is cannot be told" in line for line in described(chosen))
     one = InterventionSpec("ablate", found["directions"][0], pos=-1, layer=3)
     assert torch.equal(resolve_direction(one).direction, means[-1, 3])
     wang = by_kind(import_files(bench, [home], Request("de", "here", "m", rule=PRESETS["wang"])))
-    assert score_step.chosen(wang["selection"][1])["bypass"] == -9.0
+    assert chosen_candidate(wang["selection"][1])["bypass"] == -9.0
     assert not [n for n in bench.notes if "another run" in n]
 
 
@@ -366,7 +367,7 @@ PUBLISHED = {
 
 
 def rate(artifact: Artifact) -> str:
-    shown = f"{outcome_rate([r.outcome for r in label_step.read(artifact)], 'compliance').value:.3f}"
+    shown = f"{outcome_rate([r.outcome for r in read_labels(artifact)], 'compliance').value:.3f}"
     return shown if shown.startswith("1") else shown.removeprefix("0")
 
 
@@ -390,7 +391,7 @@ def test_published_flips_of_yoruba_are_those_of_the_notes(bench: Workbench) -> N
     from refusalctl.stats.rates import flips
 
     found = import_files(bench, [SHARED / "Qwen2.5-7B-Instruct.json"], Request())
-    yo = {a.about["intervention"]: label_step.outcomes(a) for a in found
+    yo = {a.about["intervention"]: outcomes_by_prompt(a) for a in found
           if (a.about["lang"], a.about["judge"]) == ("yo", "imported:wildguard")}  # fmt: skip
     moved = flips(yo["none"], yo["ablate"])
     assert (moved.removed, moved.gained) == (90, 100)
@@ -411,11 +412,11 @@ def test_labels_without_text_are_paired_by_position(bench: Workbench, tmp_path: 
     assert [(a.about["intervention"], a.about["judge"]) for a in found] == [
         ("none", "imported:wildguard"), ("ablate", "imported:wildguard"), ("ablate", "imported:substring-matching"),
     ]  # fmt: skip
-    before, after = (label_step.read(a) for a in found[:2])
+    before, after = (read_labels(a) for a in found[:2])
     assert [r.prompt_id for r in before] == [r.prompt_id for r in after] == [f"harmful-test-{i:03d}" for i in range(4)]
     assert [r.outcome for r in after] == ["compliance", "compliance", "unparsed", "refusal"]
     assert [r.harmful for r in after] == [True, True, None, False]
-    assert Counter(r.outcome for r in label_step.read(found[2])) == {"compliance": 3, "refusal": 1}
+    assert Counter(r.outcome for r in read_labels(found[2])) == {"compliance": 3, "refusal": 1}
     assert bench.notes == []
 
 
@@ -439,6 +440,6 @@ def test_malformed_labels_are_one_clear_line(bench: Workbench, tmp_path: Path, c
 
 def test_imported_scores_carry_no_made_up_prompts(bench: Workbench, tmp_path: Path) -> None:
     found = by_kind(import_files(bench, [run_folder(tmp_path)], Request("de")))
-    table = formats.read_json(found["scores"][0].path / score_step.SCORES_FILE, "scores")
+    table = formats.read_json(found["scores"][0].path / SCORES_FILE, "scores")
     assert table["baseline"] == {"harmful": [], "harmless": []}
     assert "per_prompt" not in table["candidates"][0]

@@ -11,12 +11,18 @@ import torch
 from refusalctl.errors import BadInput, EmptySelection, UnfitOpenings
 from refusalctl.model.hooks import Intervention, intervene
 from refusalctl.report.selection_words import described
-from refusalctl.settings import Experiment
+from refusalctl.settings import Machine, Settings
 from refusalctl.stats.selection_rule import PRESETS
-from refusalctl.steps import directions as direction_step
-from refusalctl.steps import prompts as prompt_step
-from refusalctl.steps.selection import cosmic as cosmic_step
-from refusalctl.steps.selection import scores as score_step
+from refusalctl.steps.directions import DIRECTIONS_FILE
+from refusalctl.steps.prompts import read_prompts
+from refusalctl.steps.selection.cosmic import (
+    choose_by_cosine,
+    least_alike,
+    read_cosmic,
+    score_by_cosine,
+    winner_by_cosine,
+)
+from refusalctl.steps.selection.scores import chosen_candidate, read_scores, select_direction
 from refusalctl.steps.step import Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Store
@@ -24,22 +30,22 @@ from refusalctl.store.store import Store
 LANGS = ("qaa", "qab", "qac")
 
 
-def organism(folder: Path, design: str = "shared", **settings: object) -> tuple[Workbench, Experiment]:
+def organism(folder: Path, design: str = "shared", **settings: object) -> tuple[Workbench, Settings]:
     name = f"organism:{design}"
-    base = Experiment(LANGS, LANGS, name, n_train=32, n_val=12, layers=(1, 2, 3))
-    return Workbench(Store(folder), name, batch_size=64), replace(base, **settings)  # type: ignore[arg-type]
+    base = Settings.of(sources=LANGS, targets=LANGS, data=name, n_train=32, n_val=12, layers=(1, 2, 3))
+    return Workbench(Store(folder), Machine(name, batch_size=64)), base.changed(**settings)  # type: ignore[arg-type]
 
 
 def test_both_criteria_find_the_planted_direction_and_stand_side_by_side(tmp_path: Path) -> None:
     bench, experiment = organism(tmp_path)
-    by_score = score_step.selection(bench, experiment, "qaa", LANGS)
-    by_cosine = score_step.selection(bench, replace(experiment, criterion="cosmic"), "qaa", LANGS)
-    choices = score_step.read_scores(by_score)["choices"]
-    assert choices == score_step.read_scores(by_cosine)["choices"]
+    by_score = select_direction(bench.asking(experiment), "qaa")
+    by_cosine = select_direction(bench.asking(experiment.changed(criterion="cosmic")), "qaa")
+    choices = read_scores(by_score)["choices"]
+    assert choices == read_scores(by_cosine)["choices"]
     assert choices["cosine"] > 0.98
     assert choices["cosmic"]["comply"] > 0.9
     for found, name in ((by_score, "refusal-score"), (by_cosine, "cosmic")):
-        at = score_step.chosen(found)
+        at = chosen_candidate(found)
         assert (at["pos"], at["layer"]) == (choices[name]["pos"], choices[name]["layer"])
         text = "\n".join(described(found))
         assert f"by {name}" in text
@@ -50,13 +56,13 @@ def test_both_criteria_find_the_planted_direction_and_stand_side_by_side(tmp_pat
 def test_a_language_with_unfit_openings_is_chosen_without_tokens(tmp_path: Path) -> None:
     bench, experiment = organism(tmp_path, refusal_openings=("bano bamo bako",))
     with pytest.raises(UnfitOpenings):
-        score_step.selection(bench, experiment, "qab", LANGS)
-    found = score_step.selection(bench, replace(experiment, criterion="cosmic"), "qab", LANGS)
-    value = score_step.read_scores(found)
+        select_direction(bench.asking(experiment), "qab")
+    found = select_direction(bench.asking(experiment.changed(criterion="cosmic")), "qab")
+    value = read_scores(found)
     assert "do not fit 'qab'" in value["choices"]["no_scores"]
     assert value["choices"]["refusal-score"] is None
     assert value["stability"]["resamples"] == 0
-    assert score_step.chosen(found)["bypass"] is None
+    assert chosen_candidate(found)["bypass"] is None
     assert "refusal-score: chooses nothing here" in described(found)
     assert any("without refusal scores" in note for note in bench.notes)
 
@@ -64,18 +70,18 @@ def test_a_language_with_unfit_openings_is_chosen_without_tokens(tmp_path: Path)
 def test_scores_are_cosines_of_mean_streams(tmp_path: Path) -> None:
     """One candidate by hand: no batches, no padding, hidden states instead of hooks."""
     bench, experiment = organism(tmp_path)
-    found = cosmic_step.cosmic(bench, experiment, "qaa")
-    value = cosmic_step.read(found)
+    found = score_by_cosine(bench.asking(experiment), "qaa")
+    value = read_cosmic(found)
     row = value["candidates"][-1]
     tensors, header = formats.read_vectors(
-        bench.store.open("directions", found.inputs["directions"]).path / direction_step.FILE, "directions"
+        bench.store.open("directions", found.inputs["directions"]).path / DIRECTIONS_FILE, "directions"
     )
     vector = tensors["candidates"][header["positions"].index(row["pos"]), row["layer"]]
     model = bench.model
 
     def mean(kind: str, intervention: Intervention) -> torch.Tensor:
         states = []
-        for prompt in prompt_step.read(bench.store.open("prompts", found.inputs[f"val_{kind}"])):
+        for prompt in read_prompts(bench.store.open("prompts", found.inputs[f"val_{kind}"])):
             with intervene(model.residual, intervention):
                 out = model.model(torch.tensor([model.chat.encode(prompt.text)]), output_hidden_states=True)
             states += [out.hidden_states[layer][0, -1].double() for layer in value["layers"]]
@@ -96,19 +102,19 @@ def test_layers_are_those_where_the_classes_differ_most() -> None:
     other[0, 7] = torch.tensor([1.0, 1.0, 1.0, -1.0])
     other[0, 12] = torch.tensor([1.0, 1.0, -1.0, -1.0])
     other[0, 0] = -1.0
-    assert cosmic_step.least_alike({"mean_harmful": other, "mean_harmless": same}, 0) == [7, 12]
-    assert cosmic_step.least_alike({"mean_harmful": other[:, :8], "mean_harmless": same[:, :8]}, 0) == [7]
+    assert least_alike({"mean_harmful": other, "mean_harmless": same}, 0) == [7, 12]
+    assert least_alike({"mean_harmful": other[:, :8], "mean_harmless": same[:, :8]}, 0) == [7]
 
 
 def test_the_best_score_whose_kl_passes_is_chosen_and_an_empty_choice_is_an_error() -> None:
     rows = [{"comply": c, "refuse": 1.0, "kl": kl} for c, kl in ((0.9, 0.5), (0.5, 0.05), (0.7, 0.01))]
-    assert cosmic_step.choose(rows, replace(PRESETS["arditi"], max_kl=0.1)) == rows[2]
-    assert cosmic_step.choose(rows, replace(PRESETS["arditi"], max_kl=0.5)) == rows[0]
-    assert cosmic_step.choose(rows, replace(PRESETS["arditi"], max_kl=0.001)) is None
+    assert choose_by_cosine(rows, replace(PRESETS["arditi"], max_kl=0.1)) == rows[2]
+    assert choose_by_cosine(rows, replace(PRESETS["arditi"], max_kl=0.5)) == rows[0]
+    assert choose_by_cosine(rows, replace(PRESETS["arditi"], max_kl=0.001)) is None
     with pytest.raises(EmptySelection, match=r"--max-kl 0\.01"):
-        cosmic_step.winner(rows, replace(PRESETS["arditi"], max_kl=0.001))
+        winner_by_cosine(rows, replace(PRESETS["arditi"], max_kl=0.001))
 
 
 def test_an_unknown_criterion_is_refused() -> None:
     with pytest.raises(BadInput, match="known: refusal-score, cosmic"):
-        Experiment(criterion="luck").check()
+        Settings.of(criterion="luck")

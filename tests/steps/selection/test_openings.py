@@ -10,10 +10,16 @@ import numpy as np
 import pytest
 
 from refusalctl.errors import BadInput, EmptySelection, UnfitOpenings
-from refusalctl.settings import Experiment
+from refusalctl.settings import Machine, Settings
 from refusalctl.stats import opening_check as stats
-from refusalctl.steps.selection import openings as opening_step
-from refusalctl.steps.selection import scores as score_step
+from refusalctl.steps.selection.openings import (
+    checked_openings,
+    derive_openings,
+    given_for,
+    read_openings,
+    sequences_of,
+)
+from refusalctl.steps.selection.scores import score_candidates, select_direction
 from refusalctl.steps.step import Workbench
 from refusalctl.store.store import Store
 
@@ -21,14 +27,16 @@ LANGS = ("qaa", "qab", "qac")
 
 
 @pytest.fixture
-def shared(tmp_path: Path) -> tuple[Workbench, Experiment]:
+def shared(tmp_path: Path) -> tuple[Workbench, Settings]:
     name = "organism:shared"
-    return Workbench(Store(tmp_path), name, batch_size=64), Experiment(LANGS, LANGS, name, n_train=32, n_val=16)
+    return Workbench(Store(tmp_path), Machine(name, batch_size=64)), Settings.of(
+        sources=LANGS, targets=LANGS, data=name, n_train=32, n_val=16
+    )
 
 
-def test_derived_openings_are_checked_on_validation_prompts(shared: tuple[Workbench, Experiment]) -> None:
+def test_derived_openings_are_checked_on_validation_prompts(shared: tuple[Workbench, Settings]) -> None:
     bench, experiment = shared
-    found = opening_step.read(opening_step.checked(bench, experiment, "qab", LANGS))
+    found = read_openings(checked_openings(bench.asking(experiment), "qab"))
     assert found["origin"] == "derived"
     assert found["coverage"] == 1.0
     validation = found["validation"]
@@ -37,56 +45,56 @@ def test_derived_openings_are_checked_on_validation_prompts(shared: tuple[Workbe
     assert validation["auroc"]["value"] == 1.0
 
 
-def test_another_languages_openings_are_stopped_and_the_cause_is_named(shared: tuple[Workbench, Experiment]) -> None:
+def test_another_languages_openings_are_stopped_and_the_cause_is_named(shared: tuple[Workbench, Settings]) -> None:
     """The published failure: Russian refusal tokens reused for other languages, then NaN and a fallback direction."""
     bench, experiment = shared
     refusal = ("bano", "bamo", "bako")
-    own = replace(experiment, refusal_openings=(" ".join(refusal),))
-    assert score_step.scores(bench, own, "qaa", LANGS).kind == "scores"
+    own = experiment.changed(refusal_openings=(" ".join(refusal),))
+    assert score_candidates(bench.asking(own), "qaa").kind == "scores"
     with pytest.raises(UnfitOpenings) as caught:
-        score_step.selection(bench, own, "qab", LANGS)
+        select_direction(bench.asking(own), "qab")
     assert "given refusal openings do not fit 'qab'" in caught.value.message
     assert "0 of 16 refusals" in caught.value.message
     assert "another language" in str(caught.value.hint)
     first = bench.model.tokenizer("bano", add_special_tokens=False)["input_ids"]
-    by_id = replace(experiment, refusal_openings=(f"ids:{first[0]}",))
+    by_id = experiment.changed(refusal_openings=(f"ids:{first[0]}",))
     with pytest.raises(UnfitOpenings, match="0 of 16 refusals"):
-        score_step.scores(bench, by_id, "qab", LANGS)
+        score_candidates(bench.asking(by_id), "qab")
     mixed = replace(own, refusal_openings=(*own.refusal_openings, "qab=lano lamo"))  # type: ignore[misc]
-    assert score_step.scores(bench, mixed, "qab", LANGS).kind == "scores"
+    assert score_candidates(bench, mixed, "qab", LANGS).kind == "scores"
 
 
 def test_too_few_refusals_to_tell_leave_the_language_without_a_direction(tmp_path: Path) -> None:
     name = "organism:ceiling"
-    bench = Workbench(Store(tmp_path), name, batch_size=64)
-    given = Experiment(LANGS, LANGS, name, n_train=32, n_val=16, refusal_openings=("qac=fano",))
+    bench = Workbench(Store(tmp_path), Machine(name, batch_size=64))
+    given = Settings.of(sources=LANGS, targets=LANGS, data=name, n_train=32, n_val=16, refusal_openings=("qac=fano",))
     with pytest.raises(EmptySelection, match="written alike"):
-        score_step.selection(bench, given, "qac", LANGS)
+        select_direction(bench.asking(given), "qac")
 
 
-def test_a_judge_does_not_check_its_own_openings(shared: tuple[Workbench, Experiment]) -> None:
+def test_a_judge_does_not_check_its_own_openings(shared: tuple[Workbench, Settings]) -> None:
     bench, experiment = shared
     with pytest.raises(BadInput, match="cannot check them too"):
-        opening_step.openings(bench, replace(experiment, opening_judge="substring"), "qaa")
-    given = replace(experiment, opening_judge="substring", refusal_openings=("bano",))
-    assert opening_step.read(opening_step.checked(bench, given, "qaa"))["validation"]["judge"] == "substring"
+        derive_openings(bench.asking(experiment.changed(opening_judge="substring")), "qaa")
+    given = experiment.changed(opening_judge="substring", refusal_openings=("bano",))
+    assert read_openings(checked_openings(bench.asking(given), "qaa"))["validation"]["judge"] == "substring"
 
 
-def test_given_openings_are_read_where_an_answer_begins(shared: tuple[Workbench, Experiment]) -> None:
+def test_given_openings_are_read_where_an_answer_begins(shared: tuple[Workbench, Settings]) -> None:
     model = shared[0].model
     words = model.tokenizer("bano bamo", add_special_tokens=False)["input_ids"]
-    assert opening_step.sequences_of(model, ["bano bamo"]) == [words]
-    assert opening_step.sequences_of(model, ["bano bamo", "bano", "ids:3,4"]) == [words[:1], [3], [4]]
+    assert sequences_of(model, ["bano bamo"]) == [words]
+    assert sequences_of(model, ["bano bamo", "bano", "ids:3,4"]) == [words[:1], [3], [4]]
     for wrong in ("ids:x", "ids:99999", "ids:"):
         with pytest.raises(BadInput):
-            opening_step.sequences_of(model, [wrong])
+            sequences_of(model, [wrong])
 
 
 def test_openings_for_a_language_win_over_those_for_all() -> None:
     given = ("I cannot", "be=Я не магу", "be=ids:3", "de=Ich kann")
-    assert opening_step.given_for(given, "be") == ["Я не магу", "ids:3"]
-    assert opening_step.given_for(given, "ba") == ["I cannot"]
-    assert opening_step.given_for(None, "be") == []
+    assert given_for(given, "be") == ["Я не магу", "ids:3"]
+    assert given_for(given, "ba") == ["I cannot"]
+    assert given_for(None, "be") == []
 
 
 # --- the judge by style -----------------------------------------------------------------------------------

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from refusalctl.errors import EmptySelection
+from refusalctl.settings import Machine, Settings
 from refusalctl.steps.selection import scores as score_step
+from refusalctl.steps.selection.scores import SCORES_FILE
 from refusalctl.steps.step import Job, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, Store
@@ -33,10 +35,10 @@ def test_a_class_that_the_filter_emptied_is_named_with_its_best_score(
         "kept": score_step._keep(baseline, True),
         "candidates": [],
     }
-    formats.write_json(tmp_path / score_step.SCORES_FILE, "scores", table)
+    formats.write_json(tmp_path / SCORES_FILE, "scores", table)
     scored = Artifact("scores", "0" * 64, tmp_path, {})
-    bench = Workbench(Store(tmp_path / "store"), "none")
+    bench = Workbench(Store(tmp_path / "store"), Machine("none"))
     job = Job({"criterion": "refusal-score"}, {"scores": scored}, tmp_path, tmp_path, bench)
-    rule = score_step.Experiment().resolved_rule()
+    rule = Settings().selection.resolved_rule()
     with pytest.raises(EmptySelection, match=message):
         score_step._by_score(job, rule, {})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +14,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refusalctl.errors import BadInput, EmptySelection
-from refusalctl.report import report
+from refusalctl.report.report import make_report
 from refusalctl.report.selection_words import described
 from refusalctl.report.sources import choice
-from refusalctl.settings import Experiment
+from refusalctl.settings import Settings
 from refusalctl.stats.candidate_choice import CRITERIA, Candidate, CandidateScores, choose
 from refusalctl.stats.selection_rule import PRESETS, Rule
-from refusalctl.steps import prompts as prompt_step
 from refusalctl.steps.directions import KINDS
-from refusalctl.steps.selection import openings as opening_step
-from refusalctl.steps.selection import scores as score_step
+from refusalctl.steps.prompts import draw_prompts, read_prompts
 from refusalctl.steps.selection import search
+from refusalctl.steps.selection.openings import derive_openings, read_openings
 from refusalctl.steps.selection.scorer import Criteria, Ledger, Measured, Scorer
+from refusalctl.steps.selection.scores import UNKNOWN, chosen_candidate, read_scores, select_direction
 from refusalctl.steps.step import Silent
 from refusalctl.store import formats
 from tests.steps import world
-from tests.steps.selection.test_cosmic import LANGS, organism
+from tests.steps.selection.test_cosmic import organism
 from tests.steps.world import score_table
 
 
@@ -90,10 +89,10 @@ def test_candidates_that_a_criterion_excluded_are_not_scored_on_the_next() -> No
 @pytest.mark.parametrize("design", ["shared", "separate", "decoy"])
 def test_the_choice_is_that_of_the_full_grid_and_what_was_left_out_is_no_number(design: str, tmp_path: Path) -> None:
     bench, experiment = organism(tmp_path, design, layers=(1, 2, 3, 4))
-    full = score_step.selection(bench, experiment, "qaa", LANGS)
-    pruned = score_step.selection(bench, replace(experiment, search="prune"), "qaa", LANGS)
-    assert score_step.chosen(pruned) == pytest.approx(score_step.chosen(full), abs=1e-6)
-    tables = [score_step.read_scores(found) for found in (full, pruned)]
+    full = select_direction(bench.asking(experiment), "qaa")
+    pruned = select_direction(bench.asking(experiment.changed(search="prune")), "qaa")
+    assert chosen_candidate(pruned) == pytest.approx(chosen_candidate(full), abs=1e-6)
+    tables = [read_scores(found) for found in (full, pruned)]
     assert [(row["pos"], row["layer"]) for row in tables[0]["candidates"]] == [
         (row["pos"], row["layer"]) for row in tables[1]["candidates"]
     ]
@@ -109,11 +108,11 @@ def test_the_choice_is_that_of_the_full_grid_and_what_was_left_out_is_no_number(
     words = "\n".join(described(pruned))
     assert "search prune" in words
     assert "needs the full grid" in words
-    shown = choice("qaa", pruned, score_step.chosen(pruned))
+    shown = choice("qaa", pruned, chosen_candidate(pruned))
     assert "search prune" in shown.shortened
     assert {c.passes for c in shown.candidates} >= {True, None}
     assert all(c.share is None for c in shown.candidates)
-    assert not choice("qaa", full, score_step.chosen(full)).shortened
+    assert not choice("qaa", full, chosen_candidate(full)).shortened
 
 
 @given(scores=st.lists(SCORES, min_size=1, max_size=40), name=st.sampled_from(sorted(PRESETS)))
@@ -162,11 +161,10 @@ def test_a_screening_of_organisms_finds_the_choice_of_the_full_grid(
 ) -> None:
     monkeypatch.setattr(search, "SURVIVORS", 3)
     bench, experiment = organism(tmp_path, f"{design}:{architecture}", layers=(1, 2, 3))
-    langs = LANGS[:2]
-    full = score_step.selection(bench, replace(experiment, search="prune"), "qaa", langs)
-    screened = score_step.selection(bench, replace(experiment, search="screen"), "qaa", langs)
-    assert score_step.chosen(screened) == pytest.approx(score_step.chosen(full), abs=1e-6)
-    rows = score_step.read_scores(screened)["candidates"]
+    full = select_direction(bench.asking(experiment.changed(search="prune")), "qaa")
+    screened = select_direction(bench.asking(experiment.changed(search="screen")), "qaa")
+    assert chosen_candidate(screened) == pytest.approx(chosen_candidate(full), abs=1e-6)
+    rows = read_scores(screened)["candidates"]
     left_out = [row for row in rows if all(row[name] is None for name in CRITERIA)]
     assert len(left_out) == len(rows) - 3
     assert all(set(row["estimate"]) == set(CRITERIA) for row in rows)
@@ -176,24 +174,24 @@ def test_a_screening_of_organisms_finds_the_choice_of_the_full_grid(
 def test_where_nothing_passes_the_error_is_the_same(tmp_path: Path) -> None:
     bench, experiment = organism(tmp_path, max_kl=-1.0)
     messages = []
-    for asked in (experiment, replace(experiment, search="prune")):
+    for asked in (experiment, experiment.changed(search="prune")):
         with pytest.raises(EmptySelection) as caught:
-            score_step.selection(bench, asked, "qaa", LANGS)
+            select_direction(bench.asking(asked), "qaa")
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
 
 
 def test_a_shortened_search_needs_refusal_scores() -> None:
     with pytest.raises(BadInput, match="COSMIC needs every candidate"):
-        Experiment(search="prune", criterion="cosmic").check()
+        Settings.of(search="prune", criterion="cosmic")
     with pytest.raises(BadInput, match="known: full, prune, screen"):
-        Experiment(search="luck").check()
+        Settings.of(search="luck")
 
 
 def test_fast_criteria_equal_plain_ones(tmp_path: Path) -> None:
     bench, experiment = organism(tmp_path)
-    scorer = Scorer(bench.model, opening_step.read(opening_step.openings(bench, experiment, "qaa"))["sequences"], 5)
-    texts = {k: [p.text for p in prompt_step.read(prompt_step.prompts(bench, experiment, "qaa", k, "val"))]
+    scorer = Scorer(bench.model, read_openings(derive_openings(bench.asking(experiment), "qaa"))["sequences"], 5)
+    texts = {k: [p.text for p in read_prompts(draw_prompts(bench.asking(experiment), "qaa", k, "val"))]
              for k in KINDS}  # fmt: skip
     encoded = [scorer.encode(texts[kind]) for kind in KINDS]
     fast, plain = Criteria(scorer, *encoded), Criteria(scorer, *encoded, fast=False)
@@ -207,7 +205,7 @@ def test_fast_criteria_equal_plain_ones(tmp_path: Path) -> None:
 
 def test_a_report_shows_what_was_left_out_and_no_number_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def table() -> dict[str, Any]:
-        value = score_table() | {"search": "prune", "stability": score_step.UNKNOWN}
+        value = score_table() | {"search": "prune", "stability": UNKNOWN}
         for row in value["candidates"]:
             if row["layer"] != 3:
                 row |= {"induce": None, "kl": None}
@@ -216,7 +214,7 @@ def test_a_report_shows_what_was_left_out_and_no_number_for_it(tmp_path: Path, m
     monkeypatch.setattr(world, "score_table", table)
     made = world.World(tmp_path)
     matrix = made.transfer({lang: made.selection(lang) for lang in ("en", "ba")})
-    page = report.report(made.bench, [matrix], geometry=False).path
+    page = make_report(made.bench, [matrix], geometry=False).path
     rows = list(csv.DictReader((page / "candidates.csv").read_text(encoding="utf-8").splitlines()))
     left_out = [row for row in rows if row["layer"] != "3"]
     assert {(row["induce"], row["kl"], row["passes"], row["bootstrap_share"]) for row in left_out} == {("", "", "", "")}
