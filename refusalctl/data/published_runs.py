@@ -105,9 +105,15 @@ def read_run(path: Path, lang: str, kind: Kind | None = None, condition: str | N
     )
     averages = content if isinstance(content, dict) else {}
     return PublishedRun(
-        dataset, condition, prompts, [_completion(p, r) for p, r in zip(prompts, rows)], translations,
-        _judged(rows, translations), _reported(averages, path.name), sum(_all_zero(row) for row in rows),
-    )  # fmt: skip
+        dataset,
+        condition,
+        prompts,
+        [_completion(p, r) for p, r in zip(prompts, rows)],
+        translations,
+        _judged(rows, translations),
+        _reported(averages, path.name),
+        sum(_all_zero(row) for row in rows),
+    )
 
 
 def _check(row: Any, number: int, name: str) -> None:
@@ -153,9 +159,7 @@ def _check_language(prompts: Sequence[Prompt], lang: str, name: str) -> None:
 
 def _completion(prompt: Prompt, row: Mapping[str, Any]) -> Completion:
     ids = _token_ids(row.get("generation_tokens"))
-    return Completion(
-        prompt.id, prompt.lang, prompt.kind, row["response"], len(ids) or None, None, ids, prompt.cluster
-    )  # fmt: skip
+    return Completion(prompt.id, prompt.lang, prompt.kind, row["response"], len(ids) or None, None, ids, prompt.cluster)
 
 
 def _token_ids(text: str | None) -> tuple[int, ...]:

@@ -39,7 +39,7 @@ def write(path: Path, rows: Iterable[Mapping[str, str]], *, replace: bool = Fals
         if path.suffix == ".jsonl":
             draft.write_text(
                 "".join(json.dumps(dict(row), ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
-            )  # fmt: skip
+            )
         else:
             _write_csv(draft, rows)
         draft.replace(path)

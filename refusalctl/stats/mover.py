@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import sqrt
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,10 +19,12 @@ WIDEST = 1e6
 
 
 class Comparison(NamedTuple):
+    """A difference or ratio of two changes, as a share or a factor, with its 95 % interval."""
+
     value: float
     interval95: Interval
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, float | list[float]]:
         return {"value": self.value, "interval95": list(self.interval95)}
 
 

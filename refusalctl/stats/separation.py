@@ -50,9 +50,14 @@ def auroc(
     if smallest < FOLDS:
         raise BadInput(f"{smallest} prompts of a class cannot fill {FOLDS} folds", hint="use more prompts per class")
     value, null, p = permutation_test_score(
-        LogisticRegression(max_iter=2000), points, (signs > 0).astype(int), scoring="roc_auc",
-        cv=StratifiedKFold(FOLDS, shuffle=True, random_state=seed), n_permutations=permutations, random_state=seed,
-    )  # fmt: skip
+        LogisticRegression(max_iter=2000),
+        points,
+        (signs > 0).astype(int),
+        scoring="roc_auc",
+        cv=StratifiedKFold(FOLDS, shuffle=True, random_state=seed),
+        n_permutations=permutations,
+        random_state=seed,
+    )
     return PermutationTest(float(value), float(null.mean()), float(p))
 
 

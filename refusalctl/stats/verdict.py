@@ -62,11 +62,20 @@ class Verdict:
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "value": self.value, "reason": self.reason, "removed": self.removed, "interval95": list(self.interval95),
-            "interval90": list(self.interval90), "headroom": self.headroom, "n": self.n, "n_needed": self.n_needed,
-            "p_null": self.p_null, "limits95": _listed(self.limits95), "limits90": _listed(self.limits90),
-            "headroom95": _listed(self.headroom95), "ratio_to_native": self.ratio and self.ratio.as_json(),
-        }  # fmt: skip
+            "value": self.value,
+            "reason": self.reason,
+            "removed": self.removed,
+            "interval95": list(self.interval95),
+            "interval90": list(self.interval90),
+            "headroom": self.headroom,
+            "n": self.n,
+            "n_needed": self.n_needed,
+            "p_null": self.p_null,
+            "limits95": _listed(self.limits95),
+            "limits90": _listed(self.limits90),
+            "headroom95": _listed(self.headroom95),
+            "ratio_to_native": self.ratio and self.ratio.as_json(),
+        }
 
 
 def _listed(limits: Interval | None) -> list[float] | None:
@@ -135,10 +144,19 @@ def decide(
         reason += "; whether the model tells harmful from harmless here is not known"
     most, least = interval(found.most(), 2 * ALPHA), interval(found.least(), 2 * ALPHA)
     return Verdict(
-        decision.value, reason, found.difference, interval(found, ALPHA), Interval(least.low, most.high), could.high,
-        len(before), needed, evidence.p_null, *limits, could,
+        decision.value,
+        reason,
+        found.difference,
+        interval(found, ALPHA),
+        Interval(least.low, most.high),
+        could.high,
+        len(before),
+        needed,
+        evidence.p_null,
+        *limits,
+        could,
         _ratio(before, after, native_after, evidence, effect, clusters),
-    )  # fmt: skip
+    )
 
 
 def _check(before: Mapping[str, str], after: Mapping[str, str], evidence: Evidence) -> None:
