@@ -50,10 +50,10 @@ SETTINGS = {
 def measured(settings: Settings, model: str) -> dict[str, Any]:
     """Seconds forecast and taken; what the forecast counted."""
     with tempfile.TemporaryDirectory() as folder:
-        planned = Workbench(Store(Path(folder)), Machine(model), dry_run=True)
-        measure_transfer(planned, settings)
-        forecast = forecast_cost(planned, settings, probe=True)
-        bench = Workbench(Store(Path(folder)), Machine(model))
+        planned = Workbench(Store(Path(folder)), Machine(model), settings, dry_run=True)
+        measure_transfer(planned)
+        forecast = forecast_cost(planned, probe=True)
+        bench = Workbench(Store(Path(folder)), Machine(model), settings)
         started = time.perf_counter()
         measure_transfer(bench)
         taken = time.perf_counter() - started

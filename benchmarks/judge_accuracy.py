@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from benchmarks import command
 from benchmarks.refuser_texts import ANSWERS, REFUSALS
-from refusalctl.data.rows import read_jsonl
+from refusalctl.data.jsonl import read_jsonl
 from refusalctl.model.judges import judge_named
 from refusalctl.model.judges.degenerate_first import judge_rows
 from refusalctl.model.judges.protocol import Item

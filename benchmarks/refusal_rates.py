@@ -45,12 +45,14 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=Path("artifacts"))
     args = parser.parse_args()
 
-    bench = Workbench(Store(args.store), Machine(args.model, dtype=args.dtype, batch_size=48), progress=out.Bars())
-    experiment = Settings.of(data=args.data, max_new_tokens=args.max_new_tokens, **{f"n_{args.split}": args.n})
+    asked = Settings.of(data=args.data, max_new_tokens=args.max_new_tokens, **{f"n_{args.split}": args.n})
+    bench = Workbench(
+        Store(args.store), Machine(args.model, dtype=args.dtype, batch_size=48), settings=asked, progress=out.progress()
+    )
     print(f"{args.model}, {args.data} {args.split}, n = {args.n} a cell, {bench.resolved_dtype}")
     print("| lang | harmful refused | harmless refused | degenerate, harmful / harmless |\n|---|---|---|---|")
     for lang in args.langs.split(","):
-        found = [cell(bench, experiment, lang, kind, args.split) for kind in KINDS]
+        found = [cell(bench, lang, kind, args.split) for kind in KINDS]
         broken = " / ".join(f"{degenerate.value:.1%}" for _, degenerate in found)
         print(f"| {lang} | {' | '.join(percent(refused) for refused, _ in found)} | {broken} |", flush=True)
 

@@ -147,7 +147,7 @@ class Maker:
             inputs |= {f"completions:{cell.key}": cell.completions, f"labels:{cell.key}": cell.labels}
         inputs |= {f"harmless:{lang}": a for lang, a in harmless.items()}
         params = {
-            "experiment": experiment.as_json(),
+            "settings": experiment.to_json(),
             "model": self.bench.model_key(),
             "cells": [{"source": c.source, "target": c.target, "condition": c.condition} for c in cells],
             "missing": {},

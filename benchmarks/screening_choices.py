@@ -13,7 +13,7 @@ from benchmarks import command
 from benchmarks.selection_speed import Setting, chosen, parsed, searched, setting
 from refusalctl.errors import BadInput, EmptySelection
 from refusalctl.organisms.designs import DESIGNS, Organism
-from refusalctl.stats.selection import Candidate
+from refusalctl.stats.candidate_choice import Candidate
 from refusalctl.steps.selection import search
 
 ARCHITECTURES = ("llama", "qwen2", "mistral")

@@ -44,7 +44,7 @@ from refusalctl.model.hooks import Intervention
 from refusalctl.model.load import ChatModel, versions
 from refusalctl.progress import Silent
 from refusalctl.records.rows import KINDS
-from refusalctl.stats.selection import CRITERIA, Candidate, CandidateScores, choose
+from refusalctl.stats.candidate_choice import CRITERIA, Candidate, CandidateScores, choose
 from refusalctl.stats.selection_rule import PRESETS, Rule, layer_limit
 from refusalctl.steps.selection import search
 from refusalctl.steps.selection.scorer import Criteria, Ledger, Scorer

@@ -26,7 +26,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from benchmarks import command
 from benchmarks.refuser_texts import ANSWERS, REFUSALS, form
 from refusalctl.data import sets
-from refusalctl.data.rows import read_jsonl
+from refusalctl.data.jsonl import read_jsonl
 from refusalctl.model.files import embedded
 from refusalctl.records.rows import Prompt
 

@@ -24,10 +24,11 @@ import numpy.typing as npt
 from scipy.stats import binom, norm
 
 from benchmarks import command
+from refusalctl.settings import VerdictSettings
 from refusalctl.stats.mover import change, ratio
 from refusalctl.stats.power import above, counts, inside, scores
 from refusalctl.stats.rates import Rate
-from refusalctl.stats.verdict import MARGIN, Evidence, decide
+from refusalctl.stats.verdict import Evidence, decide
 
 EFFECTS = (-0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8)
 BASELINES = (0.15, 0.3, 0.5, 0.8, 0.95)
@@ -36,7 +37,8 @@ AWAY = (0.0, 0.01, 0.03, 0.1, 0.2)  # prompts that go against the effect for no 
 SEED = 20261124
 ORDER = ("transfers", "does not transfer", "reverses", "inconclusive", "uninformative")
 AGREE = 3  # experiments per cell on which the vectorised rule must equal `decide`
-OPEN = Evidence(native="transfers", require_null=False)
+MARGIN = VerdictSettings().margin
+OPEN = Evidence(MARGIN, native="transfers", require_null=False)
 Array = npt.NDArray[Any]
 
 

@@ -18,7 +18,7 @@ from refusalctl.steps.step import Workbench
 from refusalctl.store.store import Artifact, Store
 
 if TYPE_CHECKING:
-    from refusalctl.stats.panel import Rule
+    from refusalctl.stats.panel import VoteRule
 
 
 class Labelling:
@@ -81,7 +81,7 @@ class Labelling:
             pairs.append((each, mine or r.Translations(self.store, find_translations(self.bench, each.artifact))))
         return pairs
 
-    def panel(self, labels: Sequence[r.Labels], rule: Rule = "majority") -> tuple[r.Panel, list[r.Labels]]:
+    def panel(self, labels: Sequence[r.Labels], rule: VoteRule = "majority") -> tuple[r.Panel, list[r.Labels]]:
         """Agreement of several judges on the same completions, and their labels together, one per completions."""
         given = [each.artifact for each in labels]
         made = form_panel(self.bench, given, rule)

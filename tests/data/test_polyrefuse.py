@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from refusalctl.data import polyrefuse, sets, tables
+from refusalctl.data import polyrefuse, polyrefuse_tables, sets
 from refusalctl.errors import DataError
 from refusalctl.progress import Silent
 from refusalctl.steps import prompt_sets
@@ -58,7 +58,7 @@ def test_the_dataset_folder_itself_will_do(tree, publish):
 
 def test_second_fetch_reads_no_source_and_rebuilds_nothing(tree, publish, monkeypatch, tmp_path):
     prompt_sets.fetch(publish(tree), Silent())
-    monkeypatch.setattr(tables, "table", lambda _lang: pytest.fail("a table was built again"))
+    monkeypatch.setattr(polyrefuse_tables, "table", lambda _lang: pytest.fail("a table was built again"))
     assert prompt_sets.fetch(tmp_path / "no such folder", Silent()).rows == {"de": 72, "en": 72}
 
 
@@ -98,8 +98,8 @@ def test_a_changed_or_missing_source_file_writes_nothing(tree, publish, harm):
 
 
 def test_a_failing_table_leaves_no_table(tree, publish, monkeypatch):
-    real = tables.table
-    monkeypatch.setattr(tables, "table", lambda lang: real(lang) if lang == "de" else 1 / 0)
+    real = polyrefuse_tables.table
+    monkeypatch.setattr(polyrefuse_tables, "table", lambda lang: real(lang) if lang == "de" else 1 / 0)
     with pytest.raises(ZeroDivisionError):
         prompt_sets.fetch(publish(tree), Silent())
     assert files_below(polyrefuse.tables_dir()) == set()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refusalctl.data import identify, sample, sets, tables
+from refusalctl.data import language_identification, prompt_texts, sample, sets
 from refusalctl.data.languages import SAMPLE
 from refusalctl.errors import BadInput
 from refusalctl.records.rows import KINDS, SPLITS
@@ -26,15 +26,15 @@ def test_every_language_is_large_enough_unique_and_clean(lang):
     counts = Counter((p.kind, p.split) for p in prompts)
     least = {"train": 48, "val": 16, "test": 48}
     assert all(counts[kind, split] >= least[split] for kind in KINDS for split in SPLITS)
-    assert len({tables.normal(p.text) for p in prompts}) == len(prompts)
+    assert len({prompt_texts.normal(p.text) for p in prompts}) == len(prompts)
     assert len({p.id for p in prompts}) == len(prompts)
-    assert all(p.lang == lang and p.text == p.text.strip() and tables.unescape(p.text) == p.text for p in prompts)
-    assert lang == "en" or not any(tables.normal(p.text) == tables.normal(p.text_en or "") for p in prompts)
+    assert all(p.lang == lang and p.text == p.text.strip() and prompt_texts.unescape(p.text) == p.text for p in prompts)
+    assert lang == "en" or not any(prompt_texts.normal(p.text) == prompt_texts.normal(p.text_en or "") for p in prompts)
 
 
 @pytest.mark.parametrize("lang", SAMPLE)
 def test_most_texts_are_identified_as_their_language(lang):
-    share = identify.identify(sample.prompts(lang)).share
+    share = language_identification.identify(sample.prompts(lang)).share
     assert share is not None
     assert share > {"en": 0.98, "de": 0.98, "ru": 0.98}.get(lang, 0.8)
 

@@ -9,44 +9,19 @@ about 0: the Chinese harmless train and val sets do). Rows aligned by position s
 from __future__ import annotations
 
 import hashlib
-import html
-import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from refusalctl.data import polyrefuse
-from refusalctl.data.rows import read_jsonl, write_jsonl
+from refusalctl.data.jsonl import read_jsonl, write_jsonl
+from refusalctl.data.prompt_texts import cluster_of, flag_repeats, normal, unescape
 from refusalctl.errors import DataError
 from refusalctl.records.rows import KINDS, SPLITS, Kind, Prompt, Split
 
 FORMAT = 2  # raise it with every change of what a table says
 ALIGNED_RHO = 0.5
 SECOND_HARMLESS_TEST = "splits/harmless_test_500_sampled.json"  # the sample that ba, be and tg were made from
-_ENTITY = ("&#", "&quot;", "&amp;", "&lt;", "&gt;", "&nbsp;", "&apos;")
-
-
-def normal(text: str) -> str:
-    """Text reduced to what makes two prompts the same: letters and digits, case and spaces folded."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    kept = "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in folded)
-    return " ".join(kept.split())
-
-
-def cluster_of(text_en: str) -> str:
-    return hashlib.sha256(normal(text_en).encode()).hexdigest()[:12]
-
-
-def unescape(text: str) -> str:
-    """Undo HTML entities, also doubly escaped ones, which machine translation left in the published files."""
-    while any(mark in text for mark in _ENTITY):
-        plain = html.unescape(text)
-        if plain == text:
-            break
-        text = plain
-    return text
 
 
 def length_rho(english: Sequence[str], translated: Sequence[str]) -> float | None:
@@ -121,27 +96,6 @@ def _clean(
     cluster = cluster_of(text_en) if text_en else f"{lang}-{cluster_of(text)}"
     name = cluster if text_en else f"{lang}-{position:03d}"
     return Prompt(f"{kind}-{split}-{name}", lang, kind, split, plain, text_en, "polyrefuse", tuple(flags), cluster)
-
-
-def flag_repeats(rows: Iterable[Prompt]) -> list[Prompt]:
-    """Give a repeated id a number of its own, and flag repeats of a cluster within a class.
-
-    The first row of a cluster is kept as it is; a later one is a `duplicate`, or a `leak-from-<split>` when
-    the first lies in another split. So `rows` come in the order train, val, test.
-    """
-    seen: Counter[str] = Counter()
-    split_of: dict[tuple[str, str], Split] = {}
-    result = []
-    for row in rows:
-        first_time = (row.kind, row.cluster) not in split_of
-        first_split = split_of.setdefault((row.kind, row.cluster), row.split)
-        seen[row.id] += 1
-        flags = row.flags
-        if not first_time:
-            flags += ("duplicate" if first_split == row.split else f"leak-from-{first_split}",)
-        new_id = row.id if seen[row.id] == 1 else f"{row.id}-{seen[row.id]}"
-        result.append(replace(row, id=new_id, flags=flags))
-    return result
 
 
 def build(langs: Iterable[str], progress: polyrefuse.Progress) -> dict[str, int]:

@@ -65,28 +65,25 @@ def pick(
     """
     scored = sorted((score, i) for i in range(n) if (score := bypass(i)) is not None)
     for _score, i in scored:
-        if rule.min_induce is not None and induce(i) < rule.min_induce:
-            continue
-        if kl(i) <= rule.max_kl:
+        added = None if rule.min_induce is None else induce(i)
+        if rule.induces(added) and rule.passes(added, kl(i)):
             return i, True
     return (scored[0][1], False) if scored else None
 
 
 def _passing(candidates: list[Candidate], induce: Scores, kl: Scores, rule: Rule, n_layers: int) -> NDArray[np.bool_]:
-    early = np.array([c.layer < layer_limit(rule.max_layer_share, n_layers) for c in candidates])
-    induces = np.ones(len(candidates), bool) if rule.min_induce is None else induce >= rule.min_induce
-    return early & (kl <= rule.max_kl) & induces
+    limit = layer_limit(rule.max_layer_share, n_layers)
+    return np.array([c.layer < limit and rule.passes(*scores) is True for c, *scores in zip(candidates, induce, kl)])
 
 
 def _why_empty(candidates: list[Candidate], induce: Scores, kl: Scores, rule: Rule, n_layers: int) -> str:
     limit = layer_limit(rule.max_layer_share, n_layers)
     early = np.array([c.layer < limit for c in candidates])
-    kept_kl = kl <= rule.max_kl
+    induces, kept_kl = np.array([rule.induces(x) for x in induce]), np.array([rule.keeps(x) for x in kl])
     parts = [f"layer < {limit} removed {int((~early).sum())}", f"KL <= {rule.max_kl:g} removed {int((~kept_kl).sum())}"]
     if rule.min_induce is not None:
-        parts.append(f"induce >= {rule.min_induce:g} removed {int((induce < rule.min_induce).sum())}")
+        parts.append(f"induce >= {rule.min_induce:g} removed {int((~induces).sum())}")
     ways = []
-    induces = np.ones(len(candidates), bool) if rule.min_induce is None else induce >= rule.min_induce
     if (early & induces).any():
         ways.append(f"--max-kl {_up(float(kl[early & induces].min()))}")
     if rule.min_induce is not None and (early & kept_kl).any():

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from refusalctl.data.audit import LENGTH_FACTOR, Audit, Pool, SetAudit
-from refusalctl.data.identify import Identification, summed
+from refusalctl.data.language_identification import Identification, summed
 from refusalctl.records.rows import KINDS, SPLITS
 
 IDENTIFIED = 0.9  # the share of texts below which a language's identification is a finding
