@@ -21,7 +21,8 @@ from refusalctl.progress import How, Progress, progress
 from refusalctl.records.rows import Kind, Split
 from refusalctl.report.comparison import compare_transfers
 from refusalctl.report.report import make_report
-from refusalctl.settings import Machine, Resolved, Settings, resolve
+from refusalctl.resolve import Resolved, resolve
+from refusalctl.settings import Machine, Settings
 from refusalctl.steps.activations import collect_activations
 from refusalctl.steps.calibrate import Calibration, Trial, run_calibration, trials
 from refusalctl.steps.completions import write_completions

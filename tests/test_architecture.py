@@ -14,14 +14,15 @@ from refusalctl.cli.app import app
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "refusalctl"
 BOTTOM = {"records", "organisms"}  # plain descriptions and rows, which everybody may know
-LIBRARY = {"study", "study_labels", "results", "interventions"}  # what `import refusalctl` offers
+LIBRARY = {"study", "study_labels", "results", "interventions", "resolve"}  # what `import refusalctl` offers
 ROOMS = {"settings", "progress", "steps", "model", "stats", "store", "data"}
 MAY_IMPORT = {
     "cli": {"cli", "report"} | LIBRARY | ROOMS | BOTTOM,
-    **{each: {"report"} | LIBRARY | ROOMS | BOTTOM for each in LIBRARY},
+    **{each: {"report"} | LIBRARY | ROOMS | BOTTOM for each in LIBRARY},  # resolve below is stricter
     "report": {"report", "settings", "steps", "stats", "store", "data"} | BOTTOM,
     "steps": ROOMS | BOTTOM,
     "settings": {"stats"} | BOTTOM,
+    "resolve": {"settings"},
     "progress": set(),
     "model": {"model"} | BOTTOM,
     "stats": {"stats"} | BOTTOM,

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from refusalctl.cli.app import app
 from refusalctl.errors import BadInput
-from refusalctl.settings import Machine, Settings, declared, read_file, resolve
+from refusalctl.resolve import read_file, resolve
+from refusalctl.settings import Machine, Settings, declared
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -284,7 +284,7 @@ def test_experiment_files_are_checked(run, tmp_path: Path) -> None:  # type: ign
 
 
 def test_example_files_are_valid_experiments() -> None:
-    from refusalctl.settings import resolve
+    from refusalctl.resolve import resolve
 
     for file in sorted((ROOT / "examples").glob("*.toml")):
         assert resolve({}, file, {}).settings.sources
