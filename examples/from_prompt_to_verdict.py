@@ -2,8 +2,8 @@
 # # From a prompt to a verdict
 #
 # Does a refusal direction found in one language act in another? This notebook goes there step by step, on a *model
-# organism*: a small model built so that one direction carries refusal in both of its languages, `qaa` and `qab`. It needs
-# no download and runs in about half a minute.
+# organism*: a small model built so that one direction carries refusal in both of its languages, `qaa` and `qab`. It
+# needs no download and runs in about half a minute.
 #
 # The file is a notebook kept as text: Jupyter opens it with jupytext, VS Code and PyCharm open it as it is. For a real
 # question, change the three names in the next cell.

@@ -43,6 +43,7 @@ BEHAVIOUR = {
     "steps/test_pipeline.py",
     "store/test_golden.py",
     "test_architecture.py",
+    "test_examples.py",
     "test_benchmarks.py",
     "test_guards.py",
 }
