@@ -13,9 +13,10 @@ import html
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from refusalctl.data import polyrefuse
 from refusalctl.data.rows import read_jsonl, write_jsonl
