@@ -440,3 +440,24 @@ __all__ = [
     "PromptSettings", "Resolved", "SelectionSettings", "Settings", "VerdictSettings", "declared", "nearest",
     "read_file", "resolve", "type_name",
 ]  # fmt: skip
+
+
+class GeometrySettings(Group, frozen=True):
+    """How the directions of several languages are compared. A field without `option` has no flag."""
+
+    reference: Annotated[str | None, option("Language on whose direction all are projected.", short="the first")] = None
+    at: Annotated[tuple[int, int] | None, option("POSITION,LAYER such as -1,19.", short="the most reliable place")] = (
+        None
+    )
+    halves: Annotated[Count, option("Random splits behind the noise ceiling.")] = 50
+    permutations: Annotated[Count, option("Shuffles of the labels behind each p.")] = 999
+    separation_permutations: Annotated[Count, Meta(description="Shuffles behind each p of separability.")] = 99
+    components: Annotated[Count, option("Dimensions of the compared subspaces.")] = 3
+
+    def __post_init__(self) -> None:
+        for name in ("halves", "permutations", "separation_permutations", "components"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"{name} is {getattr(self, name)}, expected at least 1")
+
+
+__all__ += ["GeometrySettings"]
