@@ -381,3 +381,21 @@ def nearest(name: str, known: Mapping[str, object]) -> str:
     """`did you mean 'max_kl'?`, or all that is known."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
+
+
+class GeometrySettings(Group, frozen=True):
+    """How the directions of several languages are compared. A field without `option` has no flag."""
+
+    reference: Annotated[str | None, option("Language on whose direction all are projected.", short="the first")] = None
+    at: Annotated[tuple[int, int] | None, option("POSITION,LAYER such as -1,19.", short="the most reliable place")] = (
+        None
+    )
+    halves: Annotated[Count, option("Random splits behind the noise ceiling.")] = 50
+    permutations: Annotated[Count, option("Shuffles of the labels behind each p.")] = 999
+    separation_permutations: Annotated[Count, Meta(description="Shuffles behind each p of separability.")] = 99
+    components: Annotated[Count, option("Dimensions of the compared subspaces.")] = 3
+
+    def __post_init__(self) -> None:
+        for name in ("halves", "permutations", "separation_permutations", "components"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"{name} is {getattr(self, name)}, expected at least 1")

@@ -22,14 +22,14 @@ from refusalctl.records.rows import Kind, Split
 from refusalctl.report.comparison import compare_transfers
 from refusalctl.report.report import make_report
 from refusalctl.resolve import Resolved, resolve
-from refusalctl.settings import Machine, Settings
+from refusalctl.settings import GeometrySettings, Machine, Settings
 from refusalctl.steps.activations import collect_activations
 from refusalctl.steps.calibrate import Calibration, Trial, run_calibration, trials
 from refusalctl.steps.completions import write_completions
 from refusalctl.steps.comprehension import measure_comprehension
 from refusalctl.steps.cost import Cost, forecast_cost
 from refusalctl.steps.directions import extract_directions
-from refusalctl.steps.geometry import GeometryParams, compare_geometry
+from refusalctl.steps.geometry import compare_geometry
 from refusalctl.steps.interventions import Source, end_of_instruction
 from refusalctl.steps.precision import compare_precision
 from refusalctl.steps.prompts import draw_prompts
@@ -244,11 +244,11 @@ class Study(Labelling):
         named = list(langs or self.langs)
         if not named:
             raise BadInput("no language was named", hint="give langs, or sources and targets to the study")
-        params = GeometryParams(
-            reference or named[0], at, halves, permutations, components=components, seed=self.settings.prompts.seed
+        asked = GeometrySettings(
+            reference=reference, at=at, halves=halves, permutations=permutations, components=components
         )
         bench = self.bench.asking(self.settings.changed(sources=(), targets=tuple(named)))
-        return r.Geometry(self.store, compare_geometry(bench, named, params))
+        return r.Geometry(self.store, compare_geometry(bench, asked))
 
     def transfer(self) -> r.Transfer:
         """Every source in every target: baseline, native and transferred ablation, with verdicts."""

@@ -8,11 +8,11 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
 from filelock import FileLock
+from msgspec.structs import replace
 
 from refusalctl.data import sets
 from refusalctl.data.jsonl import read_jsonl, write_jsonl

@@ -7,7 +7,8 @@ import html
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from refusalctl.records.rows import Prompt, Split
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from refusalctl.data.published_rates import PublishedRates, work
+from refusalctl.records.geometry import LanguageGeometry
 from refusalctl.report.excluded import Excluded, Reserve, excluded, reserve
 from refusalctl.report.provenance import Provenance, in_order
 from refusalctl.report.quality import Quality, quality
@@ -47,7 +48,7 @@ class Run:
     excluded: tuple[Excluded, ...]
     unreadable: str | None
     reserve: tuple[Reserve, ...]
-    geometry: Mapping[str, Any] | None
+    geometry: LanguageGeometry | None
     geometry_id: str | None
     published: tuple[PublishedRates, ...]
     texts: tuple[Texts, ...] = field(repr=False, default=())

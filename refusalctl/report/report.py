@@ -16,8 +16,8 @@ from refusalctl.report.book import Book, book, reference_language
 from refusalctl.report.excluded import unfit
 from refusalctl.report.page import page
 from refusalctl.report.provenance import Provenance
-from refusalctl.settings import Settings
-from refusalctl.steps.geometry import GeometryParams, geometry_of_activations
+from refusalctl.settings import GeometrySettings, Settings
+from refusalctl.steps.geometry import geometry_of_activations
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.steps.transfer import read_transfer
 from refusalctl.store import formats
@@ -163,8 +163,8 @@ def geometry_of(bench: Workbench, transfer: Artifact, reference: str) -> Artifac
     if len(collected) < 2 or reference not in collected or chosen.get("status") != "chosen":
         bench.note(f"no geometry for {transfer.label}: it needs two languages with directions, {reference} among them")
         return None
-    params = GeometryParams(reference, (chosen["pos"], chosen["layer"]))
-    return geometry_of_activations(bench, collected, params, str(transfer.about["model"]))
+    asked = GeometrySettings(reference=reference, at=(chosen["pos"], chosen["layer"]))
+    return geometry_of_activations(bench, collected, asked, str(transfer.about["model"]))
 
 
 def files_of(found: Artifact, kind: str) -> list[Path]:

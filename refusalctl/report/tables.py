@@ -7,6 +7,8 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from msgspec.structs import asdict
+
 from refusalctl.data.languages import name as language_name
 from refusalctl.records.rows import OUTCOMES
 from refusalctl.report.book import Book
@@ -121,13 +123,13 @@ def geometry_csv(rows: Book) -> str:
     """A line per pair of languages and place."""
     lines: list[dict[str, object]] = []
     for run in rows.runs:
-        for name, site in (run.geometry or {"sites": {}})["sites"].items():
-            known = {"model": run.content.model["name"], "site": name, "pos": site["pos"], "layer": site["layer"]}
-            for pair in site["pairs"]:
-                numbers = {k: _number(v) for k, v in pair.items() if isinstance(v, float)}
-                angles = " ".join(_number(a) for a in pair["angles"])
+        for name, site in (run.geometry.sites.by_name() if run.geometry else {}).items():
+            known = {"model": run.content.model["name"], "site": name, "pos": site.pos, "layer": site.layer}
+            for pair in site.pairs:
+                numbers = {k: _number(v) for k, v in asdict(pair).items() if isinstance(v, float)}
+                angles = " ".join(_number(a) for a in pair.angles)
                 lines.append(
-                    {**known, "a": pair["a"], "b": pair["b"], **numbers, "angles": angles, "geometry": run.geometry_id}
+                    {**known, "a": pair.a, "b": pair.b, **numbers, "angles": angles, "geometry": run.geometry_id}
                 )
     return as_csv(GEOMETRY_COLUMNS, lines)
 

@@ -8,9 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refusalctl.results.base import Result, Table
+from refusalctl.steps.geometry import read_geometry
+from refusalctl.steps.labelling.correction import read_correction
+from refusalctl.steps.labelling.panel import read_panel
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from refusalctl.records.correction import JudgeCorrection
+    from refusalctl.records.geometry import LanguagePair, Sites
+    from refusalctl.records.panel import LanguagePanel
 
 
 class Record(Result):
@@ -59,24 +66,22 @@ class Geometry(Record):
     kind = "geometry"
 
     @property
-    def _refusal(self) -> dict[str, Any]:
-        from refusalctl.steps.geometry import read_geometry
-
-        site: dict[str, Any] = read_geometry(self.artifact)["sites"]["refusal"]
-        return site
+    def sites(self) -> Sites:
+        """What was measured where the refusal direction is read, and where harmfulness is."""
+        return read_geometry(self.artifact).sites
 
     @property
     def pos(self) -> int:
-        return int(self._refusal["pos"])
+        return self.sites.refusal.pos
 
     @property
     def layer(self) -> int:
-        return int(self._refusal["layer"])
+        return self.sites.refusal.layer
 
     @property
-    def pairs(self) -> list[dict[str, Any]]:
+    def pairs(self) -> tuple[LanguagePair, ...]:
         """Every pair of languages at the refusal place: cosine, ceiling, chance."""
-        return list(self._refusal["pairs"])
+        return self.sites.refusal.pairs
 
 
 class Panel(Record):
@@ -85,12 +90,9 @@ class Panel(Record):
     kind = "panel"
 
     @property
-    def languages(self) -> dict[str, Any]:
+    def languages(self) -> dict[str, LanguagePanel]:
         """Agreement and votes per language."""
-        from refusalctl.steps.labelling.panel import read_panel
-
-        found: dict[str, Any] = read_panel(self.artifact)["languages"]
-        return found
+        return read_panel(self.artifact).languages
 
 
 class Correction(Record):
@@ -99,12 +101,9 @@ class Correction(Record):
     kind = "correction"
 
     @property
-    def judges(self) -> list[dict[str, Any]]:
+    def judges(self) -> tuple[JudgeCorrection, ...]:
         """Per language and judge: sensitivity, specificity, and rates with their corrections."""
-        from refusalctl.steps.labelling.correction import read_correction
-
-        found: list[dict[str, Any]] = read_correction(self.artifact)["judges"]
-        return found
+        return read_correction(self.artifact).judges
 
 
 class Calibration(Record):

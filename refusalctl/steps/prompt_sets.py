@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from msgspec.structs import replace
 
 from refusalctl.data import jsonl, own_sets, polyrefuse, polyrefuse_tables, prompt_texts, sets
 from refusalctl.data.languages import check_code
@@ -17,6 +17,7 @@ from refusalctl.errors import BadInput, DataError
 from refusalctl.model.translators.from_english import Outcome, Translator, google, nllb, outcome
 from refusalctl.progress import Progress
 from refusalctl.records.rows import KINDS, SPLITS, Kind, Prompt, Split
+from refusalctl.steps.finished_rows import FinishedRows
 
 
 class Fetched(NamedTuple):
@@ -163,8 +164,8 @@ def translate(request: Request, translator: Translator, progress: Progress, *, a
     if no prompt has a translation.
     """
     english, source = request.english(), f"{request.data}+{translator.name}"
-    notes = _Notes(sets.own_dir() / request.target / f".{request.to}.partial", source)
-    finished = _there(request, english, source) | notes.read(english)
+    notes = FinishedRows(sets.own_dir() / request.target, f".{request.to}.partial")
+    finished = _there(request, english, source) | _noted(notes, english, source)
     resumed = len(finished)
     todo = [p for p in english if p.id not in finished]
     failed: dict[str, str] = {}
@@ -174,12 +175,12 @@ def translate(request: Request, translator: Translator, progress: Progress, *, a
             answers = translator([(p.id, p.text) for p in batch])
             finished |= {p.id: a.text for p, a in zip(batch, answers, strict=True) if a.text is not None}
             failed |= {p.id: a.failed for p, a in zip(batch, answers, strict=True) if a.text is None}
-            notes.append(batch, answers)
+            notes.add(*(_note(p, source, a) for p, a in zip(batch, answers, strict=True)))
             advance(len(batch))
     done = [p for p in english if p.id in finished]
     added = _merge(request, source, done, finished, again)
     if not failed:
-        notes.path.unlink(missing_ok=True)
+        notes.discard()
     return Translated(added, source, request.target, resumed, failed)
 
 
@@ -212,43 +213,19 @@ def _translation(english: Prompt, lang: str, text: str, source: str) -> Prompt:
     return replace(english, lang=lang, text=plain, text_en=english.text, source=source, flags=flags)
 
 
-@dataclass(frozen=True)
-class _Notes:
-    """The `.partial` file: one line per prompt, valid for one source and the English text it was made from."""
+def _noted(finished: FinishedRows, english: Sequence[Prompt], source: str) -> dict[str, str]:
+    """Finished translations by id: those by this source, of the very text that is asked for."""
+    digests = {p.id: _digest(p.text) for p in english}
+    return {
+        row["id"]: row["text"]
+        for row in finished
+        if row["source"] == source and row["text"] and digests.get(row["id"]) == row["english"]
+    }
 
-    path: Path
-    source: str
 
-    def read(self, english: Sequence[Prompt]) -> dict[str, str]:
-        """Finished translations by id. Lines of another source or text, and a line cut by a kill, are ignored."""
-        digests = {p.id: _digest(p.text) for p in english}
-        lines = self.path.read_bytes().splitlines() if self.path.is_file() else []
-        parsed = (_parsed(line) for line in lines)
-        return {
-            row["id"]: row["text"]
-            for row in parsed
-            if row.get("source") == self.source and row.get("text") and digests.get(row["id"]) == row["english"]
-        }
-
-    def append(self, prompts: Sequence[Prompt], answers: Sequence[Outcome]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        cut = self.path.is_file() and not self.path.read_bytes().endswith(b"\n")
-        with self.path.open("a", encoding="utf-8") as out:
-            out.write("\n" if cut else "")
-            for prompt, answer in zip(prompts, answers, strict=True):
-                note = {"id": prompt.id, "english": _digest(prompt.text), "source": self.source}
-                out.write(json.dumps(note | answer._asdict(), ensure_ascii=False) + "\n")
-            out.flush()
-            os.fsync(out.fileno())
+def _note(prompt: Prompt, source: str, answer: Outcome) -> dict[str, Any]:
+    return {"id": prompt.id, "english": _digest(prompt.text), "source": source, **answer._asdict()}
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _parsed(line: bytes) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return {}
-    return row if isinstance(row, dict) else {}

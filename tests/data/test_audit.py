@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from refusalctl.data import audit_findings, language_identification, sets
 from refusalctl.data.audit import SetAudit, audit, length_outliers

@@ -66,15 +66,15 @@ def test_every_part_of_an_intervention_makes_another_recipe(bench: Workbench, ca
     base = InterventionSpec("add", candidates, -1, 1)
     specs = [
         base,
-        base.changed(coeff=-1.0),
-        base.changed(layer=2),
-        base.changed(pos=-2),
-        base.changed(layers=(0, 1)),
-        base.changed(positions=(-1,)),
-        base.changed(kind="ablate"),
-        base.changed(kind="affine"),
-        base.changed(kind="subspace", others=(Source(candidates, -1, 2),)),
-        base.changed(kind="subspace", others=(Source(candidates, -2, 2),)),
+        replace(base, coeff=-1.0),
+        replace(base, layer=2),
+        replace(base, pos=-2),
+        replace(base, layers=(0, 1)),
+        replace(base, positions=(-1,)),
+        replace(base, kind="ablate"),
+        replace(base, kind="affine"),
+        replace(base, kind="subspace", others=(Source(candidates, -1, 2),)),
+        replace(base, kind="subspace", others=(Source(candidates, -2, 2),)),
     ]
     keys = set()
     for spec in specs:
@@ -85,7 +85,7 @@ def test_every_part_of_an_intervention_makes_another_recipe(bench: Workbench, ca
         assert again.params() == spec.params()
         assert again.sources == spec.sources
     assert len(keys) == len(specs)
-    assert base.changed(layers=(1, 0, 1)).params() == base.changed(layers=(0, 1)).params()
+    assert replace(base, layers=(1, 0, 1)).params() == replace(base, layers=(0, 1)).params()
 
 
 def test_affine_takes_the_mean_of_the_directions_own_place(bench: Workbench, candidates: Artifact) -> None:

@@ -30,7 +30,7 @@ def bench(home: Path, tmp_path: Path) -> Workbench:
 
 
 def drawn(bench: Workbench, lang: str, kind: str, langs: tuple[str, ...]) -> list[str]:
-    asked = Settings.of(data="mine", n_test=6)
+    asked = Settings.of(data="mine", n_test=6, sources=langs)
     return [p.id for p in read_prompts(draw_prompts(bench.asking(asked), lang, kind, "test"))]  # type: ignore[arg-type]
 
 
