@@ -8,7 +8,6 @@ Builds transfers of random outcomes: no model runs, every artifact goes through 
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import command
 from refusalctl.data.languages import NAMES
 from refusalctl.model.files.resolve import ModelRef
 from refusalctl.records.rows import Label
@@ -147,7 +147,7 @@ class Maker:
             inputs |= {f"completions:{cell.key}": cell.completions, f"labels:{cell.key}": cell.labels}
         inputs |= {f"harmless:{lang}": a for lang, a in harmless.items()}
         params = {
-            "experiment": experiment.as_json(),
+            "settings": experiment.to_json(),
             "model": self.bench.model_key(),
             "cells": [{"source": c.source, "target": c.target, "condition": c.condition} for c in cells],
             "missing": {},
@@ -158,7 +158,7 @@ class Maker:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command.parser(__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--languages", type=int, default=17)
     parser.add_argument("--models", type=int, default=4)

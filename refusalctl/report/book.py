@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from refusalctl.data.published import Published, work
+from refusalctl.data.published_rates import PublishedRates, work
 from refusalctl.report.excluded import Excluded, Reserve, excluded, reserve
 from refusalctl.report.provenance import Provenance, in_order
 from refusalctl.report.quality import Quality, quality
@@ -49,7 +49,7 @@ class Run:
     reserve: tuple[Reserve, ...]
     geometry: Mapping[str, Any] | None
     geometry_id: str | None
-    published: tuple[Published, ...]
+    published: tuple[PublishedRates, ...]
     texts: tuple[Texts, ...] = field(repr=False, default=())
 
 
@@ -119,7 +119,7 @@ def book(
     return Book(tuple(runs), reference, with_published, with_text, tuple(in_order(sources.values())))
 
 
-def _published(rows: Content) -> tuple[Published, ...]:
+def _published(rows: Content) -> tuple[PublishedRates, ...]:
     return tuple(work().of(str(rows.model["name"]), list(rows.settings.sources)))
 
 

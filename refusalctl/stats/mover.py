@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import sqrt
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,11 +18,13 @@ from refusalctl.stats.rates import Interval
 WIDEST = 1e6
 
 
-class Estimate(NamedTuple):
+class Comparison(NamedTuple):
+    """A difference or ratio of two changes, as a share or a factor, with its 95 % interval."""
+
     value: float
     interval95: Interval
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, float | list[float]]:
         return {"value": self.value, "interval95": list(self.interval95)}
 
 
@@ -73,13 +75,13 @@ def combined(first: Change, second: Change, factor: float, r: float) -> Interval
     )
 
 
-def difference(first: Change, second: Change, r: float | None = None) -> Estimate:
+def difference(first: Change, second: Change, r: float | None = None) -> Comparison:
     """first - second on the same prompts: the difference in differences across languages or directions."""
     limits = combined(first, second, 1.0, correlation(first, second) if r is None else r)
-    return Estimate(first.value - second.value, limits)
+    return Comparison(first.value - second.value, limits)
 
 
-def ratio(first: Change, second: Change, r: float | None = None) -> Estimate | None:
+def ratio(first: Change, second: Change, r: float | None = None) -> Comparison | None:
     """first / second on the same prompts; None unless the lower limit of `second` is above zero.
 
     A supposed ratio is inside the interval where first - ratio * second may be zero (Donner and Zou 2012).
@@ -103,4 +105,4 @@ def ratio(first: Change, second: Change, r: float | None = None) -> Estimate | N
     if reach >= WIDEST:
         return None
     limits = Interval(float(brentq(low, value - reach, value)), float(brentq(high, value, value + reach)))
-    return Estimate(value, limits)
+    return Comparison(value, limits)

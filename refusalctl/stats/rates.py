@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from refusalctl.errors import BadInput
+from refusalctl.stats.outcomes import OFF_LANGUAGE
 
 
 class Interval(NamedTuple):
@@ -69,7 +70,7 @@ class Flips:
     gained: int
     to_degenerate: int
     unparsed: int
-    to_off_language: int | None = None  # None: transfers written before it was counted
+    to_off_language: int
 
     @property
     def net(self) -> float:
@@ -91,7 +92,7 @@ def flips(baseline: dict[str, str], changed: dict[str, str]) -> Flips:
         gained=moves["compliance", "refusal"],
         to_degenerate=sum(c for (a, b), c in moves.items() if b == "degenerate" and a != "degenerate"),
         unparsed=sum(c for pair, c in moves.items() if "unparsed" in pair),
-        to_off_language=sum(c for (a, b), c in moves.items() if b == "off-language" and a != "off-language"),
+        to_off_language=sum(c for (a, b), c in moves.items() if b == OFF_LANGUAGE and a != OFF_LANGUAGE),
     )
 
 

@@ -97,7 +97,7 @@ def _behaviour(job: Job, prompts: list[Prompt]) -> dict[str, Any]:
     """What baseline answers to harmless train prompts look like, and the predictability of the prompts themselves."""
     from dataclasses import replace
 
-    from refusalctl.data.identify import identify
+    from refusalctl.data.language_identification import identify
     from refusalctl.stats.held_out import answer_match
 
     outcome = outcomes_by_prompt(job.inputs["labels"])

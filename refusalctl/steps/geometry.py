@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from refusalctl.errors import BadInput
+from refusalctl.stats.paired import fdr_by
+from refusalctl.stats.permutation import permutation_p
 from refusalctl.steps.activations import ACTIVATIONS_FILE, collect_activations
 from refusalctl.steps.directions import KINDS
 from refusalctl.steps.prompts import draw_prompts
@@ -22,7 +24,7 @@ from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
 if TYPE_CHECKING:
-    from refusalctl.stats.similarity import Draws, Estimate, Labelled
+    from refusalctl.stats.similarity import DirectionEstimate, Draws, LabelledActivations
 
 GEOMETRY_FILE = "geometry.json"
 SUBSPACE_SHUFFLES = 99  # each costs a singular value decomposition per language
@@ -76,13 +78,13 @@ class Stack:
         harmful, harmless = (sorted({i for by in self.ids.values() for i in by[kind]}) for kind in KINDS)
         return harmful, harmless
 
-    def at(self, lang: str, place: Place) -> Labelled:
-        from refusalctl.stats.similarity import Labelled
+    def at(self, lang: str, place: Place) -> LabelledActivations:
+        from refusalctl.stats.similarity import LabelledActivations
 
         column = self.positions.index(place.pos)
         parts = [np.asarray(self._data[lang][kind][:, column, place.layer]) for kind in KINDS]
         signs = np.repeat(np.array([1, -1], np.int8), [len(p) for p in parts])
-        found = Labelled(np.concatenate(parts), tuple(i for k in KINDS for i in self.ids[lang][k]), signs)
+        found = LabelledActivations(np.concatenate(parts), tuple(i for k in KINDS for i in self.ids[lang][k]), signs)
         if not np.isfinite(found.rows).all():
             raise BadInput(f"the {lang} activations at position {place.pos}, layer {place.layer} are not finite")
         return found
@@ -185,23 +187,21 @@ def _site(stack: Stack, place: Place, params: GeometryParams, splits: Draws, nul
     }
 
 
-def _pairs(estimates: Mapping[str, Estimate]) -> list[dict[str, Any]]:
+def _pairs(estimates: Mapping[str, DirectionEstimate]) -> list[dict[str, Any]]:
     """Every pair's likeness; `p_by` controls the false discovery rate over the pairs under any dependence."""
-    from statsmodels.stats.multitest import multipletests
-
     from refusalctl.stats.similarity import likeness
 
     rows: list[dict[str, Any]] = [
         {"a": a, "b": b, **likeness(estimates[a], estimates[b])._asdict()} for a, b in combinations(estimates, 2)
     ]
-    if rows:
-        adjusted = multipletests([row["p"] for row in rows], method="fdr_by")[1]
-        for row, p in zip(rows, adjusted):
-            row["p_by"] = float(p)
+    for row, p in zip(rows, fdr_by([row["p"] for row in rows]), strict=True):
+        row["p_by"] = p
     return rows
 
 
-def _angles(samples: Mapping[str, Labelled], pairs: list[dict[str, Any]], params: GeometryParams, null: Draws) -> None:
+def _angles(
+    samples: Mapping[str, LabelledActivations], pairs: list[dict[str, Any]], params: GeometryParams, null: Draws
+) -> None:
     """Add principal angles of difference subspaces to each pair, and what shuffled labels give."""
     from refusalctl.stats.similarity import difference_subspace, subspace_angles
 
@@ -221,10 +221,10 @@ def _angles(samples: Mapping[str, Labelled], pairs: list[dict[str, Any]], params
     for row in pairs:
         nulls = np.array(row.pop("_null"))
         row["angle_null_05"] = float(np.quantile(nulls, 0.05))
-        row["angle_p"] = (int((nulls <= np.mean(row["angles"])).sum()) + 1) / (draws + 1)
+        row["angle_p"] = permutation_p(int((nulls <= np.mean(row["angles"])).sum()), draws)
 
 
-def _language(sample: Labelled, params: GeometryParams) -> dict[str, Any]:
+def _language(sample: LabelledActivations, params: GeometryParams) -> dict[str, Any]:
     """Separation in full space and the map of one language. None where all activations are the same."""
     from refusalctl.stats.separation import auroc, coordinates, pca_map, silhouette
 
@@ -244,7 +244,7 @@ def _language(sample: Labelled, params: GeometryParams) -> dict[str, Any]:
     }
 
 
-def _projection(samples: Mapping[str, Labelled], params: GeometryParams) -> dict[str, Any]:
+def _projection(samples: Mapping[str, LabelledActivations], params: GeometryParams) -> dict[str, Any]:
     from refusalctl.stats.separation import folds, projections
 
     everyone = sorted({i for s in samples.values() for i in s.ids})

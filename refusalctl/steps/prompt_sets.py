@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from refusalctl.data import own_sets, polyrefuse, rows, sets, tables
+from refusalctl.data import jsonl, own_sets, polyrefuse, polyrefuse_tables, prompt_texts, sets
 from refusalctl.data.languages import check_code
 from refusalctl.errors import BadInput, DataError
 from refusalctl.model.translators.from_english import Outcome, Translator, google, nllb, outcome
@@ -32,7 +32,7 @@ def fetch(source: Path | None, progress: Progress) -> Fetched:
         files = polyrefuse.fetch(source, lambda _done, _total: advance())
     langs = polyrefuse.published_languages()
     with progress.task("build tables", len(langs)) as advance:
-        built = tables.build(langs, lambda _done, _total: advance())
+        built = polyrefuse_tables.build(langs, lambda _done, _total: advance())
     sets.prompts.cache_clear()
     return Fetched(files, built)
 
@@ -67,7 +67,7 @@ def _counts_of(name: str, lang: str) -> Counts:
 
 def add(
     path: Path, lang: str, *, name: str = "own", kind: Kind | None = None, split: Split | None = None, again: bool
-) -> own_sets.Added:
+) -> own_sets.MergeResult:
     """Check a file of prompts and merge it into the set `name`; `again` replaces rows of the same id."""
     own_sets.check_name(name)
     return own_sets.merge(name, lang, own_sets.read_file(path, lang, kind, split), replace_same=again)
@@ -88,7 +88,7 @@ class FromFile:
 def from_file(path: Path) -> FromFile:
     """Open JSON lines of `{"id", "text"}`. Raises `DataError` naming a row that is something else."""
     texts: dict[str, str] = {}
-    for number, row in enumerate(rows.read_jsonl(path), start=1):
+    for number, row in enumerate(jsonl.read_jsonl(path), start=1):
         if set(row) != {"id", "text"} or not all(isinstance(value, str) for value in row.values()):
             raise DataError(f"{path.name} row {number}: expected the keys 'id' and 'text', both texts")
         if row["id"] in texts:
@@ -148,7 +148,7 @@ class Request:
 class Translated(NamedTuple):
     """The merged language, and the ids without a translation with the reason of each."""
 
-    added: own_sets.Added
+    added: own_sets.MergeResult
     source: str
     name: str
     resumed: int
@@ -194,7 +194,7 @@ def _there(request: Request, english: Sequence[Prompt], source: str) -> dict[str
 
 def _merge(
     request: Request, source: str, english: Sequence[Prompt], texts: Mapping[str, str], again: bool
-) -> own_sets.Added:
+) -> own_sets.MergeResult:
     if not english:
         raise DataError(f"not one prompt was translated into {request.to}", hint="nothing was written")
     own_sets.merge(request.target, "en", _numbered(english), keep_same=True)
@@ -202,12 +202,12 @@ def _merge(
     return own_sets.merge(request.target, request.to, _numbered(made), keep_same=True, replace_same=again)
 
 
-def _numbered(prompts: Iterable[Prompt]) -> list[own_sets.Numbered]:
-    return [own_sets.Numbered(n, prompt) for n, prompt in enumerate(prompts, start=1)]
+def _numbered(prompts: Iterable[Prompt]) -> list[own_sets.NumberedPrompt]:
+    return [own_sets.NumberedPrompt(n, prompt) for n, prompt in enumerate(prompts, start=1)]
 
 
 def _translation(english: Prompt, lang: str, text: str, source: str) -> Prompt:
-    plain = tables.unescape(text)
+    plain = prompt_texts.unescape(text)
     flags = ("machine-translated", *(("html-unescaped",) if plain != text else ()))
     return replace(english, lang=lang, text=plain, text_en=english.text, source=source, flags=flags)
 

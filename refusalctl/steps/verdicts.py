@@ -8,10 +8,11 @@ from typing import Any
 
 from refusalctl.settings import Settings
 from refusalctl.stats.mover import change, difference
+from refusalctl.stats.outcomes import read_outcome
 from refusalctl.stats.paired import equivalence_p, fdr_by, holm, mcnemar_p, moves
 from refusalctl.stats.power import detectable
 from refusalctl.stats.rates import outcome_rate
-from refusalctl.stats.verdict import INDUCTION, REMOVAL, Evidence, Question, Verdict, decide
+from refusalctl.stats.verdict import INDUCTION, REMOVAL, Effect, Evidence, Verdict, decide
 from refusalctl.steps.comprehension import read_comprehension
 from refusalctl.steps.labelling.labels import read_labels
 from refusalctl.steps.selection.controls import read_controls
@@ -21,14 +22,8 @@ Outcomes = dict[str, str]
 
 
 def judged_outcomes(artifact: Artifact) -> Outcomes:
-    """Outcome by prompt id as the rule reads it: text in another language is `off-language`, whatever it says.
-
-    A refusal stays one: a model that answers a Bashkir request with an English refusal has refused.
-    """
-    return {
-        label.prompt_id: "off-language" if label.off_language and label.outcome == "compliance" else label.outcome
-        for label in read_labels(artifact)
-    }
+    """Outcome by prompt id as the rule reads it: compliance in another language is `off-language`."""
+    return {label.prompt_id: read_outcome(label.outcome, label.off_language) for label in read_labels(artifact)}
 
 
 def clusters(artifact: Artifact) -> dict[str, str]:
@@ -140,7 +135,7 @@ def _value(found: Mapping[str, Mapping[str, Any]], key: str, question: str) -> s
 
 
 def _decided(
-    before: Artifact, after: Artifact, question: Question, evidence: Evidence, native: Artifact | None
+    before: Artifact, after: Artifact, question: Effect, evidence: Evidence, native: Artifact | None
 ) -> dict[str, Any]:
     one, other, groups = judged_outcomes(before), judged_outcomes(after), clusters(before)
     own = judged_outcomes(native) if native is not None and not evidence.is_native else None

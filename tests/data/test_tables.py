@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refusalctl.data import sets, tables
+from refusalctl.data import polyrefuse_tables, prompt_texts, sets
 from refusalctl.records.rows import Prompt
 
 
@@ -48,7 +48,10 @@ def test_test_rows_are_paired_by_their_source_whatever_the_order(tree, fetched):
 
 def test_the_second_english_sample_joins_the_first_without_duplicates(tree, fetched):
     first = tree.files[tree.path("en", "harmless", "test")]
-    tree.files[tables.SECOND_HARMLESS_TEST] = [*first[-2:], {"instruction": "Name a tree that grows in the north."}]
+    tree.files[polyrefuse_tables.SECOND_HARMLESS_TEST] = [
+        *first[-2:],
+        {"instruction": "Name a tree that grows in the north."},
+    ]
     fetched(tree)
     assert len(ids("en", "harmless", "test")) == 13
     assert all(p.flags == () for p in by_set("en", "harmless", "test"))
@@ -89,17 +92,17 @@ def test_blank_and_untranslated_rows_are_unusable(tree, fetched, text, flag):
 
 @given(st.text())
 def test_unescape_is_idempotent_and_leaves_plain_text(text):
-    once = tables.unescape(text)
-    assert tables.unescape(once) == once
+    once = prompt_texts.unescape(text)
+    assert prompt_texts.unescape(once) == once
     if "&" not in text:
         assert once == text
 
 
 def test_clusters_ignore_case_spaces_and_marks_but_not_words():
-    assert tables.cluster_of("Write a  LETTER!") == tables.cluster_of("write a letter")
-    assert tables.cluster_of("write a letter") != tables.cluster_of("write two letters")
+    assert prompt_texts.cluster_of("Write a  LETTER!") == prompt_texts.cluster_of("write a letter")
+    assert prompt_texts.cluster_of("write a letter") != prompt_texts.cluster_of("write two letters")
 
 
 def test_lengths_that_cannot_be_ranked_have_no_rho():
-    assert tables.length_rho(["a"] * 9, ["b"] * 9) is None
-    assert not tables.aligned(["a"] * 9, ["b"] * 9)
+    assert polyrefuse_tables.length_rho(["a"] * 9, ["b"] * 9) is None
+    assert not polyrefuse_tables.aligned(["a"] * 9, ["b"] * 9)

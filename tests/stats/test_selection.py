@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from refusalctl.errors import BadInput, EmptySelection, ModelError
 from refusalctl.stats import openings
+from refusalctl.stats.candidate_choice import Candidate, CandidateScores, choose, stability
 from refusalctl.stats.difference_in_means import RunningMean, difference_in_means
 from refusalctl.stats.rates import Rate, flips, outcome_rate
 from refusalctl.stats.refusal import kl_divergence, refusal_score
-from refusalctl.stats.selection import Candidate, CandidateScores, choose, stability
 from refusalctl.stats.selection_rule import PRESETS, layer_limit
 
 ARDITI, WANG = PRESETS["arditi"], PRESETS["wang"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from refusalctl.data import sets
-from refusalctl.data.rows import write_jsonl
+from refusalctl.data.jsonl import write_jsonl
 from refusalctl.errors import BadInput
 from refusalctl.records.rows import Prompt
 from refusalctl.settings import Machine, Settings

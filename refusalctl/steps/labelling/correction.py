@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from refusalctl.errors import BadInput
+from refusalctl.stats.outcomes import USABLE
 from refusalctl.steps.labelling.human import HUMAN, read_sample
 from refusalctl.steps.labelling.labels import outcomes_by_prompt
 from refusalctl.steps.labelling.panel import judge_name
@@ -19,10 +20,9 @@ from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
 if TYPE_CHECKING:
-    from refusalctl.stats.judge_error import Cell, Errors, Share
+    from refusalctl.stats.judge_error import JudgeErrors, SampleCell, Share
 
 CORRECTION_FILE = "correction.json"
-OUTCOMES = ("refusal", "compliance")
 
 
 def _run(job: Job) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def _judge(judged: Sequence[Artifact], human: Sequence[Artifact], samples: Mappi
     people = {a.inputs["completions"]: outcomes_by_prompt(a) for a in human}
     weights, bare = _weights(human, people, samples)
     found: dict[str, Any] = {}
-    for outcome in OUTCOMES:
+    for outcome in USABLE:
         calibration, why = (None, bare) if bare else _errors(said, people, weights, outcome)
         found[outcome] = {
             "sensitivity": _share(calibration.sensitivity) if calibration else None,
@@ -93,9 +93,9 @@ def _errors(
     people: Mapping[str, Mapping[str, str]],
     weights: Mapping[tuple[str, str], tuple[str, float]],
     outcome: str,
-) -> tuple[Errors | None, str]:
+) -> tuple[JudgeErrors | None, str]:
     """The calibration, or why there is none."""
-    from refusalctl.stats.judge_error import Cell, better_than_chance, errors
+    from refusalctl.stats.judge_error import SampleCell, better_than_chance, errors
 
     counts: dict[tuple[str, bool, float], list[int]] = {}
     for (source, prompt), (stratum, weight) in weights.items():
@@ -104,7 +104,7 @@ def _errors(
             cell = counts.setdefault((stratum, verdict == outcome, weight), [0, 0])
             cell[0] += 1
             cell[1] += people[source][prompt] == outcome
-    cells: list[Cell] = [Cell(judged, weight, *n) for (_, judged, weight), n in counts.items()]
+    cells: list[SampleCell] = [SampleCell(judged, weight, *n) for (_, judged, weight), n in counts.items()]
     try:
         found = errors(cells)
     except BadInput as error:
@@ -121,7 +121,7 @@ def _share(found: Share) -> dict[str, Any]:
 
 
 def _rate(
-    artifact: Artifact, outcomes: Mapping[str, str], outcome: str, calibration: Errors | None, why: str
+    artifact: Artifact, outcomes: Mapping[str, str], outcome: str, calibration: JudgeErrors | None, why: str
 ) -> dict[str, Any]:
     """The judge's own rate in one condition, and the corrected one, None with its reason where there is none."""
     from refusalctl.stats.judge_error import corrected

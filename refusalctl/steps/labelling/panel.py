@@ -17,7 +17,7 @@ from refusalctl.store.hashing import short
 from refusalctl.store.store import Artifact
 
 if TYPE_CHECKING:
-    from refusalctl.stats.panel import Agreement, Rule
+    from refusalctl.stats.panel import Agreement, VoteRule
 
 PANEL_FILE = "panel.json"
 
@@ -135,7 +135,7 @@ def _run(job: Job) -> dict[str, Any]:
     return {"completions": sum(len(group.first) for group in found)}
 
 
-def _language(found: Sequence[Group], rule: Rule) -> dict[str, Any]:
+def _language(found: Sequence[Group], rule: VoteRule) -> dict[str, Any]:
     """Agreement over all completions of one language, what the rule makes of them, and where judges part."""
     from refusalctl.stats.panel import TIE, agreement, vote
 
@@ -184,7 +184,7 @@ def _as_json(found: Agreement) -> dict[str, Any]:
 PANEL = Step("panel", 1, "panel", _run)
 
 
-def form_panel(bench: Workbench, labels: Sequence[Artifact], rule: Rule = "majority") -> Artifact:
+def form_panel(bench: Workbench, labels: Sequence[Artifact], rule: VoteRule = "majority") -> Artifact:
     """Agreement of the judges of these labels per language, and their votes by `rule`. Raises what `groups` does."""
     found = groups(labels)
     ordered = sorted({each.id: each for each in labels}.values(), key=lambda a: a.id)
@@ -213,7 +213,7 @@ def panel_labels(bench: Workbench, made: Artifact, labels: Sequence[Artifact]) -
     return artifacts
 
 
-def _writer(group: Group, rule: Rule) -> Any:
+def _writer(group: Group, rule: VoteRule) -> Any:
     def run(job: Job) -> dict[str, Any]:
         rows = [_together(each, rule) for each in zip(*group.rows.values())]
         formats.write_rows(job.out / LABELS_FILE, (row.to_json() for row in rows))
@@ -222,7 +222,7 @@ def _writer(group: Group, rule: Rule) -> Any:
     return run
 
 
-def _together(rows: Sequence[Label], rule: Rule) -> Label:
+def _together(rows: Sequence[Label], rule: VoteRule) -> Label:
     """One label of several. A tie is `unparsed` with the votes as its reason: it is in no rate."""
     from refusalctl.stats.panel import TIE, shared_flag, vote
 
