@@ -127,7 +127,10 @@ def _legend(looks: dict[str, Look]) -> list[Patch]:
     return handles
 
 
-def footnote(figure: Figure, rows: Content) -> None:
+def footnote(figure: Figure, rows: Content, *notes: str) -> None:
+    """What the marks mean, below the figure: the dagger where it is used, and `notes`."""
+    told = list(notes)
     if any(isinstance(c, Condition) and c.spoiled > SPOILED for c in rows.conditions):
-        text = f"† over {SPOILED * 100:.0f} % of all answers are degenerate or unparsed"
-        figure.supxlabel(text, fontsize=8, x=0.01, ha="left", color=SOFT)
+        told.append(f"† over {SPOILED * 100:.0f} % of all answers are degenerate or unparsed")
+    if told:
+        figure.supxlabel("; ".join(told), fontsize=8, x=0.01, ha="left", color=SOFT)
