@@ -18,12 +18,12 @@ from refusalctl.steps.calibrate import CALIBRATION_FILE, read_calibration
 from refusalctl.steps.completions import COMPLETIONS_FILE, read_completions
 from refusalctl.steps.comprehension import COMPREHENSION_FILE, read_comprehension
 from refusalctl.steps.directions import DIRECTIONS_FILE
-from refusalctl.steps.geometry import GEOMETRY_FILE, read_geometry
+from refusalctl.steps.geometry import read_geometry
 from refusalctl.steps.interventions import CONTROLS_FILE, SELECTION_FILE, SUBSPACE_FILE
-from refusalctl.steps.labelling.correction import CORRECTION_FILE, read_correction
+from refusalctl.steps.labelling.correction import read_correction
 from refusalctl.steps.labelling.human import SAMPLE_FILE, read_sample
 from refusalctl.steps.labelling.labels import LABELS_FILE, read_labels
-from refusalctl.steps.labelling.panel import PANEL_FILE, read_panel
+from refusalctl.steps.labelling.panel import read_panel
 from refusalctl.steps.labelling.translations import TRANSLATIONS_FILE, read_translations
 from refusalctl.steps.prompts import PROMPTS_FILE, read_prompts
 from refusalctl.steps.selection.controls import CONTROLS_RECORD, read_controls
@@ -76,10 +76,10 @@ READERS: dict[str, dict[str, Reader]] = {
     "completions": {COMPLETIONS_FILE: read_completions},
     "translations": {TRANSLATIONS_FILE: read_translations},
     "labels": {LABELS_FILE: read_labels},
-    "panel": {PANEL_FILE: read_panel},
+    "panel": {"panel.json": read_panel},
     "sample": {SAMPLE_FILE: read_sample},
-    "correction": {CORRECTION_FILE: read_correction},
-    "geometry": {GEOMETRY_FILE: read_geometry},
+    "correction": {"correction.json": read_correction},
+    "geometry": {"geometry.json": read_geometry},
     "transfer": {TRANSFER_FILE: read_transfer},
     "calibration": {CALIBRATION_FILE: read_calibration},
     "report": {"*": tables},
