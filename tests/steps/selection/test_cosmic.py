@@ -116,5 +116,5 @@ def test_the_best_score_whose_kl_passes_is_chosen_and_an_empty_choice_is_an_erro
 
 
 def test_an_unknown_criterion_is_refused() -> None:
-    with pytest.raises(BadInput, match="known: refusal-score, cosmic"):
+    with pytest.raises(BadInput, match="expected refusal-score or cosmic"):
         Settings.of(criterion="luck")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +59,8 @@ def test_another_languages_openings_are_stopped_and_the_cause_is_named(shared: t
     by_id = experiment.changed(refusal_openings=(f"ids:{first[0]}",))
     with pytest.raises(UnfitOpenings, match="0 of 16 refusals"):
         score_candidates(bench.asking(by_id), "qab")
-    mixed = replace(own, refusal_openings=(*own.refusal_openings, "qab=lano lamo"))  # type: ignore[misc]
-    assert score_candidates(bench, mixed, "qab", LANGS).kind == "scores"
+    mixed = own.changed(refusal_openings=(" ".join(refusal), "qab=lano lamo"))
+    assert score_candidates(bench.asking(mixed), "qab").kind == "scores"
 
 
 def test_too_few_refusals_to_tell_leave_the_language_without_a_direction(tmp_path: Path) -> None:
