@@ -387,9 +387,7 @@ class GeometrySettings(Group, frozen=True):
     """How the directions of several languages are compared. A field without `option` has no flag."""
 
     reference: Annotated[str | None, option("Language on whose direction all are projected.", short="the first")] = None
-    at: Annotated[tuple[int, int] | None, option("POSITION,LAYER such as -1,19.", short="the most reliable place")] = (
-        None
-    )
+    at: Annotated[tuple[int, int] | None, option("POSITION,LAYER such as -1,19.", short="most reliable place")] = None
     halves: Annotated[Count, option("Random splits behind the noise ceiling.")] = 50
     permutations: Annotated[Count, option("Shuffles of the labels behind each p.")] = 999
     separation_permutations: Annotated[Count, Meta(description="Shuffles behind each p of separability.")] = 99

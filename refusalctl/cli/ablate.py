@@ -22,25 +22,28 @@ def ablate(
     lang: LangOption,
     direction: Annotated[
         list[str] | None,
-        typer.Option(help="A selection, subspace or directions artifact (REF@POS,LAYER); repeat it for a span."),
+        typer.Option(help="A selection, a subspace, or one of several directions (REF@POS,LAYER); repeatable."),
     ] = None,
     intervention: Annotated[
-        Asked | None, typer.Option(help="ablate with one direction, subspace with several, else none.")
+        Asked | None,
+        typer.Option(help="By default ablate with one direction, subspace with several, else none."),
     ] = None,
     coeff: Annotated[float, typer.Option(help="Coefficient of an addition; negative pushes away from refusal.")] = 1.0,
     pos: Annotated[int | None, typer.Option(help="Position, for a directions artifact.")] = None,
     layer: Annotated[int | None, typer.Option(help="Layer, for a directions artifact.")] = None,
     at_layers: Annotated[
-        str | None, typer.Option(help="Act only there, such as 8,12 or 4:24; by default everywhere (add: own layer).")
+        str | None,
+        typer.Option(help="Act only at these layers, such as 8,12 or 4:24; all by default (add: own layer)."),
     ] = None,
     at_positions: Annotated[
-        str | None, typer.Option(help="Act only there, such as -1,-5, or eoi (end-of-instruction); all by default.")
+        str | None,
+        typer.Option(help="Act only at these tokens, such as -1,-5, or eoi (end-of-instruction); all by default."),
     ] = None,
-    kind: Annotated[Kind, typer.Option(help="Prompt class.")] = "harmful",
-    split: Annotated[Split, typer.Option(help="Which split.")] = "test",
+    kind: Annotated[Kind, typer.Option(help="Prompt class: harmful or harmless.")] = "harmful",
+    split: Annotated[Split, typer.Option(help="Split: train, val or test.")] = "test",
     n: Annotated[int | None, typer.Option(min=1, help="How many prompts; all by default.")] = None,
 ) -> None:
-    """Greedy completions under one intervention (ablation, addition, affine, subspace) or none; resumes (JSONL)."""
+    """Write greedy answers under one intervention (ablation, addition, affine, subspace), or under none (JSONL)."""
     study = with_values(session, [(f"n_{split}", n)]).study
     named = [_named(text) for text in direction or ()]
     layers, positions = numbers(at_layers, "--at-layers"), _positions(study, at_positions, named)

@@ -83,7 +83,7 @@ def main() -> None:
         out.error(error)
         sys.exit(1)
     except KeyboardInterrupt:
-        out.warn("interrupted; finished work is kept, the same command goes on from there")
+        out.warn("interrupted; finished work is kept, and the same command continues from there")
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()

@@ -39,7 +39,7 @@ def list_artifacts(
 ) -> None:
     """List artifacts, oldest first."""
     if kind is not None and kind not in KINDS:
-        raise BadInput(f"{kind!r} is no kind of artifact", hint=f"kinds: {', '.join(KINDS)}")
+        raise BadInput(f"{kind!r} is not a kind of artifact", hint=f"kinds: {', '.join(KINDS)}")
     opened = Store(store)
     found = listing(opened, kind)
     names: dict[str, list[str]] = {}
@@ -163,9 +163,9 @@ def verify(
 
 @app.command()
 def gc(
-    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it the plan is shown.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete; without this only the plan is shown.")] = False,
     keep_hours: Annotated[
-        float, typer.Option(min=0, help="Keep what is younger: a run in progress has named nothing yet.")
+        float, typer.Option(min=0, help="Keep what is younger; a run in progress may still need it.")
     ] = 24.0,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,

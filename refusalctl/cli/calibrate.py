@@ -63,7 +63,7 @@ def _show(found: Calibration, cells: bool) -> None:
     total = found.count()
     line = f"{len(found.outcomes)} runs: " + ", ".join(f"{n} {grade}" for grade, n in total.items())
     if total["wrong"]:
-        out.warn(f"{line}: a wrong verdict on a known truth; do not trust this installation")
+        out.warn(f"{line}: a verdict is wrong although the truth is known; do not trust this installation")
     else:
         out.success(line)
 

@@ -14,9 +14,9 @@ from refusalctl.records.rows import KINDS, Kind, Split
 def collect(
     session: Session,
     lang: LangOption,
-    kind: Annotated[Kind | None, typer.Option(help="Prompt class; both by default, harmful first.")] = None,
-    split: Annotated[Split, typer.Option(help="Which split.")] = "train",
-    n: Annotated[int | None, typer.Option(min=1, help="How many prompts; all, up to 128, by default.")] = None,
+    kind: Annotated[Kind | None, typer.Option(help="Prompt class: harmful or harmless; both by default.")] = None,
+    split: Annotated[Split, typer.Option(help="Split: train, val or test.")] = "train",
+    n: Annotated[int | None, typer.Option(min=1, help="How many prompts; by default all, up to 128.")] = None,
 ) -> None:
     """Record resid_pre of every prompt at every layer, at the end-of-instruction positions (HDF5)."""
     study = with_values(session, [(f"n_{split}", n)]).study

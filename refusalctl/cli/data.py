@@ -26,7 +26,7 @@ DataOption = Annotated[
 KindOption = Annotated[str | None, typer.Option("--kind", help="harmful or harmless.")]
 SplitOption = Annotated[str | None, typer.Option("--split", help="train, val or test.")]
 SetOption = Annotated[str, typer.Option("--name", help="Name of your prompt set, for --data.")]
-ReplaceOption = Annotated[bool, typer.Option("--replace", help="Replace rows whose id is there already.")]
+ReplaceOption = Annotated[bool, typer.Option("--replace", help="Replace rows whose id exists already.")]
 
 
 def _kind(text: str | None) -> Kind | None:
@@ -64,7 +64,7 @@ def fetch(
 
 @app.command("ls")
 def ls(json: JsonOption = False) -> None:
-    """Sets and languages, and how many prompts of each class and split there are."""
+    """List sets and languages, with the number of prompts of each class and split."""
     from refusalctl.steps import prompt_sets
 
     found = prompt_sets.listing()
@@ -155,7 +155,9 @@ def _identified(a: SetAudit) -> str:
 
 @app.command()
 def add(
-    file: Annotated[Path, typer.Argument(help="JSON lines or CSV with the column text; id, kind, split, text_en.")],
+    file: Annotated[
+        Path, typer.Argument(help="JSON lines or CSV with a column text; also read: id, kind, split, text_en.")
+    ],
     lang: LangOption,
     name: SetOption = "own",
     kind: KindOption = None,
@@ -194,7 +196,7 @@ def translate(
     kind: KindOption = None,
     split: SplitOption = None,
     n: Annotated[
-        int | None, typer.Option("--n", min=1, help="At most so many prompts of each class and split.")
+        int | None, typer.Option("--n", min=1, help="At most this many prompts of each class and split.")
     ] = None,
     code: Annotated[str | None, typer.Option(help="The translator's own code, where it differs: kaz_Cyrl.")] = None,
     replace: ReplaceOption = False,
@@ -211,7 +213,7 @@ def translate(
         out.as_json(done.added._asdict() | {"source": done.source, "resumed": done.resumed, "failed": done.failed})
         return
     out.data(str(done.added.path))
-    out.success(f"{done.added.total} prompts of {to} in {done.name!r}, {done.resumed} of them from before")
+    out.success(f"{done.added.total} prompts of {to} in {done.name!r}, {done.resumed} of them from an earlier run")
     if done.failed:
         out.warn(f"{len(done.failed)} prompts have no translation and are left out ({_reasons(done.failed)})")
     out.info(f"machine translation, not reviewed; use it with --data {done.name}")

@@ -7,5 +7,5 @@ from refusalctl.cli.session import DRAW, MACHINE, LangOption, Session, asks
 
 @asks("n_train", "positions", *DRAW, *MACHINE)
 def extract(session: Session, lang: LangOption) -> None:
-    """Difference-in-means candidate directions of one language, at every position and layer (safetensors)."""
+    """Compute candidate directions of one language, harmful mean minus harmless mean, everywhere (safetensors)."""
     session.finish(session.study.directions(lang))

@@ -18,7 +18,7 @@ def geometry(
     session: Session,
     langs: Annotated[str, typer.Option(help="Languages to compare, such as en,be,ba.")],
     reference: Annotated[
-        str | None, typer.Option(help="Language on whose direction all are projected; the first by default.")
+        str | None, typer.Option(help="Language whose direction the others are projected on; the first by default.")
     ] = None,
     at: Annotated[
         str | None, typer.Option(help="POSITION,LAYER such as -1,19; the most reliable place by default.")
@@ -27,7 +27,7 @@ def geometry(
     permutations: Annotated[int, typer.Option(min=1, help="Shuffles of the labels behind each p.")] = 999,
     components: Annotated[int, typer.Option(min=1, help="Dimensions of the compared subspaces.")] = 3,
 ) -> None:
-    """How alike the languages' directions are, beside their noise ceiling and chance, and how far classes lie apart."""
+    """Measure how alike the languages' directions are, beside their noise ceiling and chance."""
     named = languages(langs)
     place = numbers(at, "--at")
     if place is not None and len(place) != 2:

@@ -31,10 +31,12 @@ def judge(
         str, typer.Option(help="What is judged: native, back-translation, or both; English is judged as it is.")
     ] = "native",
     translations: Annotated[
-        list[str] | None, typer.Option("--translations", help="Translations artifacts; found by themselves if unique.")
+        list[str] | None,
+        typer.Option("--translations", help="Translations to judge; found without this option if there is one."),
     ] = None,
     translator: Annotated[
-        str | None, typer.Option(help="Translate what is not translated yet: as in `refusalctl translate`.")
+        str | None,
+        typer.Option(help="Translate what is not translated yet, with this translator; see `refusalctl translate`."),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="Show the judges and stop.")] = False,
 ) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from refusalctl.records.correction import ConditionRate, CorrectedRate, JudgeAccuracy, JudgedRate
     from refusalctl.results import Correction
 
-app = typer.Typer(no_args_is_help=True, help="People's labels: draw a sheet, read it back, correct judges by it.")
+app = typer.Typer(no_args_is_help=True, help="Labels by people: draw a sheet, read it back, correct judges with it.")
 
 
 @app.command()
@@ -28,7 +28,7 @@ def sample(
     n: Annotated[int, typer.Option("--n", min=1, help="Completions per language.")] = 120,
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
     format_: Annotated[str, typer.Option("--format", help="csv or jsonl.")] = "csv",
-    replace: Annotated[bool, typer.Option("--replace", help="Overwrite sheets that are there.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite sheets that exist already.")] = False,
 ) -> None:
     """Draw completions for native speakers: equally from each condition and outcome, shuffled, with opaque ids.
 
@@ -51,9 +51,9 @@ def sample(
 def import_(
     session: Session,
     sheet: Annotated[Path, typer.Argument(help="A filled-in sheet, CSV or JSON lines.", show_default=False)],
-    drawn: Annotated[str, typer.Option("--sample", help="The sample that the sheet was drawn as.")],
+    drawn: Annotated[str, typer.Option("--sample", help="The sample that the sheet belongs to.")],
     annotator: Annotated[str, typer.Option(help="A name for who labelled it, such as native-1.")],
-    partial: Annotated[bool, typer.Option("--partial", help="Take a sheet with empty labels.")] = False,
+    partial: Annotated[bool, typer.Option("--partial", help="Accept a sheet with empty labels.")] = False,
 ) -> None:
     """Read a sheet back: refusal, compliance, degenerate or unsure per row; stored as labels by human:ANNOTATOR."""
     study = session.study
@@ -72,8 +72,8 @@ def correct(
 ) -> None:
     """Sensitivity and specificity of each judge and language, and its rates corrected for its errors.
 
-    An interval carries what the labels leave open about the judge. Where they are too few, or the judge is not shown to
-    be better than chance, there is no number and the reason instead.
+    The interval includes the uncertainty about the judge. Where there are too few labels, or the judge is not shown to
+    be better than chance, there is a reason instead of a number.
     """
     study = session.study
     judged = [study.open_labels(each) for each in labels]

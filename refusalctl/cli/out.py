@@ -146,7 +146,7 @@ def _cost(cost: Cost) -> None:
 
     err.print()
     table_err(heads, [*(line(*row) for row in cost.rows), line("all", "", cost.total, cost.seconds)], right=heads[2:])
-    err.print(f"{cost.cells} sets of answers to write, {cost.labels:,} labels to make; judges are not in the time")
+    err.print(f"{cost.cells} sets of answers to write, {cost.labels:,} labels to make; the time is without judges")
     if cost.seconds is None:
         err.print("--probe runs a few prompts and adds the time")
 

@@ -24,7 +24,7 @@ def panel(
     ],
     rule: Annotated[Rule, typer.Option(help="majority (more than half of the judges) or unanimous.")] = "majority",
 ) -> None:
-    """Agreement of several judges per language (kappa with intervals), where they disagree, and their label by a rule.
+    """Measure how far several judges agree per language, where they disagree, and make one label by a rule.
 
     Prints the ids of the panel's labels, one per completions artifact, and last the id of the panel. A tie is a label
     of its own kind: unparsed, with the votes as its reason.

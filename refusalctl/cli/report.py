@@ -30,7 +30,7 @@ def report(
     ] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Compare exactly two transfers cell by cell.")] = False,
     published: Annotated[
-        bool, typer.Option("--published", help="Lay the published figures of the same models beside your own.")
+        bool, typer.Option("--published", help="Show published figures of the same models beside your own.")
     ] = False,
     kind: Annotated[
         str | None,
@@ -43,12 +43,12 @@ def report(
         bool, typer.Option("--geometry/--no-geometry", help="Compare the languages' directions; needs no model.")
     ] = True,
     with_text: Annotated[
-        bool, typer.Option("--with-text", help="Show answers too, folded; some may be harmful.")
+        bool, typer.Option("--with-text", help="Show answers too, folded away; some may be harmful.")
     ] = False,
     out_folder: Annotated[Path | None, typer.Option("--out", help="Copy the report's files to this folder.")] = None,
     show: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
-    """One page, figures and tables from transfer matrices. Shows rates and ids; answers only with --with-text."""
+    """Make one page with figures and tables from transfers. Answers are shown only with --with-text."""
     if kind is not None and kind not in FORMATS:
         raise typer.BadParameter(f"there is no format {kind!r}; choose {', '.join(FORMATS)}")
     study = session.study

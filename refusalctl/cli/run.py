@@ -17,9 +17,9 @@ from refusalctl.cli.transfer import check_languages, show_matrix
 def run(
     session: Session,
     file: Annotated[Path | None, typer.Argument(help="Experiment file (TOML); see examples/.")] = None,  # noqa: ARG001
-    out_folder: Annotated[Path | None, typer.Option("--out", help="Copy the report's files here.")] = None,
+    out_folder: Annotated[Path | None, typer.Option("--out", help="Copy the report's files to this folder.")] = None,
 ) -> None:
-    """The whole chain, from prompts to the report. Finished steps are not computed again; flags win over the file."""
+    """Do everything, from prompts to the report. Finished steps are not computed again; flags win over the file."""
     check_languages(session)
     matrix = session.study.transfer()
     if matrix.planned:

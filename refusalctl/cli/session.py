@@ -39,7 +39,7 @@ PANELS = {
 
 # --- options that are no settings --------------------------------------------------------------------------
 
-StoreOption = Annotated[Path, typer.Option("--store", envvar="REFUSALCTL_STORE", help="Artifact store.")]
+StoreOption = Annotated[Path, typer.Option("--store", envvar="REFUSALCTL_STORE", help="Folder of the artifact store.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")]
 ExplainOption = Annotated[bool, typer.Option("--explain", help="Show every setting and where it comes from, and stop.")]
@@ -47,7 +47,7 @@ ProbeOption = Annotated[
     bool, typer.Option("--probe", help="With --dry-run: load the model, run a few prompts, and forecast the time.")
 ]
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="Experiment file (TOML) whose settings count where no flag is given.")
+    Path | None, typer.Option("--config", help="Experiment file (TOML); its settings are used where no flag is given.")
 ]
 LangOption = Annotated[str, typer.Option("--lang", help="Language code, such as ba.")]
 DEFAULT_STORE = Path("artifacts")
@@ -128,7 +128,7 @@ def asks(
             config, explain = values.pop("config", None), values.pop("explain")
             mine = {key: values.pop(key) for key in ("store", "name", "json", "dry_run", "probe") if key in values}
             if mine.get("probe") and not mine.get("dry_run"):
-                raise typer.BadParameter("--probe belongs to --dry-run")
+                raise typer.BadParameter("--probe needs --dry-run")
             asked = resolve(given, config if config is not None else values.get("file"))
             if explain:
                 out.explain(asked, settings, json=mine["json"])
@@ -206,7 +206,7 @@ def _value(each: Declared, values: dict[str, Any]) -> Any:
     chosen = [value for value in each.values if values.pop(f"{each.name}__{value}")]
     if len(chosen) + (given is not None) > 1:
         listed = " and ".join(f"--{value}" for value in chosen)
-        raise typer.BadParameter(f"{listed or each.flag} are two values of {each.flag}: give one")
+        raise typer.BadParameter(f"{listed or each.flag} both set {each.flag}: give one")
     if chosen:
         return chosen[0]
     if given is None or given == []:
@@ -240,7 +240,7 @@ def numbers(text: str | None, flag: str) -> list[int] | None:
     except (ValueError, TypeError) as error:
         raise typer.BadParameter(f"{flag} takes numbers such as 8,12 or 4:24:2, found {text!r}") from error
     if not found:
-        raise typer.BadParameter(f"{flag} {text!r} names nothing")
+        raise typer.BadParameter(f"{flag} {text!r} is empty")
     return found
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @asks(*EVERYTHING, probe=True)
 def transfer(session: Session) -> None:
-    """Every source in every target: baseline, native and transferred ablation, as one artifact."""
+    """Try every source's direction in every target language, and give each pair a verdict."""
     check_languages(session)
     found = session.study.transfer()
     if not found.planned:
@@ -27,7 +27,7 @@ def transfer(session: Session) -> None:
 def check_languages(session: Session) -> None:
     """Usage error where no languages are named."""
     if not session.asked.settings.sources or not session.asked.settings.targets:
-        raise typer.BadParameter("name --sources and --targets, or a file that does")
+        raise typer.BadParameter("give --sources and --targets, or a file that names them")
 
 
 def show_matrix(found: Transfer) -> None:

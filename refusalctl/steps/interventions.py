@@ -98,7 +98,7 @@ class InterventionSpec:
         return sum(source.rank for source in self.sources)
 
     def check(self, bench: Workbench) -> None:
-        """Raise `BadInput` for a combination that cannot be meant."""
+        """Raise `BadInput` for a combination that makes no sense."""
         if self.kind not in words.KINDS:
             raise BadInput(f"there is no intervention {self.kind!r}", hint=f"choose among {', '.join(words.KINDS)}")
         if self.kind != "add" and self.coeff != 1.0:

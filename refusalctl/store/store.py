@@ -288,7 +288,7 @@ class Store:
     def _query(self, reference: str) -> list[Artifact]:
         kind, _, conditions = reference.partition(":")
         if kind not in KINDS:
-            raise BadInput(f"{kind!r} is no kind of artifact", hint=f"kinds: {', '.join(KINDS)}")
+            raise BadInput(f"{kind!r} is not a kind of artifact", hint=f"kinds: {', '.join(KINDS)}")
         wanted = dict(part.partition("=")[::2] for part in conditions.split(",") if part)
         return [a for a in self.all(kind) if all(str(a.about.get(k)) == v for k, v in wanted.items())]
 

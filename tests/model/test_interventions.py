@@ -1,4 +1,4 @@
-"""An intervention does what its words say: where, at which tokens, with what; and refuses what cannot be meant."""
+"""An intervention does what its words say: where, at which tokens, with what; and refuses what makes no sense."""
 
 from __future__ import annotations
 
