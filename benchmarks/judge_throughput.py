@@ -20,7 +20,7 @@ from refusalctl.model.files import embedded
 from refusalctl.model.judges import polyguard
 from refusalctl.model.judges.generative import GenerativeJudge
 from refusalctl.model.judges.protocol import Item
-from refusalctl.model.judges.weights import Found, Settings
+from refusalctl.model.judges.weights import JudgeModel, Settings
 
 TOKENS = 20  # about what WildGuard's three lines take
 
@@ -37,7 +37,7 @@ def items(n: int, langs: Sequence[str]) -> list[Item]:
 
 
 def judge(batch: int, share: bool) -> GenerativeJudge:
-    found = Found("stand-in", embedded.base_folder(), "stand-in", hub=False)
+    found = JudgeModel("stand-in", embedded.base_folder(), "stand-in", hub=False)
     form = replace(polyguard.FORMAT, max_new_tokens=TOKENS, whole=False)
     settings = Settings(device="cpu", dtype="float32", batch_size=batch)
     made = GenerativeJudge(polyguard.DECLARATIONS[0], form, found, settings, share_prefix=share)

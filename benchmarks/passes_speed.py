@@ -26,15 +26,16 @@ import torch
 from torch import Tensor
 
 from benchmarks import command
-from benchmarks.selection_reference import Reference, placed
+from benchmarks.selection_reference import Reference, on_device
 from benchmarks.selection_speed import clock, matrix_rate, spread
 from benchmarks.shapes import opened
 from refusalctl.data import sets
 from refusalctl.model.batching import plan_batches
+from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.forward import activations
 from refusalctl.model.generate import complete
 from refusalctl.model.hooks import Intervention
-from refusalctl.model.load import ChatModel, versions
+from refusalctl.model.load import versions
 from refusalctl.records.rows import KINDS, SPLITS
 from refusalctl.store import formats
 
@@ -100,7 +101,7 @@ def published_loop(model: ChatModel, texts: Sequence[str], vector: Tensor, new_t
     found: dict[int, list[int]] = {}
     for start in range(0, len(texts), 8):
         batch = model.chat.batch([model.chat.encode(text) for text in texts[start : start + 8]], model.device)
-        with placed(plain.ablation(vector)):
+        with on_device(plain.ablation(vector)):
             out = model.model.generate(
                 input_ids=batch.ids, attention_mask=batch.mask, max_new_tokens=new_tokens, do_sample=False,
                 pad_token_id=model.chat.pad_id,

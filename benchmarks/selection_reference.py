@@ -38,7 +38,7 @@ class Reference(NamedTuple):
             batch = self.tokenizer(
                 rendered, padding=True, padding_side="left", add_special_tokens=False, return_tensors="pt"
             )
-            with placed(places):
+            with on_device(places):
                 batch = batch.to(self.model.device)
                 out = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
             yield out.logits.to(torch.float64)[:, -1]
@@ -94,7 +94,7 @@ class Reference(NamedTuple):
 
 
 @contextmanager
-def placed(places: Places) -> Iterator[None]:
+def on_device(places: Places) -> Iterator[None]:
     handles = [m.register_forward_pre_hook(h) if first else m.register_forward_hook(h) for m, h, first in places]
     try:
         yield

@@ -39,9 +39,10 @@ from benchmarks.selection_reference import Reference
 from benchmarks.shapes import opened
 from refusalctl.data import sets
 from refusalctl.model.batching import plan_batches
+from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.forward import activations, last_logprobs
 from refusalctl.model.hooks import Intervention
-from refusalctl.model.load import ChatModel, versions
+from refusalctl.model.load import versions
 from refusalctl.progress import Silent
 from refusalctl.records.rows import KINDS
 from refusalctl.stats.candidate_choice import CRITERIA, Candidate, CandidateScores, choose

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
+from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.files.resolve import resolve
-from refusalctl.model.load import ChatModel, load
+from refusalctl.model.load import load
 
 # numbers of their published config.json
 SHAPES: dict[str, dict[str, Any]] = {

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from refusalctl.model import forward
+from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.hooks import Intervention, intervene
-from refusalctl.model.load import ChatModel
 from tests import families
 from tests.families import D_MODEL, FAMILIES, build, direction, orthogonalise, stream
 from tests.tiny import tokenizer

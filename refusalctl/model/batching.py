@@ -20,7 +20,7 @@ def plan_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
 
 
 @dataclass
-class Room:
+class BatchLimit:
     """How many rows fit into memory at once. None until memory ran out once; every pass of a model learns from it."""
 
     most: int | None = None

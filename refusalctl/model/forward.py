@@ -12,8 +12,8 @@ from torch import Tensor
 from refusalctl.errors import ModelError
 from refusalctl.model.batching import plan_batches
 from refusalctl.model.chat import Batch
-from refusalctl.model.hooks import Checks, Intervention, intervene, placed, record
-from refusalctl.model.load import ChatModel
+from refusalctl.model.chat_model import ChatModel
+from refusalctl.model.hooks import Checks, Intervention, intervene, on_device, record
 
 
 def last_only(model: object, n: int = 1) -> dict[str, int]:
@@ -66,16 +66,16 @@ def activations(
     """
     residual = chat_model.residual
 
-    def recorded(indices: list[int]) -> _Leaving:
+    def recorded(indices: list[int]) -> PendingCopy:
         batch = chat_model.chat.batch([encoded[i] for i in indices], chat_model.device)
         shape = (len(indices), len(positions), residual.n_layers, residual.d_model)
         out = torch.full(shape, float("nan"), device=chat_model.device)
         with record(residual, positions, out, stop=True):
             run(chat_model, batch, use_cache=False)
-        return _Leaving(out)
+        return PendingCopy(out)
 
-    before: tuple[list[int], _Leaving] | None = None
-    for batch in chat_model.room.batches(plan_batches([len(e) for e in encoded], batch_size), recorded):
+    before: tuple[list[int], PendingCopy] | None = None
+    for batch in chat_model.batch_limit.batches(plan_batches([len(e) for e in encoded], batch_size), recorded):
         if before is not None:  # handed over while the device runs the next batch
             yield before[0], before[1].arrived()
         before = batch
@@ -83,7 +83,7 @@ def activations(
         yield before[0], before[1].arrived()
 
 
-class _Leaving:
+class PendingCopy:
     """A tensor on its way to the CPU, which nobody waits for until it is asked for."""
 
     def __init__(self, found: Tensor) -> None:
@@ -131,7 +131,7 @@ def last_logprobs(
         return found
 
     plan = plan_batches([len(e) for e in encoded], batch_size)
-    for indices, found in chat_model.room.batches(plan, next_tokens):
+    for indices, found in chat_model.batch_limit.batches(plan, next_tokens):
         for i, row in zip(indices, found):
             rows[i] = row
     return torch.stack([row for row in rows if row is not None])
@@ -168,7 +168,7 @@ def opening_logprob(
             return _opening_batch(chat_model, batch, openings)
 
     plan = plan_batches([len(e) for e in encoded], batch_size)
-    for indices, found in chat_model.room.batches(plan, opened_by):
+    for indices, found in chat_model.batch_limit.batches(plan, opened_by):
         result[indices] = found.cpu()
     return result
 
@@ -201,7 +201,7 @@ def each_opened(
     openings: Sequence[Sequence[int]],
 ) -> Float[Tensor, "batch n_openings"]:
     """The same for each opening, float64, on the device."""
-    total = first[:, placed(tuple(o[0] for o in openings), first.device)].double()
+    total = first[:, on_device(tuple(o[0] for o in openings), first.device)].double()
     longer = [j for j, o in enumerate(openings) if len(o) > 1]
     if longer:
         total[:, longer] += _continued(chat_model, batch, cache, [openings[j] for j in longer])

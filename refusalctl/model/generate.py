@@ -11,14 +11,15 @@ from torch import Tensor
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 
 from refusalctl.model.batching import free, plan_batches
+from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.hooks import Checks, Intervention, intervene
-from refusalctl.model.load import ChatModel
 from refusalctl.model.savings import decoding_graph
+from refusalctl.model.savings.beginnings import Beginning
 from refusalctl.model.savings.growing_cache import with_room
-from refusalctl.model.savings.shared_beginning import Beginning, cache_for, shared_beginning
+from refusalctl.model.savings.shared_beginning import batch_behind, cache_for, run_beginning, shared_beginning
 
 
-class Generated(NamedTuple):
+class GeneratedAnswer(NamedTuple):
     """One answer: its ids without padding and end token, its text, and whether the limit cut it."""
 
     ids: list[int]
@@ -35,7 +36,7 @@ def complete(
     max_new_tokens: int,
     batch_size: int,
     done: frozenset[int] = frozenset(),
-) -> Iterator[tuple[list[int], list[Generated], Checks]]:
+) -> Iterator[tuple[list[int], list[GeneratedAnswer], Checks]]:
     """Yield each batch's prompt indices and answers. Batches whose prompts are all in `done` are left out.
 
     The batch plan does not depend on `done`, so a resumed run computes the rest as an uninterrupted one.
@@ -44,10 +45,10 @@ def complete(
     everywhere = intervention.positions is None
     beginning = shared_beginning(chat_model, encoded, max_new_tokens) if everywhere else Beginning()
 
-    def answer(indices: list[int]) -> tuple[list[Generated], Checks]:
-        batch = beginning.batch(chat_model, [encoded[i] for i in indices])
+    def answer(indices: list[int]) -> tuple[list[GeneratedAnswer], Checks]:
+        batch = batch_behind(beginning, chat_model, [encoded[i] for i in indices])
         with intervene(chat_model.residual, intervention, batch.mask.shape[1]) as checks:
-            begun = beginning.run(chat_model)
+            begun = run_beginning(beginning, chat_model)
             answers = None
             if decoding_graph.can_replay(chat_model, begun, max_new_tokens):
                 answers = decoding_graph.write(
@@ -62,7 +63,9 @@ def complete(
         return [_trim(chat_model, row) for row in answers], checks
 
     plan = plan_batches([len(e) for e in encoded], batch_size)
-    for indices, (answers, checks) in chat_model.room.batches((b for b in plan if not done.issuperset(b)), answer):
+    for indices, (answers, checks) in chat_model.batch_limit.batches(
+        (b for b in plan if not done.issuperset(b)), answer
+    ):
         yield indices, answers, checks
 
 
@@ -83,7 +86,7 @@ def _write(
     answers: list[list[int]] = [[] for _ in ids]
     rows, left = list(range(len(ids))), max_new_tokens
     while rows and left:
-        criteria = [] if cache is None else [_HalfEnded(chat_model.eos_ids, len(rows), ids.device)]
+        criteria = [] if cache is None else [_HalfHaveEnded(chat_model.eos_ids, len(rows), ids.device)]
         out = chat_model.model.generate(
             input_ids=ids,
             attention_mask=mask,
@@ -110,7 +113,7 @@ def _write(
     return answers
 
 
-class _HalfEnded(StoppingCriteria):
+class _HalfHaveEnded(StoppingCriteria):
     """Stops all rows as soon as at most half of them still write."""
 
     def __init__(self, eos_ids: Sequence[int], rows: int, device: torch.device) -> None:
@@ -122,8 +125,8 @@ class _HalfEnded(StoppingCriteria):
         return (2 * (~self.ended).sum() <= len(self.ended)).expand(len(self.ended))
 
 
-def _trim(chat_model: ChatModel, row: list[int]) -> Generated:
+def _trim(chat_model: ChatModel, row: list[int]) -> GeneratedAnswer:
     ends = [i for i, token in enumerate(row) if token in chat_model.eos_ids]
     ids = row[: ends[0]] if ends else row
     text = chat_model.tokenizer.decode(ids, skip_special_tokens=True)
-    return Generated(ids, text, truncated=not ends)
+    return GeneratedAnswer(ids, text, truncated=not ends)

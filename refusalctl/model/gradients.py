@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from refusalctl.model.batching import plan_batches
+from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.forward import each_opened, run
-from refusalctl.model.load import ChatModel
 from refusalctl.model.residual import Residual, block_input, hidden_of, unit
 
 TOP = 4  # next tokens whose log-probabilities stand for the distribution
@@ -80,7 +80,7 @@ def refusal_scores(
             score = _log_odds(logits, [chosen[i] for i in indices])
             return Linear(score.detach().cpu(), _changes(graph, score.sum(), directions, added=added))
 
-    for indices, part in chat_model.room.batches(_of_one_length(rows, batch_size), scored):
+    for indices, part in chat_model.batch_limit.batches(_of_one_length(rows, batch_size), scored):
         found.score[indices], found.change[indices] = part
     return found
 
@@ -103,7 +103,7 @@ def _targets(
         return best
 
     plan = plan_batches([len(row) for row in encoded], batch_size)
-    for indices, best in chat_model.room.batches(plan, likeliest):
+    for indices, best in chat_model.batch_limit.batches(plan, likeliest):
         for i, at in zip(indices, best):
             found[i] = [[token] for token in openings[at]]
     return found
@@ -148,7 +148,7 @@ def kl_estimates(
                 total += 0.5 * weights[:, k : k + 1].cpu() * change**2
             return total
 
-    for indices, part in chat_model.room.batches(_of_one_length(encoded, batch_size), estimated):
+    for indices, part in chat_model.batch_limit.batches(_of_one_length(encoded, batch_size), estimated):
         found[indices] = part
     return found
 

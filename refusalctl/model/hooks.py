@@ -125,7 +125,7 @@ class Session:
                 self.place()
             yield
 
-    def put(self, asked: Intervention) -> None:
+    def replace_direction(self, asked: Intervention) -> None:
         """Another ablation of the same kind and rank, where passes that were recorded read it; nothing seen yet."""
         asked.check(self.residual)
         n_layers = self.residual.n_layers
@@ -278,13 +278,13 @@ def _replace_input(args: tuple[Any, ...], kwargs: dict[str, Any], new: Tensor) -
 
 
 @cache
-def placed(numbers: tuple[int, ...], device: torch.device) -> Int[Tensor, " n"]:
+def on_device(numbers: tuple[int, ...], device: torch.device) -> Int[Tensor, " n"]:
     """On the device, once and for good: to copy a list makes the device wait, and recorded passes read them again."""
     with torch.inference_mode(False):
         return torch.tensor(numbers, device=device)
 
 
-class Recorded(Exception):
+class StopAfterRecording(Exception):
     """Everything that `record` waits for has been seen."""
 
 
@@ -301,19 +301,19 @@ def record(
     `stop` ends the pass where the last block begins: what follows is computed for nothing.
     """
     last = residual.n_layers - 1
-    columns = placed(tuple(positions), out.device)
+    columns = on_device(tuple(positions), out.device)
 
     def keep(index: int) -> Any:
         def hook(_m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             x = block_input(args, kwargs)
             out[:, :, index] = x[:, columns.to(x.device)].to(out.device, out.dtype)
             if stop and index == last:
-                raise Recorded
+                raise StopAfterRecording
 
         return hook
 
     with ExitStack() as hooks:
         for index, block in enumerate(residual.blocks):
             hooks.callback(block.register_forward_pre_hook(keep(index), with_kwargs=True).remove)
-        with suppress(Recorded):
+        with suppress(StopAfterRecording):
             yield

@@ -3,61 +3,19 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from refusalctl.errors import BadInput, ModelError
-from refusalctl.model.batching import Room
-from refusalctl.model.chat import Chat, end_of_turn, open_chat
+from refusalctl.model.chat import Chat, open_chat
+from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.files import embedded
 from refusalctl.model.files.resolve import ModelRef, weights
-from refusalctl.model.residual import Residual, find_residual
-from refusalctl.model.savings.shared_beginning import Beginning, Replay
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 DTYPES: tuple[DType, ...] = ("auto", "float32", "bfloat16", "float16")
-
-
-@dataclass(frozen=True)
-class ChatModel:
-    """A causal language model in eval mode with its chat template and a map of its residual stream.
-
-    `room` is what its passes learned about how many prompts fit into memory at once, `proved` which beginnings prompts
-    can share, `replay` whether a GPU can repeat its steps.
-    """
-
-    model: Any
-    tokenizer: Any
-    system: str | None
-    room: Room = field(default_factory=Room)
-    proved: dict[tuple[tuple[int, ...], ...], Beginning] = field(default_factory=dict)
-    replay: Replay = field(default_factory=Replay)
-
-    @cached_property
-    def residual(self) -> Residual:
-        return find_residual(self.model)
-
-    @cached_property
-    def chat(self) -> Chat:
-        return open_chat(self.tokenizer, self.system)
-
-    @property
-    def device(self) -> torch.device:
-        """Where token ids go: the device of the input embedding."""
-        device: torch.device = self.model.get_input_embeddings().weight.device
-        return device
-
-    @cached_property
-    def eos_ids(self) -> list[int]:
-        """Tokens that end an answer: the model's own, the tokenizer's, and the template's end of turn."""
-        own = self.model.generation_config.eos_token_id
-        ids = own if isinstance(own, list) else [own]
-        ids = [*ids, self.tokenizer.eos_token_id, end_of_turn(self.tokenizer)]
-        return sorted({int(i) for i in ids if i is not None})
 
 
 def pick_device(device: str) -> str:

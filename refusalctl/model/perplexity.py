@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refusalctl.model.batching import plan_batches
-from refusalctl.model.load import ChatModel
+from refusalctl.model.chat_model import ChatModel
 
 
 @torch.inference_mode()
@@ -35,7 +35,9 @@ def bits_per_byte(chat_model: ChatModel, texts: Sequence[str], batch_size: int) 
         predicted = (batch.mask[:, 1:] * batch.mask[:, :-1]).double()
         return -(found * predicted).sum(-1).cpu() / log(2)
 
-    for indices, found in chat_model.room.batches(plan_batches([len(encoded[i]) for i in some], batch_size), bits):
+    for indices, found in chat_model.batch_limit.batches(
+        plan_batches([len(encoded[i]) for i in some], batch_size), bits
+    ):
         chosen = [some[i] for i in indices]
         result[chosen] = found / torch.tensor([len(texts[i].encode()) for i in chosen], dtype=torch.float64)
     return result

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.forward import activations, last_logprobs
 from refusalctl.model.hooks import Intervention
-from refusalctl.model.load import ChatModel
 
 
 class Outputs(NamedTuple):

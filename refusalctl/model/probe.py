@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.generate import complete
 from refusalctl.model.hooks import Intervention
-from refusalctl.model.load import ChatModel
 from refusalctl.model.residual import block_input
 from refusalctl.model.savings.sweeps import Sweeps, Wanted
 

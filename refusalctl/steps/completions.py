@@ -13,7 +13,7 @@ from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
 if TYPE_CHECKING:
-    from refusalctl.model.generate import Generated
+    from refusalctl.model.generate import GeneratedAnswer
 
 COMPLETIONS_FILE = "completions.jsonl"
 
@@ -58,7 +58,7 @@ def _generate(job: Job, rows: list[Prompt], spec: InterventionSpec, finished: Fi
     return seen.as_json() | {"intervention": intervention.describe()} | fast
 
 
-def _completion(prompt: Prompt, answer: Generated) -> Completion:
+def _completion(prompt: Prompt, answer: GeneratedAnswer) -> Completion:
     return Completion(
         prompt_id=prompt.id,
         lang=prompt.lang,

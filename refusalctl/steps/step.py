@@ -17,9 +17,9 @@ from refusalctl.store.hashing import digest, short
 from refusalctl.store.store import Artifact, Store
 
 if TYPE_CHECKING:
+    from refusalctl.model.chat_model import ChatModel
     from refusalctl.model.files.resolve import ModelRef
     from refusalctl.model.judges.protocol import Judge
-    from refusalctl.model.load import ChatModel
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ class Workbench:
     def _fitting(self) -> int:
         """The batch size that memory had room for."""
         asked = self.machine.batch_size
-        size = self.model.room.size(asked)
+        size = self.model.batch_limit.size(asked)
         if size < asked:
             self.note(f"{asked} prompts at once did not fit into memory: {size} were run at a time")
         return size

@@ -11,9 +11,9 @@ import torch
 
 from refusalctl.errors import ModelError
 from refusalctl.model import forward
+from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.generate import complete
 from refusalctl.model.hooks import Intervention, intervene
-from refusalctl.model.load import ChatModel
 from refusalctl.model.residual import find_residual
 from tests import exactness, families
 from tests.exactness import DTYPES, KINDS, LIMITS, TEXTS, interventions

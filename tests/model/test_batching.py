@@ -10,10 +10,10 @@ import torch
 
 from refusalctl.errors import ModelError
 from refusalctl.model import forward, gradients
-from refusalctl.model.batching import Room, plan_batches
+from refusalctl.model.batching import BatchLimit, plan_batches
+from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.generate import complete
 from refusalctl.model.hooks import Checks, Intervention
-from refusalctl.model.load import ChatModel
 from refusalctl.model.perplexity import bits_per_byte
 from refusalctl.model.savings.sweeps import Sweeps
 from tests.exactness import TEXTS, interventions
@@ -89,8 +89,8 @@ PASSES: dict[str, Callable[[ChatModel], torch.Tensor]] = {
 def test_a_batch_that_does_not_fit_is_taken_in_parts(name: str) -> None:
     whole, narrow = chat_model(), chat_model(room_for=2)
     expected, found = PASSES[name](whole), PASSES[name](narrow)
-    assert whole.room.most is None
-    assert narrow.room.most == 2
+    assert whole.batch_limit.most is None
+    assert narrow.batch_limit.most == 2
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
@@ -132,11 +132,11 @@ def test_other_errors_stay_what_they_are() -> None:
 def test_another_backend_says_so_in_words() -> None:
     model = chat_model(room_for=3, error=lambda: RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"))
     collected(model)
-    assert model.room.most == 3
+    assert model.batch_limit.most == 3
 
 
 def test_batches_come_in_the_plan_s_order_and_whole() -> None:
-    room = Room()
+    room = BatchLimit()
     plan = plan_batches([3, 9, 5, 7, 1], 4)
 
     def work(indices: list[int]) -> int:

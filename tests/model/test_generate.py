@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from refusalctl.model import generate
+from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.generate import complete
 from refusalctl.model.hooks import Intervention
-from refusalctl.model.load import ChatModel
 from refusalctl.model.savings import shared_beginning
 from tests import exactness
 from tests.exactness import TEXTS, interventions

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from refusalctl.model import forward, gradients
+from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.gradients import Directions
 from refusalctl.model.hooks import Intervention
-from refusalctl.model.load import ChatModel
 from refusalctl.model.residual import block_input, hidden_of
 from tests import exactness
 from tests.exactness import TEXTS

@@ -7,8 +7,8 @@ import torch
 
 from refusalctl.errors import BadInput, ModelError
 from refusalctl.model import forward
+from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.hooks import Intervention, ablate, intervene
-from refusalctl.model.load import ChatModel
 from refusalctl.model.residual import find_residual, unit
 from tests import tiny
 

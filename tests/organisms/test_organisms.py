@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from refusalctl.data import sets
+from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.files.organism_weights import axes
 from refusalctl.model.files.resolve import resolve
 from refusalctl.model.generate import complete
 from refusalctl.model.hooks import Intervention
 from refusalctl.model.judges.substring import SubstringJudge
-from refusalctl.model.load import ChatModel, load
+from refusalctl.model.load import load
 from refusalctl.organisms import truth, words
 from refusalctl.organisms.designs import ARCHITECTURES, DESIGNS, Design, Organism, parse
 

@@ -12,7 +12,7 @@ from refusalctl.errors import ModelError
 from refusalctl.model.judges.encoding import Render, encode
 from refusalctl.model.judges.generative import Loaded
 from refusalctl.model.judges.protocol import Declaration, Item, Verdict, unparsed
-from refusalctl.model.judges.weights import Found, Settings, context, digest, load
+from refusalctl.model.judges.weights import JudgeModel, Settings, context, digest, load
 
 REFUSAL = frozenset({"refusal", "label_1", "1"})
 OTHER = frozenset({"non-refusal", "label_0", "0"})
@@ -24,7 +24,7 @@ class ClassifierJudge:
 
     declaration: Declaration
     render: Render
-    found: Found
+    found: JudgeModel
     settings: Settings = field(default_factory=Settings)
     _loaded: Loaded | None = None
 
@@ -60,7 +60,7 @@ class ClassifierJudge:
         return found[0]
 
     def judge_all(self, items: Sequence[Item], done: frozenset[int] = frozenset()) -> Iterator[tuple[int, Verdict]]:
-        from refusalctl.model.batching import Room, plan_batches
+        from refusalctl.model.batching import BatchLimit, plan_batches
 
         model, tokenizer = self.loaded
         limit = context(model, tokenizer)
@@ -73,7 +73,7 @@ class ClassifierJudge:
         batches = plan_batches([len(encoded[i].ids) for i in asked], self.settings.batch_size)
         plan = ([asked[j] for j in batch] for batch in batches)
         missing = (rows for rows in plan if not done.issuperset(rows))
-        for rows, refused in Room().batches(missing, lambda rows: self._refusal([encoded[i].ids for i in rows])):
+        for rows, refused in BatchLimit().batches(missing, lambda rows: self._refusal([encoded[i].ids for i in rows])):
             for i, p in zip(rows, refused):
                 if i not in done:
                     yield i, _verdict(p)._replace(input_cut=encoded[i].cut)

@@ -22,7 +22,7 @@ _SHORTEST = 64  # characters of a text that are left when it is cut to fit
 Render = Callable[[Any, Item], str]
 
 
-class Encoded(NamedTuple):
+class EncodedItem(NamedTuple):
     """Ids of one prompt, or the reason why there are none; `cut` when the text had to be shortened."""
 
     ids: list[int]
@@ -52,7 +52,7 @@ def neutral(tokenizer: Any, text: str) -> str:
     return text
 
 
-def encode(tokenizer: Any, render: Render, item: Item, limit: int, *, special: bool = False) -> Encoded:
+def encode(tokenizer: Any, render: Render, item: Item, limit: int, *, special: bool = False) -> EncodedItem:
     """Ids of the judge's prompt, at most `limit` of them; the longer of the two texts is cut where it is too long.
 
     `special` asks the tokenizer for its own first and last tokens; formats that write them do without.
@@ -66,10 +66,10 @@ def encode(tokenizer: Any, render: Render, item: Item, limit: int, *, special: b
             raise ModelError(f"the judge's format alone is longer than its context of {limit} tokens")
         ids = _ids(tokenizer, render, clean, special)
     if ids is None:
-        return Encoded([], cut, "the judge's template changes the text")
+        return EncodedItem([], cut, "the judge's template changes the text")
     if _controls(tokenizer, ids) != _controls_of_format(tokenizer, render, special):
-        return Encoded([], cut, "control tokens in the text")
-    return Encoded(ids, cut)
+        return EncodedItem([], cut, "control tokens in the text")
+    return EncodedItem(ids, cut)
 
 
 def _ids(tokenizer: Any, render: Render, item: Item, special: bool) -> list[int] | None:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from refusalctl.model.judges.encoding import Encoded, Render, encode
+from refusalctl.model.judges.encoding import EncodedItem, Render, encode
 from refusalctl.model.judges.protocol import CUT, Declaration, Item, Verdict, unparsed
-from refusalctl.model.judges.weights import Found, Settings, context, digest, load
-from refusalctl.model.savings.common_prefix import MIN_SHARED, common_prefix, keeps_all, run_prefix
+from refusalctl.model.judges.weights import JudgeModel, Settings, context, digest, load
+from refusalctl.model.savings.beginnings import MIN_SHARED, common_beginning, keeps_all, run_ids
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class GenerativeJudge:
 
     declaration: Declaration
     format: Format
-    found: Found
+    found: JudgeModel
     settings: Settings = field(default_factory=Settings)
     share_prefix: bool = True
     _loaded: Loaded | None = None
@@ -69,7 +69,7 @@ class GenerativeJudge:
 
     def judge_all(self, items: Sequence[Item], done: frozenset[int] = frozenset()) -> Iterator[tuple[int, Verdict]]:
         """The batch plan does not depend on `done`, so a resumed run computes the rest as an uninterrupted one."""
-        from refusalctl.model.batching import Room, plan_batches
+        from refusalctl.model.batching import BatchLimit, plan_batches
 
         encoded = [self._encode(item) for item in items]
         for i, row in enumerate(encoded):
@@ -80,14 +80,14 @@ class GenerativeJudge:
         batches = plan_batches([len(encoded[i].ids) for i in asked], self.settings.batch_size)
         plan = ([asked[j] for j in batch] for batch in batches)
         missing = (rows for rows in plan if not done.issuperset(rows))
-        for rows, answers in Room().batches(
+        for rows, answers in BatchLimit().batches(
             missing, lambda rows: self._generate([encoded[i].ids for i in rows], prefix)
         ):
             for i, answer in zip(rows, answers):
                 if i not in done:
                     yield i, self._verdict(answer)._replace(input_cut=encoded[i].cut)
 
-    def _encode(self, item: Item) -> Encoded:
+    def _encode(self, item: Item) -> EncodedItem:
         model, tokenizer = self.loaded
         limit = context(model, tokenizer) - self.format.max_new_tokens
         return encode(tokenizer, self.format.render, item, limit)
@@ -105,16 +105,16 @@ class GenerativeJudge:
         ids = [*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id]
         return {int(i) for i in ids if i is not None}
 
-    def _prefix(self, rows: Sequence[list[int]]) -> Prefix | None:
-        shared = common_prefix(rows)
+    def _prefix(self, rows: Sequence[list[int]]) -> SharedBeginning | None:
+        shared = common_beginning(rows)
         if not self.share_prefix or len(rows) < 2 or len(shared) < MIN_SHARED or not keeps_all(self.loaded.model):
             return None
         import torch
 
         device = self.loaded.model.get_input_embeddings().weight.device
-        return Prefix(shared, run_prefix(self.loaded.model, torch.tensor([shared], device=device)))
+        return SharedBeginning(shared, run_ids(self.loaded.model, torch.tensor([shared], device=device)))
 
-    def _generate(self, rows: Sequence[list[int]], prefix: Prefix | None) -> list[list[int]]:
+    def _generate(self, rows: Sequence[list[int]], prefix: SharedBeginning | None) -> list[list[int]]:
         """Ids that the model wrote after each row, padding and end tokens included."""
         import torch
         from transformers import GenerationConfig
@@ -149,7 +149,7 @@ class GenerativeJudge:
         return written
 
 
-class Prefix(NamedTuple):
+class SharedBeginning(NamedTuple):
     """What all prompts begin with, and its key-value cache of batch size 1."""
 
     ids: list[int]

@@ -25,7 +25,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Found:
+class JudgeModel:
     """A judge's model on this machine. `revision` identifies its files."""
 
     name: str
@@ -40,14 +40,14 @@ class Found:
         return fetch(self.name, self.revision) if self.hub else self.folder
 
 
-def find(declaration: Declaration, given: str | None) -> Found:
+def find(declaration: Declaration, given: str | None) -> JudgeModel:
     """The model that the user named, or the declared one. Raises `ModelError` saying what to request or install."""
     from refusalctl.model.files.resolve import fetch, folder_digest
 
     spec = given or str(declaration.model)
     if Path(spec).is_dir():
         folder = Path(spec).resolve()
-        return Found(folder.name, folder, f"files-{folder_digest(folder)[:32]}", hub=False)
+        return JudgeModel(folder.name, folder, f"files-{folder_digest(folder)[:32]}", hub=False)
     if spec.count("/") != 1 or spec.startswith((".", "/", "~")):
         raise ModelError(
             f"there is no model {spec!r} for the judge {declaration.name!r}",
@@ -60,7 +60,7 @@ def find(declaration: Declaration, given: str | None) -> Found:
         raise ModelError(
             f"the judge {declaration.name!r} needs {name}: {error.message}", hint=_what_to_do(declaration)
         ) from error
-    return Found(name, folder, folder.name, hub=True)
+    return JudgeModel(name, folder, folder.name, hub=True)
 
 
 def _what_to_do(declaration: Declaration) -> str:
@@ -75,7 +75,7 @@ def digest(declaration: Declaration, model: str, revision: str, dtype: str) -> s
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def load(found: Found, settings: Settings, kind: str) -> tuple[Any, Any]:
+def load(found: JudgeModel, settings: Settings, kind: str) -> tuple[Any, Any]:
     """Model (in eval mode) and tokenizer. `kind` is generative, multimodal or classifier. Raises `ModelError`."""
     import torch
     import transformers

@@ -18,12 +18,12 @@ from refusalctl.model.hooks import Checks, Intervention, Session
 from refusalctl.model.residual import Residual
 
 if TYPE_CHECKING:
-    from refusalctl.model.load import ChatModel
+    from refusalctl.model.chat_model import ChatModel
 
 MASKED = ("sdpa", "eager")  # attention that takes a ready mask
 # what recording raises for work that waits for the device (experts, rotations that depend on the length) or runs out of
 # memory, and models for a mask that they cannot read (ALiBi)
-CANNOT = (RuntimeError, ValueError)
+UNRECORDABLE = (RuntimeError, ValueError)
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ def recorded(work: Callable[[], T], checks: Checks) -> Callable[[], T]:
     return again
 
 
-class Repeated(Generic[T]):
+class CapturedPass(Generic[T]):
     """Work under an ablation that was recorded; every other ablation of its kind takes that one's place."""
 
     def __init__(self, session: Session, again: Callable[[], T]) -> None:
@@ -75,20 +75,20 @@ class Repeated(Generic[T]):
 
     def run(self, intervention: Intervention) -> tuple[T, Checks]:
         """What the work gives, in tensors that the next call writes over, and what its hooks saw (not verified)."""
-        self.session.put(intervention)
+        self.session.replace_direction(intervention)
         found = self.again()
         seen = Checks()
         seen.merge(self.session.checks)
         return found, seen
 
 
-def repeated(residual: Residual, intervention: Intervention, work: Callable[[], T]) -> Repeated[T] | None:
+def repeated(residual: Residual, intervention: Intervention, work: Callable[[], T]) -> CapturedPass[T] | None:
     """`work` under an ablation, recorded; None where it cannot be, or where what it keeps does not fit into memory."""
     session = Session(residual, intervention)
     try:
         with session.on():
-            return Repeated(session, recorded(work, session.checks))
-    except CANNOT:
+            return CapturedPass(session, recorded(work, session.checks))
+    except UNRECORDABLE:
         pass
     free()
     return None

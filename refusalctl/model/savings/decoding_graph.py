@@ -21,12 +21,12 @@ from refusalctl.model.chat import Batch
 from refusalctl.model.forward import run
 from refusalctl.model.hooks import Checks
 from refusalctl.model.savings import cuda_graphs
-from refusalctl.model.savings.common_prefix import with_layers
-from refusalctl.model.savings.cuda_graphs import CANNOT, can_record, masking
+from refusalctl.model.savings.beginnings import with_layers
+from refusalctl.model.savings.cuda_graphs import UNRECORDABLE, can_record, masking
 from refusalctl.model.savings.shared_beginning import furthest, is_rounding
 
 if TYPE_CHECKING:
-    from refusalctl.model.load import ChatModel
+    from refusalctl.model.chat_model import ChatModel
 
 LOOK = 4  # steps between two looks at whether every row has ended: a look makes the device wait
 WORTH = 16  # tokens; recording costs as much as a few steps
@@ -34,7 +34,7 @@ WORTH = 16  # tokens; recording costs as much as a few steps
 
 def can_replay(chat_model: ChatModel, cache: Any, max_new_tokens: int) -> bool:
     """Whether recording is worth a try: one GPU, a cache that keeps every position, an answer that is long enough."""
-    asked = cache is not None and max_new_tokens >= WORTH and chat_model.replay.works is not False
+    asked = cache is not None and max_new_tokens >= WORTH and chat_model.graph_trial.works is not False
     return asked and can_record(chat_model)
 
 
@@ -53,12 +53,12 @@ def write(
         again = cuda_graphs.recorded(steps.take, checks)
         fed = steps.written[:, : int(steps.column)].clone()
         deviation = furthest(_plainly(chat_model, batch, prompt, fed), again().float().log_softmax(-1))
-    except CANNOT:
+    except UNRECORDABLE:
         deviation = inf
     if not is_rounding(chat_model, deviation):
-        chat_model.replay.works = False
+        chat_model.graph_trial.works = False
         return None
-    chat_model.replay.works = True
+    chat_model.graph_trial.works = True
     checks.repeated, checks.deviation = True, max(checks.deviation, deviation)
     for _ in steps.until_ended():
         again()

@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
 
-class _Roomy(DynamicLayer):
+class _GrowingLayer(DynamicLayer):
     """Keys and values are views of two buffers that are allocated once; transformers' own layer copies both whole."""
 
     keys: Tensor
@@ -50,7 +50,7 @@ class _Roomy(DynamicLayer):
 def with_room(cache: Any, capacity: int) -> Any:
     """The cache itself, its plain layers able to hold `capacity` positions; layers of other kinds stay as they are."""
     cache.layers = [
-        _Roomy(layer, capacity) if type(layer) is DynamicLayer and layer.is_initialized else layer
+        _GrowingLayer(layer, capacity) if type(layer) is DynamicLayer and layer.is_initialized else layer
         for layer in cache.layers
     ]
     return cache

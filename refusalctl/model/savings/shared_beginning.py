@@ -7,64 +7,45 @@ the cache, and then proved on the prompts at hand; where the proof fails nothing
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from refusalctl.model.chat import Batch
-from refusalctl.model.hooks import placed
-from refusalctl.model.savings.common_prefix import (
+from refusalctl.model.chat_model import ChatModel
+from refusalctl.model.forward import last_only, run
+from refusalctl.model.hooks import on_device
+from refusalctl.model.savings.beginnings import (
     MIN_SHARED,
-    common_prefix,
+    Beginning,
+    common_beginning,
     expanded,
     holds,
     keeps_all,
-    run_prefix,
+    run_ids,
     with_layers,
 )
-
-if TYPE_CHECKING:
-    from refusalctl.model.load import ChatModel
 
 # KL (nats) at the next token that rounding may make between two ways to compute the same; half precision is coarse
 SAME = {torch.float64: 1e-9, torch.float32: 1e-6, torch.bfloat16: 0.02, torch.float16: 0.005}
 
 
-@dataclass(frozen=True)
-class Beginning:
-    """Ids that every prompt begins with, none where nothing is shared, and the largest KL (nats) that sharing made."""
-
-    ids: tuple[int, ...] = ()
-    deviation: float = 0.0
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def batch(self, chat_model: ChatModel, rows: Sequence[Sequence[int]]) -> Batch:
-        """What follows the beginning, left-padded; the mask covers both, and padding stands between them."""
-        shared = len(self)
-        rest = chat_model.chat.batch([row[shared:] for row in rows], chat_model.device)
-        mask = torch.cat([rest.mask.new_ones(len(rows), shared), rest.mask], dim=1)
-        return Batch(rest.ids, mask, rest.position_ids + shared)
-
-    def run(self, chat_model: ChatModel) -> Any:
-        """The beginning's key-value cache, one row, with whatever hooks are on the model; None where there is none."""
-        from refusalctl.model.forward import last_only
-
-        if not self.ids:
-            return None
-        ids = placed(self.ids, chat_model.device)[None]
-        return run_prefix(chat_model.model, ids, **last_only(chat_model.model))
+def batch_behind(beginning: Beginning, chat_model: ChatModel, rows: Sequence[Sequence[int]]) -> Batch:
+    """What follows the beginning, left-padded; the mask covers both, and padding stands between them."""
+    shared = len(beginning)
+    rest = chat_model.chat.batch([row[shared:] for row in rows], chat_model.device)
+    mask = torch.cat([rest.mask.new_ones(len(rows), shared), rest.mask], dim=1)
+    return Batch(rest.ids, mask, rest.position_ids + shared)
 
 
-@dataclass
-class Replay:
-    """Whether a GPU can repeat a model's decoding steps (None: not tried yet)."""
-
-    works: bool | None = None
+def run_beginning(beginning: Beginning, chat_model: ChatModel) -> Any:
+    """The beginning's key-value cache, one row, with whatever hooks are on the model; None where there is none."""
+    if not beginning.ids:
+        return None
+    ids = on_device(beginning.ids, chat_model.device)[None]
+    return run_ids(chat_model.model, ids, **last_only(chat_model.model))
 
 
 def cache_for(begun: Any, rows: int) -> Any:
@@ -74,7 +55,7 @@ def cache_for(begun: Any, rows: int) -> Any:
 
 def shared_beginning(chat_model: ChatModel, rows: Sequence[Sequence[int]], new_tokens: int = 0) -> Beginning:
     """What all rows share, proved on the shortest beside the longest. `new_tokens`: how many may be written behind."""
-    found = tuple(common_prefix(rows))
+    found = tuple(common_beginning(rows))
     if len(rows) < 2 or len(found) < MIN_SHARED:
         return Beginning()
     pair = sorted(map(list, rows), key=len)[:: len(rows) - 1]
@@ -88,7 +69,7 @@ def shared_beginning(chat_model: ChatModel, rows: Sequence[Sequence[int]], new_t
 
 @torch.inference_mode()
 def _proved(chat_model: ChatModel, beginning: Beginning, pair: Sequence[Sequence[int]]) -> Beginning:
-    begun = beginning.run(chat_model)
+    begun = run_beginning(beginning, chat_model)
     if not holds(begun, chat_model.residual.n_layers, len(beginning)):
         return Beginning()
     deviation = furthest(_next(chat_model, Beginning(), pair), _next(chat_model, beginning, pair))
@@ -97,10 +78,8 @@ def _proved(chat_model: ChatModel, beginning: Beginning, pair: Sequence[Sequence
 
 def _next(chat_model: ChatModel, beginning: Beginning, rows: Sequence[Sequence[int]]) -> Float[Tensor, "batch d_vocab"]:
     """Log-probabilities of the next token."""
-    from refusalctl.model.forward import run
-
-    cache = cache_for(beginning.run(chat_model), len(rows))
-    out = run(chat_model, beginning.batch(chat_model, rows), use_cache=cache is not None, cache=cache)
+    cache = cache_for(run_beginning(beginning, chat_model), len(rows))
+    out = run(chat_model, batch_behind(beginning, chat_model, rows), use_cache=cache is not None, cache=cache)
     found: Tensor = out.logits[:, -1].float().log_softmax(-1)
     return found
 

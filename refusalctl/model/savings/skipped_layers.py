@@ -11,7 +11,7 @@ from refusalctl.model.residual import Residual, block_input
 
 
 @dataclass
-class Kept:
+class PlainPass:
     """Of one plain pass: the stream that entered every block [batch, seq, d_model], and the cache that was left."""
 
     entered: list[Tensor] = field(default_factory=list)
@@ -34,7 +34,7 @@ def _form(output: Any) -> type:
 
 
 @contextmanager
-def watching(residual: Residual, kept: Kept) -> Iterator[None]:
+def watching(residual: Residual, kept: PlainPass) -> Iterator[None]:
     """Keep what enters every block and the form of what leaves it."""
 
     def enters(_m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -53,7 +53,7 @@ def watching(residual: Residual, kept: Kept) -> Iterator[None]:
 
 
 @contextmanager
-def entering(residual: Residual, layer: int, kept: Kept) -> Iterator[None]:
+def entering(residual: Residual, layer: int, kept: PlainPass) -> Iterator[None]:
     """Blocks below `layer` pass on what they get, and block `layer` gets the stream that was kept."""
 
     def enter(_m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

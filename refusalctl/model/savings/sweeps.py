@@ -22,13 +22,20 @@ from torch import Tensor
 
 from refusalctl.model.batching import plan_batches
 from refusalctl.model.chat import Batch
+from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.forward import opened, run
-from refusalctl.model.hooks import Checks, Intervention, intervene, placed, record
-from refusalctl.model.load import ChatModel
-from refusalctl.model.savings.common_prefix import holds, with_layers
-from refusalctl.model.savings.cuda_graphs import CANNOT, Repeated, can_record, causal_mask, repeated
-from refusalctl.model.savings.shared_beginning import Beginning, cache_for, furthest, is_rounding, shared_beginning
-from refusalctl.model.savings.skipped_layers import Kept, entering, watching
+from refusalctl.model.hooks import Checks, Intervention, intervene, on_device, record
+from refusalctl.model.savings.beginnings import Beginning, holds, with_layers
+from refusalctl.model.savings.cuda_graphs import UNRECORDABLE, CapturedPass, can_record, causal_mask, repeated
+from refusalctl.model.savings.shared_beginning import (
+    batch_behind,
+    cache_for,
+    furthest,
+    is_rounding,
+    run_beginning,
+    shared_beginning,
+)
+from refusalctl.model.savings.skipped_layers import PlainPass, entering, watching
 
 MOST_KEPT = 2 * 2**30  # bytes of kept streams; beyond that, additions run all layers
 FEW = 10  # additions; keeping streams and proving them costs as much as it saves on about so many
@@ -37,7 +44,7 @@ T = TypeVar("T")
 Wanted = Literal["next", "opening"]
 
 
-class Ran(NamedTuple):
+class BatchScores(NamedTuple):
     """One batch under an intervention: its prompts, log-probabilities of the next token (float32, on the device).
 
     `opening` is log P(the answer opens with one of the openings), float64, or None where it was not asked for;
@@ -64,7 +71,7 @@ class _Part:
     mask: Tensor | None = None
 
 
-class _Passed(NamedTuple):
+class _BeginningPass(NamedTuple):
     """What a batch's prompts left: log-probabilities of the next token, their cache, and all layers' streams."""
 
     logprobs: Float[Tensor, "batch d_vocab"]
@@ -100,8 +107,8 @@ class Sweeps:
         self.many = additions is None or additions >= FEW
         self.beginning = Beginning()
         self.skips = False
-        self._plain: list[Kept] = []
-        self._repeated: dict[frozenset[str], Repeated[list[_Passed]] | None] = {}
+        self._plain: list[PlainPass] = []
+        self._repeated: dict[frozenset[str], CapturedPass[list[_BeginningPass]] | None] = {}
         self.parts: list[_Part] = []
         self._fit(self._prepare)
 
@@ -121,14 +128,16 @@ class Sweeps:
         return any(each is not None for each in self._repeated.values())
 
     @torch.inference_mode()
-    def run(self, intervention: Intervention, wanted: Mapping[str, Wanted], checks: Checks | None = None) -> list[Ran]:
+    def run(
+        self, intervention: Intervention, wanted: Mapping[str, Wanted], checks: Checks | None = None
+    ) -> list[BatchScores]:
         """Every batch of the classes in `wanted` under one intervention on all token positions.
 
         What its hooks saw is added to `checks`, which the caller verifies before it keeps anything.
         """
         assert intervention.positions is None
 
-        def swept() -> list[Ran]:
+        def swept() -> list[BatchScores]:
             parts = [(i, part) for i, part in enumerate(self.parts) if part.kind in wanted]
             again = self._repeated.get(frozenset(wanted)) if intervention.kind == "ablate" else None
             if again is None:
@@ -148,7 +157,7 @@ class Sweeps:
 
     def _once(
         self, intervention: Intervention, parts: Sequence[tuple[int, _Part]], wanted: Mapping[str, Wanted]
-    ) -> tuple[list[Ran], Checks]:
+    ) -> tuple[list[BatchScores], Checks]:
         layer = self._unchanged_below(intervention)
         with intervene(self.chat_model.residual, intervention) as seen:
             beginning = self._begin(layer)
@@ -158,15 +167,15 @@ class Sweeps:
     # --- passes that a GPU repeats -----------------------------------------------------------------------------
 
     def _record(
-        self, intervention: Intervention, parts: Sequence[tuple[int, _Part]], plain: Sequence[Ran]
-    ) -> Repeated[list[_Passed]] | None:
+        self, intervention: Intervention, parts: Sequence[tuple[int, _Part]], plain: Sequence[BatchScores]
+    ) -> CapturedPass[list[_BeginningPass]] | None:
         """The passes of an ablation, if they can be recorded and give what `plain` holds."""
         if not all(part.mask is not None for _, part in parts):
             return None
         longer = max(map(len, self.openings), default=1) > 1
 
-        def passes() -> list[_Passed]:
-            beginning = self.beginning.run(self.chat_model)
+        def passes() -> list[_BeginningPass]:
+            beginning = run_beginning(self.beginning, self.chat_model)
             return [self._pass(i, part, beginning, 0, keep=longer) for i, part in parts]
 
         found = repeated(self.chat_model.residual, intervention, passes)
@@ -189,13 +198,15 @@ class Sweeps:
         self,
         intervention: Intervention,
         parts: Sequence[tuple[int, _Part]],
-        passed: Sequence[_Passed],
+        passed: Sequence[_BeginningPass],
         wanted: Mapping[str, Wanted],
         seen: Checks,
-    ) -> list[Ran]:
+    ) -> list[BatchScores]:
         """Openings behind prompts that were repeated; the recorded tensors are left as they are."""
         own = [
-            _Passed(p.logprobs.clone(), None if p.cache is None else with_layers(p.cache, p.cache.layers), p.streams)
+            _BeginningPass(
+                p.logprobs.clone(), None if p.cache is None else with_layers(p.cache, p.cache.layers), p.streams
+            )
             for p in passed
         ]
         longer = max(map(len, self.openings), default=1) > 1 and "opening" in wanted.values()
@@ -210,14 +221,14 @@ class Sweeps:
         """What `work` gives; where memory runs out, it is done again with smaller batches."""
         while True:
             rows = max((len(part.indices) for part in self.parts), default=self._size())
-            found = self.chat_model.room.attempt(work, rows)
+            found = self.chat_model.batch_limit.attempt(work, rows)
             if found is not None:
                 return found
             if work != self._prepare:
                 self._fit(self._prepare)
 
     def _size(self) -> int:
-        return self.chat_model.room.size(self.batch_size)
+        return self.chat_model.batch_limit.size(self.batch_size)
 
     def _prepare(self) -> bool:
         """Plan the batches, and save what can be saved."""
@@ -234,7 +245,7 @@ class Sweeps:
     def _plan(self) -> list[_Part]:
         """Batches of each class, longest first; the shared beginning stands before the padding."""
         return [
-            _Part(kind, indices, self.beginning.batch(self.chat_model, [rows[i] for i in indices]))
+            _Part(kind, indices, batch_behind(self.beginning, self.chat_model, [rows[i] for i in indices]))
             for kind, rows in self.prompts.items()
             for indices in plan_batches([len(row) for row in rows], self._size())
         ]
@@ -251,7 +262,7 @@ class Sweeps:
         self.parts, before = made, self.parts
         try:
             same = self._same(plain, self._probe(Intervention()))
-        except CANNOT:
+        except UNRECORDABLE:
             same = False
         if not same:
             self.parts = before
@@ -259,12 +270,12 @@ class Sweeps:
     def _begin(self, layer: int) -> Any:
         """The shared beginning's cache under the hooks that are on, complete in all layers."""
         if not self.beginning or not layer:
-            return self.beginning.run(self.chat_model)
+            return run_beginning(self.beginning, self.chat_model)
         with entering(self.chat_model.residual, layer, self._plain[0]):
-            cache = self.beginning.run(self.chat_model)
+            cache = run_beginning(self.beginning, self.chat_model)
         return with_layers(cache, [*self._plain[0].cache.layers[:layer], *cache.layers[layer:]])
 
-    def _run_part(self, index: int, part: _Part, beginning: Any, layer: int, wanted: Wanted) -> Ran:
+    def _run_part(self, index: int, part: _Part, beginning: Any, layer: int, wanted: Wanted) -> BatchScores:
         longer = wanted == "opening" and max(map(len, self.openings), default=1) > 1
         passed = self._pass(index, part, beginning, layer, keep=longer)
         if layer and longer:  # blocks that were passed over wrote nothing
@@ -272,7 +283,7 @@ class Sweeps:
             passed = passed._replace(cache=with_layers(passed.cache, [*below, *passed.cache.layers[layer:]]))
         return self._opened(part, passed, wanted)
 
-    def _pass(self, index: int, part: _Part, beginning: Any, layer: int, *, keep: bool) -> _Passed:
+    def _pass(self, index: int, part: _Part, beginning: Any, layer: int, *, keep: bool) -> _BeginningPass:
         """A batch's prompts behind the beginning; `keep`: with the cache that they leave."""
         given = cache_for(beginning, len(part.indices))
         residual = self.chat_model.residual
@@ -286,16 +297,16 @@ class Sweeps:
         for below in range(layer if self.layers else 0):  # what was recorded there was only passed on
             streams[:, 0, below] = self._plain[1 + index].entered[below][:, -1].to(streams.device, streams.dtype)
         logprobs = out.logits[:, -1].float().log_softmax(-1)
-        return _Passed(logprobs, getattr(out, "past_key_values", None) if keep else None, streams)
+        return _BeginningPass(logprobs, getattr(out, "past_key_values", None) if keep else None, streams)
 
-    def _opened(self, part: _Part, passed: _Passed, wanted: Wanted) -> Ran:
+    def _opened(self, part: _Part, passed: _BeginningPass, wanted: Wanted) -> BatchScores:
         opening = None
         if wanted == "opening":
             opening = opened(self.chat_model, part.batch, passed.logprobs, passed.cache, self.openings)
         at = passed.streams
         if self.layers:
-            at = at[:, 0, placed(tuple(self.layers), at.device)]
-        return Ran(part.kind, part.indices, passed.logprobs, opening, at)
+            at = at[:, 0, on_device(tuple(self.layers), at.device)]
+        return BatchScores(part.kind, part.indices, passed.logprobs, opening, at)
 
     # --- passing over layers, and its proof ---------------------------------------------------------------------
 
@@ -321,13 +332,13 @@ class Sweeps:
         """One plain pass over everything. False where blocks pass on more than the stream."""
         residual = self.chat_model.residual
         longer = max(map(len, self.openings), default=1) > 1
-        first = Kept()
+        first = PlainPass()
         if self.beginning:
             with watching(residual, first):
-                first.cache = self.beginning.run(self.chat_model)
+                first.cache = run_beginning(self.beginning, self.chat_model)
         kept = [first]
         for part in self.parts:
-            one = Kept()
+            one = PlainPass()
             with watching(residual, one):
                 cache = cache_for(first.cache, len(part.indices))
                 out = run(self.chat_model, part.batch, use_cache=longer or cache is not None, cache=cache)

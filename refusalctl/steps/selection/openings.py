@@ -19,7 +19,7 @@ from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
 if TYPE_CHECKING:
-    from refusalctl.model.load import ChatModel
+    from refusalctl.model.chat_model import ChatModel
 
 OPENINGS_FILE = "openings.json"
 MAX_NEW_TOKENS = 32  # enough to recognise an opening; the answer itself is not needed

@@ -16,10 +16,10 @@ from refusalctl.store import formats
 if TYPE_CHECKING:
     import torch
 
+    from refusalctl.model.chat_model import ChatModel
     from refusalctl.model.hooks import Intervention
     from refusalctl.model.intervention_words import InterventionKind
-    from refusalctl.model.load import ChatModel
-    from refusalctl.model.savings.sweeps import Ran, Wanted
+    from refusalctl.model.savings.sweeps import BatchScores, Wanted
 
 Scores = dict[str, list[float]]  # by criterion, per prompt
 OPENED = {"harmful": "bypass", "harmless": "induce"}  # whose refusal scores serve which criterion
@@ -153,12 +153,14 @@ class Criteria:
     def _measure(self, how: InterventionKind, vector: torch.Tensor, layer: int, wanted: dict[str, Wanted]) -> Scores:
         return self._scores(self._under(how, vector, layer, wanted))
 
-    def _under(self, how: InterventionKind, vector: torch.Tensor, layer: int, wanted: dict[str, Wanted]) -> list[Ran]:
+    def _under(
+        self, how: InterventionKind, vector: torch.Tensor, layer: int, wanted: dict[str, Wanted]
+    ) -> list[BatchScores]:
         from refusalctl.model.hooks import Intervention
 
         return self._run(Intervention(how, vector, layer), wanted)
 
-    def _scores(self, found: list[Ran]) -> Scores:
+    def _scores(self, found: list[BatchScores]) -> Scores:
         """By criterion, in the prompts' order: which one a batch is for shows in its class and what it holds."""
         import torch
 
@@ -175,7 +177,7 @@ class Criteria:
                 scores["kl"] = kl.tolist()
         return scores
 
-    def _opened(self, found: list[Ran]) -> dict[str, torch.Tensor]:
+    def _opened(self, found: list[BatchScores]) -> dict[str, torch.Tensor]:
         """Refusal scores by class, float64, in the prompts' order, of the classes that were asked for openings."""
         import torch
 
@@ -188,7 +190,7 @@ class Criteria:
                 scores.setdefault(ran.kind, empty)[ran.indices] = refusal_score(ran.opening.cpu())
         return scores
 
-    def _mean_streams(self, found: list[Ran]) -> dict[str, torch.Tensor]:
+    def _mean_streams(self, found: list[BatchScores]) -> dict[str, torch.Tensor]:
         """Mean over prompts and layers [d_model] of each class, float64; empty where no layers were asked for."""
         if not self.sweeps.layers:
             return {}
@@ -198,7 +200,7 @@ class Criteria:
             total[ran.kind] = total[ran.kind] + summed if ran.kind in total else summed
         return {kind: each / self.n[kind] for kind, each in total.items()}
 
-    def _run(self, intervention: Intervention, wanted: dict[str, Wanted]) -> list[Ran]:
+    def _run(self, intervention: Intervention, wanted: dict[str, Wanted]) -> list[BatchScores]:
         self.passes += sum(self.n[kind] for kind in wanted)
         return self.sweeps.run(intervention, wanted, self.scorer.checks)
 

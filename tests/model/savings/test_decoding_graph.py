@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.generate import complete
 from refusalctl.model.hooks import Checks, Intervention
-from refusalctl.model.load import ChatModel
 from refusalctl.model.savings import cuda_graphs, decoding_graph
 from tests import exactness
 from tests.exactness import TEXTS, interventions
@@ -44,7 +44,7 @@ def test_answers_are_those_of_transformers(name: str, kind: str, request: pytest
     expected, seen = answers(plain, asked)
     request.getfixturevalue("repeated")
     found, checks = answers(model, asked)
-    assert model.replay.works
+    assert model.graph_trial.works
     assert found == expected
     # the beginning, the prompts, a step for each token but the first, and one more for the proof
     assert checks.fired * (NEW + 1) == seen.fired * (NEW + 2)
@@ -88,7 +88,7 @@ def test_a_step_that_differs_is_not_repeated(repeated: None, monkeypatch: pytest
     monkeypatch.setattr(decoding_graph, "_static", shifted)
     model = exactness.chat_model("Llama")
     found, _ = answers(model, Intervention())
-    assert model.replay.works is False
+    assert model.graph_trial.works is False
     assert found == expected
 
 
@@ -98,11 +98,11 @@ def test_a_step_that_cannot_be_recorded_is_not_repeated(monkeypatch: pytest.Monk
     def fails(*_: Any) -> Any:
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    monkeypatch.setattr(decoding_graph, "can_replay", lambda model, *_: model.replay.works is not False)
+    monkeypatch.setattr(decoding_graph, "can_replay", lambda model, *_: model.graph_trial.works is not False)
     monkeypatch.setattr(cuda_graphs, "recorded", fails)
     model = exactness.chat_model("Llama")
     assert answers(model, Intervention())[0] == expected
-    assert model.replay.works is False
+    assert model.graph_trial.works is False
 
 
 def test_processors_answer_without() -> None:

@@ -9,10 +9,10 @@ import torch
 
 from refusalctl.errors import ModelError
 from refusalctl.model import forward
+from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.hooks import Checks, Intervention, Session, intervene, record
-from refusalctl.model.load import ChatModel
-from refusalctl.model.savings import common_prefix, cuda_graphs, sweeps
-from refusalctl.model.savings.cuda_graphs import Repeated
+from refusalctl.model.savings import beginnings, cuda_graphs, shared_beginning, sweeps
+from refusalctl.model.savings.cuda_graphs import CapturedPass
 from refusalctl.model.savings.sweeps import Sweeps
 from tests import exactness
 from tests.exactness import interventions
@@ -118,7 +118,7 @@ def test_windows_longer_than_the_prompts_share_their_beginning_too() -> None:
     finally:
         del FAMILIES["wide window"]
     fast = Sweeps(model, prompts(), LONG, 3)
-    assert fast.shared > common_prefix.MIN_SHARED
+    assert fast.shared > beginnings.MIN_SHARED
     assert max(furthest(model, fast, asked) for asked in asked_of()) < 5e-5
 
 
@@ -184,7 +184,7 @@ REPEATED = ["Llama", "Qwen2", "Gemma", "GPT-NeoX", "Falcon", "OPT"]
 ABLATIONS = [Intervention("ablate", direction(seed)) for seed in range(1, 4)]
 
 
-class Hooked(Repeated):  # type: ignore[type-arg]
+class Hooked(CapturedPass):  # type: ignore[type-arg]
     """What stands for a recorded pass where there is no GPU: the pass itself, with its hooks on."""
 
     def run(self, intervention: Intervention):  # type: ignore[no-untyped-def]
@@ -196,7 +196,7 @@ class Hooked(Repeated):  # type: ignore[type-arg]
 def repeating(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweeps, "can_record", lambda _model: True)
     monkeypatch.setattr(cuda_graphs, "recorded", lambda work, _checks: work)
-    monkeypatch.setattr(cuda_graphs, "Repeated", Hooked)
+    monkeypatch.setattr(cuda_graphs, "CapturedPass", Hooked)
 
 
 @pytest.mark.usefixtures("repeating")
@@ -251,10 +251,10 @@ def test_masks_that_differ_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.usefixtures("repeating")
 def test_passes_that_differ_are_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Forgetful(Repeated):  # type: ignore[type-arg]
+    class Forgetful(CapturedPass):  # type: ignore[type-arg]
         """Its hooks are off when it runs."""
 
-    monkeypatch.setattr(cuda_graphs, "Repeated", Forgetful)
+    monkeypatch.setattr(cuda_graphs, "CapturedPass", Forgetful)
     model = exactness.chat_model("Llama")
     fast = Sweeps(model, prompts(), SHORT, 3)
     assert max(furthest(model, fast, asked) for asked in ABLATIONS) < 5e-5
@@ -263,7 +263,7 @@ def test_passes_that_differ_are_not_repeated(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.usefixtures("repeating")
 def test_passes_that_another_direction_does_not_change_are_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Session, "put", lambda _self, _asked: None)
+    monkeypatch.setattr(Session, "replace_direction", lambda _self, _asked: None)
     model = exactness.chat_model("Llama")
     fast = Sweeps(model, prompts(), SHORT, 3)
     assert max(furthest(model, fast, asked) for asked in ABLATIONS) < 5e-5

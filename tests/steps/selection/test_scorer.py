@@ -16,7 +16,7 @@ from tests.model.savings.test_sweeps import SHORT, Hooked, prompts
 def test_scores_of_a_repeated_ablation_that_left_something_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweeps, "can_record", lambda _model: True)
     monkeypatch.setattr(cuda_graphs, "recorded", lambda work, _checks: work)
-    monkeypatch.setattr(cuda_graphs, "Repeated", Hooked)
+    monkeypatch.setattr(cuda_graphs, "CapturedPass", Hooked)
     criteria = Criteria(Scorer(exactness.chat_model("Llama"), SHORT, 8), *prompts().values())
     plain = Criteria(Scorer(exactness.chat_model("Llama"), SHORT, 8), *prompts().values(), fast=False)
     for seed in range(3):

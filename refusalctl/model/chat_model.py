@@ -1,0 +1,59 @@
+"""A chat model in memory: weights, tokenizer, template, residual stream, and what its passes learned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from refusalctl.model.batching import BatchLimit
+from refusalctl.model.chat import Chat, end_of_turn, open_chat
+from refusalctl.model.residual import Residual, find_residual
+from refusalctl.model.savings.beginnings import Beginning
+
+
+@dataclass
+class GraphTrial:
+    """Whether a GPU can repeat a model's decoding steps (None: not tried yet)."""
+
+    works: bool | None = None
+
+
+@dataclass(frozen=True)
+class ChatModel:
+    """A causal language model in eval mode with its chat template and a map of its residual stream.
+
+    `batch_limit` is what its passes learned about how many prompts fit into memory at once, `proved` which beginnings
+    prompts can share, `graph_trial` whether a GPU can repeat its decoding steps.
+    """
+
+    model: Any
+    tokenizer: Any
+    system: str | None
+    batch_limit: BatchLimit = field(default_factory=BatchLimit)
+    proved: dict[tuple[tuple[int, ...], ...], Beginning] = field(default_factory=dict)
+    graph_trial: GraphTrial = field(default_factory=GraphTrial)
+
+    @cached_property
+    def residual(self) -> Residual:
+        return find_residual(self.model)
+
+    @cached_property
+    def chat(self) -> Chat:
+        return open_chat(self.tokenizer, self.system)
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids go: the device of the input embedding."""
+        device: torch.device = self.model.get_input_embeddings().weight.device
+        return device
+
+    @cached_property
+    def eos_ids(self) -> list[int]:
+        """Tokens that end an answer: the model's own, the tokenizer's, and the template's end of turn."""
+        own = self.model.generation_config.eos_token_id
+        ids = own if isinstance(own, list) else [own]
+        ids = [*ids, self.tokenizer.eos_token_id, end_of_turn(self.tokenizer)]
+        return sorted({int(i) for i in ids if i is not None})
