@@ -12,7 +12,6 @@ from typing import Annotated, Any
 
 import typer
 
-from refusalctl import __version__
 from refusalctl.cli import artifacts, data, labels, out
 from refusalctl.cli.ablate import ablate
 from refusalctl.cli.calibrate import calibrate
@@ -29,6 +28,7 @@ from refusalctl.cli.select import select
 from refusalctl.cli.transfer import transfer
 from refusalctl.cli.translate import translate
 from refusalctl.errors import RefusalctlError
+from refusalctl.version import __version__
 
 app = typer.Typer(
     name="refusalctl",

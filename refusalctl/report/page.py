@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from refusalctl import __version__
 from refusalctl.data.languages import name as language_name
 from refusalctl.data.published_rates import work
 from refusalctl.report import words as words
@@ -15,6 +14,7 @@ from refusalctl.report.book import MOST_TEXTS, Book
 from refusalctl.report.rows import Condition, Content
 from refusalctl.stats.rates import fewest_flips
 from refusalctl.store.hashing import short
+from refusalctl.version import __version__
 
 SHADES = 10  # steps of the heat map's scale
 OPEN_ROWS = 60  # tables with more rows start folded

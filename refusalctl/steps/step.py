@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from refusalctl.model.judges.protocol import Judge
 
 
+RunChecks = Mapping[str, object]  # what a step measured while it ran, for run.json
+
+
 @dataclass(frozen=True)
 class Job:
     """What a step's function gets: its parameters and inputs, and folders to write to."""
@@ -43,7 +46,7 @@ class Step:
     name: str
     version: int
     kind: str
-    run: Callable[[Job], dict[str, Any]]
+    run: Callable[[Job], RunChecks]
     uses_model: bool = False
 
 
@@ -249,7 +252,7 @@ def no_accelerator() -> bool:
 @cache
 def _code_version() -> dict[str, Any]:
     """This package's version, and where it runs from a checkout the commit; asked once, for the code that is loaded."""
-    from refusalctl import __version__
+    from refusalctl.version import __version__
 
     top = Path(__file__).resolve().parents[2]
     version: dict[str, Any] = {"refusalctl": __version__}

@@ -14,6 +14,7 @@ from refusalctl.stats.selection_rule import Rule
 from refusalctl.steps.directions import DIRECTIONS_FILE, KINDS, extract_directions
 from refusalctl.steps.prompts import draw_prompts, read_prompts
 from refusalctl.steps.selection import search
+from refusalctl.steps.selection.candidates import candidates_of
 from refusalctl.steps.selection.scorer import Criteria, Ledger, Scorer
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
@@ -48,8 +49,6 @@ def write_cosmic(out: Path, layers: list[int], n: dict[str, int], rows: list[dic
 
 def _run(job: Job) -> dict[str, Any]:
     """Without refusal openings: what `score` measures beside refusal scores."""
-    from refusalctl.steps.selection.scores import candidates_of
-
     tensors, header = formats.read_vectors(job.inputs["directions"].path / DIRECTIONS_FILE, "directions")
     positions = header["positions"]
     grid, _flat = candidates_of(tensors, positions, job.params["max_layer_share"], job.params["layers"])

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from refusalctl.errors import BadInput, EmptySelection, UnfitOpenings
+from refusalctl.errors import EmptySelection, UnfitOpenings
 from refusalctl.stats.candidate_choice import CRITERIA, Candidate, CandidateScores, choose, stability
-from refusalctl.stats.selection_rule import Rule, layer_limit
+from refusalctl.stats.selection_rule import Rule
 from refusalctl.steps.directions import DIRECTIONS_FILE, KINDS, extract_directions, n_layers, reliability_at
 from refusalctl.steps.interventions import SELECTION_FILE
 from refusalctl.steps.prompts import draw_prompts, read_prompts
 from refusalctl.steps.selection import search
+from refusalctl.steps.selection.candidates import candidates_of
 from refusalctl.steps.selection.cosmic import (
     choose_by_cosine,
     cosines_beside_scores,
@@ -105,38 +106,6 @@ def _keep(baseline: dict[str, torch.Tensor], wanted: bool) -> dict[str, list[int
     """Indices of validation prompts that the model treats as their class says (Arditi et al. 2024, appendix B)."""
     good = {"harmful": baseline["harmful"] > 0, "harmless": baseline["harmless"] < 0}
     return {k: [i for i, ok in enumerate(good[k].tolist()) if ok or not wanted] for k in KINDS}
-
-
-def candidates_of(
-    tensors: dict[str, torch.Tensor], positions: list[int], share: float, layers: list[int] | None
-) -> tuple[list[Candidate], list[Candidate]]:
-    """Candidates to score, and those that are no directions. Raises `EmptySelection` when none is left."""
-    grid = _grid(positions, tensors["candidates"].shape[1], share, layers)
-    flat = [c for c in grid if _is_flat(tensors, positions.index(c.pos), c.layer)]
-    if len(flat) == len(grid):
-        raise EmptySelection("harmful and harmless prompts differ at no candidate position and layer")
-    return [c for c in grid if c not in flat], flat
-
-
-def _grid(positions: list[int], n_layers: int, share: float, layers: list[int] | None) -> list[Candidate]:
-    """Candidates below the layer limit. Raises `BadInput` for a layer that the model does not have."""
-    for layer in layers or ():
-        if layer >= n_layers:
-            raise BadInput(f"layer {layer} is not there: the model has layers 0 to {n_layers - 1}")
-    limit = layer_limit(share, n_layers)
-    chosen = [layer for layer in (layers if layers is not None else range(n_layers)) if layer < limit]
-    if not chosen:
-        raise BadInput(f"no layer is left: the rule asks for layer < {limit}", hint="choose lower --layers")
-    return [Candidate(pos, layer) for pos in positions for layer in chosen]
-
-
-def _is_flat(tensors: dict[str, torch.Tensor], column: int, layer: int) -> bool:
-    """Whether both classes have the same mean here, up to rounding: no direction, so nothing to score.
-
-    At layer 0 an end-of-instruction token's stream is its embedding, the same after every prompt.
-    """
-    length = tensors["candidates"][column, layer].double().norm()
-    return bool(length <= 1e-6 * tensors["mean_harmless"][column, layer].double().norm())
 
 
 def _run_select(job: Job) -> dict[str, Any]:
