@@ -69,7 +69,7 @@ class Provenance:
 
 
 ORDER = (
-    "transfer", "geometry", "selection", "scores", "directions", "controls", "control_directions", "comprehension",
+    "comparison", "transfer", "geometry", "selection", "scores", "directions", "controls", "control_directions", "comprehension",
     "openings", "activations", "labels", "completions", "prompts"
 )  # fmt: skip
 

@@ -8,22 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import sqrt
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from refusalctl.records.estimates import Estimate, Interval
 from refusalctl.stats.paired import interval, moves
-from refusalctl.stats.rates import Interval
 
 WIDEST = 1e6
-
-
-class Estimate(NamedTuple):
-    value: float
-    interval95: Interval
-
-    def as_json(self) -> dict[str, Any]:
-        return {"value": self.value, "interval95": list(self.interval95)}
 
 
 class Change(NamedTuple):

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from refusalctl.data.languages import name as language_name
 from refusalctl.report.figures.style import INK, PALETTE, RULE, STYLES, columns, empty, plain, style
-from refusalctl.report.rows import Choice, Content
+from refusalctl.report.content import Choice, Content
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
