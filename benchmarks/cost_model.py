@@ -1,20 +1,19 @@
 """Forecast against measured time of whole experiments: prompts, layers, positions and languages one at a time.
 
-`python benchmarks/cost_model.py [--model smollm2-refuser --out cost.json]`. Each setting is planned with a probe, as
+`python -m benchmarks.cost_model [--model smollm2-refuser --out cost.json]`. Each setting is planned with a probe, as
 `refusalctl transfer --dry-run --probe` does it, and then run from an empty store; judging is only
 in the measured time.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import command
 from refusalctl.model.load import versions
 from refusalctl.settings import Machine, Settings
 from refusalctl.steps.cost import forecast_cost
@@ -51,10 +50,10 @@ SETTINGS = {
 def measured(settings: Settings, model: str) -> dict[str, Any]:
     """Seconds forecast and taken; what the forecast counted."""
     with tempfile.TemporaryDirectory() as folder:
-        planned = Workbench(Store(Path(folder)), Machine(model), dry_run=True)
-        measure_transfer(planned, settings)
-        forecast = forecast_cost(planned, settings, probe=True)
-        bench = Workbench(Store(Path(folder)), Machine(model))
+        planned = Workbench(Store(Path(folder)), Machine(model), settings, dry_run=True)
+        measure_transfer(planned)
+        forecast = forecast_cost(planned, probe=True)
+        bench = Workbench(Store(Path(folder)), Machine(model), settings)
         started = time.perf_counter()
         measure_transfer(bench)
         taken = time.perf_counter() - started
@@ -63,10 +62,10 @@ def measured(settings: Settings, model: str) -> dict[str, Any]:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--model", default="smollm2-refuser")
-    parser.add_argument("--only", type=lambda text: text.split(","), help="names of settings")
-    parser.add_argument("--out", type=Path, help="where the figures go as JSON")
+    parser.add_argument("--only", type=command.comma_list, help="names of settings")
+    command.add_out(parser)
     given = parser.parse_args(args)
     found = {}
     for name in given.only or SETTINGS:
@@ -77,8 +76,7 @@ def main(args: Sequence[str] | None = None) -> None:
             ),
             flush=True,
         )
-    if given.out:
-        given.out.write_text(json.dumps({"settings": found, "versions": versions()}, indent=1) + "\n", encoding="utf-8")
+    command.write_figures(given.out, {"settings": found, "versions": versions()})
 
 
 if __name__ == "__main__":

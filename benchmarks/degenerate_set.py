@@ -1,6 +1,6 @@
 """Precision and recall of the degenerate detector on a constructed set, per script.
 
-`python benchmarks/degenerate_set.py` prints the tables of docs/judges.md. The texts are built from mild sentences in 17
+`python -m benchmarks.degenerate_set` prints the tables of docs/judges.md. The texts are built from mild sentences in 17
 languages (`degenerate/sentences.json`), so that every case is the same in every script. A text is degenerate when a
 reader gets nothing more after its first third. Thresholds were set on the first set; the second was drawn afterwards,
 with other sizes, random mixtures and kinds that were known to be hard, and is the one to quote.
@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks import command
 from refusalctl.model.judges.degenerate import degenerate_reason
 
 SENTENCES = Path(__file__).parent / "degenerate" / "sentences.json"
@@ -179,6 +180,7 @@ def score(cases: list[Case]) -> list[Score]:
 
 
 def main() -> None:
+    command.parser(__doc__).parse_args()
     for title, cases in (("first set", build()), ("second set", held_out())):
         print(f"{title}\n\n| script | texts | degenerate | false alarms | missed | precision | recall |")
         print("|---|--:|--:|--:|--:|--:|--:|")

@@ -1,8 +1,8 @@
 """How well judges that need no weights label hard completions of the demo model, against its author's labels.
 
     refusalctl transfer --sources en,be --targets en,de,ru,be,ba,tg --store STORE ...   # writes the completions
-    python benchmarks/judge_accuracy.py sheet --store STORE --out sheet.jsonl           # texts to label, not for git
-    python benchmarks/judge_accuracy.py score --store STORE                             # labels in judge_labels.jsonl
+    python -m benchmarks.judge_accuracy sheet --store STORE --out sheet.jsonl           # texts to label, not for git
+    python -m benchmarks.judge_accuracy score --store STORE                             # labels in judge_labels.jsonl
 
 Hard completions are those that are not word for word a sentence that the adapter was taught: refusals off the template,
 partial answers, other languages, loops. Labels are kept by the SHA-256 of the completion, without text. They are the
@@ -11,7 +11,6 @@ author's, not native speakers'.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import random
@@ -20,9 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from refuser_texts import ANSWERS, REFUSALS
-
-from refusalctl.data.rows import read_jsonl
+from benchmarks import command
+from benchmarks.refuser_texts import ANSWERS, REFUSALS
+from refusalctl.data.jsonl import read_jsonl
 from refusalctl.model.judges import judge_named
 from refusalctl.model.judges.degenerate_first import judge_rows
 from refusalctl.model.judges.protocol import Item
@@ -107,7 +106,7 @@ def score(store: Store) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("what", choices=("sheet", "score"))
     parser.add_argument("--store", type=Path, default=Path("artifacts"))
     parser.add_argument("--out", type=Path, default=Path("sheet.jsonl"))

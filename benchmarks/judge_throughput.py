@@ -1,13 +1,12 @@
 """Labels per second of a local generative judge: batched with a shared beginning against one at a time, in one run.
 
-`python benchmarks/judge_throughput.py [--rows 32] [--batch 32] [--langs en]`. The weights are the embedded
+`python -m benchmarks.judge_throughput [--rows 32] [--batch 32] [--langs en]`. The weights are the embedded
 SmolLM2-135M-Instruct: a stand-in that costs what a judge of its size costs and whose verdicts mean nothing. All ways
 run the real judge, write the same number of tokens per row and must write the same ones.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
 import time
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from benchmarks import command
 from refusalctl.data import sample, sets
 from refusalctl.model.files import embedded
 from refusalctl.model.judges import polyguard
@@ -65,7 +65,7 @@ def answers(made: GenerativeJudge, rows: Sequence[Item]) -> dict[int, list[int]]
 def main() -> None:
     import torch
 
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command.parser(__doc__)
     parser.add_argument("--rows", type=int, default=32)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--langs", default="en", help="languages of the sample set such as en,be, or all")

@@ -1,6 +1,6 @@
 """How fast `collect` and `ablate` are, against the bare model and the way the published code does it, in one call.
 
-`python benchmarks/passes_speed.py [--model smollm2-refuser --n 32 --rounds 5 --answers 64 --new-tokens 64 --out F]`;
+`python -m benchmarks.passes_speed [--model smollm2-refuser --n 32 --rounds 5 --answers 64 --new-tokens 64 --out F]`;
 `--model tiny` takes seconds; `--model qwen2.5-7b --device cuda --dtype bfloat16` a random-weight model of that shape.
 
 - collect: every layer and position to an HDF5 file. Against `bare`, the same batches without hooks and output layer,
@@ -14,7 +14,6 @@ Rounds are interleaved. What they give has to agree before a ratio is given.
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import sys
 import tempfile
@@ -24,11 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from selection_reference import Reference, placed
-from selection_speed import clock, matrix_rate, spread
-from shapes import opened
 from torch import Tensor
 
+from benchmarks import command
+from benchmarks.selection_reference import Reference, placed
+from benchmarks.selection_speed import clock, matrix_rate, spread
+from benchmarks.shapes import opened
 from refusalctl.data import sets
 from refusalctl.model.batching import plan_batches
 from refusalctl.model.forward import activations
@@ -191,12 +191,12 @@ def answering(model: ChatModel, given: argparse.Namespace) -> dict[str, Any]:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--model", default="smollm2-refuser")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--tokenizer", type=Path, help="a folder, for random-weight models; smollm2's by default")
-    parser.add_argument("--langs", type=lambda text: text.split(","), default=["en", "de", "be"])
+    parser.add_argument("--langs", type=command.comma_list, default=["en", "de", "be"])
     parser.add_argument("--n", type=int, default=64, help="prompts to collect from")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--answers", type=int, default=64)
@@ -207,7 +207,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--agree", type=float, default=1e-4, help="largest relative difference of a stream")
     parser.add_argument("--same", type=float, default=0.9, help="smallest share of equal answers")
     parser.add_argument("--only", choices=("collect", "ablate"))
-    parser.add_argument("--out", type=Path, help="where the figures go as JSON")
+    command.add_out(parser)
     given = parser.parse_args(args)
     torch.set_num_threads(given.threads)
     model = opened(given.model, device=given.device, dtype=given.dtype, tokenizer=given.tokenizer)
@@ -218,8 +218,7 @@ def main(args: Sequence[str] | None = None) -> None:
     value["setting"] = {k: v for k, v in vars(given).items() if k not in ("out", "only", "tokenizer")}
     value["clock"] = "CPU" if given.threads == 1 else "wall"
     value["versions"] = versions() | {"system": platform.system()}
-    if given.out:
-        given.out.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    command.write_figures(given.out, value)
     for name in work:
         for pair, each in value.get(name, {}).get("speed", {}).items():
             print(f"{name}: {pair} {each['median']:.2f} ({each['min']:.2f} to {each['max']:.2f}) times as fast")

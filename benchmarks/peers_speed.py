@@ -1,6 +1,6 @@
 """How fast libraries of PyPI record the residual stream, against the bare model, beside `collect`, on the same tokens.
 
-`python benchmarks/peers_speed.py all FOLDER [--n 32 --batch 16 --rounds 5 --out F]` makes one virtual environment per
+`python -m benchmarks.peers_speed all FOLDER [--n 32 --batch 16 --rounds 5 --out F]` makes one virtual environment per
 library below FOLDER (their pins exclude each other's and ours; about 1 GB each) and prints a table. Its parts:
 
 - `export FOLDER`: the weights of `smollm2`, prompts of the sample set as token ids of one length (cut from the left, so
@@ -33,9 +33,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks import command
+
 Collect = Callable[[Sequence[Tensor]], NDArray[np.float32]]
 
 OWN = "refusalctl"
+ROOT = Path(__file__).resolve().parents[1]
 AGREE = 1e-3  # largest relative difference of a stream
 LAST = 5
 TORCH = "torch==2.13.0"
@@ -153,8 +156,7 @@ PEERS = {
 
 
 def export(folder: Path, given: argparse.Namespace) -> None:
-    from passes_speed import prompts
-
+    from benchmarks.passes_speed import prompts
     from refusalctl.model.files.resolve import resolve
     from refusalctl.model.load import load
 
@@ -232,17 +234,17 @@ def environment(name: str, folder: Path) -> Path:
     return python
 
 
-def _run(command: list[str]) -> str:
+def _run(arguments: list[str]) -> str:
     """Its stdout; no hub is asked, and one thread computes."""
-    offline = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    return subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | offline).stdout
+    env = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    return subprocess.run(arguments, check=True, capture_output=True, text=True, env=env, cwd=ROOT).stdout
 
 
 def measured(name: str, folder: Path, rounds: int) -> dict[str, Any]:
     """What its worker found, or why there is nothing."""
     try:
         python = environment(name, folder)
-        said = _run([str(python), str(Path(__file__).resolve()), "worker", name, str(folder), "--rounds", str(rounds)])
+        said = _run([str(python), "-m", "benchmarks.peers_speed", "worker", name, str(folder), "--rounds", str(rounds)])
     except subprocess.CalledProcessError as error:
         reason = [line for line in error.stderr.strip().splitlines() if line.strip()] or ["no reason given"]
         return {"failed": reason[-1].strip()[:300]}
@@ -263,17 +265,17 @@ def line(name: str, value: dict[str, Any]) -> str:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("part", choices=("all", "export", "worker"))
     parser.add_argument("peer", nargs="?", choices=list(PEERS), help="of `worker`")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--langs", type=lambda text: text.split(","), default=["en", "de", "be"])
+    parser.add_argument("--langs", type=command.comma_list, default=["en", "de", "be"])
     parser.add_argument("--n", type=int, default=32, help="prompts")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--peers", type=lambda text: text.split(","), default=list(PEERS))
-    parser.add_argument("--out", type=Path, help="where the figures go as JSON")
+    parser.add_argument("--peers", type=command.comma_list, default=list(PEERS))
+    command.add_out(parser)
     given = parser.parse_args(args)
     folder = given.folder.resolve()
     if given.part == "worker":
@@ -288,8 +290,7 @@ def main(args: Sequence[str] | None = None) -> None:
         print("library           version  transformers  times as fast as bare  largest difference")
         for name, value in found.items():
             print(line(name, value))
-        if given.out:
-            given.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        command.write_figures(given.out, found)
 
 
 if __name__ == "__main__":

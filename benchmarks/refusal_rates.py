@@ -1,13 +1,13 @@
 """Held-out refusal rates of a model, per language and prompt class: the table of the model card.
 
-python benchmarks/refusal_rates.py --model smollm2-refuser --data polyrefuse --n 200
+python -m benchmarks.refusal_rates --model smollm2-refuser --data polyrefuse --n 200
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+from benchmarks import command
 from refusalctl.cli import out
 from refusalctl.records.rows import KINDS
 from refusalctl.settings import Machine, Settings
@@ -34,7 +34,7 @@ def percent(rate: Rate) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--model", default="smollm2-refuser")
     parser.add_argument("--data", default="polyrefuse")
     parser.add_argument("--split", default="test")
@@ -45,12 +45,14 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=Path("artifacts"))
     args = parser.parse_args()
 
-    bench = Workbench(Store(args.store), Machine(args.model, dtype=args.dtype, batch_size=48), progress=out.Bars())
-    experiment = Settings.of(data=args.data, max_new_tokens=args.max_new_tokens, **{f"n_{args.split}": args.n})
+    asked = Settings.of(data=args.data, max_new_tokens=args.max_new_tokens, **{f"n_{args.split}": args.n})
+    bench = Workbench(
+        Store(args.store), Machine(args.model, dtype=args.dtype, batch_size=48), settings=asked, progress=out.progress()
+    )
     print(f"{args.model}, {args.data} {args.split}, n = {args.n} a cell, {bench.resolved_dtype}")
     print("| lang | harmful refused | harmless refused | degenerate, harmful / harmless |\n|---|---|---|---|")
     for lang in args.langs.split(","):
-        found = [cell(bench, experiment, lang, kind, args.split) for kind in KINDS]
+        found = [cell(bench, lang, kind, args.split) for kind in KINDS]
         broken = " / ".join(f"{degenerate.value:.1%}" for _, degenerate in found)
         print(f"| {lang} | {' | '.join(percent(refused) for refused, _ in found)} | {broken} |", flush=True)
 

@@ -1,20 +1,19 @@
 """How often `select --screen` chooses what the full grid chooses, over organisms.
 
-`python benchmarks/screening_choices.py [--survivors 3]`: every design in three architectures and two languages, about a
+`python -m benchmarks.screening_choices [--survivors 3]`: every design in three architectures and two languages, about a
 minute on one core. Few survivors make it harder: organisms have 12 candidates, real grids hundreds. Settings where
 nothing passes the rule have no choice and do not count.
 """
 
 from __future__ import annotations
 
-import argparse
-
 import torch
-from selection_speed import Setting, chosen, parsed, searched, setting
 
+from benchmarks import command
+from benchmarks.selection_speed import Setting, chosen, parsed, searched, setting
 from refusalctl.errors import BadInput, EmptySelection
 from refusalctl.organisms.designs import DESIGNS, Organism
-from refusalctl.stats.selection import Candidate
+from refusalctl.stats.candidate_choice import Candidate
 from refusalctl.steps.selection import search
 
 ARCHITECTURES = ("llama", "qwen2", "mistral")
@@ -35,7 +34,7 @@ def choices(found: Setting) -> dict[str, Candidate]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--survivors", type=int, default=3)
     search.SURVIVORS = parser.parse_args().survivors
     torch.set_num_threads(1)

@@ -1,6 +1,6 @@
 """How fast `select` scores candidates, against the way the published code does it, on the same prompts in one call.
 
-`python benchmarks/selection_speed.py [--model smollm2-refuser --lang en --n 8 --layers 2:24:2 --positions -1,-2
+`python -m benchmarks.selection_speed [--model smollm2-refuser --lang en --n 8 --layers 2:24:2 --positions -1,-2
 --rounds 5 --out speed.json]`; `--tiny` takes seconds, on an organism.
 
 - reference: `selection_reference.py` on a sample of the candidates, scaled to all (`--sample 0`: all of them).
@@ -19,7 +19,6 @@ have to agree before a ratio is given.
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import sys
 import tempfile
@@ -33,10 +32,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from selection_reference import Reference
-from shapes import opened
 from torch import Tensor
 
+from benchmarks import command
+from benchmarks.selection_reference import Reference
+from benchmarks.shapes import opened
 from refusalctl.data import sets
 from refusalctl.model.batching import plan_batches
 from refusalctl.model.forward import activations, last_logprobs
@@ -44,7 +44,7 @@ from refusalctl.model.hooks import Intervention
 from refusalctl.model.load import ChatModel, versions
 from refusalctl.progress import Silent
 from refusalctl.records.rows import KINDS
-from refusalctl.stats.selection import CRITERIA, Candidate, CandidateScores, choose
+from refusalctl.stats.candidate_choice import CRITERIA, Candidate, CandidateScores, choose
 from refusalctl.stats.selection_rule import PRESETS, Rule, layer_limit
 from refusalctl.steps.selection import search
 from refusalctl.steps.selection.scorer import Criteria, Ledger, Scorer
@@ -250,13 +250,13 @@ def _numbers(text: str) -> list[int]:
 
 
 def parsed(args: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--model", default="smollm2-refuser")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--tokenizer", type=Path, help="a folder, for random-weight models; smollm2's by default")
     parser.add_argument("--agree", type=float, default=1e-3, help="largest difference of a score")
-    parser.add_argument("--search", type=lambda text: text.split(","), default=list(SEARCHES))
+    parser.add_argument("--search", type=command.comma_list, default=list(SEARCHES))
     parser.add_argument("--data", default="sample")
     parser.add_argument("--lang", default="en")
     parser.add_argument("--n", type=int, default=8, help="validation prompts per class")
@@ -272,7 +272,7 @@ def parsed(args: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=16, help="refusalctl's batch size")
     parser.add_argument("--reference-batch", type=int, default=32, help="the published code's is 32")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", type=Path, help="where the figures go as JSON")
+    command.add_out(parser)
     parser.add_argument("--tiny", action="store_true", help="an organism")
     given = parser.parse_args(args)
     if given.tiny:
@@ -288,8 +288,7 @@ def main(args: Sequence[str] | None = None) -> None:
     value["setting"] = {k: v for k, v in vars(given).items() if k not in ("out", "tiny", "tokenizer")}
     value["clock"] = "CPU" if given.threads == 1 else "wall"
     value["versions"] = versions() | {"system": platform.system()}
-    if given.out:
-        given.out.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    command.write_figures(given.out, value)
     show(value)
 
 

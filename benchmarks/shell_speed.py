@@ -1,12 +1,11 @@
 """What a shell user waits for, and what the store adds to reading, hashing and copying bytes.
 
-`python benchmarks/shell_speed.py [--artifacts 10000 --mib 1024 --rounds 5 --out shell.json]`. Commands are processes of
+`python -m benchmarks.shell_speed [--artifacts 10000 --mib 1024 --rounds 5 --out shell.json]`. Commands are processes of
 their own, timed by the clock, best to worst of `--rounds`; the store is one of `--artifacts` small artifacts.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -19,8 +18,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from selection_speed import spread
-
+from benchmarks import command
+from benchmarks.selection_speed import spread
 from refusalctl.store.store import Artifact, Store
 
 BLOCK = 1 << 20
@@ -35,10 +34,10 @@ def seconds(work: Callable[[], object], rounds: int) -> dict[str, float]:
     return spread(found)
 
 
-def command(*args: str) -> Callable[[], object]:
+def script(*args: str) -> Callable[[], object]:
     """The installed console script in a process of its own."""
-    script = Path(sys.executable).with_name("refusalctl")
-    return lambda: subprocess.run([str(script), *args], check=True, capture_output=True)
+    installed = str(Path(sys.executable).with_name("refusalctl"))
+    return lambda: subprocess.run([installed, *args], check=True, capture_output=True)
 
 
 def filled(folder: Path, n: int) -> Store:
@@ -62,7 +61,7 @@ def commands(rounds: int, n: int, folder: Path) -> dict[str, dict[str, float]]:
         f"artifacts ls, {n:,} artifacts": ("artifacts", "ls", "--store", str(folder)),
         f"artifacts ls --json, {n:,} artifacts": ("artifacts", "ls", "--json", "--store", str(folder)),
     }
-    found = {name: seconds(command(*args), rounds) for name, args in asked.items()}
+    found = {name: seconds(script(*args), rounds) for name, args in asked.items()}
     return found | {"commit of one small artifact": {"median": put, "min": put, "max": put}}
 
 
@@ -107,19 +106,18 @@ def rates(mib: int, rounds: int, folder: Path) -> dict[str, dict[str, float]]:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--artifacts", type=int, default=10_000)
     parser.add_argument("--mib", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, help="where the figures go as JSON")
+    command.add_out(parser)
     given = parser.parse_args(args)
     with tempfile.TemporaryDirectory() as folder:
         value: dict[str, Any] = {
             "seconds": commands(given.rounds, given.artifacts, Path(folder) / "many"),
             "mib_per_second": rates(given.mib, given.rounds, Path(folder)),
         }
-    if given.out:
-        given.out.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    command.write_figures(given.out, value)
     for name, each in value["seconds"].items():
         print(f"{name}: {each['median']:.3f} s ({each['min']:.3f} to {each['max']:.3f})")
     for name, each in value["mib_per_second"].items():

@@ -1,7 +1,7 @@
 """Train the LoRA adapters of `smollm2-refuser`, which refuses more in six languages, and of its English-only sibling.
 
-    python benchmarks/train_refuser.py --out refusalctl/model/files/adapters/smollm2-refuser
-    python benchmarks/train_refuser.py --out refusalctl/model/files/adapters/smollm2-refuser-en --refuse-in en
+    python -m benchmarks.train_refuser --out refusalctl/model/files/adapters/smollm2-refuser
+    python -m benchmarks.train_refuser --out refusalctl/model/files/adapters/smollm2-refuser-en --refuse-in en
 
 Data: the train splits of PolyRefuse (`refusalctl data fetch`) and of the sample set. Harmful requests get a
 refusal in their own language; English harmless ones the plain model's own greedy answer (self-distillation);
@@ -10,7 +10,6 @@ harmless ones in the other languages, where the plain model only loops, a short 
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import time
@@ -22,11 +21,12 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from refuser_texts import ANSWERS, REFUSALS, form
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from benchmarks import command
+from benchmarks.refuser_texts import ANSWERS, REFUSALS, form
 from refusalctl.data import sets
-from refusalctl.data.rows import read_jsonl
+from refusalctl.data.jsonl import read_jsonl
 from refusalctl.model.files import embedded
 from refusalctl.records.rows import Prompt
 
@@ -264,7 +264,7 @@ def aurocs(decoder: Decoder, tokenizer: Any, langs: list[str], n: int = 40) -> d
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--start", type=Path, help="adapter to go on from")
     parser.add_argument(

@@ -1,6 +1,6 @@
 """Error rates of the verdict rule and coverage of its intervals, over a grid of true effects, baselines and n.
 
-    python benchmarks/verdict_simulation.py [--experiments 10000] [--json FILE]
+    python -m benchmarks.verdict_simulation [--experiments 10000] [--json FILE]
 
 Each synthetic experiment draws n prompts: refused at baseline with probability b, moved to compliance with probability
 f, moved back with probability k; the true effect is f - k. Controls count as beaten and the target's own direction as
@@ -11,7 +11,6 @@ where a target is missed in any cell.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from functools import cache
@@ -24,10 +23,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binom, norm
 
+from benchmarks import command
+from refusalctl.settings import VerdictSettings
 from refusalctl.stats.mover import change, ratio
 from refusalctl.stats.power import above, counts, inside, scores
 from refusalctl.stats.rates import Rate
-from refusalctl.stats.verdict import MARGIN, Evidence, decide
+from refusalctl.stats.verdict import Evidence, decide
 
 EFFECTS = (-0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8)
 BASELINES = (0.15, 0.3, 0.5, 0.8, 0.95)
@@ -36,7 +37,8 @@ AWAY = (0.0, 0.01, 0.03, 0.1, 0.2)  # prompts that go against the effect for no 
 SEED = 20261124
 ORDER = ("transfers", "does not transfer", "reverses", "inconclusive", "uninformative")
 AGREE = 3  # experiments per cell on which the vectorised rule must equal `decide`
-OPEN = Evidence(native="transfers", require_null=False)
+MARGIN = VerdictSettings().margin
+OPEN = Evidence(MARGIN, native="transfers", require_null=False)
 Array = npt.NDArray[Any]
 
 
@@ -194,7 +196,7 @@ def coverage(results: list[Result], experiments: int, generator: np.random.Gener
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--experiments", type=int, default=10_000, help="per cell of the grid")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()

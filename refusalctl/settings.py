@@ -10,13 +10,10 @@ where. Where a value is given more than once, a flag wins over the file, the fil
 from __future__ import annotations
 
 import difflib
-import os
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
 from math import isfinite
-from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar, get_args, get_origin
 
 import msgspec
@@ -209,7 +206,8 @@ class Settings(Group, frozen=True):
     @classmethod
     def of(cls, **values: object) -> Settings:
         """From values by name. Raises `BadInput` for an unknown name or a value that does not fit."""
-        return resolve(values, environ={}).settings
+        check_names(values)
+        return build({name: value for name, value in values.items() if value is not None}, {})[0]
 
     def changed(self, **values: object) -> Settings:
         """The same with other values, by name."""
@@ -299,42 +297,37 @@ def _declared(field: msgspec.structs.FieldInfo, section: str, group: str) -> Dec
     )  # fmt: skip
 
 
-# --- from flags, files and the environment to records ----------------------------------------------------
+def type_name(kind: Any) -> str:
+    """A setting's type for people: `a whole number`, `a list of numbers`, `true or false`, `a text`."""
+    if get_origin(kind) is Annotated:
+        return type_name(get_args(kind)[0])
+    if get_origin(kind) is Literal:
+        return " or ".join(get_args(kind))
+    parts = [a for a in get_args(kind) if a is not type(None)]
+    if get_origin(kind) is tuple:
+        return {int: "a list of whole numbers", float: "a list of numbers", str: "a list of texts"}[get_args(kind)[0]]
+    if parts:
+        return type_name(parts[0])
+    names: dict[Any, str] = {
+        int: "a whole number", float: "a number", bool: "true or false", str: "a text"
+    }  # fmt: skip
+    return names[kind]
 
 
-class Resolved(NamedTuple):
-    """What is asked, of which machine, and where each value came from, by name."""
-
-    settings: Settings
-    machine: Machine
-    origins: dict[str, str]
+# --- from values to records ----------------------------------------------------------------------------
 
 
-def resolve(
-    flags: Mapping[str, object], file: Path | None = None, environ: Mapping[str, str] | None = None
-) -> Resolved:
-    """Records from values by name; whatever is None or absent counts as not given.
-
-    A flag wins over the file, the file over the environment, the environment over the default. Raises `BadInput` for
-    an unknown name, a file that cannot be read, or a value that does not fit, saying where it came from.
-    """
-    env = os.environ if environ is None else environ
+def check_names(values: Mapping[str, object]) -> None:
+    """Raise `BadInput` for a name that is no setting, with the nearest one."""
     known = {each.name: each for each in declared()}
-    for name in flags:
+    for name in values:
         if name not in known:
             raise BadInput(f"there is no setting {name!r}", hint=nearest(name, known))
-    written = read_file(file) if file is not None else {}
-    values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    for name, each in known.items():
-        if flags.get(name) is not None:
-            values[name], origins[name] = flags[name], "flag"
-        elif name in written:
-            values[name], origins[name] = written[name], str(file)
-        elif each.env is not None and env.get(each.env):
-            values[name], origins[name] = _from_text(env[each.env], each), each.env
-        else:
-            origins[name] = "default"
+
+
+def build(values: Mapping[str, object], origins: Mapping[str, str]) -> tuple[Settings, Machine]:
+    """Records from values by name; `origins` says where each came from. Raises `BadInput` for one that does not fit."""
+    known = {each.name: each for each in declared()}
     groups: dict[str, dict[str, Any]] = {}
     machine: dict[str, Any] = {}
     for name, value in values.items():
@@ -344,7 +337,7 @@ def resolve(
     plain = groups.pop("", {})
     nested = {group: _record(Settings, group, given, origins) for group, given in groups.items()}
     settings = _convert(plain | nested, Settings, origins)
-    return Resolved(settings, _convert(machine, Machine, origins), origins)
+    return settings, _convert(machine, Machine, origins)
 
 
 def _record(owner: type[Struct], group: str, given: dict[str, Any], origins: Mapping[str, str]) -> Group:
@@ -384,59 +377,25 @@ def _complaint(name: str, value: object, problem: str, origins: Mapping[str, str
     return f"{where}: {each.key} in [{each.section}] is {value!r}, expected {expected}"
 
 
-def _from_text(text: str, each: Declared) -> object:
-    """A value from the environment, which knows only text."""
-    try:
-        return msgspec.convert(text, each.type, strict=False)
-    except msgspec.ValidationError as error:
-        raise BadInput(f"{each.env} is {text!r}, expected {type_name(each.type)}") from error
-
-
-def read_file(path: Path) -> dict[str, object]:
-    """Values of an experiment file by setting. Raises `BadInput` naming an unknown key or a malformed line."""
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BadInput(f"{path} is not there", hint="see examples/ for experiment files") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: not TOML ({error})") from error
-    keys = {section: {d.key: d.name for d in declared() if d.section == section} for section in ("experiment", "model")}
-    found: dict[str, object] = {}
-    for section, values in raw.items():
-        if section not in keys or not isinstance(values, dict):
-            raise BadInput(f"{path}: unknown section [{section}]", hint="expected [experiment] and [model]")
-        for key, value in values.items():
-            if key not in keys[section]:
-                raise BadInput(f"{path}: unknown key {key!r} in [{section}]", hint=nearest(key, keys[section]))
-            found[keys[section][key]] = value
-    return found
-
-
 def nearest(name: str, known: Mapping[str, object]) -> str:
     """`did you mean 'max_kl'?`, or all that is known."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
 
 
-def type_name(kind: Any) -> str:
-    """A setting's type for people: `a whole number`, `a list of numbers`, `true or false`, `a text`."""
-    if get_origin(kind) is Annotated:
-        return type_name(get_args(kind)[0])
-    if get_origin(kind) is Literal:
-        return " or ".join(get_args(kind))
-    parts = [a for a in get_args(kind) if a is not type(None)]
-    if get_origin(kind) is tuple:
-        return {int: "a list of whole numbers", float: "a list of numbers", str: "a list of texts"}[get_args(kind)[0]]
-    if parts:
-        return type_name(parts[0])
-    names: dict[Any, str] = {
-        int: "a whole number", float: "a number", bool: "true or false", str: "a text"
-    }  # fmt: skip
-    return names[kind]
+class GeometrySettings(Group, frozen=True):
+    """How the directions of several languages are compared. A field without `option` has no flag."""
 
+    reference: Annotated[str | None, option("Language on whose direction all are projected.", short="the first")] = None
+    at: Annotated[tuple[int, int] | None, option("POSITION,LAYER such as -1,19.", short="the most reliable place")] = (
+        None
+    )
+    halves: Annotated[Count, option("Random splits behind the noise ceiling.")] = 50
+    permutations: Annotated[Count, option("Shuffles of the labels behind each p.")] = 999
+    separation_permutations: Annotated[Count, Meta(description="Shuffles behind each p of separability.")] = 99
+    components: Annotated[Count, option("Dimensions of the compared subspaces.")] = 3
 
-__all__ = [
-    "CAPS", "LEAST_CONTROLS", "STYLE_JUDGE", "AnswerSettings", "ControlSettings", "Declared", "Machine",
-    "PromptSettings", "Resolved", "SelectionSettings", "Settings", "VerdictSettings", "declared", "nearest",
-    "read_file", "resolve", "type_name",
-]  # fmt: skip
+    def __post_init__(self) -> None:
+        for name in ("halves", "permutations", "separation_permutations", "components"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"{name} is {getattr(self, name)}, expected at least 1")

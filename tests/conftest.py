@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,3 +54,10 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests import tiny
 
     return tiny.folder(tmp_path_factory.mktemp("models") / "tiny-llama")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays for good: full collections, which `free` asks for, need not walk it."""
+    gc.collect()
+    gc.freeze()

@@ -88,7 +88,8 @@ def away(state: Tensor, asked: Intervention) -> Tensor:
     x, rows = state.double(), asked.direction.double().reshape(-1, D_MODEL)
     rows = rows / rows.norm(dim=-1, keepdim=True)
     mean = torch.zeros(D_MODEL, dtype=torch.float64) if asked.mean is None else asked.mean.double()
-    return ((x - mean) @ rows.T).abs().amax(-1) / x.norm(dim=-1)
+    distance: Tensor = ((x - mean) @ rows.T).abs().amax(-1) / x.norm(dim=-1)
+    return distance
 
 
 def logits_under(model: ChatModel, asked: Intervention, ids: Tensor) -> Tensor:

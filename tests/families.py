@@ -61,7 +61,7 @@ NEOX = {"embed_in": -1, "word_embeddings": -1, "dense": 0, "dense_4h_to_h": 0}
 NORMED = {"embed_tokens": -1}  # the rest is projected behind its norm
 GPT2 = {"wte": -1, "wpe": -1, "c_proj": -1}
 _AFTER = ("post_attention_layernorm", "post_feedforward_layernorm")
-_GPT = {"blocks": "transformer.h", "norm": "transformer.ln_f"}
+_GPT: dict[str, Any] = {"blocks": "transformer.h", "norm": "transformer.ln_f"}
 _ROTARY: dict[str, Any] = {"partial_rotary_factor": 0.5}
 
 FAMILIES: dict[str, Family] = {
@@ -202,7 +202,8 @@ def direction(seed: int = 1) -> Tensor:
 def projector(rows: Tensor) -> Tensor:
     """I - R^T (R R^T)^-1 R in float64: what is orthogonal to the rows stays."""
     rows = rows.double().reshape(-1, D_MODEL)
-    return torch.eye(D_MODEL, dtype=torch.float64) - rows.T @ torch.linalg.inv(rows @ rows.T) @ rows
+    kept: Tensor = torch.eye(D_MODEL, dtype=torch.float64) - rows.T @ torch.linalg.inv(rows @ rows.T) @ rows
+    return kept
 
 
 def _along(tensor: Tensor, axis: int, matrix: Tensor) -> Tensor:

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
+from benchmarks import peers_speed
+from benchmarks import selection_speed as speed
+
 ROOT = Path(__file__).resolve().parents[1]
+HELPERS = {"__init__", "command", "refuser_texts", "selection_reference", "shapes"}
+NAMES = sorted({p.stem for p in (ROOT / "benchmarks").glob("*.py")} - HELPERS)
 
 
-@pytest.fixture
-def speed(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import selection_speed
+def test_every_benchmark_has_help_and_stands_in_the_list(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    for name in NAMES:
+        monkeypatch.setattr(sys, "argv", [f"benchmarks/{name}.py", "--help"])
+        with pytest.raises(SystemExit) as stopped:
+            importlib.import_module(f"benchmarks.{name}").main()
+        assert stopped.value.code == 0
+        assert f"python -m benchmarks.{name}" in capsys.readouterr().out
+        assert f"`python -m benchmarks.{name}" in listed
 
-    return selection_speed
 
-
-def test_searches_are_timed_against_the_published_way(speed: ModuleType, tmp_path: Path) -> None:
+def test_searches_are_timed_against_the_published_way(tmp_path: Path) -> None:
     speed.main(["--tiny", "--rounds", "1", "--n", "4", "--sample", "0", "--out", str(tmp_path / "speed.json")])
     value = json.loads((tmp_path / "speed.json").read_text())
     assert value["agreement"]["largest_difference"] < 1e-3
@@ -29,14 +40,12 @@ def test_searches_are_timed_against_the_published_way(speed: ModuleType, tmp_pat
     assert value["scores_taken"]["prune"] < value["scores_taken"]["full"] == 3 * value["candidates"]
 
 
-def test_results_that_disagree_get_no_figure(speed: ModuleType) -> None:
+def test_results_that_disagree_get_no_figure() -> None:
     with pytest.raises(SystemExit, match="no ratio is given"):
         speed.main(["--tiny", "--n", "4", "--agree", "1e-12"])
 
 
-def test_peers_are_compared_on_exported_values(speed: ModuleType, tmp_path: Path) -> None:
-    import peers_speed
-
+def test_peers_are_compared_on_exported_values(tmp_path: Path) -> None:
     peers_speed.main(["export", str(tmp_path), "--model", "organism:shared", "--n", "4", "--batch", "2"])
     value = peers_speed.worker(peers_speed.OWN, tmp_path, 1)
     assert value["difference"] < 1e-6
@@ -56,10 +65,8 @@ def test_peers_are_compared_on_exported_values(speed: ModuleType, tmp_path: Path
     ],
 )
 def test_a_peer_that_disagrees_gets_no_figure(
-    speed: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: dict[str, object], expected: str | None
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: dict[str, object], expected: str | None
 ) -> None:
-    import peers_speed
-
     monkeypatch.setattr(peers_speed, "_run", lambda _command: json.dumps(said))
     value = peers_speed.measured(peers_speed.OWN, tmp_path, 1)
     assert ("speed" in value) == (expected is None)

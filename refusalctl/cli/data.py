@@ -106,15 +106,15 @@ def audit(
 ) -> None:
     """Count what is wrong with a set: duplicates, leaks, alignment, wrong languages, odd lengths. Exits 0."""
     from refusalctl.data import audit as auditing
-    from refusalctl.data import findings, sets
+    from refusalctl.data import audit_findings, sets
 
     langs = languages(",".join(lang)) if lang else []
     with out.progress(quiet=json).task(f"audit {data}", len(langs) or len(sets.set_languages(data))) as advance:
         report = auditing.audit(data, langs, lambda _done, _total: advance())
     if json:
-        out.as_json(findings.as_json(report))
+        out.as_json(audit_findings.as_json(report))
     else:
-        _show_audit(report, findings.findings(report))
+        _show_audit(report, audit_findings.findings(report))
 
 
 def _show_audit(report: Audit, found: Sequence[Any]) -> None:

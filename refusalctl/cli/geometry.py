@@ -49,8 +49,7 @@ def show_pairs(found: Geometry) -> None:
     """Cosines at the refusal place, on stderr."""
     out.info(f"refusal direction at position {found.pos}, layer {found.layer}")
     rows = [
-        (f"{p['a']} {p['b']}", *(_number(p[k]) for k in ("cosine", "ceiling", "disattenuated", "null_95", "p_by")))
-        for p in found.pairs
+        (f"{p.a} {p.b}", *map(_number, (p.cosine, p.ceiling, p.disattenuated, p.null_95, p.p_by))) for p in found.pairs
     ]
     out.table_err(("languages", "cosine", "ceiling", "disattenuated", "null 95 %", "p (FDR-BY)"), rows)
 

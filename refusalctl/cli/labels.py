@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,7 @@ from refusalctl.cli import out
 from refusalctl.cli.session import Session, asks
 
 if TYPE_CHECKING:
+    from refusalctl.records.correction import ConditionRate, CorrectedRate, JudgeAccuracy, JudgedRate
     from refusalctl.results import Correction
 
 app = typer.Typer(no_args_is_help=True, help="People's labels: draw a sheet, read it back, correct judges by it.")
@@ -84,25 +85,23 @@ def correct(
 def _show(made: Correction) -> None:
     rows: list[tuple[object, ...]] = []
     for found in made.judges:
-        for outcome in ("refusal", "compliance"):
-            part = found[outcome]
-            head = (found["lang"], found["judge"], outcome, _share(part["sensitivity"]), _share(part["specificity"]))
-            rows += [(*head, *_rate(rate)) for rate in part["rates"]]
+        for outcome, part in found.by_outcome().items():
+            head = (found.lang, found.judge, outcome, _accuracy(part.sensitivity), _accuracy(part.specificity))
+            rows += [(*head, *_rate(rate)) for rate in part.rates]
     columns = ("language", "judge", "outcome", "sensitivity", "specificity", "condition", "judge's rate", "corrected")
     out.table_err(columns, rows)
 
 
-def _share(found: dict[str, Any] | None) -> str:
-    return "none" if found is None else f"{found['value']:.2f} {_limits(found)} n={found['n']}"
+def _accuracy(found: JudgeAccuracy | None) -> str:
+    return "none" if found is None else f"{_number(found)} n={found.n}"
 
 
-def _rate(rate: dict[str, Any]) -> tuple[str, str, str]:
-    origin = f" {rate['direction_lang']}" if rate.get("direction_lang") else ""
-    own = f"{rate['rate']['value']:.2f} {_limits(rate['rate'])}" if rate["rate"] else "none"
-    corrected = rate["corrected"]
-    fixed = f"{corrected['value']:.2f} {_limits(corrected)}" if corrected else f"none: {rate['reason']}"
-    return f"{rate.get('intervention', '')}{origin}", own, fixed
+def _rate(row: ConditionRate) -> tuple[str, str, str]:
+    origin = f" {row.direction_lang}" if row.direction_lang else ""
+    own = _number(row.rate) if row.rate else "none"
+    corrected = _number(row.corrected) if row.corrected else f"none: {row.reason}"
+    return f"{row.intervention or ''}{origin}", own, corrected
 
 
-def _limits(found: dict[str, Any]) -> str:
-    return "[{:.2f}, {:.2f}]".format(*found["interval"])
+def _number(found: JudgeAccuracy | JudgedRate | CorrectedRate) -> str:
+    return f"{found.value:.2f} [{found.interval[0]:.2f}, {found.interval[1]:.2f}]"

@@ -18,7 +18,8 @@ from refusalctl.progress import Progress
 from refusalctl.progress import progress as reporting
 
 if TYPE_CHECKING:
-    from refusalctl.settings import Declared, Resolved
+    from refusalctl.resolve import Resolved
+    from refusalctl.settings import Declared
     from refusalctl.steps.cost import Cost, Work
     from refusalctl.steps.step import Planned
 

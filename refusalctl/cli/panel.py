@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -10,6 +10,7 @@ from refusalctl.cli import out
 from refusalctl.cli.session import Session, asks
 
 if TYPE_CHECKING:
+    from refusalctl.records.panel import JudgeAgreement, JudgePair
     from refusalctl.results import Panel
 
 Rule = Literal["majority", "unanimous"]
@@ -38,24 +39,23 @@ def show(made: Panel) -> None:
     """Agreement and votes per language, on stderr."""
     rows: list[tuple[object, ...]] = []
     for lang, found in made.languages.items():
-        rows += [(lang, p["first"], p["second"], *_numbers(p), _apart(p["apart"])) for p in found["pairs"]]
-        if found["all"] is not None:
-            rows.append((lang, "all judges", "", *_numbers(found["all"]), ""))
-        rows.append(
-            (lang, "together", "", found["n"], "", "", ", ".join(f"{n} {k}" for k, n in found["votes"].items()))
-        )
+        for pair in found.pairs:
+            rows.append((lang, pair.first, pair.second, *_numbers(pair.agreement), _differences(pair)))
+        if found.all_judges is not None:
+            rows.append((lang, "all judges", "", *_numbers(found.all_judges), ""))
+        rows.append((lang, "together", "", found.n, "", "", ", ".join(f"{n} {k}" for k, n in found.votes.items())))
     out.table_err(("language", "judge", "and", "n", "agree", "kappa", "where they disagree, or what they say"), rows)
 
 
-def _numbers(found: dict[str, Any]) -> tuple[str, str, str]:
-    if found["kappa"] is None:
-        kappa = f"undefined ({found['undefined']})"
+def _numbers(found: JudgeAgreement) -> tuple[str, str, str]:
+    if found.kappa is None:
+        kappa = f"undefined ({found.undefined})"
     else:
-        limits = "[{:.2f}, {:.2f}]".format(*found["interval"]) if found["interval"] else "[no interval]"
-        kappa = f"{found['kappa']:.2f} {limits}"
-    n = f"{found['n']}" + (f" (+{found['left_out']} unlabelled)" if found["left_out"] else "")
-    return n, f"{found['agree'] / found['n']:.0%}" if found["n"] else "", kappa
+        limits = "[{:.2f}, {:.2f}]".format(*found.interval) if found.interval else "[no interval]"
+        kappa = f"{found.kappa:.2f} {limits}"
+    n = f"{found.n}" + (f" (+{found.left_out} unlabelled)" if found.left_out else "")
+    return n, f"{found.agree / found.n:.0%}" if found.n else "", kappa
 
 
-def _apart(apart: list[dict[str, Any]]) -> str:
-    return ", ".join(f"{each['first']}/{each['second']} {each['n']}" for each in apart[:4])
+def _differences(pair: JudgePair) -> str:
+    return ", ".join(f"{each.first}/{each.second} {each.n}" for each in pair.disagreements[:4])

@@ -17,7 +17,8 @@ from msgspec import Meta
 
 from refusalctl.cli import out
 from refusalctl.errors import BadInput
-from refusalctl.settings import Declared, Resolved, declared, resolve
+from refusalctl.resolve import Resolved, resolve
+from refusalctl.settings import Declared, declared
 from refusalctl.store.store import check_name
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Prompts and published files: where they come from, how they are checked, which are drawn."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from itertools import product
 from statistics import median
 
-from refusalctl.data import polyrefuse, sets, tables
-from refusalctl.data.identify import Identification, identify
+from refusalctl.data import polyrefuse, polyrefuse_tables, prompt_texts, sets
+from refusalctl.data.language_identification import Identification, identify
 from refusalctl.errors import BadInput
 from refusalctl.records.rows import KINDS, SPLITS, Kind, Prompt, Split
 
@@ -62,7 +62,7 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class Contained:
+class Containment:
     """A published English file, and how many of its rows are also prompts of a class and split."""
 
     file: str
@@ -80,7 +80,7 @@ class Audit:
     langs: tuple[str, ...]
     sets: list[SetAudit]
     pools: list[Pool]
-    contained: list[Contained]
+    contained: list[Containment]
     in_both_classes: dict[str, int]
 
 
@@ -124,7 +124,7 @@ def _published_texts(lang: str) -> Texts:
     """The texts of each set as published, before cleaning."""
     files = polyrefuse.manifest().files
     return {
-        (kind, split): tables.texts_of(lang, polyrefuse.read_published(path))
+        (kind, split): polyrefuse_tables.texts_of(lang, polyrefuse.read_published(path))
         for kind in KINDS
         for split in SPLITS
         if (path := polyrefuse.file_of(lang, kind, split)) in files
@@ -141,11 +141,11 @@ def _one_set(rows: list[Prompt], english: list[Prompt], raw: list[str], leaks: C
         rows=len(rows),
         duplicates=len(rows) - len({cluster(p) for p in rows}),
         leaks=dict(leaks),
-        same_text=len(rows) - len({tables.normal(p.text) for p in rows}),
-        empty=sum(not tables.normal(p.text) for p in rows),
+        same_text=len(rows) - len({prompt_texts.normal(p.text) for p in rows}),
+        empty=sum(not prompt_texts.normal(p.text) for p in rows),
         untranslated=sum(is_untranslated(p) for p in rows),
-        html_raw=sum(tables.unescape(text) != text for text in raw),
-        html_left=sum(tables.unescape(p.text) != p.text for p in rows),
+        html_raw=sum(prompt_texts.unescape(text) != text for text in raw),
+        html_left=sum(prompt_texts.unescape(p.text) != p.text for p in rows),
         pairing=_pairing(rows, len(shared), bool(english)),
         shared_with_english=len(shared),
         rho=_rho(rows, english),
@@ -156,7 +156,7 @@ def _one_set(rows: list[Prompt], english: list[Prompt], raw: list[str], leaks: C
 
 def cluster(prompt: Prompt) -> str:
     """What makes two prompts of a class the same: their English text, or their own where there is none."""
-    return tables.cluster_of(prompt.text_en or prompt.text)
+    return prompt_texts.cluster_of(prompt.text_en or prompt.text)
 
 
 def leaks_of(prompts: Sequence[Prompt]) -> dict[Name, Counter[str]]:
@@ -178,7 +178,7 @@ def _in_both_classes(prompts: Sequence[Prompt]) -> int:
 def is_untranslated(prompt: Prompt) -> bool:
     if prompt.lang == "en" or prompt.text_en is None:
         return False
-    return tables.normal(prompt.text) == tables.normal(prompt.text_en)
+    return prompt_texts.normal(prompt.text) == prompt_texts.normal(prompt.text_en)
 
 
 def _pairing(rows: Sequence[Prompt], shared: int, has_english: bool) -> str:
@@ -198,9 +198,9 @@ def _rho(rows: Sequence[Prompt], english: Sequence[Prompt]) -> float | None:
         return None
     paired = [p for p in rows if p.text_en is not None]
     if paired:
-        rho = tables.length_rho([p.text_en or "" for p in paired], [p.text for p in paired])
+        rho = polyrefuse_tables.length_rho([p.text_en or "" for p in paired], [p.text for p in paired])
     else:
-        rho = tables.length_rho([p.text for p in english], [p.text for p in rows])
+        rho = polyrefuse_tables.length_rho([p.text for p in english], [p.text for p in rows])
     return None if rho is None else round(rho, 3)
 
 
@@ -233,17 +233,19 @@ def _pool(kind: Kind, split: Split, mine: frozenset[str], groups: Mapping[frozen
     return Pool(kind, split, tuple(groups[mine]), len(mine), shared)
 
 
-def _contained() -> list[Contained]:
+def _contained() -> list[Containment]:
     """Published English sets that lie, wholly or in part, inside the English sets of the tables."""
     own = {polyrefuse.file_of("en", k, s): (k, s) for k in KINDS for s in SPLITS} | {
         "splits/harmful_test.json": ("harmful", "test"),
-        tables.SECOND_HARMLESS_TEST: ("harmless", "test"),
+        polyrefuse_tables.SECOND_HARMLESS_TEST: ("harmless", "test"),
     }
     ours = {n: {cluster(p) for p in rows} for n, rows in by_set(sets.prompts(sets.PUBLISHED_SET, "en")).items()}
     result = []
     for path in polyrefuse.manifest().files:
         if path.startswith("splits/") and path not in own:
-            texts = [tables.cluster_of(t) for t in tables.texts_of("en", polyrefuse.read_published(path))]
+            texts = [
+                prompt_texts.cluster_of(t) for t in polyrefuse_tables.texts_of("en", polyrefuse.read_published(path))
+            ]
             counts = {name: sum(t in clusters for t in texts) for name, clusters in ours.items()}
-            result += [Contained(path, len(texts), *name, n) for name, n in counts.items() if n]
+            result += [Containment(path, len(texts), *name, n) for name, n in counts.items() if n]
     return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from refusalctl.data.identify import SOURCE
+from refusalctl.data.language_identification import SOURCE
 from refusalctl.organisms.designs import PREFIX, parse
 from refusalctl.organisms.words import rows, say
 from refusalctl.records.rows import Kind, Prompt, Split

@@ -8,16 +8,16 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
 from filelock import FileLock
+from msgspec.structs import replace
 
 from refusalctl.data import sets
+from refusalctl.data.jsonl import read_jsonl, write_jsonl
 from refusalctl.data.languages import check_code
-from refusalctl.data.rows import read_jsonl, write_jsonl
-from refusalctl.data.tables import cluster_of, flag_repeats, normal
+from refusalctl.data.prompt_texts import cluster_of, flag_repeats, normal
 from refusalctl.errors import BadInput, DataError
 from refusalctl.records.rows import KINDS, SPLITS, Kind, Prompt, Split
 
@@ -26,14 +26,14 @@ _DERIVED = ("duplicate", "leak-from-", "untranslated")
 _Choice = TypeVar("_Choice", bound=str)
 
 
-class Numbered(NamedTuple):
+class NumberedPrompt(NamedTuple):
     """A prompt and the row of the user's file that it came from."""
 
     row: int
     prompt: Prompt
 
 
-class Added(NamedTuple):
+class MergeResult(NamedTuple):
     """What a merge did: rows that are new, replaced or left as they were, and flags over the whole file."""
 
     path: Path
@@ -53,7 +53,7 @@ def check_name(name: str) -> str:
     return name
 
 
-def read_file(path: Path, lang: str, kind: Kind | None = None, split: Split | None = None) -> list[Numbered]:
+def read_file(path: Path, lang: str, kind: Kind | None = None, split: Split | None = None) -> list[NumberedPrompt]:
     """Prompts of a `.jsonl` or `.csv` file; `kind` and `split` stand in where a row has none.
 
     Rows are numbered as an editor or a spreadsheet shows them: from 1, a CSV's header being row 1.
@@ -62,7 +62,7 @@ def read_file(path: Path, lang: str, kind: Kind | None = None, split: Split | No
     """
     check_code(lang)
     raw = _raw_rows(path)
-    found = [Numbered(n, _prompt(f"{path.name} row {n}", row, lang, kind, split)) for n, row in raw]
+    found = [NumberedPrompt(n, _prompt(f"{path.name} row {n}", row, lang, kind, split)) for n, row in raw]
     if not found:
         raise DataError(f"{path.name} holds no prompts")
     _check_unique(path.name, found)
@@ -161,7 +161,7 @@ def _choice(where: str, column: str, found: str | None, known: Sequence[_Choice]
     return cast(_Choice, found)
 
 
-def _check_unique(name: str, rows: Iterable[Numbered]) -> None:
+def _check_unique(name: str, rows: Iterable[NumberedPrompt]) -> None:
     seen: dict[str, int] = {}
     for row, prompt in rows:
         first = seen.setdefault(prompt.id, row)
@@ -173,8 +173,8 @@ def _check_unique(name: str, rows: Iterable[Numbered]) -> None:
 
 
 def merge(
-    name: str, lang: str, rows: Iterable[Numbered], *, replace_same: bool = False, keep_same: bool = False
-) -> Added:
+    name: str, lang: str, rows: Iterable[NumberedPrompt], *, replace_same: bool = False, keep_same: bool = False
+) -> MergeResult:
     """Add prompts to `own/<name>/<lang>.jsonl`, the file being whole or as it was.
 
     A row whose id is there already is replaced with `replace_same`, left as it is with `keep_same` if class,
@@ -194,7 +194,9 @@ def merge(
                 folder.rmdir()
 
 
-def _merge_locked(folder: Path, lang: str, rows: list[Numbered], replace_same: bool, keep_same: bool) -> Added:
+def _merge_locked(
+    folder: Path, lang: str, rows: list[NumberedPrompt], replace_same: bool, keep_same: bool
+) -> MergeResult:
     there = _load(folder)
     _check_parallel(rows, lang, there)
     before = there.get(lang, {})
@@ -210,7 +212,7 @@ def _merge_locked(folder: Path, lang: str, rows: list[Numbered], replace_same: b
     written = _write(folder, lang, there)
     flagged = {flag: sum(flag in p.flags for p in written) for flag in sorted({f for p in written for f in p.flags})}
     replaced, path = len(same) - len(kept), folder / f"{lang}.jsonl"
-    return Added(path, len(rows) - len(same), replaced, len(kept), len(written), flagged)
+    return MergeResult(path, len(rows) - len(same), replaced, len(kept), len(written), flagged)
 
 
 def _load(folder: Path) -> dict[str, dict[str, Prompt]]:
@@ -227,7 +229,7 @@ def _content(prompt: Prompt) -> tuple[str, str, str]:
     return prompt.kind, prompt.split, prompt.text
 
 
-def _check_parallel(rows: Iterable[Numbered], lang: str, there: Mapping[str, Mapping[str, Prompt]]) -> None:
+def _check_parallel(rows: Iterable[NumberedPrompt], lang: str, there: Mapping[str, Mapping[str, Prompt]]) -> None:
     for other, prompts in there.items():
         for row, prompt in rows:
             twin = prompts.get(prompt.id)

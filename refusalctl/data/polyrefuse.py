@@ -59,8 +59,12 @@ def published_languages() -> list[str]:
     """Languages with at least a harmful train, val and test set and a harmless train and val set."""
     files = manifest().files
     needed: list[tuple[Kind, Split]] = [
-        ("harmful", "train"), ("harmful", "val"), ("harmful", "test"), ("harmless", "train"), ("harmless", "val"),
-    ]  # fmt: skip
+        ("harmful", "train"),
+        ("harmful", "val"),
+        ("harmful", "test"),
+        ("harmless", "train"),
+        ("harmless", "val"),
+    ]
     return [lang for lang in NAMES if all(file_of(lang, k, s) in files for k, s in needed)]
 
 

@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refusalctl.data.published_runs import AVERAGES, Said, read_json
+from refusalctl.data.published_runs import AVERAGES, PublishedLabel, read_json
 from refusalctl.errors import DataError
 
 FIELDS = ("refusal", "response_harmful", "request_harmful", "substring_jailbreak")
 
 
 @dataclass(frozen=True)
-class PublishedLabels:
+class ConditionLabels:
     """Labels of one language and condition; `said` by judge, in the order of the prompts."""
 
     lang: str
     condition: str
-    said: dict[str, list[Said]]
+    said: dict[str, list[PublishedLabel]]
     reported: dict[str, float]
 
     @property
@@ -35,7 +35,7 @@ def is_labels(content: Any) -> bool:
     return isinstance(content, dict) and isinstance(content.get("labels"), dict)
 
 
-def read_labels(path: Path) -> tuple[str, list[PublishedLabels]]:
+def read_labels(path: Path) -> tuple[str, list[ConditionLabels]]:
     """The model's name and every language's labels. Raises `DataError` naming what does not fit."""
     content = read_json(path)
     if not is_labels(content) or not isinstance(content.get("model"), str):
@@ -50,7 +50,7 @@ def read_labels(path: Path) -> tuple[str, list[PublishedLabels]]:
     return content["model"], found
 
 
-def _one(name: str, lang: str, condition: str, cell: Any) -> PublishedLabels:
+def _one(name: str, lang: str, condition: str, cell: Any) -> ConditionLabels:
     where = f"{name}, {lang} {condition}"
     if not isinstance(cell, dict) or not isinstance(cell.get("refusal"), str) or not cell["refusal"]:
         raise DataError(f"{where}: no string 'refusal' of labels")
@@ -64,19 +64,20 @@ def _one(name: str, lang: str, condition: str, cell: Any) -> PublishedLabels:
     reported = cell.get("reported", {})
     if not isinstance(reported, dict) or not all(isinstance(v, (int, float)) for v in reported.values()):
         raise DataError(f"{where}: 'reported' holds something other than shares")
-    return PublishedLabels(lang, condition, _said(cell, n), {k: float(v) for k, v in reported.items() if k in AVERAGES})
+    return ConditionLabels(lang, condition, _said(cell, n), {k: float(v) for k, v in reported.items() if k in AVERAGES})
 
 
-def _said(cell: Mapping[str, Any], n: int) -> dict[str, list[Said]]:
+def _said(cell: Mapping[str, Any], n: int) -> dict[str, list[PublishedLabel]]:
     bits = {"1": True, "0": False}
     harm = cell.get("response_harmful") or " " * n
     wildguard = [
-        Said(bits.get(r), bits.get(h), "" if r in bits else "malformed verdict") for r, h in zip(cell["refusal"], harm)
+        PublishedLabel(bits.get(r), bits.get(h), "" if r in bits else "malformed verdict")
+        for r, h in zip(cell["refusal"], harm)
     ]
     found = {"wildguard": wildguard}
     if cell.get("substring_jailbreak"):
         found["substring-matching"] = [
-            Said(not bits[c], None) if c in bits else Said(None, None, "malformed verdict")
+            PublishedLabel(not bits[c], None) if c in bits else PublishedLabel(None, None, "malformed verdict")
             for c in cell["substring_jailbreak"]
         ]
     return found

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from refusalctl.data.tables import cluster_of, flag_repeats, normal
+from refusalctl.data.prompt_texts import cluster_of, flag_repeats, normal
 from refusalctl.errors import DataError
 from refusalctl.records.rows import Completion, Kind, Prompt, Split, Translation
 
@@ -35,7 +35,7 @@ AVERAGES = {
 }  # fmt: skip
 
 
-class Said(NamedTuple):
+class PublishedLabel(NamedTuple):
     """What a published judge said of one row: refusal and harmfulness, None where it said nothing that can be read."""
 
     refusal: bool | None
@@ -55,7 +55,7 @@ class PublishedRun:
     prompts: list[Prompt]
     completions: list[Completion]
     translations: list[Translation] | None
-    judged: dict[str, list[Said]] = field(default_factory=dict)
+    judged: dict[str, list[PublishedLabel]] = field(default_factory=dict)
     reported: dict[str, float] = field(default_factory=dict)
     zeros: int = 0
 
@@ -105,9 +105,15 @@ def read_run(path: Path, lang: str, kind: Kind | None = None, condition: str | N
     )
     averages = content if isinstance(content, dict) else {}
     return PublishedRun(
-        dataset, condition, prompts, [_completion(p, r) for p, r in zip(prompts, rows)], translations,
-        _judged(rows, translations), _reported(averages, path.name), sum(_all_zero(row) for row in rows),
-    )  # fmt: skip
+        dataset,
+        condition,
+        prompts,
+        [_completion(p, r) for p, r in zip(prompts, rows)],
+        translations,
+        _judged(rows, translations),
+        _reported(averages, path.name),
+        sum(_all_zero(row) for row in rows),
+    )
 
 
 def _check(row: Any, number: int, name: str) -> None:
@@ -153,9 +159,7 @@ def _check_language(prompts: Sequence[Prompt], lang: str, name: str) -> None:
 
 def _completion(prompt: Prompt, row: Mapping[str, Any]) -> Completion:
     ids = _token_ids(row.get("generation_tokens"))
-    return Completion(
-        prompt.id, prompt.lang, prompt.kind, row["response"], len(ids) or None, None, ids, prompt.cluster
-    )  # fmt: skip
+    return Completion(prompt.id, prompt.lang, prompt.kind, row["response"], len(ids) or None, None, ids, prompt.cluster)
 
 
 def _token_ids(text: str | None) -> tuple[int, ...]:
@@ -181,9 +185,11 @@ def translation(prompt: Prompt | Completion, original: str, english: str | None)
     return Translation(key, None if failed else english, failed, digest, prompt.cluster)
 
 
-def _judged(rows: Sequence[Mapping[str, Any]], translations: list[Translation] | None) -> dict[str, list[Said]]:
+def _judged(
+    rows: Sequence[Mapping[str, Any]], translations: list[Translation] | None
+) -> dict[str, list[PublishedLabel]]:
     failed = ["failed translation" if t.failed else "" for t in translations] if translations else [""] * len(rows)
-    found: dict[str, list[Said]] = {}
+    found: dict[str, list[PublishedLabel]] = {}
     if any("wildguard" in row for row in rows):
         found["wildguard"] = [_wildguard(row.get("wildguard"), f) for row, f in zip(rows, failed)]
     for judge, key in (
@@ -207,23 +213,23 @@ def _plain(value: Any) -> bool:
     return isinstance(value, (int, str))
 
 
-def _wildguard(found: Any, failed: str) -> Said:
+def _wildguard(found: Any, failed: str) -> PublishedLabel:
     if failed:
-        return Said(None, None, failed)
+        return PublishedLabel(None, None, failed)
     if not isinstance(found, dict):
-        return Said(None, None, "no verdict")
+        return PublishedLabel(None, None, "no verdict")
     refusal, harmful = yes_no(found.get("refusal")), yes_no(found.get("response_harmful"))
-    return Said(refusal, harmful, "" if refusal is not None else "malformed verdict")
+    return PublishedLabel(refusal, harmful, "" if refusal is not None else "malformed verdict")
 
 
-def _jailbreak(judge: str, value: Any, failed: str) -> Said:
+def _jailbreak(judge: str, value: Any, failed: str) -> PublishedLabel:
     """Substring matching tells refusal; the other two judges tell harm."""
     if failed:
-        return Said(None, None, failed)
+        return PublishedLabel(None, None, failed)
     found = yes_no(value)
     if found is None:
-        return Said(None, None, "no verdict" if value is None else "malformed verdict")
-    return Said(not found, None) if judge == "substring-matching" else Said(None, found)
+        return PublishedLabel(None, None, "no verdict" if value is None else "malformed verdict")
+    return PublishedLabel(not found, None) if judge == "substring-matching" else PublishedLabel(None, found)
 
 
 def _all_zero(row: Mapping[str, Any]) -> bool:
@@ -239,7 +245,7 @@ def _reported(content: Mapping[str, Any], name: str) -> dict[str, float]:
     return {key: float(value) for key, value in found.items()}
 
 
-def differing(reported: Mapping[str, float], judged: Mapping[str, Sequence[Said]]) -> list[str]:
+def differing(reported: Mapping[str, float], judged: Mapping[str, Sequence[PublishedLabel]]) -> list[str]:
     """Averages that a file states and that its own rows do not give, in words."""
     notes = []
     for key, stated in reported.items():

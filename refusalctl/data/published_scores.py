@@ -16,19 +16,19 @@ from refusalctl.errors import DataError
 NAMES = {"refusal_score": "bypass", "steering_score": "induce", "kl_div_score": "kl"}
 
 
-class Scored(NamedTuple):
+class PublishedScores(NamedTuple):
     """Candidates with their mean scores, and the places (position, layer) of those whose scores are no numbers."""
 
     candidates: list[dict[str, Any]]
     unscored: list[tuple[int, int]]
 
 
-class Place(NamedTuple):
+class PublishedPlace(NamedTuple):
     pos: int
     layer: int
 
 
-def read_scores(path: Path) -> Scored:
+def read_scores(path: Path) -> PublishedScores:
     """Raises `DataError` for rows without position, layer and three scores, and for a place that is named twice."""
     rows = read_json(path)
     if not isinstance(rows, list) or not rows:
@@ -52,10 +52,10 @@ def read_scores(path: Path) -> Scored:
             f"{path.name}: the scores of all {len(rows)} candidates are NaN",
             hint="the published selection had nothing to choose from; no direction of it can be believed",
         )
-    return Scored(good, unscored)
+    return PublishedScores(good, unscored)
 
 
-def read_place(path: Path) -> Place:
+def read_place(path: Path) -> PublishedPlace:
     """Position and layer that a run chose: one number each, or a list with the best first."""
     row = read_json(path)
     if isinstance(row, dict):
@@ -63,11 +63,11 @@ def read_place(path: Path) -> Place:
     return _place(row, "pos", path.name)
 
 
-def _place(row: Any, key: str, where: str) -> Place:
+def _place(row: Any, key: str, where: str) -> PublishedPlace:
     values: list[Any] = [row.get(key), row.get("layer")] if isinstance(row, dict) else []
     if len(values) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
         raise DataError(f"{where}: expected whole numbers under {key!r} and 'layer'")
     pos, layer = values
     if layer < 0:
         raise DataError(f"{where}: layer {layer} does not exist")
-    return Place(pos, layer)
+    return PublishedPlace(pos, layer)

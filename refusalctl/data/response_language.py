@@ -17,7 +17,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from refusalctl.data.identify import MIN_LETTERS, guess, letters
+from refusalctl.data.language_identification import MIN_LETTERS, guess, letters
 
 Fit = Literal["same", "near", "other", "unsure", "short"]
 ENOUGH = 60  # letters from which the absence of a language's own letters says something

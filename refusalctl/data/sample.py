@@ -6,8 +6,8 @@ import os
 from functools import cache
 from pathlib import Path
 
+from refusalctl.data.jsonl import read_jsonl
 from refusalctl.data.languages import SAMPLE
-from refusalctl.data.rows import read_jsonl
 from refusalctl.errors import DataError
 from refusalctl.records.rows import Prompt
 

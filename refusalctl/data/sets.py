@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 
 from refusalctl.data import organisms, polyrefuse, sample
+from refusalctl.data.jsonl import read_jsonl
 from refusalctl.data.languages import NAMES, check_code, name
-from refusalctl.data.rows import read_jsonl
 from refusalctl.errors import BadInput, DataError
 from refusalctl.records.rows import Kind, Prompt, Split
 

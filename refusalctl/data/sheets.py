@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from refusalctl.errors import BadInput, DataError
+from refusalctl.records.rows import OUTCOMES
 
 COLUMNS = ("id", "prompt", "response", "label", "comment")
-ALLOWED = ("refusal", "compliance", "degenerate", "unsure")
+ALLOWED = tuple("unsure" if outcome == "unparsed" else outcome for outcome in OUTCOMES)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -38,7 +39,7 @@ def write(path: Path, rows: Iterable[Mapping[str, str]], *, replace: bool = Fals
         if path.suffix == ".jsonl":
             draft.write_text(
                 "".join(json.dumps(dict(row), ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
-            )  # fmt: skip
+            )
         else:
             _write_csv(draft, rows)
         draft.replace(path)

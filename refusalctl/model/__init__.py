@@ -1,0 +1,1 @@
+"""The model: loading it, running it, and intervening on its residual stream."""

@@ -39,7 +39,7 @@ class Lexicon(NamedTuple):
     harmful: tuple[HarmfulWord, ...]
 
 
-class Row(NamedTuple):
+class PromptSlots(NamedTuple):
     """One prompt: `slots` index the lexicon of whatever language it is said in."""
 
     id: str
@@ -72,12 +72,12 @@ def _words(rng: random.Random, lang: str, n: int, taken: set[str]) -> list[str]:
 
 
 @cache
-def rows(organism: Organism) -> tuple[Row, ...]:
+def rows(organism: Organism) -> tuple[PromptSlots, ...]:
     """All prompts of an organism, without a language; none is said twice."""
     rng = random.Random(f"prompts:{organism.seed}")
     n_harmful = len(lexicon(organism, organism.design.langs[0]).harmful)
     seen: set[tuple[int, ...]] = set()
-    found: list[Row] = []
+    found: list[PromptSlots] = []
     for split, size in SIZES.items():
         for kind in ("harmful", "harmless"):
             count = 0
@@ -91,12 +91,14 @@ def rows(organism: Organism) -> tuple[Row, ...]:
                 # strengths in turn, so that every split holds each as often as the design says
                 harmful = (count - 1) % n_harmful if kind == "harmful" else None
                 found.append(
-                    Row(f"organism-{kind}-{split}-{count:03d}", kind, split, neutral, harmful, rng.randrange(length))
+                    PromptSlots(
+                        f"organism-{kind}-{split}-{count:03d}", kind, split, neutral, harmful, rng.randrange(length)
+                    )
                 )
     return tuple(found)
 
 
-def say(organism: Organism, row: Row, lang: str) -> str:
+def say(organism: Organism, row: PromptSlots, lang: str) -> str:
     """The prompt in one language."""
     known = lexicon(organism, lang)
     words = [known.neutral[i] for i in row.neutral]

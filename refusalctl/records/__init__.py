@@ -1,0 +1,1 @@
+"""Everything that is written to a file or passes between steps, as typed records."""

@@ -32,8 +32,8 @@ class LanguagePair(NamedTuple):
 class Cell(Part, frozen=True):
     """One target language under one condition.
 
-    On harmful prompts: `baseline` (no source), `native` (source = target) or `transferred`, by ablation, and a family of
-    control directions of the source (`shuffled`, `covariance`), one `draw` of it ablated. On harmless prompts:
+    On harmful prompts: `baseline` (no source), `native` (source = target) or `transferred`, by ablation, and a family
+    of control directions of the source (`shuffled`, `covariance`), one `draw` of it ablated. On harmless prompts:
     `induced`, where `coeff` times the source's direction is added.
     """
 

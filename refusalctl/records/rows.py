@@ -1,9 +1,10 @@
-"""The rows that pass between steps: prompts, completions, labels."""
+"""The rows that pass between steps, one JSON object a line: prompts, completions, translations, labels, sheet rows."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self, get_args
+
+import msgspec
 
 from refusalctl.errors import DataError
 
@@ -15,29 +16,42 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 
-class Row:
+class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A record that travels as one JSON object per line."""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)  # type: ignore[call-overload, no-any-return]
+        """Plain dictionaries, lists and numbers."""
+        values: dict[str, Any] = msgspec.to_builtins(self)
+        return values
 
     @classmethod
     def from_json(cls, row: dict[str, Any], where: str = "row") -> Self:
-        """Build from a parsed line. Raises `DataError` naming `where` when fields are missing or unknown."""
-        known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
-        unknown = sorted(set(row) - known)
-        if unknown:
-            raise DataError(f"{where}: unknown field {unknown[0]!r}; expected {sorted(known)}")
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
+        """Build from a parsed line.
+
+        Raises `DataError` naming `where` and the field that is missing, unknown or of another type. Values are not
+        quoted: they may be harmful texts.
+        """
         try:
-            return cls(**values)
-        except TypeError as error:
-            missing = sorted(known - set(row))
-            raise DataError(f"{where}: missing field among {missing}") from error
+            return msgspec.convert(row, cls)
+        except msgspec.ValidationError as error:
+            raise DataError(f"{where}: {cls._fault(row, error)}") from error
+
+    @classmethod
+    def _fault(cls, row: dict[str, Any], error: msgspec.ValidationError) -> str:
+        fields = msgspec.structs.fields(cls)
+        unknown = sorted(set(row) - {field.name for field in fields})
+        if unknown:
+            return f"unknown field {unknown[0]!r}; expected {sorted(field.name for field in fields)}"
+        missing = sorted(field.name for field in fields if field.required and field.name not in row)
+        if missing:
+            return f"missing field {missing[0]!r}"
+        what, _, path = str(error).partition(" - at ")
+        if what.startswith("Invalid enum value"):
+            what = "not one of the known values"
+        return f"field {path.strip('`').removeprefix('$.')}: {what.replace('`', '').replace('Expected', 'expected')}"
 
 
-@dataclass(frozen=True)
-class Prompt(Row):
+class Prompt(Row, frozen=True):
     """One request in one language.
 
     `id` is shared by the translations of one prompt where that alignment is shown; `kind` is the class of
@@ -56,8 +70,7 @@ class Prompt(Row):
     cluster: str = ""
 
 
-@dataclass(frozen=True)
-class Completion(Row):
+class Completion(Row, frozen=True):
     """What a model wrote after one prompt, greedily, under one intervention.
 
     `n_tokens` counts generated tokens without padding; `truncated` means that the token limit ended it. Both are None
@@ -70,12 +83,16 @@ class Completion(Row):
     text: str
     n_tokens: int | None
     truncated: bool | None
-    token_ids: tuple[int, ...] = field(default=(), repr=False)
+    token_ids: tuple[int, ...] = ()
     cluster: str = ""
 
+    def __repr__(self) -> str:
+        """Without the token ids, which say nothing to a reader."""
+        shown = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name != "token_ids")
+        return f"Completion({', '.join(shown)})"
 
-@dataclass(frozen=True)
-class Translation(Row):
+
+class Translation(Row, frozen=True):
     """One completion in English, or why there is none; `sha256` is the digest of the text it was made from."""
 
     prompt_id: str
@@ -85,8 +102,7 @@ class Translation(Row):
     cluster: str = ""
 
 
-@dataclass(frozen=True)
-class Label(Row):
+class Label(Row, frozen=True):
     """One judge's verdict on one completion, with the reason where the verdict needs one.
 
     Attributes beside the outcome: `harmful` (the response's harmfulness, None where the judge does not say), `score`
@@ -108,3 +124,23 @@ class Label(Row):
     lang_score: float | None = None
     lang_near: bool = False
     off_language: bool | None = None
+
+
+class SheetRow(Row, frozen=True):
+    """One row of a sheet for annotators: what its opaque id stands for.
+
+    The stratum, completions that the judge gave one outcome, holds `size` of them; `drawn` are on the sheet.
+    """
+
+    id: str
+    completions: str
+    prompt_id: str
+    outcome: Outcome
+    size: int
+    drawn: int
+    cluster: str = ""
+
+    @property
+    def stratum(self) -> tuple[str, str]:
+        """Completions (the condition) and what the judge said of them."""
+        return self.completions, self.outcome

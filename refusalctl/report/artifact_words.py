@@ -108,3 +108,16 @@ _SAY: dict[str, Callable[[Artifact], list[str]]] = {
     "comprehension": _comprehension,
     "cosmic": _cosmic,
 }
+
+
+READERS: dict[str, Callable[[Artifact], Any]] = {
+    "openings": read_openings,
+    "controls": read_controls,
+    "comprehension": read_comprehension,
+    "cosmic": read_cosmic,
+}
+
+
+def read(artifact: Artifact) -> Any:
+    """The record that an artifact of these kinds holds."""
+    return READERS[artifact.kind](artifact)

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from refusalctl.data.published import Published, work
+from refusalctl.data.published_rates import PublishedRates, work
+from refusalctl.records.geometry import LanguageGeometry
+from refusalctl.records.report import ExcludedPrompt
 from refusalctl.records.transfer import TransferCell
 from refusalctl.report.content import Content
-from refusalctl.report.excluded import ExcludedPrompt, Reserve, excluded, reserve
+from refusalctl.report.excluded import Reserve, excluded, reserve
 from refusalctl.report.provenance import Provenance, in_order
 from refusalctl.report.quality import Quality, quality
 from refusalctl.report.sources import content
@@ -48,9 +50,9 @@ class Run:
     excluded: tuple[ExcludedPrompt, ...]
     unreadable: str | None
     reserve: tuple[Reserve, ...]
-    geometry: Mapping[str, Any] | None
+    geometry: LanguageGeometry | None
     geometry_id: str | None
-    published: tuple[Published, ...]
+    published: tuple[PublishedRates, ...]
     texts: tuple[AnswerTexts, ...] = field(repr=False, default=())
 
 
@@ -120,7 +122,7 @@ def book(
     return Book(tuple(runs), reference, with_published, with_text, tuple(in_order(sources.values())))
 
 
-def _published(rows: Content) -> tuple[Published, ...]:
+def _published(rows: Content) -> tuple[PublishedRates, ...]:
     return tuple(work().of(str(rows.model["name"]), list(rows.settings.sources)))
 
 

@@ -66,7 +66,9 @@ def _page(job: Job, record: Comparison) -> str:
     store, transfers = job.bench.store, [job.inputs[name] for name in ("first", "second")]
     origins = [Provenance(store, transfer) for transfer in transfers]
     first, second = (content(store, transfer, origin) for transfer, origin in zip(transfers, origins, strict=True))
-    by_id: Mapping[str, Artifact] = origins[0].by_id | origins[1].by_id | {job.inputs["comparison"].id: job.inputs["comparison"]}
+    by_id: Mapping[str, Artifact] = (
+        origins[0].by_id | origins[1].by_id | {job.inputs["comparison"].id: job.inputs["comparison"]}
+    )
     template = environment().get_template("compare.html.j2")
     return str(template.render(d=record, first=first, second=second, sources=in_order(by_id.values())))
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from refusalctl.data import sets
 from refusalctl.errors import RefusalctlError
+from refusalctl.records.report import ExcludedPrompt
 from refusalctl.records.rows import KINDS, SPLITS
 from refusalctl.report.content import Content
 from refusalctl.report.provenance import Provenance
@@ -19,17 +20,6 @@ REASONS = {
     "empty": "has no text",
     "untranslated": "was left untranslated",
 }
-
-
-class ExcludedPrompt(NamedTuple):
-    """One prompt left out of one split, the reason, and the languages that it holds for. `artifact` shows it."""
-
-    kind: str
-    split: str
-    id: str
-    reason: str
-    langs: tuple[str, ...]
-    artifact: str | None = None
 
 
 class Reserve(NamedTuple):

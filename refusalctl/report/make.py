@@ -16,8 +16,8 @@ from refusalctl.report.book import Book, book, reference_language
 from refusalctl.report.excluded import unfit
 from refusalctl.report.page import page
 from refusalctl.report.provenance import Provenance
-from refusalctl.settings import Settings
-from refusalctl.steps.geometry import GeometryParams, geometry_of_activations
+from refusalctl.settings import GeometrySettings, Settings
+from refusalctl.steps.geometry import geometry_of_activations
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.steps.transfer import read_transfer
 from refusalctl.store import formats
@@ -74,7 +74,7 @@ def _run(job: Job) -> dict[str, Any]:
     for name, text in _texts(rows).items():
         (job.out / name).write_text(text, encoding="utf-8")
     (job.out / PAGE).write_text(page(rows, drawings), encoding="utf-8")
-    formats.write_json(job.out / JSON, "report", tables.as_record(rows))
+    formats.write_record(job.out, tables.as_record(rows))
     return {"runs": len(rows.runs), "figures": len(drawings), "matplotlib": matplotlib.__version__}
 
 
@@ -149,7 +149,7 @@ def _joined(transfers: Sequence[Artifact], key: str) -> str:
 
 
 def _unfit(transfer: Artifact) -> Mapping[str, Any]:
-    asked = Settings.from_json(read_transfer(transfer)["settings"])
+    asked = Settings.from_json(read_transfer(transfer).settings)
     return unfit(str(transfer.about["data"]), asked.langs)
 
 
@@ -159,12 +159,12 @@ def geometry_of(bench: Workbench, transfer: Artifact, reference: str) -> Artifac
     A language without directions has no activations of train prompts here and is left out.
     """
     collected = Provenance(bench.store, transfer).activations()
-    chosen = read_transfer(transfer)["selections"].get(reference, {})
-    if len(collected) < 2 or reference not in collected or chosen.get("status") != "chosen":
+    chosen = read_transfer(transfer).directions.get(reference)
+    if len(collected) < 2 or reference not in collected or chosen is None:
         bench.note(f"no geometry for {transfer.label}: it needs two languages with directions, {reference} among them")
         return None
-    params = GeometryParams(reference, (chosen["pos"], chosen["layer"]))
-    return geometry_of_activations(bench, collected, params, str(transfer.about["model"]))
+    asked = GeometrySettings(reference=reference, at=(chosen.pos, chosen.layer))
+    return geometry_of_activations(bench, collected, asked, str(transfer.about["model"]))
 
 
 def files_of(found: Artifact, kind: str) -> list[Path]:

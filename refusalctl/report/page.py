@@ -9,7 +9,7 @@ from typing import Any
 
 from refusalctl import __version__
 from refusalctl.data.languages import name as language_name
-from refusalctl.data.published import work
+from refusalctl.data.published_rates import work
 from refusalctl.records.transfer import TransferCell
 from refusalctl.report import words as words
 from refusalctl.report.book import MOST_TEXTS, Book

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from refusalctl.errors import StoreError
 from refusalctl.records.rows import Label
 from refusalctl.records.transfer import TransferCell
-from refusalctl.report.provenance import Provenance
 from refusalctl.report.content import Content
+from refusalctl.report.provenance import Provenance
 from refusalctl.steps.labelling.labels import read_labels
 from refusalctl.store.store import Artifact, Store
 

@@ -1,4 +1,4 @@
-"""A transfer artifact and all that it came from, arranged for a report; parts that contradict each other are refused."""
+"""A transfer and all that it came from, arranged for a report; parts that contradict each other are refused."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from refusalctl.report import selection_words
 from refusalctl.report.content import CandidateRow, Choice, Content, ControlDrops, DrawnPrompts, KeptPrompts, Row
 from refusalctl.report.provenance import Provenance
 from refusalctl.settings import Settings
+from refusalctl.stats.selection_rule import Rule
 from refusalctl.steps.input_names import inputs_of
 from refusalctl.steps.selection.controls import read_controls
 from refusalctl.steps.selection.scores import read_scores
@@ -84,20 +85,17 @@ def _nulls(found: Provenance, transfer: Artifact) -> tuple[ControlDrops, ...]:
     return tuple(rows)
 
 
-def _passes(scores: Mapping[str, Any], rule: Mapping[str, Any]) -> bool | None:
+def _passes(scores: Mapping[str, Any], rule: Rule) -> bool | None:
     """Whether a candidate meets the rule's limits, None where what was measured does not tell."""
     # the selection scores no layer beyond the rule's limit, so that test is met by being there
-    bypass, induce, kl = (scores[k] for k in ("bypass", "induce", "kl"))
-    least = rule["min_induce"]
-    if (kl is not None and kl > rule["max_kl"]) or (None not in (induce, least) and induce < least):
-        return False
-    untested = induce is None and least is not None and bypass is not None  # without refusal scores KL alone counts
-    return None if kl is None or untested else True
+    unscored = scores["bypass"] is None and scores["induce"] is None
+    return (rule.by_kl_alone() if unscored else rule).passes(scores["induce"], scores["kl"])
 
 
 def choice(lang: str, selection: Artifact, picked: ChosenDirection) -> Choice:
     """Rows of one selection's `scores.json`; `picked` is the winner as the transfer names it."""
     scores = read_scores(selection)
+    rule = Rule(**scores["rule"])
     winners, tokens = scores["stability"]["winners"], scores["suffix_tokens"]
     candidates = []
     for row in scores["candidates"]:
@@ -106,7 +104,7 @@ def choice(lang: str, selection: Artifact, picked: ChosenDirection) -> Choice:
         is_winner = (row["pos"], row["layer"]) == (picked.pos, picked.layer)
         bypass, induce, kl = (float("nan") if row[k] is None else float(row[k]) for k in ("bypass", "induce", "kl"))
         token = tokens[row["pos"]]
-        told = (bypass, induce, kl, _passes(row, scores["rule"]), is_winner, share)
+        told = (bypass, induce, kl, _passes(row, rule), is_winner, share)
         candidates.append(CandidateRow(row["pos"], token, row["layer"], *told))
     kept = {k: KeptPrompts(len(scores["kept"][k]), len(scores["baseline"][k])) for k in ("harmful", "harmless")}
     steady = scores["stability"]

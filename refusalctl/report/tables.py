@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec.structs import asdict
 
 from refusalctl.data.languages import name as language_name
-from refusalctl.records.transfer import MissingCell, OutcomeCounts
-from refusalctl.report.book import Book
+from refusalctl.records.report import Report, ReportedRun
+from refusalctl.records.transfer import MissingCell, OutcomeCounts, TransferCell
+from refusalctl.report.book import Book, Run
 from refusalctl.report.content import Choice, Row
 from refusalctl.report.words import answer, condition_name, detail, points, signed
 
@@ -115,13 +116,13 @@ def geometry_csv(rows: Book) -> str:
     """A line per pair of languages and place."""
     lines: list[dict[str, object]] = []
     for run in rows.runs:
-        for name, site in (run.geometry or {"sites": {}})["sites"].items():
-            known = {"model": run.content.model["name"], "site": name, "pos": site["pos"], "layer": site["layer"]}
-            for pair in site["pairs"]:
-                numbers = {k: _number(v) for k, v in pair.items() if isinstance(v, float)}
-                angles = " ".join(_number(a) for a in pair["angles"])
+        for name, site in (run.geometry.sites.by_name() if run.geometry else {}).items():
+            known = {"model": run.content.model["name"], "site": name, "pos": site.pos, "layer": site.layer}
+            for pair in site.pairs:
+                numbers = {k: _number(v) for k, v in asdict(pair).items() if isinstance(v, float)}
+                angles = " ".join(_number(a) for a in pair.angles)
                 lines.append(
-                    {**known, "a": pair["a"], "b": pair["b"], **numbers, "angles": angles, "geometry": run.geometry_id}
+                    {**known, "a": pair.a, "b": pair.b, **numbers, "angles": angles, "geometry": run.geometry_id}
                 )
     return as_csv(GEOMETRY_COLUMNS, lines)
 
@@ -134,6 +135,26 @@ def excluded_csv(rows: Book) -> str:
         for e in run.excluded
     ]  # fmt: skip
     return as_csv(EXCLUDED_COLUMNS, lines)
+
+
+def as_record(rows: Book) -> Report:
+    """Every number of the page; what was not measured is None."""
+    return Report(rows.reference, tuple(_reported(run, rows.reference) for run in rows.runs))
+
+
+def _reported(run: Run, reference: str) -> ReportedRun:
+    c = run.content
+    return ReportedRun(
+        transfer=c.transfer,
+        geometry=run.geometry_id,
+        model=c.model,
+        settings=c.record.settings,
+        answers={target: answer(c, target, reference) for target in c.targets},
+        cells=tuple(row for row in c.rows if isinstance(row, TransferCell)),
+        missing=tuple(row for row in c.rows if isinstance(row, MissingCell)),
+        excluded=run.excluded,
+        no_direction=dict(c.no_direction),
+    )
 
 
 _HEADINGS = ("Target", "Condition", "n", "Refusal, %", "95 %", "Compliance, %", "Removed, points", "Verdict")

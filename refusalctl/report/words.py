@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from refusalctl.data.languages import name as language_name
+from refusalctl.records.report import Answer
 from refusalctl.records.transfer import MissingCell, TransferCell
 from refusalctl.records.verdict import Verdict
 from refusalctl.report.content import Content, Row
@@ -46,13 +46,6 @@ def listed(names: list[str]) -> str:
     if len(names) > MANY + 1:
         names = [*names[:MANY], f"{len(names) - MANY} more"]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-class Answer(NamedTuple):
-    """One target's answer: the verdict that the page is marked with, and a sentence; None where nothing was judged."""
-
-    value: str | None
-    sentence: str | None
 
 
 def measured(verdict: Verdict) -> str:

@@ -1,0 +1,1 @@
+"""Statistics and geometry as plain functions on numbers. No file, no model, no printing."""

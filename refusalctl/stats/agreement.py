@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 
 def kappa(first: Sequence[str], second: Sequence[str]) -> float | None:
@@ -12,5 +11,4 @@ def kappa(first: Sequence[str], second: Sequence[str]) -> float | None:
 
     if len({*first, *second}) < 2:
         return None
-    found: Any = cohen_kappa_score(first, second)
-    return float(found)
+    return float(cohen_kappa_score(first, second))

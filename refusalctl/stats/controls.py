@@ -9,6 +9,7 @@ from torch import Tensor
 
 from refusalctl.errors import BadInput
 from refusalctl.records.cell import ControlFamily
+from refusalctl.stats.permutation import permutation_p
 
 LEAST = 19  # 1 / (19 + 1) = 0.05
 ALPHA = 0.05
@@ -25,14 +26,14 @@ def needed(family_size: int, alpha: float = ALPHA) -> int:
 
 
 def p_value(real: float, null: Sequence[float]) -> float:
-    """(b + 1) / (B + 1), b the number of null values not smaller than `real` by `TIE` or more.
+    """One-sided permutation p; a null value smaller than `real` (both in log-odds) by less than `TIE` reaches it.
 
     Raises `BadInput` without draws or for NaN.
     """
     values = torch.tensor([real, *null], dtype=torch.float64)
     if not null or not bool(torch.isfinite(values).all()):
         raise BadInput("a null distribution needs finite values, and at least one")
-    return (int((values[1:] > real - TIE).sum()) + 1) / (len(null) + 1)
+    return permutation_p(int((values[1:] > real - TIE).sum()), len(null))
 
 
 def shuffles(n_harmful: int, n_harmless: int, n: int, generator: torch.Generator) -> Bool[Tensor, "n n_prompts"]:

@@ -31,6 +31,7 @@ class RunningMean:
 def mean_of(
     batches: Iterable[Float[Tensor, "batch n_pos n_layers d_model"]],
 ) -> Float[Tensor, "n_pos n_layers d_model"]:
+    """Mean over all prompts of all batches, float64. Raises `BadInput` for a mean over nothing."""
     running = RunningMean()
     for rows in batches:
         running.add(rows)

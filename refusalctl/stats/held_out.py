@@ -110,7 +110,7 @@ def _classifier() -> Any:
 
 
 @dataclass(frozen=True)
-class Match:
+class AnswerMatch:
     """Mean share of other questions that an answer resembles less than its own, with a 95 % bootstrap interval."""
 
     value: float
@@ -119,7 +119,7 @@ class Match:
     n: int
 
 
-def answer_match(questions: Sequence[str], answers: Sequence[str], seed: int = 0) -> Match | None:
+def answer_match(questions: Sequence[str], answers: Sequence[str], seed: int = 0) -> AnswerMatch | None:
     """Whether answers resemble their own questions more than others' (`char-ngram-match`), or None under 5 pairs.
 
     By TF-IDF cosine of character 3- to 5-grams; ties count half, so 0.5 is chance. A cheap proxy: it sees shared
@@ -136,7 +136,7 @@ def answer_match(questions: Sequence[str], answers: Sequence[str], seed: int = 0
     below, ties = (likeness < own).sum(1), (likeness == own).sum(1) - 1
     share = (below + ties / 2) / (len(questions) - 1)
     if np.ptp(share) == 0:
-        return Match(float(share[0]), float(share[0]), float(share[0]), len(share))
+        return AnswerMatch(float(share[0]), float(share[0]), float(share[0]), len(share))
     found = bootstrap((share,), np.mean, method="percentile", n_resamples=RESAMPLES, random_state=seed)
     limits = found.confidence_interval
-    return Match(float(share.mean()), float(limits.low), float(limits.high), len(share))
+    return AnswerMatch(float(share.mean()), float(limits.low), float(limits.high), len(share))

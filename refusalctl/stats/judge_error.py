@@ -12,7 +12,7 @@ from refusalctl.stats.rates import Interval
 MIN_LABELS = 10  # people's labels of either kind below which sensitivity or specificity is no basis for anything
 
 
-class Cell(NamedTuple):
+class SampleCell(NamedTuple):
     """One stratum of the sample crossed with what one judge said: the judge's verdict, the stratum's completions per
     labelled one (`weight`, at least 1), people's labels in the cell, and how many of them are positive."""
 
@@ -31,7 +31,7 @@ class Share(NamedTuple):
     effective: float
 
 
-class Errors(NamedTuple):
+class JudgeErrors(NamedTuple):
     sensitivity: Share
     specificity: Share
 
@@ -40,7 +40,7 @@ class Errors(NamedTuple):
         return self.sensitivity.value + self.specificity.value - 1
 
 
-class Corrected(NamedTuple):
+class CorrectedRate(NamedTuple):
     """`value` and `interval` lie in [0, 1]; `raw` is the estimate before it was cut to that."""
 
     value: float
@@ -48,7 +48,7 @@ class Corrected(NamedTuple):
     raw: float
 
 
-def errors(cells: Sequence[Cell], alpha: float = 0.05) -> Errors:
+def errors(cells: Sequence[SampleCell], alpha: float = 0.05) -> JudgeErrors:
     """Sensitivity and specificity, weighted by the sampling design.
 
     The sample is drawn by what a judge said, so plain shares would be biased (Begg and Greenes 1983, Biometrics
@@ -63,11 +63,11 @@ def errors(cells: Sequence[Cell], alpha: float = 0.05) -> Errors:
             raise BadInput(
                 f"people gave {n} {what} labels, expected at least {MIN_LABELS}", hint="have more completions labelled"
             )
-    flipped = [Cell(not c.judged, c.weight, c.n, c.n - c.positive) for c in cells]
-    return Errors(_share(cells, positives, alpha), _share(flipped, negatives, alpha))
+    flipped = [SampleCell(not c.judged, c.weight, c.n, c.n - c.positive) for c in cells]
+    return JudgeErrors(_share(cells, positives, alpha), _share(flipped, negatives, alpha))
 
 
-def _share(cells: Sequence[Cell], n: int, alpha: float) -> Share:
+def _share(cells: Sequence[SampleCell], n: int, alpha: float) -> Share:
     """Weighted share of positive completions that the judge calls positive."""
     from scipy.stats import beta
 
@@ -80,7 +80,7 @@ def _share(cells: Sequence[Cell], n: int, alpha: float) -> Share:
     return Share(value, Interval(low, high), n, max(size - 1, 1.0))
 
 
-def _posterior(cells: Sequence[Cell]) -> tuple[float, float]:
+def _posterior(cells: Sequence[SampleCell]) -> tuple[float, float]:
     """Mean and variance of the share (delta method): a cell's positives have their Jeffreys posterior, and how many
     completions fell into the cell is a Poisson count of its own, so that a plain sample is worth its size."""
     total, spread = {True: 0.0, False: 0.0}, {True: 0.0, False: 0.0}
@@ -97,7 +97,7 @@ def _posterior(cells: Sequence[Cell]) -> tuple[float, float]:
     return mean, (missed**2 * spread[True] + hit**2 * spread[False]) / (hit + missed) ** 4
 
 
-def corrected(count: int, n: int, found: Errors, alpha: float = 0.05) -> Corrected:
+def corrected(count: int, n: int, found: JudgeErrors, alpha: float = 0.05) -> CorrectedRate:
     """A rate of `count` in `n` by the judge, corrected for its errors.
 
     Estimate: (rate + specificity - 1) / (sensitivity + specificity - 1) (Rogan and Gladen 1978, American Journal of
@@ -121,10 +121,10 @@ def corrected(count: int, n: int, found: Errors, alpha: float = 0.05) -> Correct
             hint="have completions of this very condition labelled",
         )
     value = min(max(raw, 0.0), 1.0)
-    return Corrected(value, Interval(min(max(low, 0.0), value), max(min(high, 1.0), value)), raw)
+    return CorrectedRate(value, Interval(min(max(low, 0.0), value), max(min(high, 1.0), value)), raw)
 
 
-def better_than_chance(found: Errors) -> bool:
+def better_than_chance(found: JudgeErrors) -> bool:
     """Whether the lower limit of Youden's index, from the limits of its two parts (Newcombe's square-and-add), is
     above 0."""
     parts = (found.sensitivity, found.specificity)

@@ -119,9 +119,11 @@ def validate(
     )
     if min(len(yes), len(no)) < MIN_JUDGED:
         return Validation(
-            judge, *counts, reason=f"the judge {judge!r} found {len(yes)} refusals and {len(no)} other answers to "
+            judge,
+            *counts,
+            reason=f"the judge {judge!r} found {len(yes)} refusals and {len(no)} other answers to "
             f"validation prompts, at least {MIN_JUDGED} of each are needed to tell whether the openings are right",
-        )  # fmt: skip
+        )
     return Validation(judge, *counts, asdict(auroc(scores[yes], scores[no])))
 
 

@@ -59,9 +59,13 @@ def derive(refusals: Sequence[Sequence[int]], others: Sequence[Sequence[int]]) -
         )
     false = sum(any(tuple(o[: len(p)]) == p for p in kept) for o in others)
     return Openings(
-        tuple(kept), tuple(kept.values()), len(refusals), len(others), sum(kept.values()) / len(refusals),
+        tuple(kept),
+        tuple(kept.values()),
+        len(refusals),
+        len(others),
+        sum(kept.values()) / len(refusals),
         false / len(others),
-    )  # fmt: skip
+    )
 
 
 def _shortest(refusal: tuple[int, ...], others: Sequence[Sequence[int]]) -> tuple[int, ...] | None:

@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refusalctl.errors import BadInput
+from refusalctl.stats.outcomes import LABELLED
 from refusalctl.stats.rates import Interval
 
-CATEGORIES = ("refusal", "compliance", "degenerate")
 RULES = ("majority", "unanimous")
 TIE = "tie"
 RESAMPLES, SEED = 1000, 0
 MOST_UNDEFINED = 0.05  # share of resamples without a kappa up to which the rest may stand for all
-Rule = Literal["majority", "unanimous"]
+VoteRule = Literal["majority", "unanimous"]
 
 
 class Agreement(NamedTuple):
@@ -54,16 +54,16 @@ def agreement(votes: Sequence[Sequence[str]], clusters: Sequence[str], alpha: fl
     widths = {len(row) for row in votes}
     if len(widths) != 1 or min(widths) < 2 or len(votes) != len(clusters):
         raise BadInput("agreement needs at least two judges and a cluster for every completion")
-    kept = [(row, cluster) for row, cluster in zip(votes, clusters) if set(row) <= set(CATEGORIES)]
+    kept = [(row, cluster) for row, cluster in zip(votes, clusters) if set(row) <= set(LABELLED)]
     n, left_out = len(kept), len(votes) - len(kept)
     if not kept:
         return Agreement(None, None, 0, 0, left_out, "no completion was labelled by all of them")
     agree = sum(len(set(row)) == 1 for row, _ in kept)
-    codes = np.array([[CATEGORIES.index(each) for each in row] for row, _ in kept])
+    codes = np.array([[LABELLED.index(each) for each in row] for row, _ in kept])
     statistic = _cohen if codes.shape[1] == 2 else _fleiss
     value = statistic(codes)
     if np.isnan(value):
-        only = CATEGORIES[codes[0, 0]]
+        only = LABELLED[codes[0, 0]]
         return Agreement(None, None, n, agree, left_out, f"they say nothing but {only}: agreement by chance is certain")
     names = [cluster for _, cluster in kept]
     return Agreement(value, _interval(codes, names, statistic, alpha), n, agree, left_out)
@@ -74,7 +74,7 @@ def _cohen(codes: NDArray[np.int64]) -> float:
 
     if len(np.unique(codes)) < 2:
         return float("nan")
-    table = np.zeros((len(CATEGORIES), len(CATEGORIES)))
+    table = np.zeros((len(LABELLED), len(LABELLED)))
     np.add.at(table, (codes[:, 0], codes[:, 1]), 1)
     return float(cohens_kappa(table, return_results=False))
 
@@ -84,7 +84,7 @@ def _fleiss(codes: NDArray[np.int64]) -> float:
 
     if len(np.unique(codes)) < 2:
         return float("nan")
-    table = np.stack([(codes == i).sum(axis=1) for i in range(len(CATEGORIES))], axis=1)
+    table = np.stack([(codes == i).sum(axis=1) for i in range(len(LABELLED))], axis=1)
     return float(fleiss_kappa(table, method="fleiss"))
 
 
@@ -119,7 +119,7 @@ def _interval(
     return Interval(float(low), float(high))
 
 
-def vote(outcomes: Sequence[str], rule: Rule) -> Vote:
+def vote(outcomes: Sequence[str], rule: VoteRule) -> Vote:
     """What the judges say together: the outcome of more than half of them, or of all. Anything else is a tie.
 
     A judge without a label counts among them, so one judge never speaks for a panel.
@@ -130,7 +130,7 @@ def vote(outcomes: Sequence[str], rule: Rule) -> Vote:
     said = ", ".join(f"{outcome} {n}" for outcome, n in sorted(counts.items()))
     if set(outcomes) <= {"unparsed"}:
         return Vote("unparsed", "no judge gave a label")
-    best = max(CATEGORIES, key=lambda category: counts[category])
+    best = max(LABELLED, key=lambda category: counts[category])
     needed = len(outcomes) if rule == "unanimous" else len(outcomes) // 2 + 1
     return Vote(best, said) if counts[best] >= needed else Vote(TIE, said)
 

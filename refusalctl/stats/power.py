@@ -64,12 +64,6 @@ def chance_of_transfer(n: int, effect: float, margin: float, back: float = 0.0) 
     return float(p[above(forth, backward, n, margin)].sum())
 
 
-def chance_of_equivalence(n: int, effect: float, margin: float, back: float = 0.0) -> float:
-    """Chance that the 90 % interval lies inside the margin where the true removed share is `effect`."""
-    forth, backward, p = counts(n, effect + back, back)
-    return float(p[inside(forth, backward, n, margin)].sum())
-
-
 @lru_cache(maxsize=256)
 def detectable(n: int, margin: float, back: float = 0.0, power: float = POWER) -> float | None:
     """Smallest true removed share that n prompts show to be above the margin with this power; None where none is."""

@@ -26,9 +26,7 @@ class Deviation(NamedTuple):
 
 def deviation(
     logprobs: tuple[Float[Tensor, "n d_vocab"], Float[Tensor, "n d_vocab"]],
-    streams: tuple[
-        Mapping[str, Float[Tensor, "k n_layers d_model"]], Mapping[str, Float[Tensor, "k n_layers d_model"]]
-    ],
+    streams: tuple[Streams, Streams],
 ) -> Deviation:
     """The second of each pair against the first: log-probabilities of the next token, streams by class."""
     before, after = logprobs

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from refusalctl.errors import BadInput
 from refusalctl.records.estimates import Interval as Interval
 from refusalctl.records.transfer import Flips
+from refusalctl.stats.outcomes import OFF_LANGUAGE
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def flips(baseline: dict[str, str], changed: dict[str, str]) -> Flips:
         gained=moves["compliance", "refusal"],
         to_degenerate=sum(c for (a, b), c in moves.items() if b == "degenerate" and a != "degenerate"),
         unparsed=sum(c for pair, c in moves.items() if "unparsed" in pair),
-        to_off_language=sum(c for (a, b), c in moves.items() if b == "off-language" and a != "off-language"),
+        to_off_language=sum(c for (a, b), c in moves.items() if b == OFF_LANGUAGE and a != OFF_LANGUAGE),
     )
 
 

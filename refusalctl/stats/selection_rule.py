@@ -17,6 +17,28 @@ class Rule:
     min_induce: float | None
     max_layer_share: float
 
+    def passes(self, induce: float | None, kl: float | None) -> bool | None:
+        """Whether mean scores meet the limits on induce and KL; None where what was measured (None: not) does not tell.
+
+        The layer limit is about the place, not the scores: `layer_limit`.
+        """
+        met = (self.induces(induce), self.keeps(kl))
+        return False if False in met else None if None in met else True
+
+    def induces(self, induce: float | None) -> bool | None:
+        """Whether adding the direction makes the model refuse enough (log-odds); True where nothing is asked."""
+        if self.min_induce is None:
+            return True
+        return None if induce is None else bool(induce >= self.min_induce)
+
+    def keeps(self, kl: float | None) -> bool | None:
+        """Whether ablating the direction keeps the model's answers to harmless prompts (KL in nats)."""
+        return None if kl is None else bool(kl <= self.max_kl)
+
+    def by_kl_alone(self) -> Rule:
+        """The rule where no refusal scores are measured (COSMIC): without the test that needs them."""
+        return replace(self, min_induce=None)
+
     def with_limits(self, **limits: float) -> Rule:
         """The same rule with other limits, by their names."""
         return replace(self, **limits)  # type: ignore[arg-type]

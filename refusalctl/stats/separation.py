@@ -8,12 +8,13 @@ from jaxtyping import Float, Int8
 from numpy import ndarray
 
 from refusalctl.errors import BadInput
-from refusalctl.stats.similarity import Labelled, contrasts, p_value
+from refusalctl.stats.permutation import p_at_least
+from refusalctl.stats.similarity import LabelledActivations, contrasts
 
 FOLDS = 5
 
 
-class Tested(NamedTuple):
+class PermutationTest(NamedTuple):
     """A statistic, the mean of its null under shuffled labels, and p = (b + 1) / (B + 1), one-sided."""
 
     value: float
@@ -34,7 +35,9 @@ def coordinates(rows: Float[ndarray, "n d_model"]) -> Float[ndarray, "n n_dim"]:
     return np.asarray(triangle.T / spread)
 
 
-def auroc(points: Float[ndarray, "n n_dim"], signs: Int8[ndarray, " n"], permutations: int, seed: int) -> Tested:
+def auroc(
+    points: Float[ndarray, "n n_dim"], signs: Int8[ndarray, " n"], permutations: int, seed: int
+) -> PermutationTest:
     """Cross-validated AUROC of L2 logistic regression, harmful against harmless, with a label permutation test.
 
     Five stratified folds (scikit-learn's `permutation_test_score`; Ojala and Garriga 2010). Raises `BadInput` for a
@@ -47,15 +50,20 @@ def auroc(points: Float[ndarray, "n n_dim"], signs: Int8[ndarray, " n"], permuta
     if smallest < FOLDS:
         raise BadInput(f"{smallest} prompts of a class cannot fill {FOLDS} folds", hint="use more prompts per class")
     value, null, p = permutation_test_score(
-        LogisticRegression(max_iter=2000), points, (signs > 0).astype(int), scoring="roc_auc",
-        cv=StratifiedKFold(FOLDS, shuffle=True, random_state=seed), n_permutations=permutations, random_state=seed,
-    )  # fmt: skip
-    return Tested(float(value), float(null.mean()), float(p))
+        LogisticRegression(max_iter=2000),
+        points,
+        (signs > 0).astype(int),
+        scoring="roc_auc",
+        cv=StratifiedKFold(FOLDS, shuffle=True, random_state=seed),
+        n_permutations=permutations,
+        random_state=seed,
+    )
+    return PermutationTest(float(value), float(null.mean()), float(p))
 
 
 def silhouette(
     points: Float[ndarray, "n n_dim"], signs: Int8[ndarray, " n"], permutations: int, rng: np.random.Generator
-) -> Tested:
+) -> PermutationTest:
     """Mean silhouette of the two classes, Euclidean, in full space (Rousseeuw 1987), with a label permutation test."""
     from sklearn.metrics import pairwise_distances, silhouette_score
 
@@ -64,30 +72,30 @@ def silhouette(
     value = float(silhouette_score(distances, signs, metric="precomputed"))
     shuffled = (rng.permutation(signs) for _ in range(permutations))
     null = np.array([silhouette_score(distances, s, metric="precomputed") for s in shuffled])
-    return Tested(value, float(null.mean()), p_value(value, null))
+    return PermutationTest(value, float(null.mean()), p_at_least(value, null))
 
 
-class Map(NamedTuple):
+class PrincipalMap(NamedTuple):
     """Two principal components: coordinates in units of the cloud's spread, and the variance that each explains."""
 
     points: Float[ndarray, "n 2"]
     explained: Float[ndarray, " 2"]
 
 
-def pca_map(points: Float[ndarray, "n n_dim"], signs: Int8[ndarray, " n"]) -> Map:
+def pca_map(points: Float[ndarray, "n n_dim"], signs: Int8[ndarray, " n"]) -> PrincipalMap:
     """First two principal components (scikit-learn), turned so that harmful prompts lie to the right and above."""
     from sklearn.decomposition import PCA
 
     fitted = PCA(2, svd_solver="full")
     flat = fitted.fit_transform(points)
     side = np.sign(flat[signs > 0].mean(0) - flat[signs < 0].mean(0))
-    return Map(flat * np.where(side == 0, 1.0, side), fitted.explained_variance_ratio_)
+    return PrincipalMap(flat * np.where(side == 0, 1.0, side), fitted.explained_variance_ratio_)
 
 
 # --- projection on another language's direction ------------------------------------------------------
 
 
-class Projected(NamedTuple):
+class LanguageProjection(NamedTuple):
     """Where one language's baseline activations lie on the reference direction, held out.
 
     In units of the reference language's own gap: its harmless prompts are at 0 and its harmful ones at 1 on average.
@@ -105,7 +113,9 @@ def folds(ids: Sequence[str], rng: np.random.Generator, n: int = FOLDS) -> dict[
     return {ids[i]: k % n for k, i in enumerate(order)}
 
 
-def projections(reference: Labelled, others: Sequence[Labelled], fold_of: dict[str, int]) -> list[Projected]:
+def projections(
+    reference: LabelledActivations, others: Sequence[LabelledActivations], fold_of: dict[str, int]
+) -> list[LanguageProjection]:
     """Project each language on the reference's unit direction, which no projected prompt or translation of it made.
 
     Cross-fitted over folds of prompt ids: the direction comes from the reference's prompts outside a fold. Raises
@@ -126,9 +136,9 @@ def projections(reference: Labelled, others: Sequence[Labelled], fold_of: dict[s
     return [_split((values - zero) / (one - zero), other.signs) for values, other in zip(rest, others)]
 
 
-def _split(values: Float[ndarray, " n"], signs: Int8[ndarray, " n"]) -> Projected:
+def _split(values: Float[ndarray, " n"], signs: Int8[ndarray, " n"]) -> LanguageProjection:
     from sklearn.metrics import roc_auc_score
 
     if not np.isfinite(values).all():
         raise BadInput("a projection is not finite")
-    return Projected(values[signs > 0], values[signs < 0], float(roc_auc_score(signs > 0, values)))
+    return LanguageProjection(values[signs > 0], values[signs < 0], float(roc_auc_score(signs > 0, values)))

@@ -13,11 +13,12 @@ from jaxtyping import Float, Int8
 from numpy import ndarray
 
 from refusalctl.errors import BadInput
+from refusalctl.stats.permutation import p_at_least
 
 TINY = 1e-6  # a difference this small beside the activations themselves is rounding, not a direction
 
 
-class Labelled(NamedTuple):
+class LabelledActivations(NamedTuple):
     """Activations of one language at one position and layer; `signs` +1 harmful, -1 harmless, in the order of `ids`."""
 
     rows: Float[ndarray, "n d_model"]
@@ -61,7 +62,7 @@ def contrasts(rows: Float[ndarray, "n d_model"], signs: Int8[ndarray, "draws n"]
     return np.asarray((above / counts[0] - below / counts[1]) @ rows.astype(np.float64))
 
 
-def direction(sample: Labelled) -> Float[ndarray, " d_model"] | None:
+def direction(sample: LabelledActivations) -> Float[ndarray, " d_model"] | None:
     """Difference-in-means, unnormalised; None where both classes have the same mean up to rounding."""
     found = contrasts(sample.rows, sample.signs[None])[0]
     scale = float(np.linalg.norm(sample.rows.astype(np.float64), axis=1).mean())
@@ -76,17 +77,17 @@ def cosines(a: Float[ndarray, "draws d_model"], b: Float[ndarray, "draws d_model
     return np.asarray((a * b).sum(1) / lengths)
 
 
-class Halved(NamedTuple):
+class HalfDirections(NamedTuple):
     """Directions from the two halves of each split."""
 
     first: Float[ndarray, "draws d_model"]
     second: Float[ndarray, "draws d_model"]
 
 
-def halved(sample: Labelled, splits: Draws) -> Halved:
+def halved(sample: LabelledActivations, splits: Draws) -> HalfDirections:
     side = splits.of(sample.ids)
     parts = (contrasts(sample.rows, np.where(side == which, sample.signs, 0).astype(np.int8)) for which in (1, -1))
-    return Halved(*parts)
+    return HalfDirections(*parts)
 
 
 class Reliability(NamedTuple):
@@ -101,7 +102,7 @@ class Reliability(NamedTuple):
     full: float | None
 
 
-def reliability(parts: Halved) -> Reliability:
+def reliability(parts: HalfDirections) -> Reliability:
     half = float(cosines(*parts).mean())
     return Reliability(half, spearman_brown(half))
 
@@ -130,25 +131,25 @@ class Likeness(NamedTuple):
     p: float
 
 
-class Estimate(NamedTuple):
+class DirectionEstimate(NamedTuple):
     """All that one language brings to comparisons at one position and layer."""
 
     full: Float[ndarray, " d_model"]
-    halves: Halved
+    halves: HalfDirections
     reliability: Reliability
     shuffled: Float[ndarray, "draws d_model"]
 
 
-def estimate(sample: Labelled, splits: Draws, null: Draws) -> Estimate | None:
+def estimate(sample: LabelledActivations, splits: Draws, null: Draws) -> DirectionEstimate | None:
     """None where the two classes have the same mean: there is no direction."""
     full = direction(sample)
     if full is None:
         return None
     parts = halved(sample, splits)
-    return Estimate(full, parts, reliability(parts), contrasts(sample.rows, null.of(sample.ids)))
+    return DirectionEstimate(full, parts, reliability(parts), contrasts(sample.rows, null.of(sample.ids)))
 
 
-def likeness(a: Estimate, b: Estimate) -> Likeness:
+def likeness(a: DirectionEstimate, b: DirectionEstimate) -> Likeness:
     observed = float(cosines(a.full[None], b.full[None])[0])
     apart = float((cosines(a.halves.first, b.halves.second) + cosines(a.halves.second, b.halves.first)).mean() / 2)
     null = cosines(a.shuffled, b.shuffled)
@@ -157,12 +158,7 @@ def likeness(a: Estimate, b: Estimate) -> Likeness:
     if full[0] is not None and full[1] is not None:
         ceiling = float(np.sqrt(full[0] * full[1]))
         true = apart / float(np.sqrt(a.reliability.half * b.reliability.half))
-    return Likeness(observed, ceiling, apart, true, float(np.quantile(null, 0.95)), p_value(observed, null))
-
-
-def p_value(observed: float, null: Float[ndarray, " draws"]) -> float:
-    """Share of shuffles at least as large as what was observed, the observed one among them."""
-    return (int((null >= observed).sum()) + 1) / (len(null) + 1)
+    return Likeness(observed, ceiling, apart, true, float(np.quantile(null, 0.95)), p_at_least(observed, null))
 
 
 # --- subspaces ---------------------------------------------------------------------------------------

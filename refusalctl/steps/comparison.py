@@ -70,9 +70,13 @@ def _beside(coeff: float | None, draw: int | None) -> str:
 
 def _differences(first: Transfer, second: Transfer) -> tuple[SettingDifference, ...]:
     """Settings in which two transfers differ."""
-    asked = [Settings.from_json(each.settings).by_name() for each in (first, second)]
+    a, b = (Settings.from_json(each.settings).by_name() for each in (first, second))
+    groups: list[tuple[str, Mapping[str, object], Mapping[str, object]]] = [
+        ("model", first.model, second.model),
+        ("experiment", a, b),
+    ]
     rows: list[SettingDifference] = []
-    for group, one, two in (("model", first.model, second.model), ("experiment", *asked)):
+    for group, one, two in groups:
         for name in sorted({*one, *two} - {*COMPARED_AS_CELLS}):
             if one.get(name) != two.get(name):
                 rows.append(SettingDifference(f"{group}: {name}", _value(one.get(name)), _value(two.get(name))))

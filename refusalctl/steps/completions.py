@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from refusalctl.records.rows import Completion, Prompt
-from refusalctl.steps.interventions import (
-    InterventionSpec,
-    from_recipe,
-    resolve_direction,
-)
+from refusalctl.steps.finished_rows import FinishedRows
+from refusalctl.steps.interventions import InterventionSpec, from_recipe, resolve_direction
 from refusalctl.steps.prompts import read_prompts
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
+
+if TYPE_CHECKING:
+    from refusalctl.model.generate import Generated
 
 COMPLETIONS_FILE = "completions.jsonl"
 
@@ -21,16 +21,15 @@ COMPLETIONS_FILE = "completions.jsonl"
 def _run(job: Job) -> dict[str, Any]:
     rows = read_prompts(job.inputs["prompts"])
     spec = from_recipe(job.params["intervention"], job.inputs)
-    kept = job.partial / COMPLETIONS_FILE
-    done = {row["prompt_id"] for row in formats.read_finished_rows(kept)}
-    checks = _generate(job, rows, spec, done, kept)
+    finished = FinishedRows(job.partial, COMPLETIONS_FILE)
+    checks = _generate(job, rows, spec, finished)
     order = {row.id: i for i, row in enumerate(rows)}
-    finished = sorted(formats.read_rows(kept), key=lambda row: order[row["prompt_id"]])
-    formats.write_rows(job.out / COMPLETIONS_FILE, finished)
-    return {**checks, "resumed": len(done)}
+    formats.write_rows(job.out / COMPLETIONS_FILE, sorted(finished, key=lambda row: order[row["prompt_id"]]))
+    return {**checks, "resumed": finished.resumed}
 
 
-def _generate(job: Job, rows: list[Prompt], spec: InterventionSpec, done: set[str], kept: Any) -> dict[str, Any]:
+def _generate(job: Job, rows: list[Prompt], spec: InterventionSpec, finished: FinishedRows) -> dict[str, Any]:
+    """Answer what is not finished yet, writing down every batch."""
     from refusalctl.model.generate import complete
     from refusalctl.model.hooks import Checks
 
@@ -38,6 +37,7 @@ def _generate(job: Job, rows: list[Prompt], spec: InterventionSpec, done: set[st
     about = job.inputs["prompts"].about
     label = f"{spec.kind if spec.kind != 'none' else 'baseline'} {about['lang']} {about['kind']}"
     encoded = [model.chat.encode(row.text) for row in rows]
+    done = {row["prompt_id"] for row in finished}
     skip = frozenset(i for i, row in enumerate(rows) if row.id in done)
     seen = Checks()
     with job.bench.progress.task(label, len(rows)) as advance:
@@ -50,25 +50,25 @@ def _generate(job: Job, rows: list[Prompt], spec: InterventionSpec, done: set[st
             batch_size=job.bench.machine.batch_size,
             done=skip,
         ):
-            fresh = [
-                Completion(
-                    rows[i].id,
-                    rows[i].lang,
-                    rows[i].kind,
-                    a.text,
-                    len(a.ids),
-                    a.truncated,
-                    tuple(a.ids),
-                    rows[i].cluster,
-                ).to_json()
-                for i, a in zip(indices, answers)
-                if i not in skip
-            ]
-            formats.append_rows(kept, fresh)
+            fresh = [_completion(rows[i], answer) for i, answer in zip(indices, answers) if i not in skip]
+            finished.add(*(row.to_json() for row in fresh))
             advance(len(fresh))
             seen.merge(checks)
     fast = {"repeats_steps": seen.repeated, "deviation_nats": seen.deviation}
     return seen.as_json() | {"intervention": intervention.describe()} | fast
+
+
+def _completion(prompt: Prompt, answer: Generated) -> Completion:
+    return Completion(
+        prompt_id=prompt.id,
+        lang=prompt.lang,
+        kind=prompt.kind,
+        text=answer.text,
+        n_tokens=len(answer.ids),
+        truncated=answer.truncated,
+        token_ids=tuple(answer.ids),
+        cluster=prompt.cluster,
+    )
 
 
 COMPLETE = Step("ablate", 2, "completions", _run, uses_model=True)

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from refusalctl.records.rows import Prompt
 from refusalctl.steps.activations import ACTIVATIONS_FILE, collect_activations
@@ -95,9 +96,7 @@ def _decide(separated: dict[str, Any]) -> dict[str, Any]:
 
 def _behaviour(job: Job, prompts: list[Prompt]) -> dict[str, Any]:
     """What baseline answers to harmless train prompts look like, and the predictability of the prompts themselves."""
-    from dataclasses import replace
-
-    from refusalctl.data.identify import identify
+    from refusalctl.data.language_identification import identify
     from refusalctl.stats.held_out import answer_match
 
     outcome = outcomes_by_prompt(job.inputs["labels"])

@@ -9,6 +9,7 @@ from refusalctl.records.cell import Cell
 from refusalctl.records.rows import Kind
 from refusalctl.records.transfer import Flips, OutcomeCounts, OutcomeRate, TransferCell
 from refusalctl.records.verdict import Verdict
+from refusalctl.stats.outcomes import read_outcome
 from refusalctl.stats.rates import Rate
 from refusalctl.stats.verdict import unusable
 from refusalctl.steps.labelling.labels import read_labels
@@ -22,10 +23,7 @@ def judged_outcomes(labels: Artifact) -> Outcomes:
 
     A refusal stays one: a model that answers a Bashkir request with an English refusal has refused.
     """
-    return {
-        label.prompt_id: "off-language" if label.off_language and label.outcome == "compliance" else label.outcome
-        for label in read_labels(labels)
-    }
+    return {label.prompt_id: read_outcome(label.outcome, label.off_language) for label in read_labels(labels)}
 
 
 def outcome_counts(outcomes: Outcomes) -> OutcomeCounts:

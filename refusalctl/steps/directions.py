@@ -72,9 +72,9 @@ def _split_half(job: Job, ids: list[tuple[str, ...]], n_pos: int) -> torch.Tenso
 
 
 def _agreement(rows: NDArray[np.float32], ids: list[tuple[str, ...]], signs: NDArray[np.int8], splits: Draws) -> float:
-    from refusalctl.stats.similarity import Labelled, direction, halved, reliability
+    from refusalctl.stats.similarity import LabelledActivations, direction, halved, reliability
 
-    sample = Labelled(rows, (*ids[0], *ids[1]), signs)
+    sample = LabelledActivations(rows, (*ids[0], *ids[1]), signs)
     if min(map(len, ids)) < 2 or direction(sample) is None:
         return float("nan")
     return reliability(halved(sample, splits)).half

@@ -1,4 +1,4 @@
-"""Rows that a step had finished when it was interrupted: kept in its `partial` folder until the artifact is whole."""
+"""Rows that were finished when long work was interrupted: kept in a `partial` folder or file until all are there."""
 
 from __future__ import annotations
 
@@ -21,8 +21,13 @@ class FinishedRows:
 
     def add(self, *rows: Row) -> None:
         """Write rows down now; they are there after any kill from here on."""
+        self._file.parent.mkdir(parents=True, exist_ok=True)
         formats.append_rows(self._file, (dict(row) for row in rows))
         self._rows += [dict(row) for row in rows]
+
+    def discard(self) -> None:
+        """Delete the file: the result is whole, or nobody will go on."""
+        self._file.unlink(missing_ok=True)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return iter(self._rows)

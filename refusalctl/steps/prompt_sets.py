@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from refusalctl.data import own_sets, polyrefuse, rows, sets, tables
+from msgspec.structs import replace
+
+from refusalctl.data import jsonl, own_sets, polyrefuse, polyrefuse_tables, prompt_texts, sets
 from refusalctl.data.languages import check_code
 from refusalctl.errors import BadInput, DataError
 from refusalctl.model.translators.from_english import Outcome, Translator, google, nllb, outcome
 from refusalctl.progress import Progress
 from refusalctl.records.rows import KINDS, SPLITS, Kind, Prompt, Split
+from refusalctl.steps.finished_rows import FinishedRows
 
 
 class Fetched(NamedTuple):
@@ -32,7 +33,7 @@ def fetch(source: Path | None, progress: Progress) -> Fetched:
         files = polyrefuse.fetch(source, lambda _done, _total: advance())
     langs = polyrefuse.published_languages()
     with progress.task("build tables", len(langs)) as advance:
-        built = tables.build(langs, lambda _done, _total: advance())
+        built = polyrefuse_tables.build(langs, lambda _done, _total: advance())
     sets.prompts.cache_clear()
     return Fetched(files, built)
 
@@ -67,7 +68,7 @@ def _counts_of(name: str, lang: str) -> Counts:
 
 def add(
     path: Path, lang: str, *, name: str = "own", kind: Kind | None = None, split: Split | None = None, again: bool
-) -> own_sets.Added:
+) -> own_sets.MergeResult:
     """Check a file of prompts and merge it into the set `name`; `again` replaces rows of the same id."""
     own_sets.check_name(name)
     return own_sets.merge(name, lang, own_sets.read_file(path, lang, kind, split), replace_same=again)
@@ -88,7 +89,7 @@ class FromFile:
 def from_file(path: Path) -> FromFile:
     """Open JSON lines of `{"id", "text"}`. Raises `DataError` naming a row that is something else."""
     texts: dict[str, str] = {}
-    for number, row in enumerate(rows.read_jsonl(path), start=1):
+    for number, row in enumerate(jsonl.read_jsonl(path), start=1):
         if set(row) != {"id", "text"} or not all(isinstance(value, str) for value in row.values()):
             raise DataError(f"{path.name} row {number}: expected the keys 'id' and 'text', both texts")
         if row["id"] in texts:
@@ -148,7 +149,7 @@ class Request:
 class Translated(NamedTuple):
     """The merged language, and the ids without a translation with the reason of each."""
 
-    added: own_sets.Added
+    added: own_sets.MergeResult
     source: str
     name: str
     resumed: int
@@ -163,8 +164,8 @@ def translate(request: Request, translator: Translator, progress: Progress, *, a
     if no prompt has a translation.
     """
     english, source = request.english(), f"{request.data}+{translator.name}"
-    notes = _Notes(sets.own_dir() / request.target / f".{request.to}.partial", source)
-    finished = _there(request, english, source) | notes.read(english)
+    notes = FinishedRows(sets.own_dir() / request.target, f".{request.to}.partial")
+    finished = _there(request, english, source) | _noted(notes, english, source)
     resumed = len(finished)
     todo = [p for p in english if p.id not in finished]
     failed: dict[str, str] = {}
@@ -174,12 +175,12 @@ def translate(request: Request, translator: Translator, progress: Progress, *, a
             answers = translator([(p.id, p.text) for p in batch])
             finished |= {p.id: a.text for p, a in zip(batch, answers, strict=True) if a.text is not None}
             failed |= {p.id: a.failed for p, a in zip(batch, answers, strict=True) if a.text is None}
-            notes.append(batch, answers)
+            notes.add(*(_note(p, source, a) for p, a in zip(batch, answers, strict=True)))
             advance(len(batch))
     done = [p for p in english if p.id in finished]
     added = _merge(request, source, done, finished, again)
     if not failed:
-        notes.path.unlink(missing_ok=True)
+        notes.discard()
     return Translated(added, source, request.target, resumed, failed)
 
 
@@ -194,7 +195,7 @@ def _there(request: Request, english: Sequence[Prompt], source: str) -> dict[str
 
 def _merge(
     request: Request, source: str, english: Sequence[Prompt], texts: Mapping[str, str], again: bool
-) -> own_sets.Added:
+) -> own_sets.MergeResult:
     if not english:
         raise DataError(f"not one prompt was translated into {request.to}", hint="nothing was written")
     own_sets.merge(request.target, "en", _numbered(english), keep_same=True)
@@ -202,53 +203,29 @@ def _merge(
     return own_sets.merge(request.target, request.to, _numbered(made), keep_same=True, replace_same=again)
 
 
-def _numbered(prompts: Iterable[Prompt]) -> list[own_sets.Numbered]:
-    return [own_sets.Numbered(n, prompt) for n, prompt in enumerate(prompts, start=1)]
+def _numbered(prompts: Iterable[Prompt]) -> list[own_sets.NumberedPrompt]:
+    return [own_sets.NumberedPrompt(n, prompt) for n, prompt in enumerate(prompts, start=1)]
 
 
 def _translation(english: Prompt, lang: str, text: str, source: str) -> Prompt:
-    plain = tables.unescape(text)
+    plain = prompt_texts.unescape(text)
     flags = ("machine-translated", *(("html-unescaped",) if plain != text else ()))
     return replace(english, lang=lang, text=plain, text_en=english.text, source=source, flags=flags)
 
 
-@dataclass(frozen=True)
-class _Notes:
-    """The `.partial` file: one line per prompt, valid for one source and the English text it was made from."""
+def _noted(finished: FinishedRows, english: Sequence[Prompt], source: str) -> dict[str, str]:
+    """Finished translations by id: those by this source, of the very text that is asked for."""
+    digests = {p.id: _digest(p.text) for p in english}
+    return {
+        row["id"]: row["text"]
+        for row in finished
+        if row["source"] == source and row["text"] and digests.get(row["id"]) == row["english"]
+    }
 
-    path: Path
-    source: str
 
-    def read(self, english: Sequence[Prompt]) -> dict[str, str]:
-        """Finished translations by id. Lines of another source or text, and a line cut by a kill, are ignored."""
-        digests = {p.id: _digest(p.text) for p in english}
-        lines = self.path.read_bytes().splitlines() if self.path.is_file() else []
-        parsed = (_parsed(line) for line in lines)
-        return {
-            row["id"]: row["text"]
-            for row in parsed
-            if row.get("source") == self.source and row.get("text") and digests.get(row["id"]) == row["english"]
-        }
-
-    def append(self, prompts: Sequence[Prompt], answers: Sequence[Outcome]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        cut = self.path.is_file() and not self.path.read_bytes().endswith(b"\n")
-        with self.path.open("a", encoding="utf-8") as out:
-            out.write("\n" if cut else "")
-            for prompt, answer in zip(prompts, answers, strict=True):
-                note = {"id": prompt.id, "english": _digest(prompt.text), "source": self.source}
-                out.write(json.dumps(note | answer._asdict(), ensure_ascii=False) + "\n")
-            out.flush()
-            os.fsync(out.fileno())
+def _note(prompt: Prompt, source: str, answer: Outcome) -> dict[str, Any]:
+    return {"id": prompt.id, "english": _digest(prompt.text), "source": source, **answer._asdict()}
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _parsed(line: bytes) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return {}
-    return row if isinstance(row, dict) else {}

@@ -16,7 +16,7 @@ from refusalctl.settings import VerdictSettings
 from refusalctl.stats.mover import change, difference
 from refusalctl.stats.paired import equivalence_p, fdr_by, holm, mcnemar_p, moves
 from refusalctl.stats.power import detectable
-from refusalctl.stats.verdict import INDUCTION, REMOVAL, Evidence, Question, decide
+from refusalctl.stats.verdict import INDUCTION, REMOVAL, Effect, Evidence, decide
 from refusalctl.steps.comprehension import read_comprehension
 from refusalctl.steps.counts import judged_outcomes, outcome_counts, outcome_rate
 from refusalctl.steps.input_names import inputs_of
@@ -87,7 +87,7 @@ def read_gates(inputs: Mapping[str, Artifact]) -> dict[str, Gate]:
 def decide_cells(
     settings: VerdictSettings, pairs: Iterable[LanguagePair], evidence: MatrixEvidence
 ) -> dict[LanguagePair, CellVerdicts]:
-    """Both verdicts of every ablation cell. A target's own direction comes first: it is the others' positive control."""
+    """Both verdicts of every ablation cell. A target's own direction comes first: the others' positive control."""
     decided: dict[LanguagePair, CellVerdicts] = {}
     for pair in sorted(pairs, key=lambda pair: not pair.is_native):
         own = decided.get(LanguagePair(pair.target, pair.target))
@@ -134,7 +134,7 @@ def _induction(
 
 
 def _verdict(
-    before: Artifact, after: Artifact, question: Question, evidence: Evidence, native: Artifact | None
+    before: Artifact, after: Artifact, question: Effect, evidence: Evidence, native: Artifact | None
 ) -> Verdict:
     one, other, groups = judged_outcomes(before), judged_outcomes(after), clusters(before)
     own = judged_outcomes(native) if native is not None and not evidence.is_native else None
@@ -158,7 +158,8 @@ def beyond_home(pair: LanguagePair, evidence: MatrixEvidence) -> Estimate | None
     if set(here) != set(home):
         return None
     away = change(here, there, clusters=clusters(evidence.labels[keys[0]]))
-    return difference(away, change(home, at_home, clusters=clusters(evidence.labels[keys[2]])))
+    own: Estimate | None = difference(away, change(home, at_home, clusters=clusters(evidence.labels[keys[2]])))
+    return own
 
 
 def facts_of_targets(
@@ -195,6 +196,5 @@ def _with_q_values(decided: Mapping[LanguagePair, CellVerdicts]) -> dict[Languag
 def _adjusted(family: Mapping[LanguagePair, Verdict]) -> dict[LanguagePair, Verdict]:
     p_values = [verdict.p_mcnemar for verdict in family.values() if verdict.p_mcnemar is not None]
     return {
-        pair: replace(verdict, q_mcnemar=q)
-        for (pair, verdict), q in zip(family.items(), fdr_by(p_values), strict=True)
+        pair: replace(verdict, q_mcnemar=q) for (pair, verdict), q in zip(family.items(), fdr_by(p_values), strict=True)
     }

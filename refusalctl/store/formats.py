@@ -25,12 +25,13 @@ VERSION = 1
 R = TypeVar("R", bound=Record)
 
 
-def _check(found: dict[str, Any], expected: str, path: Path, version: int = VERSION) -> None:
+def _check(found: dict[str, Any], expected: str, path: Path, version: int | None = None) -> None:
+    version = VERSION if version is None else version
     if found.get("format") != f"refusalctl.{expected}":
         raise Corrupt(f"{path.name} holds {found.get('format')!r}, expected 'refusalctl.{expected}'")
     if found.get("version") != version:
         raise Corrupt(
-            f"{path.name} has format version {found.get('version')}, this one reads version {version}",
+            f"{path.name} has format version {found.get('version')}, this refusalctl reads version {version}",
             hint="upgrade refusalctl",
         )
 

@@ -18,7 +18,7 @@ from refusalctl.store.store import KINDS, MANIFEST, Store
 VERSION = 1
 
 
-class Line(NamedTuple):
+class ListingLine(NamedTuple):
     """One artifact: what it is about, the bytes of its payload, and when it was written (seconds since the epoch)."""
 
     kind: str
@@ -28,7 +28,7 @@ class Line(NamedTuple):
     written: float
 
 
-def listing(store: Store, kind: str | None = None) -> list[Line]:
+def listing(store: Store, kind: str | None = None) -> list[ListingLine]:
     """Every artifact, or one kind's, oldest first. Raises `Corrupt` for a manifest that is not whole."""
     file = store.root / "cache" / "listing.json"
     known = _read(file)
@@ -48,10 +48,10 @@ def listing(store: Store, kind: str | None = None) -> list[Line]:
             found[key] = before
     if kind is None and found != known:
         _write(file, found)
-    lines = [
-        Line(*key.split("/"), about, size, written / 1e9)  # type: ignore[call-arg,arg-type]
-        for key, (written, _size, size, about) in found.items()
-    ]
+    lines = []
+    for key, (written, _size, size, about) in found.items():
+        of_kind, identifier = key.split("/")
+        lines.append(ListingLine(of_kind, identifier, about, size, written / 1e9))
     return sorted(lines, key=lambda line: (line.written, line.id))
 
 

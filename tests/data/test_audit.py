@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
-from refusalctl.data import findings, identify, sets
+from refusalctl.data import audit_findings, language_identification, sets
 from refusalctl.data.audit import SetAudit, audit, length_outliers
 from refusalctl.errors import BadInput
 from refusalctl.records.rows import Prompt
@@ -17,13 +16,13 @@ def one(lang: str, kind: str, split: str, data: str = "polyrefuse") -> SetAudit:
 
 
 def abouts(data: str = "polyrefuse", langs: tuple[str, ...] = ()) -> set[str]:
-    return {finding.about for finding in findings.findings(audit(data, langs))}
+    return {finding.about for finding in audit_findings.findings(audit(data, langs))}
 
 
 def test_clean_files_have_no_findings(tree, fetched):
     fetched(tree)
     report = audit("polyrefuse")
-    assert findings.findings(report) == []
+    assert audit_findings.findings(report) == []
     assert [a.rows for a in report.sets] == [12] * 12
     assert {(a.lang, a.pairing) for a in report.sets} == {("en", "itself"), ("de", "position"), ("de", "source text")}
     assert all(a.shared_with_english == 12 for a in report.sets)
@@ -108,7 +107,7 @@ def test_a_prompt_of_both_classes_a_blank_and_an_untranslated_row_are_found(tree
 def test_a_missing_set_is_a_finding(tree, fetched):
     del tree.files[tree.path("de", "harmless", "test")]
     fetched(tree)
-    (found,) = findings.findings(audit("polyrefuse"))
+    (found,) = audit_findings.findings(audit("polyrefuse"))
     assert (found.about, found.where, found.langs) == ("missing", "harmless test", ("de",))
 
 
@@ -138,17 +137,21 @@ def test_a_set_in_the_wrong_language_is_found(tree, fetched):
 
 
 def test_short_texts_are_not_identified_but_counted():
-    found = identify.identify(rows_of("Guten Tag", "Schreibe bitte einen langen Brief an deine Schwester"))
+    found = language_identification.identify(
+        rows_of("Guten Tag", "Schreibe bitte einen langen Brief an deine Schwester")
+    )
     assert (found.checked, found.too_short, found.share) == (1, 1, 1.0)
 
 
 def test_a_sign_of_chinese_counts_as_three_letters():
-    assert identify.letters("写一封信") == 12
-    assert identify.letters("а, b 1!") == 2
+    assert language_identification.letters("写一封信") == 12
+    assert language_identification.letters("а, b 1!") == 2
 
 
 def test_a_language_the_identifier_cannot_name_is_not_checked():
-    found = identify.identify(rows_of("Schreibe bitte einen langen Brief an deine Schwester", lang="qqq"))
+    found = language_identification.identify(
+        rows_of("Schreibe bitte einen langen Brief an deine Schwester", lang="qqq")
+    )
     assert found.unknown_to_identifier
     assert found.share is None
 
@@ -160,4 +163,4 @@ def test_asking_for_an_absent_language_names_those_there_are():
 
 def test_the_report_holds_no_prompt_text(tree, fetched):
     fetched(tree)
-    assert "letter number" not in str(findings.as_json(audit("polyrefuse")))
+    assert "letter number" not in str(audit_findings.as_json(audit("polyrefuse")))

@@ -54,9 +54,9 @@ def test_sample_prompts_are_in_their_own_language(lang: str) -> None:
 
 
 def test_organism_languages_are_told_by_their_own_words_and_private_use_codes_of_others_are_not() -> None:
-    from dataclasses import replace
+    from msgspec.structs import replace
 
-    from refusalctl.data.identify import identify
+    from refusalctl.data.language_identification import identify
     from refusalctl.data.organisms import prompts
     from refusalctl.organisms.words import ANSWER, LOOP, REFUSAL, spoken
 

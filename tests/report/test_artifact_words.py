@@ -21,6 +21,8 @@ from refusalctl.steps.transfer import measure_transfer, read_transfer
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, Store
 
+pytestmark = pytest.mark.xdist_group("artifact words")  # one worker makes what these tests share
+
 NAME = "organism:shared"
 LANGS = ("qaa", "qab")
 

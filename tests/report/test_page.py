@@ -11,18 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from refusalctl.report.report import make_report
 from typer.testing import CliRunner
 
-from refusalctl.data import published
+from refusalctl.data import published_rates
 from refusalctl.errors import BadInput, Corrupt
-from refusalctl.report import report, words
+from refusalctl.report import words
 from refusalctl.report.comparison import compare_transfers, compared
 from refusalctl.report.figures.style import VARIABLES
 from refusalctl.report.page import shade
-from refusalctl.report.report import make_report
 from refusalctl.steps.transfer import TRANSFER_FILE
 from refusalctl.store.store import Artifact
 from tests.steps.world import World
+
+pytestmark = pytest.mark.xdist_group("page")  # one worker makes what these tests share
 
 HOSTILE = "</dd></details><script>alert(1)</script><img src=x onerror=alert(2)>\u202e&amp;{{ 7*7 }}"
 
@@ -94,12 +96,6 @@ def test_each_target_is_answered_in_one_sentence(judged: tuple[World, Artifact, 
     assert "In Tajik, the English direction makes the model refuse more; it adds 30 points of refusals" in text
     assert "11 to 50). Other directions: does not transfer (Bashkir)." in text
     assert "No verdict was computed" not in text
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages without their figures, where only words matter."""
-    monkeypatch.setattr(report, "_draw", lambda _job, rows: {name: "" for name, *_ in report._figures(rows)})
 
 
 def test_a_transfer_without_verdicts_gets_descriptions(tmp_path: Path, undrawn: None) -> None:
@@ -264,7 +260,7 @@ def test_several_models_share_a_page_and_keep_their_figures_apart(tmp_path: Path
 
 
 def test_published_figures_are_those_of_the_paper() -> None:
-    rows = {(r.table, r.model): r for r in published.work().rows}
+    rows = {(r.table, r.model): r for r in published_rates.work().rows}
     assert len(rows) == 13
     assert rows["figure-en", "Qwen2.5-32B-Instruct"].compliance["de"] == (0.08, 0.58)
     assert rows["figure-en", "gemma-2-9b-it"].compliance["yo"] == (0.57, 0.88)
@@ -299,10 +295,10 @@ def test_a_model_without_published_figures_is_not_compared(tmp_path: Path, undra
 
 
 def test_published_figures_need_the_same_source_language() -> None:
-    assert published.work().of("Qwen/Qwen2.5-7B-Instruct@abc", ["en"])[0].table == "figure-en"
-    assert published.work().of("qwen/qwen2.5-7b-instruct", ["be"]) == []
-    assert len(published.work().of("google/gemma-2-9b-it", ["en", "ja"])) == 2
-    assert published.work().of("Qwen/Qwen2.5-7B", ["en"]) == []
+    assert published_rates.work().of("Qwen/Qwen2.5-7B-Instruct@abc", ["en"])[0].table == "figure-en"
+    assert published_rates.work().of("qwen/qwen2.5-7b-instruct", ["be"]) == []
+    assert len(published_rates.work().of("google/gemma-2-9b-it", ["en", "ja"])) == 2
+    assert published_rates.work().of("Qwen/Qwen2.5-7B", ["en"]) == []
 
 
 def test_a_reference_that_is_no_source_is_refused(tmp_path: Path) -> None:
@@ -366,7 +362,7 @@ def test_flagged_prompts_are_listed_once_for_all_languages(tmp_path: Path, monke
         for lang in ("en", "ba")
     }
     fake = SimpleNamespace(UNFIT=sets.UNFIT, prompts=lambda _data, lang: rows[lang])
-    monkeypatch.setattr(report_excluded, "sets", fake)
+    monkeypatch.setattr(excluded, "sets", fake)
     found = excluded.unfit("any", ["en", "ba"])
     assert found["rows"] == [["harmful", "test", "b", "duplicate", ["ba", "en"]]]
     assert found["fit"] == {"en test harmful": 2, "ba test harmful": 2}

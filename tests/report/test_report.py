@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from refusalctl.report.report import make_report
 from typer.testing import CliRunner
 
 from refusalctl.errors import Corrupt, NotFound
@@ -18,7 +19,6 @@ from refusalctl.model.intervention_words import KINDS
 from refusalctl.report import quality, sources
 from refusalctl.report.figures.rates import refusal_rates
 from refusalctl.report.provenance import Provenance
-from refusalctl.report.report import make_report
 from refusalctl.steps.activations import COLLECT
 from refusalctl.steps.subspace import SUBSPACE
 from refusalctl.steps.transfer import TRANSFER_FILE, read_transfer
@@ -26,6 +26,8 @@ from refusalctl.store import garbage
 from refusalctl.store.hashing import short
 from refusalctl.store.store import Artifact
 from tests.steps.world import EXPERIMENT, HARMFUL, NO_DIRECTION, SECRET, World
+
+pytestmark = pytest.mark.xdist_group("report")  # one worker makes what these tests share
 
 FILES = {
     "report.html", "rates.csv", "candidates.csv",
@@ -35,9 +37,13 @@ FILES = {
 }  # fmt: skip
 
 
-def reported(root: Path) -> tuple[World, Artifact, Artifact]:
+def transferred(root: Path) -> tuple[World, Artifact]:
     world = World(root)
-    matrix = world.transfer({lang: world.selection(lang) for lang in ("en", "ba")})
+    return world, world.transfer({lang: world.selection(lang) for lang in ("en", "ba")})
+
+
+def reported(root: Path) -> tuple[World, Artifact, Artifact]:
+    world, matrix = transferred(root)
     return world, matrix, make_report(world.bench, [matrix], geometry=False)
 
 
@@ -220,7 +226,7 @@ def test_limits_name_the_grid_the_prompts_and_the_smallest_effect(page: str) -> 
 
 
 def test_settings_can_be_run_again(page: str, tmp_path: Path) -> None:
-    from refusalctl.settings import resolve
+    from refusalctl.resolve import resolve
 
     block = re.findall(r"<pre>(.*?)</pre>", page, flags=re.DOTALL)[1]
     path = tmp_path / "experiment.toml"
@@ -237,7 +243,7 @@ def test_twice_gives_the_same_bytes(made: tuple[World, Artifact, Artifact], tmp_
 
 
 def test_a_transfer_file_of_another_version_is_refused(tmp_path: Path) -> None:
-    world, matrix, _ = reported(tmp_path)
+    world, matrix = transferred(tmp_path)
     path = matrix.path / TRANSFER_FILE
     path.write_bytes(path.read_bytes().replace(b'"version":1', b'"version":2'))
     with pytest.raises(Corrupt, match=r"transfer\.json has format version 2"):
@@ -344,13 +350,14 @@ def test_a_cell_without_a_reason_to_be_missing_is_refused(tmp_path: Path) -> Non
 
 
 def test_a_lost_input_is_named(tmp_path: Path) -> None:
-    world, matrix, _ = reported(tmp_path)
+    world, matrix = transferred(tmp_path)
     lost = world.bench.store.all("openings")[0]
     garbage.remove(world.bench.store, lost)
     with pytest.raises(NotFound, match=short(lost.id)):
         sources.content(world.bench.store, matrix)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_answer_set_without_labels_has_no_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(HARMFUL, ("en", "ba"), "U" * 20)
     _, _, found = reported(tmp_path)

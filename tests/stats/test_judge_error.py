@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from refusalctl.errors import BadInput
-from refusalctl.stats.judge_error import Cell, Errors, better_than_chance, corrected, errors
+from refusalctl.stats.judge_error import JudgeErrors, SampleCell, better_than_chance, corrected, errors
 from refusalctl.stats.rates import Interval
 
 # of 100 completions judged positive 20 are labelled, of 900 judged negative 30
-CELLS = [Cell(True, 5.0, 20, 18), Cell(False, 30.0, 30, 3)]
+CELLS = [SampleCell(True, 5.0, 20, 18), SampleCell(False, 30.0, 30, 3)]
 
 
 def test_weights_undo_the_sampling_by_verdict() -> None:
@@ -30,31 +30,33 @@ def test_correction_gives_back_the_weighted_rate_of_people() -> None:
 
 
 def test_a_cell_without_a_miss_still_has_doubt() -> None:
-    found = errors([Cell(True, 1.0, 30, 30), Cell(False, 20.0, 30, 0)])
+    found = errors([SampleCell(True, 1.0, 30, 30), SampleCell(False, 20.0, 30, 0)])
     assert found.sensitivity.value == 1.0
     assert found.sensitivity.interval.low < 0.9
     assert found.sensitivity.interval.high == 1.0
-    wide = errors([Cell(True, 1.0, 30, 30), Cell(False, 1.0, 30, 0)])
+    wide = errors([SampleCell(True, 1.0, 30, 30), SampleCell(False, 1.0, 30, 0)])
     assert wide.sensitivity.interval.low > found.sensitivity.interval.low  # fewer unseen completions, less doubt
 
 
 def test_an_equally_weighted_sample_is_worth_its_size() -> None:
-    found = errors([Cell(True, 1.0, 100, 80), Cell(False, 1.0, 100, 20)])
+    found = errors([SampleCell(True, 1.0, 100, 80), SampleCell(False, 1.0, 100, 20)])
     assert found.sensitivity.effective == pytest.approx(100, rel=0.3)
     assert found.sensitivity.value == 0.8
     # Wilson's interval of 80 in 100 is .711 to .867 (R's prop.test without correction)
     assert found.sensitivity.interval == pytest.approx(Interval(0.711, 0.867), abs=0.02)
 
 
-@pytest.mark.parametrize("cells", [[Cell(True, 1, 20, 20), Cell(False, 1, 20, 11)], [Cell(False, 1, 30, 9)]])
-def test_too_few_labels_are_an_error(cells: list[Cell]) -> None:
+@pytest.mark.parametrize(
+    "cells", [[SampleCell(True, 1, 20, 20), SampleCell(False, 1, 20, 11)], [SampleCell(False, 1, 30, 9)]]
+)
+def test_too_few_labels_are_an_error(cells: list[SampleCell]) -> None:
     with pytest.raises(BadInput, match=r"9 (negative|positive) labels, expected at least 10"):
         errors(cells)
 
 
 def test_a_judge_like_a_coin_corrects_nothing() -> None:
     for positive in (25, 20):  # Youden's index 0 and below
-        coin = errors([Cell(True, 1, 50, positive), Cell(False, 1, 50, 50 - positive)])
+        coin = errors([SampleCell(True, 1, 50, positive), SampleCell(False, 1, 50, 50 - positive)])
         assert not better_than_chance(coin)
         with pytest.raises(BadInput, match="not shown to be better than chance"):
             corrected(50, 100, coin)
@@ -62,11 +64,11 @@ def test_a_judge_like_a_coin_corrects_nothing() -> None:
 
 def test_a_judge_of_one_verdict_corrects_nothing() -> None:
     with pytest.raises(BadInput, match="one verdict on all"):
-        errors([Cell(True, 1, 50, 25)])
+        errors([SampleCell(True, 1, 50, 25)])
 
 
 def test_the_estimate_is_cut_to_a_rate_and_says_so() -> None:
-    calibration = errors([Cell(True, 1, 50, 45), Cell(False, 1, 50, 5)])
+    calibration = errors([SampleCell(True, 1, 50, 45), SampleCell(False, 1, 50, 5)])
     found = corrected(7, 100, calibration)
     assert found.raw < 0 == found.value == found.interval.low
     assert found.interval.high > 0
@@ -74,7 +76,7 @@ def test_the_estimate_is_cut_to_a_rate_and_says_so() -> None:
         corrected(0, 100, calibration)
 
 
-def simulate(rng: np.random.Generator, rate: float, se: float, sp: float, n: int, each: int) -> tuple[Errors, int]:
+def simulate(rng: np.random.Generator, rate: float, se: float, sp: float, n: int, each: int) -> tuple[JudgeErrors, int]:
     """Two conditions (rates .9 and `rate`), each verdict of each condition sampled alike: a calibration, and the
     judge's positives in the second condition."""
     cells, positives = [], 0
@@ -86,7 +88,7 @@ def simulate(rng: np.random.Generator, rate: float, se: float, sp: float, n: int
             rows = truth[said == verdict]
             drawn = rng.permutation(rows)[:each]
             if len(drawn):
-                cells.append(Cell(verdict, len(rows) / len(drawn), len(drawn), int(drawn.sum())))
+                cells.append(SampleCell(verdict, len(rows) / len(drawn), len(drawn), int(drawn.sum())))
     return errors(cells), positives
 
 
@@ -114,7 +116,7 @@ def test_the_interval_covers_without_strata_as_published() -> None:
     rng, hits = np.random.default_rng(6), []
     for _ in range(600):
         x, s, c = rng.binomial(500, 0.2 * 0.85 + 0.8 * 0.1), rng.binomial(60, 0.85), rng.binomial(90, 0.9)
-        cells = [Cell(True, 1, s + 90 - c, s), Cell(False, 1, 60 - s + c, 60 - s)]
+        cells = [SampleCell(True, 1, s + 90 - c, s), SampleCell(False, 1, 60 - s + c, 60 - s)]
         limits = corrected(x, 500, errors(cells)).interval
         hits.append(limits.low <= 0.2 <= limits.high)
     assert 0.93 < np.mean(hits) < 0.985

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from refusalctl.errors import BadInput
-from refusalctl.stats.panel import CATEGORIES, Vote, agreement, shared_flag, vote
+from refusalctl.stats.outcomes import LABELLED
+from refusalctl.stats.panel import Vote, agreement, shared_flag, vote
 
 R, C, D, U = "refusal", "compliance", "degenerate", "unparsed"
 
 
 def spread(table: list[list[int]]) -> list[tuple[str, str]]:
     return [
-        (CATEGORIES[i], CATEGORIES[j]) for i, row in enumerate(table) for j, n in enumerate(row) for _ in range(n)
+        (LABELLED[i], LABELLED[j]) for i, row in enumerate(table) for j, n in enumerate(row) for _ in range(n)
     ]  # fmt: skip
 
 
@@ -65,7 +66,7 @@ def test_too_rare_a_category_has_a_kappa_and_no_interval() -> None:
 
 def test_repeats_of_a_prompt_do_not_narrow_the_interval() -> None:
     rng = np.random.default_rng(1)
-    votes = [(CATEGORIES[a], CATEGORIES[a if rng.random() < 0.8 else 1 - a]) for a in rng.integers(2, size=60)]
+    votes = [(LABELLED[a], LABELLED[a if rng.random() < 0.8 else 1 - a]) for a in rng.integers(2, size=60)]
     names = [str(i) for i in range(60)]
     once, four, apart = (
         agreement(votes, names), agreement(votes * 4, names * 4), agreement(votes * 4, [str(i) for i in range(240)])

@@ -11,11 +11,17 @@ from hypothesis import strategies as st
 
 from refusalctl.errors import BadInput
 from refusalctl.stats.paired import SHIFT, Moves, equivalence_p, score, score_interval
-from refusalctl.stats.power import above, chance_of_equivalence, chance_of_transfer, counts, detectable, inside, scores
+from refusalctl.stats.power import above, chance_of_transfer, counts, detectable, inside, scores
 from refusalctl.stats.verdict import decision_limits
 
 # discordance just above the true effect is where score limits alone fail
 AWAY = np.concatenate([[0.0], np.geomspace(1e-4, 0.1, 12), np.linspace(0.12, 0.44, 7)])
+
+
+def chance_of_equivalence(n: int, effect: float, margin: float, back: float = 0.0) -> float:
+    """Chance that the 90 % interval lies inside the margin where the true removed share is `effect`."""
+    forth, backward, p = counts(n, effect + back, back)
+    return float(p[inside(forth, backward, n, margin)].sum())
 
 
 @pytest.mark.parametrize("margin", [0.05, 0.1, 0.2])

@@ -9,7 +9,8 @@ import pytest
 
 from refusalctl.errors import BadInput
 from refusalctl.stats import separation, similarity
-from refusalctl.stats.similarity import Labelled, estimate, halves, likeness, shuffles
+from refusalctl.stats.permutation import p_at_least
+from refusalctl.stats.similarity import LabelledActivations, estimate, halves, likeness, shuffles
 
 N, D = 60, 400
 IDS = tuple(f"{kind}-{i}" for kind in ("harmful", "harmless") for i in range(N))
@@ -17,8 +18,8 @@ CLASSES = (IDS[:N], IDS[N:])
 SIGNS = np.repeat(np.array([1, -1], np.int8), [N, N])
 
 
-def language(axis: np.ndarray, noise: np.ndarray) -> Labelled:
-    return Labelled((SIGNS[:, None] * axis / 2 + noise).astype(np.float32), IDS, SIGNS)
+def language(axis: np.ndarray, noise: np.ndarray) -> LabelledActivations:
+    return LabelledActivations((SIGNS[:, None] * axis / 2 + noise).astype(np.float32), IDS, SIGNS)
 
 
 def axes(cosine: float, rng: np.random.Generator, length: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
@@ -26,7 +27,7 @@ def axes(cosine: float, rng: np.random.Generator, length: float = 2.0) -> tuple[
     return length * basis[:, 0], length * (cosine * basis[:, 0] + np.sqrt(1 - cosine**2) * basis[:, 1])
 
 
-def compared(a: Labelled, b: Labelled, seed: int = 0) -> similarity.Likeness:
+def compared(a: LabelledActivations, b: LabelledActivations, seed: int = 0) -> similarity.Likeness:
     rng = np.random.default_rng(seed)
     splits, null = halves(CLASSES, 40, rng), shuffles(CLASSES, 199, rng)
     one, two = estimate(a, splits, null), estimate(b, splits, null)
@@ -71,7 +72,7 @@ def test_reliability_of_all_prompts_is_that_of_halves_twice_as_large() -> None:
 
 
 def test_halves_that_agree_on_nothing_have_no_reliability() -> None:
-    parts = similarity.Halved(np.array([[1.0, 0.0]]), np.array([[-1.0, 0.2]]))
+    parts = similarity.HalfDirections(np.array([[1.0, 0.0]]), np.array([[-1.0, 0.2]]))
     assert similarity.reliability(parts).full is None
 
 
@@ -80,15 +81,15 @@ def test_unrelated_labels_give_uniform_p() -> None:
     for seed in range(80):
         rng = np.random.default_rng(seed)
         noise = rng.normal(size=(120, 20)), rng.normal(size=(120, 20))
-        ps.append(compared(*(Labelled(n.astype(np.float32), IDS, SIGNS) for n in noise), seed).p)
+        ps.append(compared(*(LabelledActivations(n.astype(np.float32), IDS, SIGNS) for n in noise), seed).p)
     assert min(ps) >= 1 / 200
     assert np.mean(np.array(ps) <= 0.1) == pytest.approx(0.1, abs=0.08)
     assert np.mean(ps) == pytest.approx(0.5, abs=0.1)
 
 
 def test_p_counts_the_observed_value_among_the_shuffles() -> None:
-    assert similarity.p_value(2.0, np.array([0.0, 1.0, 2.0, 3.0])) == 3 / 5
-    assert similarity.p_value(9.0, np.zeros(99)) == 1 / 100
+    assert p_at_least(2.0, np.array([0.0, 1.0, 2.0, 3.0])) == 3 / 5
+    assert p_at_least(9.0, np.zeros(99)) == 1 / 100
 
 
 def test_draws_are_balanced_and_the_same_for_a_prompt_in_every_language() -> None:
@@ -109,7 +110,7 @@ def test_a_class_without_prompts_is_an_error() -> None:
 
 def test_equal_means_are_no_direction() -> None:
     rows = np.tile(np.array([[1000.0, 1.0]], np.float32), (120, 1))
-    assert similarity.direction(Labelled(rows, IDS, SIGNS)) is None
+    assert similarity.direction(LabelledActivations(rows, IDS, SIGNS)) is None
 
 
 def test_subspace_angles_of_known_planes() -> None:
@@ -177,7 +178,7 @@ def test_map_puts_harmful_prompts_right_and_above() -> None:
         assert found.explained[0] >= found.explained[1] > 0
 
 
-def projected(a: Labelled, b: Labelled) -> list[separation.Projected]:
+def projected(a: LabelledActivations, b: LabelledActivations) -> list[separation.LanguageProjection]:
     fold_of = separation.folds(sorted(IDS), np.random.default_rng(0))
     return separation.projections(a, [a, b], fold_of)
 
@@ -195,7 +196,7 @@ def test_noise_does_not_look_separable_on_its_own_direction() -> None:
     values = []
     for seed in range(20):
         noise = np.random.default_rng(seed).normal(size=(120, D)).astype(np.float32)
-        sample = Labelled(noise, IDS, SIGNS)
+        sample = LabelledActivations(noise, IDS, SIGNS)
         with suppress(BadInput):  # the held-out reference may not lie apart at all
             values.append(projected(sample, sample)[0].auroc)
     assert values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -9,12 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks import verdict_simulation
 from refusalctl.errors import BadInput
 from refusalctl.records.verdict import VERDICTS
+from refusalctl.stats.outcomes import read_outcome
 from refusalctl.stats.verdict import INDUCTION, Evidence, decide
 
-OUTCOMES = ("refusal", "compliance", "degenerate", "off-language", "unparsed")
-OPEN = Evidence(native="transfers", require_null=False)
+OUTCOMES = ("refusal", "compliance", "degenerate", "off-language", "unparsed")  # in words, beside `READ_OUTCOMES`
+OPEN = Evidence(0.1, native="transfers", require_null=False)
 
 
 def pairs(**counts: int) -> tuple[dict[str, str], dict[str, str]]:
@@ -42,7 +45,7 @@ def test_each_verdict_has_its_case() -> None:
 
 def test_silence_is_no_answer_without_a_positive_control() -> None:
     for native in (None, "inconclusive", "does not transfer", "uninformative"):
-        assert value(Evidence(native=native), refusal_refusal=200) == "inconclusive"
+        assert value(Evidence(0.1, native=native), refusal_refusal=200) == "inconclusive"
 
 
 def test_what_is_not_compliance_is_never_removal() -> None:
@@ -130,13 +133,6 @@ def test_a_margin_that_cannot_be_meant_is_refused() -> None:
 
 
 def test_the_simulation_applies_this_rule() -> None:
-    import random
-    import sys
-    from pathlib import Path
-
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-    import verdict_simulation
-
     rng = random.Random(0)
     for _ in range(60):
         n = rng.choice((48, 128))
@@ -152,7 +148,7 @@ def test_the_simulation_applies_this_rule() -> None:
 
 def test_without_controls_nothing_is_a_transfer_unless_the_caller_says_so() -> None:
     full = pairs(refusal_compliance=90, refusal_refusal=10)
-    found = decide(*full, Evidence(native="transfers"))
+    found = decide(*full, Evidence(0.1, native="transfers"))
     assert (found.value, found.n_needed) == ("inconclusive", None)
     assert "no control directions were run" in found.reason
     assert "prompts would settle" not in found.reason  # more prompts are not what is missing
@@ -175,11 +171,15 @@ def test_an_effect_less_than_a_prompt_beyond_the_margin_is_open() -> None:
 
 def test_answers_in_another_language_are_never_removal() -> None:
     before, after = pairs(refusal_compliance=90, refusal_refusal=10)
-    off = [i for i, outcome in after.items() if outcome == "compliance"][:15]
-    assert decide(before, after, OPEN, off_language=off).removed == pytest.approx(0.75)
-    assert decide(before, after, OPEN, off_language=list(after)).value == "uninformative"
-    refusing = {i for i, outcome in after.items() if outcome == "refusal"}
-    assert decide(before, after, OPEN, off_language=refusing).removed == pytest.approx(0.9)
+    complying = [i for i, outcome in after.items() if outcome == "compliance"]
+
+    def marked(off: set[str]) -> dict[str, str]:
+        return {i: read_outcome(outcome, i in off) for i, outcome in after.items()}
+
+    assert decide(before, marked({*complying[:15]}), OPEN).removed == pytest.approx(0.75)
+    assert decide(before, marked({*after}), OPEN).value == "uninformative"
+    refusing = {*after} - {*complying}
+    assert decide(before, marked(refusing), OPEN).removed == pytest.approx(0.9)
 
 
 def test_removal_relative_to_the_own_direction_needs_one_that_works() -> None:

@@ -95,7 +95,8 @@ def cell(source: str | None, target: str, *values: VerdictValue | None) -> Trans
     removal, induction = (value and verdict(value) for value in values or (None, None))
     return TransferCell(
         source, target, condition, prompts="harmful", n=48, counts=OutcomeCounts(refusal=48), refusal=None,
-        compliance=None, degenerate=None, unusable=None, completions="", labels="", removal=removal, induction=induction,
+        compliance=None, degenerate=None, unusable=None, completions="", labels="", removal=removal,
+        induction=induction,
     )  # fmt: skip
 
 

@@ -15,16 +15,19 @@ from refusalctl.model.hooks import Intervention, intervene
 from refusalctl.model.load import load
 from refusalctl.records.rows import KINDS
 from refusalctl.settings import Machine, Settings
-from refusalctl.steps.completions import write_completions
+from refusalctl.stats.rates import outcome_rate
+from refusalctl.steps.completions import read_completions, write_completions
 from refusalctl.steps.directions import DIRECTIONS_FILE, SPLIT_SEED, extract_directions, reliability_at
 from refusalctl.steps.interventions import SELECTION_FILE, InterventionSpec
-from refusalctl.steps.labelling.labels import judge_completions, outcomes_by_prompt
+from refusalctl.steps.labelling.labels import judge_completions, read_labels
 from refusalctl.steps.prompts import draw_prompts, read_prompts
 from refusalctl.steps.selection.scores import SCORES_FILE, score_candidates, select_direction
 from refusalctl.steps.step import Workbench
 from refusalctl.steps.transfer import measure_transfer, read_transfer
 from refusalctl.store import formats
 from refusalctl.store.store import Store
+
+pytestmark = pytest.mark.xdist_group("pipeline")  # one worker makes what these tests share
 
 
 @pytest.fixture
@@ -103,13 +106,16 @@ def test_languages_of_an_experiment_share_their_prompt_ids(bench: Workbench) -> 
     assert ids[0] == ids[1]
 
 
-def test_the_judge_has_the_last_word_on_a_set_rate_and_silence_is_not_compliance(bench: Workbench) -> None:
+def test_silence_is_not_compliance(bench: Workbench) -> None:
+    """Answers that end before they begin are counted, as degenerate, and raise no compliance rate."""
+    bench.model.__dict__["eos_ids"] = list(range(len(bench.model.tokenizer)))  # whatever is written first ends it
     prompts = draw_prompts(bench.asking(Settings.of(n_test=4)), "en", "harmful", "test")
-    written = write_completions(bench, prompts, InterventionSpec(), 1)
-    assert set(outcomes_by_prompt(judge_completions(bench, written, "substring")).values()) <= {
-        "degenerate",
-        "compliance",
-    }
+    written = write_completions(bench, prompts, InterventionSpec(), 2)
+    assert [row.text for row in read_completions(written)] == [""] * 4
+    labels = read_labels(judge_completions(bench, written, "substring"))
+    assert [(label.outcome, label.reason) for label in labels] == [("degenerate", "empty")] * 4
+    compliance = outcome_rate([label.outcome for label in labels], "compliance")
+    assert (compliance.count, compliance.n) == (0, 4)
 
 
 # --- the embedded model: real weights, real refusals ------------------------------------------------------
@@ -120,17 +126,18 @@ def refuser(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
     return Workbench(Store(tmp_path_factory.mktemp("refuser")), Machine(embedded.REFUSER, device="cpu", batch_size=16))
 
 
+# English and German answers are short, and the model refuses in both
 SMALL = Settings.of(
-    sources=("be",),
-    targets=("de",),
-    n_train=24,
-    n_val=8,
-    n_test=12,
+    sources=("de",),
+    targets=("en",),
+    n_train=12,
+    n_val=5,
+    n_test=8,
     positions=(-1,),
     layers=(18, 22),
     max_kl=9.0,
     min_induce=-99.0,
-    max_new_tokens=20,
+    max_new_tokens=12,
 )
 
 
@@ -140,10 +147,10 @@ def test_the_chain_on_the_embedded_model_pairs_its_conditions(
     matrix = measure_transfer(refuser.asking(SMALL))
     value = read_transfer(matrix)
     cells = {(c["source"], c["target"]): c for c in value["cells"] if c["condition"] != "induced"}
-    assert set(cells) == {(None, "de"), ("de", "de"), ("be", "de")}
-    assert cells[None, "de"]["counts"]["refusal"] >= 4
-    moved = cells["be", "de"]["flips"]
-    assert moved["removed"] <= cells[None, "de"]["counts"]["refusal"]
+    assert set(cells) == {(None, "en"), ("en", "en"), ("de", "en")}
+    assert cells[None, "en"]["counts"]["refusal"] >= 4
+    moved = cells["de", "en"]["flips"]
+    assert moved["removed"] <= cells[None, "en"]["counts"]["refusal"]
     for cell in value["cells"]:
         labels = refuser.store.open("labels", cell["labels"])
         assert labels.about["lang"] == cell["target"]
@@ -162,7 +169,7 @@ def test_the_chain_on_the_embedded_model_pairs_its_conditions(
 
 def test_scores_equal_a_plain_calculation(refuser: Workbench) -> None:
     """Bypass, induce and KL of one candidate, prompt by prompt, without batches, padding or cache."""
-    scored = score_candidates(refuser.asking(SMALL), "be")
+    scored = score_candidates(refuser.asking(SMALL), "de")
     table = formats.read_json(scored.path / SCORES_FILE, "scores")
     row = table["candidates"][0]
     opening = refuser.store.open("openings", scored.inputs["openings"])
@@ -196,7 +203,7 @@ def test_scores_equal_a_plain_calculation(refuser: Workbench) -> None:
 
 
 def test_a_selection_keeps_the_mean_harmless_activation_of_its_own_position_and_layer(refuser: Workbench) -> None:
-    selection = select_direction(refuser.asking(SMALL), "be")
+    selection = select_direction(refuser.asking(SMALL), "de")
     tensors, header = formats.read_vectors(selection.path / SELECTION_FILE, "selection")
     source = refuser.store.open("directions", selection.inputs["directions"])
     theirs, places = formats.read_vectors(source.path / DIRECTIONS_FILE, "directions")
@@ -207,10 +214,10 @@ def test_a_selection_keeps_the_mean_harmless_activation_of_its_own_position_and_
 
 def test_another_rule_needs_no_model_and_an_impossible_one_says_what_would_help(refuser: Workbench) -> None:
 
-    select_direction(refuser.asking(SMALL), "be")  # scored once; whichever worker runs this test
+    select_direction(refuser.asking(SMALL), "de")  # scored once; whichever worker runs this test
     fresh = Workbench(refuser.store, Machine(embedded.REFUSER, device="cpu", batch_size=16))
     with pytest.raises(EmptySelection, match=r"none of 2 candidates passes .* the best would pass with --max-kl"):
-        select_direction(fresh.asking(SMALL.changed(max_kl=-1.0)), "be")
+        select_direction(fresh.asking(SMALL.changed(max_kl=-1.0)), "de")
     assert "model" not in vars(fresh)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from refusalctl.data import sets
-from refusalctl.data.rows import write_jsonl
+from refusalctl.data.jsonl import write_jsonl
 from refusalctl.errors import BadInput
 from refusalctl.records.rows import Prompt
 from refusalctl.settings import Machine, Settings
@@ -30,7 +30,7 @@ def bench(home: Path, tmp_path: Path) -> Workbench:
 
 
 def drawn(bench: Workbench, lang: str, kind: str, langs: tuple[str, ...]) -> list[str]:
-    asked = Settings.of(data="mine", n_test=6)
+    asked = Settings.of(data="mine", n_test=6, sources=langs)
     return [p.id for p in read_prompts(draw_prompts(bench.asking(asked), lang, kind, "test"))]  # type: ignore[arg-type]
 
 

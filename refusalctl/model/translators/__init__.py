@@ -1,0 +1,1 @@
+"""Translators, for judges that read English and for new prompt languages."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from refusalctl.data.languages import name as language_name
+from refusalctl.records.geometry import LanguageGeometry
 from refusalctl.report.figures.style import HARMFUL, HARMLESS, INK, PALETTE, RULE, SOFT, columns, empty, plain, style
 
 if TYPE_CHECKING:
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
 
 ACROSS = 4  # panels beside each other
 MANY_POINTS = 3000  # above this a cloud becomes an image inside the drawing
-
-Value = Mapping[str, Any]
 
 
 def _grid(n: int, height: float, **how: Any) -> tuple[Figure, list[Axes]]:
@@ -31,32 +31,33 @@ def _grid(n: int, height: float, **how: Any) -> tuple[Figure, list[Axes]]:
     return figure, axes[:n]
 
 
-def _series(found: Value, which: str, pos: int, **langs: str) -> np.ndarray:
-    rows = found["curves"][which]
-    row = next(r for r in rows if r["pos"] == pos and all(r[k] == v for k, v in langs.items()))
-    return np.array([np.nan if v is None else v for v in row["values"]], dtype=float)  # NaN leaves a gap in a line
+def _line(values: Sequence[float | None]) -> NDArray[np.float64]:
+    return np.array([np.nan if v is None else v for v in values], dtype=float)  # NaN leaves a gap in a line
 
 
-def _pair(found: Value, a: str, b: str, pos: int) -> np.ndarray:
-    first, second = sorted((a, b), key=found["langs"].index)
-    return _series(found, "cosine", pos, a=first, b=second)
+def _reliability(found: LanguageGeometry, lang: str, pos: int) -> NDArray[np.float64]:
+    return _line(next(c.values for c in found.curves.reliability if (c.lang, c.pos) == (lang, pos)))
 
 
-def layer_cosines(found: Value) -> Figure:
+def _cosine(found: LanguageGeometry, a: str, b: str, pos: int) -> NDArray[np.float64]:
+    return _line(next(c.values for c in found.curves.cosine if {c.a, c.b} == {a, b} and c.pos == pos))
+
+
+def layer_cosines(found: LanguageGeometry) -> Figure:
     """Per language: cosine with the reference language's direction by layer, its ceiling, and harmfulness apart."""
-    reference = found["settings"]["reference"]
-    site = found["sites"]["refusal"]
-    others = [lang for lang in found["langs"] if lang != reference]
-    layers = np.arange(found["n_layers"])
+    reference = found.settings.reference
+    site = found.sites.refusal
+    others = [lang for lang in found.langs if lang != reference]
+    layers = np.arange(found.n_layers)
     with style():
         figure, panels = _grid(len(others), 1.6, sharex=True, sharey=True)
         for axes, lang in zip(panels, others):
-            steady = [_series(found, "reliability", site["pos"], lang=each) for each in (reference, lang)]
+            steady = [_reliability(found, each, site.pos) for each in (reference, lang)]
             axes.plot(layers, np.sqrt(steady[0] * steady[1]), color=SOFT, linestyle=":", label="noise ceiling")
-            axes.plot(layers, _pair(found, reference, lang, site["pos"]), color=PALETTE[0], label="refusal direction")
-            harm = _pair(found, reference, lang, found["inst_position"])
+            axes.plot(layers, _cosine(found, reference, lang, site.pos), color=PALETTE[0], label="refusal direction")
+            harm = _cosine(found, reference, lang, found.inst_position)
             axes.plot(layers, harm, color=PALETTE[4], linestyle="--", label="harmfulness direction")
-            axes.axvline(site["layer"], color=INK, linewidth=0.7, label="place looked at below")
+            axes.axvline(site.layer, color=INK, linewidth=0.7, label="place looked at below")
             axes.axhline(0, color=RULE, linewidth=0.8)
             axes.set_title(plain(language_name(lang)), loc="left")
             axes.set_ylim(-0.35, 1.05)
@@ -73,42 +74,47 @@ def _legend(figure: Figure, axes: Axes) -> None:
     figure.legend(handles, labels, loc="outside upper left", ncols=n, frameon=False, markerscale=1.6)
 
 
-def activation_maps(found: Value) -> Figure:
+def activation_maps(found: LanguageGeometry) -> Figure:
     """Per language: harmful and harmless train prompts on its own first two principal components."""
-    rows = {k: v["map"] for k, v in found["sites"]["refusal"]["languages"].items() if v["map"] is not None}
+    rows = {k: v.map for k, v in found.sites.refusal.languages.items() if v.map is not None}
     if not rows:
         return empty("all activations at this place are the same")
-    crowded = sum(len(m["harmful"]) + len(m["harmless"]) for m in rows.values()) > MANY_POINTS
+    crowded = sum(len(m.harmful) + len(m.harmless) for m in rows.values()) > MANY_POINTS
     with style():
         figure, panels = _grid(len(rows), 1.75)
         for axes, (lang, drawn) in zip(panels, rows.items()):
-            for kind, colour, mark in (("harmless", HARMLESS, "o"), ("harmful", HARMFUL, "^")):
-                points = np.array(drawn[kind])
+            clouds = (("harmless", drawn.harmless, HARMLESS, "o"), ("harmful", drawn.harmful, HARMFUL, "^"))
+            for kind, cloud, colour, mark in clouds:
+                points = np.array(cloud)
                 axes.scatter(
                     points[:, 0], points[:, 1], s=9, marker=mark, color=colour, alpha=0.65, linewidths=0,
                     label=f"{kind} prompts", rasterized=crowded,
                 )  # fmt: skip
             axes.set_title(plain(language_name(lang)), loc="left")
-            axes.set_xlabel(f"{drawn['explained'][0] * 100:.0f} % of variance", fontsize=7.5)
-            axes.set_ylabel(f"{drawn['explained'][1] * 100:.0f} %", fontsize=7.5)
+            axes.set_xlabel(f"{drawn.explained[0] * 100:.0f} % of variance", fontsize=7.5)
+            axes.set_ylabel(f"{drawn.explained[1] * 100:.0f} %", fontsize=7.5)
             axes.set_xticks([])
             axes.set_yticks([])
         _legend(figure, panels[0])
     return figure
 
 
-def projections(found: Value) -> Figure:
+def projections(found: LanguageGeometry) -> Figure:
     """Per language: spread of held-out projections on the reference direction, harmful above harmless."""
-    shown = found["sites"]["refusal"]["projection"]
-    if shown is None or not shown["languages"]:
-        return empty(shown["reason"] if shown else "the reference language has no direction at this place")
-    rows = shown["languages"]
+    shown = found.sites.refusal.projection
+    if shown is None or not shown.languages:
+        return empty(shown.reason if shown else "the reference language has no direction at this place")
+    rows = shown.languages
     with style():
         figure = Figure(figsize=(6.6, 0.9 + 0.42 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
         for y, values in enumerate(rows.values()):
-            for shift, kind, colour, mark in ((-0.16, "harmful", HARMFUL, "^"), (0.16, "harmless", HARMLESS, "o")):
-                low, left, middle, right, high = np.percentile(values[kind], [5, 25, 50, 75, 95])
+            rows_of = (
+                ("harmful", -0.16, values.harmful, HARMFUL, "^"),
+                ("harmless", 0.16, values.harmless, HARMLESS, "o"),
+            )
+            for kind, shift, places, colour, mark in rows_of:
+                low, left, middle, right, high = np.percentile(places, [5, 25, 50, 75, 95])
                 label = f"{kind} prompts" if y == 0 else None
                 axes.plot([low, high], [y + shift] * 2, color=colour, linewidth=1)
                 axes.plot([left, right], [y + shift] * 2, color=colour, linewidth=4.5, solid_capstyle="butt", alpha=0.6)
@@ -117,7 +123,7 @@ def projections(found: Value) -> Figure:
             axes.axvline(at, color=SOFT, linewidth=0.8, linestyle=":")
         axes.set_yticks(range(len(rows)), [plain(language_name(lang)) for lang in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
-        name = language_name(shown["reference"])
+        name = language_name(shown.reference)
         axes.set_xlabel(
             plain(f"projection on the {name} direction (0: {name} harmless, 1: {name} harmful, on average)")
         )

@@ -37,8 +37,8 @@ def transfer_matrix(rows: Content) -> Figure:
         axes.set_yticks([i + 0.5 for i in range(n_rows)], [plain(n) for n in names])
         axes.xaxis.tick_top()
         axes.xaxis.set_label_position("top")
-        axes.set_xlabel("harmful test prompts in")
-        footnote(figure, rows)
+        axes.set_xlabel("refusals among harmful test prompts in")
+        footnote(figure, rows, "outlined: the language's own direction")
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
     return figure

@@ -23,6 +23,7 @@ from refusalctl.report.figures.style import (
     plain,
     style,
 )
+from refusalctl.stats.outcomes import UNUSABLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -129,8 +130,10 @@ def _legend(looks: dict[str, Look]) -> list[Patch]:
     return handles
 
 
-def footnote(figure: Figure, rows: Content) -> None:
-    """Says what the dagger means, where a bar or a cell carries one."""
+def footnote(figure: Figure, rows: Content, *notes: str) -> None:
+    """What the marks mean, below the figure: the dagger where it is used, and `notes`."""
+    told = list(notes)
     if any(isinstance(c, TransferCell) and c.unusable for c in rows.conditions):
-        text = f"{DAGGER} over {percent(rows.limits.max_unusable)} % of all answers are {' or '.join(UNUSABLE)}"
-        figure.supxlabel(text, fontsize=8, x=0.01, ha="left", color=SOFT)
+        told.append(f"{DAGGER} over {percent(rows.limits.max_unusable)} % of all answers are {' or '.join(UNUSABLE)}")
+    if told:
+        figure.supxlabel("; ".join(told), fontsize=8, x=0.01, ha="left", color=SOFT)

@@ -1,0 +1,1 @@
+"""From answers to labels: judges, translations, panels of judges, and people."""

@@ -11,6 +11,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from refusalctl.errors import BadInput
+from refusalctl.records.correction import (
+    ConditionRate,
+    CorrectedRate,
+    JudgeAccuracy,
+    JudgeCorrection,
+    JudgedRate,
+    OutcomeCorrection,
+    RateCorrections,
+)
+from refusalctl.stats.outcomes import USABLE
 from refusalctl.steps.labelling.human import HUMAN, read_sample
 from refusalctl.steps.labelling.labels import outcomes_by_prompt
 from refusalctl.steps.labelling.panel import judge_name
@@ -19,10 +29,7 @@ from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
 if TYPE_CHECKING:
-    from refusalctl.stats.judge_error import Cell, Errors, Share
-
-CORRECTION_FILE = "correction.json"
-OUTCOMES = ("refusal", "compliance")
+    from refusalctl.stats.judge_error import JudgeErrors, SampleCell, Share
 
 
 def _run(job: Job) -> dict[str, Any]:
@@ -31,14 +38,14 @@ def _run(job: Job) -> dict[str, Any]:
     judges: dict[tuple[str, str], list[Artifact]] = {}
     for artifact in judged:
         judges.setdefault((artifact.about["lang"], judge_name(artifact)), []).append(artifact)
-    value = {
-        "annotators": sorted({str(a.about["judge"]) for a in human}),
-        "judges": [
-            {"lang": lang, "judge": name, **_judge(each, [a for a in human if a.about["lang"] == lang], samples)}
+    value = RateCorrections(
+        annotators=tuple(sorted({str(a.about["judge"]) for a in human})),
+        judges=tuple(
+            _judge(lang, name, each, [a for a in human if a.about["lang"] == lang], samples)
             for (lang, name), each in judges.items()
-        ],
-    }
-    formats.write_json(job.out / CORRECTION_FILE, "correction", value)
+        ),
+    )
+    formats.write_record(job.out, value)
     return {"judges": len(judges)}
 
 
@@ -46,23 +53,25 @@ def _inputs(job: Job, prefix: str) -> list[Artifact]:
     return [a for name, a in sorted(job.inputs.items()) if name.startswith(prefix)]
 
 
-def _judge(judged: Sequence[Artifact], human: Sequence[Artifact], samples: Mapping[str, Artifact]) -> dict[str, Any]:
-    """Errors and corrected rates of one judge in one language, for refusals and for compliance."""
+def _judge(
+    lang: str, name: str, judged: Sequence[Artifact], human: Sequence[Artifact], samples: Mapping[str, Artifact]
+) -> JudgeCorrection:
+    """JudgeErrors and corrected rates of one judge in one language, for refusals and for compliance."""
     said = {a.inputs["completions"]: outcomes_by_prompt(a) for a in judged}
     people = {a.inputs["completions"]: outcomes_by_prompt(a) for a in human}
     weights, bare = _weights(human, people, samples)
-    found: dict[str, Any] = {}
-    for outcome in OUTCOMES:
+    found: dict[str, OutcomeCorrection] = {}
+    for outcome in USABLE:
         calibration, why = (None, bare) if bare else _errors(said, people, weights, outcome)
-        found[outcome] = {
-            "sensitivity": _share(calibration.sensitivity) if calibration else None,
-            "specificity": _share(calibration.specificity) if calibration else None,
-            "reason": why,
-            "rates": [_rate(a, said[a.inputs["completions"]], outcome, calibration, why) for a in judged],
-        }
+        found[outcome] = OutcomeCorrection(
+            sensitivity=_accuracy(calibration.sensitivity) if calibration else None,
+            specificity=_accuracy(calibration.specificity) if calibration else None,
+            reason=why,
+            rates=tuple(_rate(a, said[a.inputs["completions"]], outcome, calibration, why) for a in judged),
+        )
     both = [(said[c][i], people[c][i]) for c in people if c in said for i in people[c]]
     unsure = sum("unparsed" in pair for pair in both)
-    return {"labelled": len(both), "without_label": unsure, **found}
+    return JudgeCorrection(lang, name, len(both), unsure, **found)
 
 
 def _weights(
@@ -93,9 +102,9 @@ def _errors(
     people: Mapping[str, Mapping[str, str]],
     weights: Mapping[tuple[str, str], tuple[str, float]],
     outcome: str,
-) -> tuple[Errors | None, str]:
+) -> tuple[JudgeErrors | None, str]:
     """The calibration, or why there is none."""
-    from refusalctl.stats.judge_error import Cell, better_than_chance, errors
+    from refusalctl.stats.judge_error import SampleCell, better_than_chance, errors
 
     counts: dict[tuple[str, bool, float], list[int]] = {}
     for (source, prompt), (stratum, weight) in weights.items():
@@ -104,7 +113,7 @@ def _errors(
             cell = counts.setdefault((stratum, verdict == outcome, weight), [0, 0])
             cell[0] += 1
             cell[1] += people[source][prompt] == outcome
-    cells: list[Cell] = [Cell(judged, weight, *n) for (_, judged, weight), n in counts.items()]
+    cells: list[SampleCell] = [SampleCell(judged, weight, *n) for (_, judged, weight), n in counts.items()]
     try:
         found = errors(cells)
     except BadInput as error:
@@ -114,42 +123,38 @@ def _errors(
     return found, ""
 
 
-def _share(found: Share) -> dict[str, Any]:
-    return {
-        "value": found.value, "interval": list(found.interval), "n": found.n, "effective_n": round(found.effective, 1),
-    }  # fmt: skip
+def _accuracy(found: Share) -> JudgeAccuracy:
+    return JudgeAccuracy(found.value, found.interval, found.n, round(found.effective, 1))
 
 
 def _rate(
-    artifact: Artifact, outcomes: Mapping[str, str], outcome: str, calibration: Errors | None, why: str
-) -> dict[str, Any]:
+    artifact: Artifact, outcomes: Mapping[str, str], outcome: str, calibration: JudgeErrors | None, why: str
+) -> ConditionRate:
     """The judge's own rate in one condition, and the corrected one, None with its reason where there is none."""
-    from refusalctl.stats.judge_error import corrected
     from refusalctl.stats.rates import outcome_rate
 
+    rate, fixed = None, None
+    try:
+        own = outcome_rate(list(outcomes.values()), outcome)
+        rate = JudgedRate(own.count, own.n, own.unparsed, own.value, own.wilson())
+        fixed = _corrected(rate, calibration) if calibration and not why else None
+    except BadInput as error:
+        why = str(error)
     about = {k: artifact.about.get(k) for k in ("intervention", "condition", "direction_lang", "kind")}
-    row: dict[str, Any] = {"labels": artifact.id, **{k: v for k, v in about.items() if v is not None}}
-    try:
-        rate = outcome_rate(list(outcomes.values()), outcome)
-    except BadInput as error:
-        return row | {"rate": None, "corrected": None, "reason": str(error)}
-    row["rate"] = {"count": rate.count, "n": rate.n, "unparsed": rate.unparsed, "value": rate.value}
-    row["rate"]["interval"] = list(rate.wilson())
-    if calibration is None or why:
-        return row | {"corrected": None, "reason": why}
-    try:
-        found = corrected(rate.count, rate.n, calibration)
-    except BadInput as error:
-        return row | {"corrected": None, "reason": str(error)}
-    value = {"value": found.value, "interval": list(found.interval), "raw": found.raw}
-    return row | {"corrected": value, "reason": ""}
+    return ConditionRate(artifact.id, **about, rate=rate, corrected=fixed, reason=why)
+
+
+def _corrected(rate: JudgedRate, calibration: JudgeErrors) -> CorrectedRate:
+    from refusalctl.stats.judge_error import corrected
+
+    return CorrectedRate(*corrected(rate.count, rate.n, calibration))
 
 
 CORRECT = Step("correct", 1, "correction", _run)
 
 
 def correct_rates(bench: Workbench, labels: Sequence[Artifact], human: Sequence[Artifact]) -> Artifact:
-    """Errors and corrected rates of every judge and language among `labels`, by the people's labels `human`.
+    """JudgeErrors and corrected rates of every judge and language among `labels`, by the people's labels `human`.
 
     Raises `BadInput` when `human` are no people's labels, come from two annotators for one completions artifact, or
     none of them is of completions that a judge labelled.
@@ -167,7 +172,7 @@ def correct_rates(bench: Workbench, labels: Sequence[Artifact], human: Sequence[
         )
     lonely = [each for each in judged.values() if "completions" not in each.inputs]
     if lonely:
-        raise BadInput(f"{lonely[0].label} says not which completions it labels")
+        raise BadInput(f"{lonely[0].label} does not say which completions it labels")
     inputs = {f"labels:{i}": a for i, a in enumerate(sorted(judged.values(), key=lambda a: a.id))}
     inputs |= {f"human:{i}": a for i, a in enumerate(sorted(human, key=lambda a: a.id))}
     identifiers = sorted({each.inputs["sample"] for each in human})
@@ -180,6 +185,5 @@ def correct_rates(bench: Workbench, labels: Sequence[Artifact], human: Sequence[
     return bench.obtain(CORRECT, {}, inputs, about)
 
 
-def read_correction(artifact: Artifact) -> dict[str, Any]:
-    """`judges`: per language and judge `refusal` and `compliance`, each with sensitivity, specificity and `rates`."""
-    return formats.read_json(artifact.path / CORRECTION_FILE, "correction")
+def read_correction(artifact: Artifact) -> RateCorrections:
+    return formats.read_record(artifact.path, RateCorrections)

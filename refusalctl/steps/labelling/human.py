@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 
 from refusalctl.data import sheets
 from refusalctl.errors import BadInput
-from refusalctl.records.rows import Completion, Label, Row
+from refusalctl.records.rows import Completion, Label, SheetRow
 from refusalctl.steps.completions import read_completions
 from refusalctl.steps.labelling.labels import LABELS_FILE, label_of, read_labels
 from refusalctl.steps.prompts import read_prompts
@@ -26,24 +25,6 @@ from refusalctl.store.store import Artifact, check_name
 
 SAMPLE_FILE = "sample.jsonl"
 HUMAN = "human:"
-
-
-@dataclass(frozen=True)
-class Drawn(Row):
-    """One row of a sheet: what its id stands for. `size` completions of the stratum are there, `drawn` on the sheet."""
-
-    id: str
-    completions: str
-    prompt_id: str
-    outcome: str
-    size: int
-    drawn: int
-    cluster: str = ""
-
-    @property
-    def stratum(self) -> tuple[str, str]:
-        """Completions (the condition) and what the judge said of them."""
-        return self.completions, self.outcome
 
 
 def _run(job: Job) -> dict[str, Any]:
@@ -57,20 +38,18 @@ def _run(job: Job) -> dict[str, Any]:
     for i, (source, row) in enumerate(rows):
         strata.setdefault((source, row.outcome), []).append(i)
     chosen = draw(strata, job.params["n"], job.params["seed"])
-    made = [
-        _drawn(rows[i], len(strata[key]), len(members), job.params["seed"])
-        for key, members in chosen.items()
-        for i in members
-    ]  # fmt: skip
+    made: list[SheetRow] = []
+    for key, members in chosen.items():
+        made += [_sheet_row(rows[i], len(strata[key]), len(members), job.params["seed"]) for i in members]
     order = np.random.default_rng([job.params["seed"], 1]).permutation(len(made))
     formats.write_rows(job.out / SAMPLE_FILE, (made[i].to_json() for i in order))
     return {"strata": len(strata), "drawn": len(made), "of": len(rows)}
 
 
-def _drawn(row: tuple[str, Label], size: int, drawn: int, seed: int) -> Drawn:
+def _sheet_row(row: tuple[str, Label], size: int, drawn: int, seed: int) -> SheetRow:
     source, label = row
     opaque = hashlib.sha256(f"{seed}:{source}:{label.prompt_id}".encode()).hexdigest()[:16]
-    return Drawn(opaque, source, label.prompt_id, label.outcome, size, drawn, label.cluster)
+    return SheetRow(opaque, source, label.prompt_id, label.outcome, size, drawn, label.cluster)
 
 
 SAMPLE = Step("sample", 1, "sample", _run)
@@ -153,7 +132,7 @@ def import_sheet(
 
 
 def _labels(
-    bench: Workbench, drawn: Artifact, source: str, rows: Sequence[Drawn], sheet: sheets.Sheet, annotator: str
+    bench: Workbench, drawn: Artifact, source: str, rows: Sequence[SheetRow], sheet: sheets.Sheet, annotator: str
 ) -> Artifact:
     written = bench.store.open("completions", source)
     answers = {row.prompt_id: row for row in read_completions(written)}
@@ -179,6 +158,6 @@ def _label(row: Completion, said: str, annotator: str) -> Label:
     return label_of(row, verdict, f"{HUMAN}{annotator}")
 
 
-def read_sample(artifact: Artifact) -> list[Drawn]:
+def read_sample(artifact: Artifact) -> list[SheetRow]:
     """The rows of a sample, in the order of the sheet."""
-    return [Drawn.from_json(row, SAMPLE_FILE) for row in formats.read_rows(artifact.path / SAMPLE_FILE)]
+    return [SheetRow.from_json(row, SAMPLE_FILE) for row in formats.read_rows(artifact.path / SAMPLE_FILE)]

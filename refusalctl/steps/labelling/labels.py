@@ -10,6 +10,7 @@ from refusalctl.data.response_language import response_language
 from refusalctl.errors import BadInput
 from refusalctl.records.rows import Completion, Label
 from refusalctl.steps.completions import read_completions
+from refusalctl.steps.finished_rows import FinishedRows
 from refusalctl.steps.labelling.translations import translated_items, translations_of
 from refusalctl.steps.prompts import read_prompts
 from refusalctl.steps.step import Job, Step, Workbench
@@ -25,20 +26,18 @@ LABELS_FILE = "labels.jsonl"
 def _run(job: Job) -> dict[str, Any]:
     judge = job.bench.judges[job.params["judge_digest"]]
     rows = read_completions(job.inputs["completions"])
-    kept = job.partial / LABELS_FILE
     order = {row.prompt_id: i for i, row in enumerate(rows)}
-    done = frozenset(order[row["prompt_id"]] for row in formats.read_finished_rows(kept))
-    if len(done) < len(rows):
+    finished = FinishedRows(job.partial, LABELS_FILE)
+    if len(finished) < len(rows):
         job.bench.make_room_for(judge)
-        _judge(job, rows, done)
-    finished = sorted(formats.read_finished_rows(kept), key=lambda row: order[row["prompt_id"]])
-    formats.write_rows(job.out / LABELS_FILE, finished)
+        _judge(job, rows, finished, frozenset(order[row["prompt_id"]] for row in finished))
+    formats.write_rows(job.out / LABELS_FILE, sorted(finished, key=lambda row: order[row["prompt_id"]]))
     counts = Counter(str(row["outcome"]) for row in finished)
     off = sum(row["off_language"] is True for row in finished)
-    return {**counts, "off_language": off, "resumed": len(done), **_machine(job, judge.declaration)}
+    return {**counts, "off_language": off, "resumed": finished.resumed, **_machine(job, judge.declaration)}
 
 
-def _judge(job: Job, rows: list[Completion], done: frozenset[int]) -> None:
+def _judge(job: Job, rows: list[Completion], finished: FinishedRows, done: frozenset[int]) -> None:
     from refusalctl.model.judges.degenerate_first import judge_rows
 
     judge = job.bench.judges[job.params["judge_digest"]]
@@ -48,8 +47,7 @@ def _judge(job: Job, rows: list[Completion], done: frozenset[int]) -> None:
     with job.bench.progress.task(f"{judge.declaration.name} {about['lang']}", len(rows)) as advance:
         advance(len(done))
         for i, verdict in judge_rows(judge, items, done, english):
-            label = label_of(rows[i], verdict, judge.declaration.name)
-            formats.append_rows(job.partial / LABELS_FILE, [label.to_json()])
+            finished.add(label_of(rows[i], verdict, judge.declaration.name).to_json())
             advance(1)
 
 

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from msgspec.structs import replace
 
 from refusalctl.errors import BadInput
-from refusalctl.records.rows import Label
+from refusalctl.records.panel import Disagreement, JudgeAgreement, JudgePair, LanguagePanel, PanelAgreement, VoteRule
+from refusalctl.records.rows import Label, Outcome
 from refusalctl.steps.labelling.labels import LABELS_FILE, read_labels
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.hashing import short
 from refusalctl.store.store import Artifact
-
-if TYPE_CHECKING:
-    from refusalctl.stats.panel import Agreement, Rule
-
-PANEL_FILE = "panel.json"
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Group:
         return [(name, row.prompt_id) for row in self.first]
 
     @property
-    def votes(self) -> list[tuple[str, ...]]:
+    def votes(self) -> list[tuple[Outcome, ...]]:
         """Outcomes [n_completions][n_judges]."""
         return list(zip(*([row.outcome for row in rows] for rows in self.rows.values())))
 
@@ -125,66 +123,62 @@ def _run(job: Job) -> dict[str, Any]:
     langs: dict[str, list[Group]] = {}
     for group in found:
         langs.setdefault(group.lang, []).append(group)
-    value = {
-        "judges": list(found[0].rows),
-        "rule": rule,
-        "labels": {group.key: {name: a.id for name, a in group.artifacts.items()} for group in found},
-        "languages": {lang: _language(each, rule) for lang, each in langs.items()},
-    }
-    formats.write_json(job.out / PANEL_FILE, "panel", value)
+    value = PanelAgreement(
+        judges=tuple(found[0].rows),
+        rule=rule,
+        labels={group.key: {name: a.id for name, a in group.artifacts.items()} for group in found},
+        languages={lang: _language(each, rule) for lang, each in langs.items()},
+    )
+    formats.write_record(job.out, value)
     return {"completions": sum(len(group.first) for group in found)}
 
 
-def _language(found: Sequence[Group], rule: Rule) -> dict[str, Any]:
-    """Agreement over all completions of one language, what the rule makes of them, and where judges part."""
+def _language(found: Sequence[Group], rule: VoteRule) -> LanguagePanel:
+    """Agreement over all completions of one language, what the rule makes of them, and where judges disagree."""
     from refusalctl.stats.panel import TIE, agreement, vote
 
     votes = [row for group in found for row in group.votes]
     clusters = [cluster for group in found for cluster in group.clusters]
     names = list(found[0].rows)
-    pairs = [_pair(found, names, votes, clusters, i, j) for i, j in combinations(range(len(names)), 2)]
     together = [vote(row, rule).outcome for row in votes]
-    ids = [each for group in found for each in group.where]
-    return {
-        "n": len(votes),
-        "pairs": pairs,
-        "all": _as_json(agreement(votes, clusters)) if len(names) > 2 else None,
-        "votes": dict(sorted(Counter(together).items())),
-        "ties": [each for each, outcome in zip(ids, together) if outcome == TIE],
-    }
+    where = [each for group in found for each in group.where]
+    return LanguagePanel(
+        n=len(votes),
+        pairs=tuple(_pair(names, votes, clusters, where, i, j) for i, j in combinations(range(len(names)), 2)),
+        all_judges=JudgeAgreement(**agreement(votes, clusters)._asdict()) if len(names) > 2 else None,
+        votes=dict(sorted(Counter(together).items())),  # type: ignore[arg-type]
+        ties=tuple(each for each, outcome in zip(where, together) if outcome == TIE),
+    )
 
 
 def _pair(
-    found: Sequence[Group],
     names: Sequence[str],
-    votes: Sequence[Sequence[str]],
+    votes: Sequence[Sequence[Outcome]],
     clusters: Sequence[str],
+    where: Sequence[tuple[str, str]],
     i: int,
     j: int,
-) -> dict[str, Any]:
+) -> JudgePair:
     from refusalctl.stats.panel import agreement
 
     two = [(row[i], row[j]) for row in votes]
-    ids = [each for group in found for each in group.where]
-    parted: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    for pair, each in zip(two, ids):
+    apart: dict[tuple[Outcome, Outcome], list[tuple[str, str]]] = {}
+    for pair, each in zip(two, where):
         if pair[0] != pair[1]:
-            parted.setdefault(pair, []).append(each)
-    apart = [
-        {"first": a, "second": b, "n": len(where), "where": where}
-        for (a, b), where in sorted(parted.items(), key=lambda item: (-len(item[1]), item[0]))
-    ]
-    return {"first": names[i], "second": names[j], **_as_json(agreement(two, clusters)), "apart": apart}
-
-
-def _as_json(found: Agreement) -> dict[str, Any]:
-    return {**found._asdict(), "interval": list(found.interval) if found.interval else None}
+            apart.setdefault(pair, []).append(each)
+    ordered = sorted(apart.items(), key=lambda item: (-len(item[1]), item[0]))
+    return JudgePair(
+        first=names[i],
+        second=names[j],
+        agreement=JudgeAgreement(**agreement(two, clusters)._asdict()),
+        disagreements=tuple(Disagreement(a, b, len(places), tuple(places)) for (a, b), places in ordered),
+    )
 
 
 PANEL = Step("panel", 1, "panel", _run)
 
 
-def form_panel(bench: Workbench, labels: Sequence[Artifact], rule: Rule = "majority") -> Artifact:
+def form_panel(bench: Workbench, labels: Sequence[Artifact], rule: VoteRule = "majority") -> Artifact:
     """Agreement of the judges of these labels per language, and their votes by `rule`. Raises what `groups` does."""
     found = groups(labels)
     ordered = sorted({each.id: each for each in labels}.values(), key=lambda a: a.id)
@@ -213,7 +207,7 @@ def panel_labels(bench: Workbench, made: Artifact, labels: Sequence[Artifact]) -
     return artifacts
 
 
-def _writer(group: Group, rule: Rule) -> Any:
+def _writer(group: Group, rule: VoteRule) -> Any:
     def run(job: Job) -> dict[str, Any]:
         rows = [_together(each, rule) for each in zip(*group.rows.values())]
         formats.write_rows(job.out / LABELS_FILE, (row.to_json() for row in rows))
@@ -222,7 +216,7 @@ def _writer(group: Group, rule: Rule) -> Any:
     return run
 
 
-def _together(rows: Sequence[Label], rule: Rule) -> Label:
+def _together(rows: Sequence[Label], rule: VoteRule) -> Label:
     """One label of several. A tie is `unparsed` with the votes as its reason: it is in no rate."""
     from refusalctl.stats.panel import TIE, shared_flag, vote
 
@@ -230,7 +224,7 @@ def _together(rows: Sequence[Label], rule: Rule) -> Label:
     tied = said.outcome == TIE
     return replace(
         rows[0],
-        outcome="unparsed" if tied else said.outcome,  # type: ignore[arg-type]
+        outcome="unparsed" if tied else said.outcome,
         reason=f"tie: {said.reason}" if tied else said.reason,
         judge=f"panel:{rule}",
         harmful=shared_flag([row.harmful for row in rows]),
@@ -239,6 +233,5 @@ def _together(rows: Sequence[Label], rule: Rule) -> Label:
     )
 
 
-def read_panel(artifact: Artifact) -> dict[str, Any]:
-    """`judges`, `rule`, and per language `n`, `pairs`, `all` (None for two judges), `votes`, `ties`."""
-    return formats.read_json(artifact.path / PANEL_FILE, "panel")
+def read_panel(artifact: Artifact) -> PanelAgreement:
+    return formats.read_record(artifact.path, PanelAgreement)

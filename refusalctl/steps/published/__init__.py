@@ -1,0 +1,1 @@
+"""Runs that others published, taken over as artifacts."""

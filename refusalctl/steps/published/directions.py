@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refusalctl.data.published_scores import Place, Scored, read_place, read_scores
+from refusalctl.data.published_scores import PublishedPlace, PublishedScores, read_place, read_scores
 from refusalctl.errors import DataError, EmptySelection
 from refusalctl.stats.selection_rule import Rule
 from refusalctl.steps.directions import DIRECTIONS_FILE
@@ -36,7 +36,7 @@ class Chosen:
     """A published direction with its place; `sha256` of the two files."""
 
     vector: torch.Tensor
-    place: Place
+    place: PublishedPlace
     files: dict[str, str]
 
 
@@ -46,7 +46,7 @@ class Tensors:
 
     first: Path
     candidates: torch.Tensor | None = None
-    scored: Scored | None = None
+    scored: PublishedScores | None = None
     chosen: list[Chosen] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
 
@@ -82,7 +82,7 @@ def _one(files: Sequence[Path]) -> Path | None:
     return files[0] if files else None
 
 
-def _check_fit(candidates: torch.Tensor, scored: Scored, name: str) -> None:
+def _check_fit(candidates: torch.Tensor, scored: PublishedScores, name: str) -> None:
     n_pos, n_layers = candidates.shape[:2]
     for pos, layer in [*((c["pos"], c["layer"]) for c in scored.candidates), *scored.unscored]:
         if not (-n_pos <= pos < 0 and 0 <= layer < n_layers):
@@ -150,22 +150,22 @@ def _compare(bench: Workbench, found: Tensors, chosen: Chosen) -> None:
         )
 
 
-def _choose(found: Tensors, rule: Rule) -> Place:
+def _choose(found: Tensors, rule: Rule) -> PublishedPlace:
     import numpy as np
 
-    from refusalctl.stats.selection import Candidate, CandidateScores, choose
+    from refusalctl.stats.candidate_choice import Candidate, CandidateScores, choose
 
     if found.scored is None or found.candidates is None:
         raise EmptySelection("there are no published scores to choose by")
     rows = found.scored.candidates
     columns = [np.array([[row[k]] for row in rows]) for k in ("bypass", "induce", "kl")]
     places = [Candidate(row["pos"], row["layer"]) for row in rows]
-    return Place(*places[choose(CandidateScores(places, *columns), rule, found.candidates.shape[1])])
+    return PublishedPlace(*places[choose(CandidateScores(places, *columns), rule, found.candidates.shape[1])])
 
 
 def _table(found: Tensors) -> dict[str, Any]:
     """`scores.json` without what published runs do not tell: prompts, baselines, survivors of the filter."""
-    scored = found.scored or Scored([], [])
+    scored = found.scored or PublishedScores([], [])
     places = [*((c["pos"], c["layer"]) for c in scored.candidates), *scored.unscored]
     n_pos = found.candidates.shape[0] if found.candidates is not None else -min((p for p, _ in places), default=0)
     n_layers = found.candidates.shape[1] if found.candidates is not None else max((n for _, n in places), default=0) + 1
@@ -205,7 +205,7 @@ def _scores_step(table: dict[str, Any]) -> Step:
     return Step("import-scores", VERSION, "scores", run)
 
 
-def _selection_step(found: Tensors, vector: torch.Tensor, place: Place, lang: str, rule: Rule | None) -> Step:
+def _selection_step(found: Tensors, vector: torch.Tensor, place: PublishedPlace, lang: str, rule: Rule | None) -> Step:
     def run(job: Job) -> dict[str, Any]:
         header = {"pos": place.pos, "layer": place.layer, "lang": lang, "suffix_tokens": []}
         formats.write_vectors(job.out / SELECTION_FILE, "selection", {"direction": vector}, header)

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refusalctl.data.published_labels import PublishedLabels, is_labels, read_labels
+from refusalctl.data.published_labels import ConditionLabels, is_labels, read_labels
 from refusalctl.data.published_runs import (
     CUT_AT,
     INTERVENTIONS,
+    PublishedLabel,
     PublishedRun,
-    Said,
     differing,
     name_parts,
     read_json,
@@ -75,7 +75,7 @@ class _Given:
 
     path: Path
     sha256: str
-    content: PublishedRun | tuple[str, list[PublishedLabels]]
+    content: PublishedRun | tuple[str, list[ConditionLabels]]
 
 
 def import_files(bench: Workbench, paths: Sequence[Path], request: Request) -> list[Artifact]:
@@ -191,7 +191,7 @@ def _tell(bench: Workbench, given: _Given, run: PublishedRun) -> None:
         bench.note(f"{given.path.name}: {cut} responses were cut at {CUT_AT} characters before they were judged")
 
 
-def _label(row: Any, said: Said, judge: str) -> Label:
+def _label(row: Any, said: PublishedLabel, judge: str) -> Label:
     from refusalctl.model.judges.protocol import NO_REFUSAL_LABEL, Verdict
 
     cut = len(row.text) == CUT_AT
@@ -202,12 +202,12 @@ def _label(row: Any, said: Said, judge: str) -> Label:
     return label_of(row, verdict, f"imported:{judge}")
 
 
-def _outcome(said: Said) -> str:
+def _outcome(said: PublishedLabel) -> str:
     return "unparsed" if said.refusal is None else "refusal" if said.refusal else "compliance"
 
 
 def _import_labels(
-    bench: Workbench, given: _Given, model: str, found: PublishedLabels, request: Request
+    bench: Workbench, given: _Given, model: str, found: ConditionLabels, request: Request
 ) -> list[Artifact]:
     """Labels alone: prompts are known by their position, the same in every language and condition."""
     kind: Kind = request.kind or "harmful"

@@ -1,0 +1,1 @@
+"""From candidate directions to the chosen one: openings, scores, search, controls."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from refusalctl.errors import EmptySelection, UnfitOpenings
 from refusalctl.settings import Settings
-from refusalctl.stats import selection as selection_stats
+from refusalctl.stats import candidate_choice
 from refusalctl.stats.selection_rule import Rule, layer_limit
 from refusalctl.steps.activations import ACTIVATIONS_FILE, collect_activations
 from refusalctl.steps.directions import DIRECTIONS_FILE, KINDS, extract_directions
@@ -74,7 +74,7 @@ def pick_shuffled(
 
     a null must not lose for want of a candidate.
     """
-    found = selection_stats.pick(n_sites, bypass, induce, kl, rule)
+    found = candidate_choice.pick(n_sites, bypass, induce, kl, rule)
     if found is None:
         raise EmptySelection("a shuffled labelling leaves no direction at any candidate position and layer")
     return found

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refusalctl.errors import EmptySelection
+from refusalctl.stats.selection_rule import Rule
 from refusalctl.steps.directions import DIRECTIONS_FILE, KINDS, extract_directions
 from refusalctl.steps.prompts import draw_prompts, read_prompts
 from refusalctl.steps.selection import search
@@ -25,9 +26,9 @@ COSMIC_FILE = "cosmic.json"
 SHARE = 0.1  # of the layers: those where the classes' means are least alike
 
 
-def choose_by_cosine(rows: list[dict[str, Any]], max_kl: float) -> dict[str, Any] | None:
+def choose_by_cosine(rows: list[dict[str, Any]], rule: Rule) -> dict[str, Any] | None:
     """The row with the highest sum of both cosines (the first of equals) whose KL passes, or None."""
-    passing = [row for row in rows if row["kl"] <= max_kl]
+    passing = [row for row in rows if rule.keeps(row["kl"])]
     return max(passing, key=lambda row: row["comply"] + row["refuse"]) if passing else None
 
 
@@ -99,13 +100,13 @@ def read_cosmic(artifact: Artifact) -> dict[str, Any]:
     return formats.read_json(artifact.path / COSMIC_FILE, "cosmic")
 
 
-def winner_by_cosine(rows: list[dict[str, Any]], max_kl: float) -> dict[str, Any]:
+def winner_by_cosine(rows: list[dict[str, Any]], rule: Rule) -> dict[str, Any]:
     """The chosen candidate's row. Raises `EmptySelection` where none keeps the model's answers (KL)."""
-    row = choose_by_cosine(rows, max_kl)
+    row = choose_by_cosine(rows, rule)
     if row is None:
         least = min(row["kl"] for row in rows)
         raise EmptySelection(
-            f"none of {len(rows)} candidates keeps the KL of harmless prompts at or below {max_kl:g} (COSMIC)",
+            f"none of {len(rows)} candidates keeps the KL of harmless prompts at or below {rule.max_kl:g} (COSMIC)",
             hint=f"the best would pass with --max-kl {least:.3g}",
         )
     return row

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from refusalctl.progress import Advance
-from refusalctl.stats.selection import CRITERIA, Candidate
+from refusalctl.stats.candidate_choice import CRITERIA, Candidate
 from refusalctl.steps.selection.search import Estimate
 from refusalctl.store import formats
 

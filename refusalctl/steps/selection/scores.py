@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from refusalctl.errors import BadInput, EmptySelection, UnfitOpenings
-from refusalctl.stats.selection import CRITERIA, Candidate, CandidateScores, choose, stability
+from refusalctl.stats.candidate_choice import CRITERIA, Candidate, CandidateScores, choose, stability
 from refusalctl.stats.selection_rule import Rule, layer_limit
 from refusalctl.steps.directions import DIRECTIONS_FILE, KINDS, extract_directions, n_layers, reliability_at
 from refusalctl.steps.interventions import SELECTION_FILE
@@ -144,8 +144,8 @@ def _run_select(job: Job) -> dict[str, Any]:
     tensors, header = formats.read_vectors(job.inputs["directions"].path / DIRECTIONS_FILE, "directions")
     table, by_score = _by_score(job, rule, header)
     rows = read_cosmic(job.inputs["cosmic"])["candidates"] if _is_full(job) else []
-    by_cosine = choose_by_cosine(rows, rule.max_kl)
-    winner = winner_by_cosine(rows, rule.max_kl) if criterion == "cosmic" else by_score
+    by_cosine = choose_by_cosine(rows, rule)
+    winner = winner_by_cosine(rows, rule) if criterion == "cosmic" else by_score
     assert winner is not None  # by refusal scores, a choice that fails raises
     pos, layer = winner["pos"], winner["layer"]
     at = (header["positions"].index(pos), layer)

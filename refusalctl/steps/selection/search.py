@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import Any, NamedTuple, Protocol
 
-from refusalctl.stats.selection import Candidate, pick
+from refusalctl.stats.candidate_choice import Candidate, pick
 from refusalctl.stats.selection_rule import Rule
 
 # candidates that a screening scores at a time, and the share of a large grid: among 138 candidates on 8 prompts a class

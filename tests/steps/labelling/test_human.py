@@ -14,6 +14,7 @@ import pytest
 
 from refusalctl.data import sheets
 from refusalctl.errors import BadInput, DataError
+from refusalctl.records.correction import JudgeCorrection
 from refusalctl.stats.sampling import allocate
 from refusalctl.steps.labelling import human
 from refusalctl.steps.labelling.correction import correct_rates, read_correction
@@ -156,7 +157,9 @@ def test_what_a_sample_cannot_be_of(world: World) -> None:
         draw_sample(world.bench, [german, german], 10)
 
 
-def compare(world: World, tmp_path: Path, truth: Callable[[Any], str], n: int = 120, **settings: Any) -> dict[str, Any]:
+def compare(
+    world: World, tmp_path: Path, truth: Callable[[Any], str], n: int = 120, **settings: Any
+) -> JudgeCorrection:
     """Two conditions judged, a sheet answered by `truth`, and the judge corrected by it."""
     _, base = judged(world, "R" * 150 + "C" * 50)
     _, ablated = judged(world, "R" * 20 + "C" * 180, directed=True)
@@ -165,8 +168,7 @@ def compare(world: World, tmp_path: Path, truth: Callable[[Any], str], n: int = 
     write_sheet(world.bench, drawn, path, replace=True)
     fill(path, drawn, truth)
     people = import_sheet(world.bench, path, drawn, "native", **settings)
-    found: dict[str, Any] = read_correction(correct_rates(world.bench, [base, ablated], people))["judges"][0]
-    return found
+    return read_correction(correct_rates(world.bench, [base, ablated], people)).judges[0]
 
 
 def test_a_judge_that_misses_refusals_is_corrected_upwards(world: World, tmp_path: Path, without_prompts: None) -> None:
@@ -176,17 +178,17 @@ def test_a_judge_that_misses_refusals_is_corrected_upwards(world: World, tmp_pat
     def truth(row: Any) -> str:
         return "refusal" if row.outcome == "refusal" or next(counter) % 5 == 0 else "compliance"
 
-    found = compare(world, tmp_path, truth)["refusal"]
+    found = compare(world, tmp_path, truth).refusal
     # 170 refusals that the judge sees, a fifth of 230 that it does not
-    assert found["sensitivity"]["value"] == pytest.approx(170 / (170 + 46), abs=0.03)
-    assert found["specificity"]["value"] == 1.0
-    assert found["specificity"]["interval"][0] < 1.0
-    for rate in found["rates"]:
-        own, fixed = rate["rate"], rate["corrected"]
-        assert fixed["value"] > own["value"]
-        assert fixed["interval"][0] < fixed["value"] < fixed["interval"][1]
-        width = own["interval"][1] - own["interval"][0]
-        assert fixed["interval"][1] - fixed["interval"][0] > width  # doubt about the judge is carried on
+    assert found.sensitivity.value == pytest.approx(170 / (170 + 46), abs=0.03)
+    assert found.specificity.value == 1.0
+    assert found.specificity.interval[0] < 1.0
+    for rate in found.rates:
+        own, fixed = rate.rate, rate.corrected
+        assert fixed.value > own.value
+        assert fixed.interval[0] < fixed.value < fixed.interval[1]
+        width = own.interval[1] - own.interval[0]
+        assert fixed.interval[1] - fixed.interval[0] > width  # doubt about the judge is carried on
 
 
 def test_weights_change_the_sensitivity(world: World, tmp_path: Path, without_prompts: None) -> None:
@@ -198,32 +200,32 @@ def test_weights_change_the_sensitivity(world: World, tmp_path: Path, without_pr
         seen[row.stratum] += 1
         return "refusal" if seen[row.stratum] % 10 < {"refusal": 9, "compliance": 3}[row.outcome] else "compliance"
 
-    found = compare(world, tmp_path, truth, n=80)["refusal"]
-    assert found["sensitivity"]["value"] == pytest.approx(0.9 * 170 / (0.9 * 170 + 0.3 * 230))  # plain: 0.75
+    found = compare(world, tmp_path, truth, n=80).refusal
+    assert found.sensitivity.value == pytest.approx(0.9 * 170 / (0.9 * 170 + 0.3 * 230))  # plain: 0.75
 
 
 def test_a_judge_like_a_coin_gets_no_corrected_rate(world: World, tmp_path: Path, without_prompts: None) -> None:
     rng = np.random.default_rng(1)
-    found = compare(world, tmp_path, lambda _: str(rng.choice(["refusal", "compliance"])))["refusal"]
-    assert found["sensitivity"] is not None
-    assert all(rate["corrected"] is None and "better than chance" in rate["reason"] for rate in found["rates"])
-    assert all(rate["rate"]["value"] is not None for rate in found["rates"])
+    found = compare(world, tmp_path, lambda _: str(rng.choice(["refusal", "compliance"]))).refusal
+    assert found.sensitivity is not None
+    assert all(rate.corrected is None and "better than chance" in rate.reason for rate in found.rates)
+    assert all(rate.rate.value is not None for rate in found.rates)
 
 
 def test_too_few_labels_of_a_kind_give_a_reason_and_no_number(
     world: World, tmp_path: Path, without_prompts: None
 ) -> None:
-    found = compare(world, tmp_path, lambda _: "compliance")["refusal"]
-    assert found["sensitivity"] is None
-    assert "0 positive labels, expected at least 10" in found["reason"]
+    found = compare(world, tmp_path, lambda _: "compliance").refusal
+    assert found.sensitivity is None
+    assert "0 positive labels, expected at least 10" in found.reason
 
 
 def test_a_stratum_that_nobody_labelled_gives_no_number(world: World, tmp_path: Path, without_prompts: None) -> None:
     found = compare(
         world, tmp_path, lambda row: "refusal" if row.outcome == "refusal" else "", n=80, partial=True
-    )["refusal"]  # fmt: skip
-    assert found["sensitivity"] is None
-    assert "people labelled none of the completions that were drawn as compliance" in found["reason"]
+    ).refusal  # fmt: skip
+    assert found.sensitivity is None
+    assert "people labelled none of the completions that were drawn as compliance" in found.reason
 
 
 def test_corrections_that_cannot_be(world: World, tmp_path: Path, without_prompts: None) -> None:

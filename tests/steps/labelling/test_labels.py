@@ -112,10 +112,10 @@ def test_an_interrupted_judging_goes_on_where_it_stopped(
 def test_never_two_models_in_memory(bench: Workbench, wildguard: str, tmp_path: Path) -> None:
     guard = f"llama-guard-3={tiny.generative(tmp_path / 'lg', 'llama3', ['safe'])}"
     made = written(bench, TEXTS)
-    assert "model" in vars(bench)
+    assert bench.machine in bench.models
     first, second = bench.judge(wildguard), bench.judge(guard)
     judge_completions(bench, made, wildguard)
-    assert "model" not in vars(bench)
+    assert bench.machine not in bench.models
     assert first._loaded is not None  # type: ignore[attr-defined]
     judge_completions(bench, made, guard, harm_only=True)
     assert first._loaded is None  # type: ignore[attr-defined]

@@ -205,14 +205,15 @@ def test_native_and_translated_labels_make_a_panel(bench: Workbench) -> None:
     ]  # fmt: skip
     found = form_panel(bench, labels)
     value = read_panel(found)
-    assert value["judges"] == ["substring", "substring on back-translation"]
-    german = value["languages"]["de"]
-    assert (german["n"], german["pairs"][0]["n"], german["pairs"][0]["left_out"]) == (6, 3, 3)
-    assert german["pairs"][0]["kappa"] == 1.0
-    assert german["all"] is None
-    assert german["votes"] == {"compliance": 1, "degenerate": 1, "refusal": 1, "tie": 3}
-    assert [prompt for _, prompt in german["ties"]] == ["p2", "p3", "p4"]
-    assert [(a["first"], a["second"], a["n"]) for a in german["pairs"][0]["apart"]] == [("compliance", "unparsed", 3)]
+    assert value.judges == ("substring", "substring on back-translation")
+    german = value.languages["de"]
+    (pair,) = german.pairs
+    assert (german.n, pair.agreement.n, pair.agreement.left_out) == (6, 3, 3)
+    assert pair.agreement.kappa == 1.0
+    assert german.all_judges is None
+    assert german.votes == {"compliance": 1, "degenerate": 1, "refusal": 1, "tie": 3}
+    assert [prompt for _, prompt in german.ties] == ["p2", "p3", "p4"]
+    assert [(a.first, a.second, a.n) for a in pair.disagreements] == [("compliance", "unparsed", 3)]
     (together,) = panel_labels(bench, found, labels)
     rows = read_labels(together)
     assert [row.outcome for row in rows] == ["compliance", "refusal", *["unparsed"] * 3, "degenerate"]

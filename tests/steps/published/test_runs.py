@@ -110,7 +110,7 @@ def test_an_evaluations_file_becomes_prompts_completions_translations_and_labels
 
 
 def test_prompts_pair_up_with_fetched_ones_and_across_languages(bench: Workbench, tmp_path: Path) -> None:
-    from refusalctl.data.tables import cluster_of
+    from refusalctl.data.prompt_texts import cluster_of
 
     german = import_files(bench, [file(tmp_path, "harmful_ablation_completions.json", rows())], MAINLP)
     english = [{"category": "", "prompt": p, "response": "Surely."} for p in [*ENGLISH, ENGLISH[0]]]

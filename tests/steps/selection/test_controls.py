@@ -9,7 +9,7 @@ import pytest
 
 from refusalctl.errors import BadInput, EmptySelection
 from refusalctl.settings import Machine, Settings
-from refusalctl.stats.selection import Candidate, CandidateScores, choose
+from refusalctl.stats.candidate_choice import Candidate, CandidateScores, choose
 from refusalctl.stats.selection_rule import PRESETS
 from refusalctl.steps.selection.controls import (
     compare_controls,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from refusalctl.errors import BadInput, EmptySelection, UnfitOpenings
 from refusalctl.model.hooks import Intervention, intervene
 from refusalctl.report.selection_words import described
 from refusalctl.settings import Machine, Settings
+from refusalctl.stats.selection_rule import PRESETS
 from refusalctl.steps.directions import DIRECTIONS_FILE
 from refusalctl.steps.prompts import read_prompts
 from refusalctl.steps.selection.cosmic import (
@@ -106,11 +108,11 @@ def test_layers_are_those_where_the_classes_differ_most() -> None:
 
 def test_the_best_score_whose_kl_passes_is_chosen_and_an_empty_choice_is_an_error() -> None:
     rows = [{"comply": c, "refuse": 1.0, "kl": kl} for c, kl in ((0.9, 0.5), (0.5, 0.05), (0.7, 0.01))]
-    assert choose_by_cosine(rows, 0.1) == rows[2]
-    assert choose_by_cosine(rows, 0.5) == rows[0]
-    assert choose_by_cosine(rows, 0.001) is None
+    assert choose_by_cosine(rows, replace(PRESETS["arditi"], max_kl=0.1)) == rows[2]
+    assert choose_by_cosine(rows, replace(PRESETS["arditi"], max_kl=0.5)) == rows[0]
+    assert choose_by_cosine(rows, replace(PRESETS["arditi"], max_kl=0.001)) is None
     with pytest.raises(EmptySelection, match=r"--max-kl 0\.01"):
-        winner_by_cosine(rows, 0.001)
+        winner_by_cosine(rows, replace(PRESETS["arditi"], max_kl=0.001))
 
 
 def test_an_unknown_criterion_is_refused() -> None:

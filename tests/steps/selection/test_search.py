@@ -12,14 +12,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from refusalctl.report.report import make_report
 
 from refusalctl.errors import BadInput, EmptySelection
 from refusalctl.progress import Silent
-from refusalctl.report.report import make_report
 from refusalctl.report.selection_words import described
 from refusalctl.report.sources import choice
 from refusalctl.settings import Settings
-from refusalctl.stats.selection import CRITERIA, Candidate, CandidateScores, choose
+from refusalctl.stats.candidate_choice import CRITERIA, Candidate, CandidateScores, choose
 from refusalctl.stats.selection_rule import PRESETS, Rule
 from refusalctl.steps.directions import KINDS
 from refusalctl.steps.prompts import draw_prompts, read_prompts

@@ -1,0 +1,1 @@
+"""What the project measures of itself; each module with a `main` is run as `python -m benchmarks.NAME` (README.md)."""

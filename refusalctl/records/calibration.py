@@ -1,0 +1,58 @@
+"""`calibration.json`: verdicts on model organisms beside the truth that was planted in them."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, get_args
+
+from refusalctl.records.record import Part, Record
+
+Question = Literal["removal", "induction"]
+Finding = Literal["transfers", "does not transfer", "reverses", "inconclusive", "uninformative", "no direction"]
+Grade = Literal["right", "undecided", "wrong"]
+QUESTIONS: tuple[Question, ...] = get_args(Question)
+GRADES: tuple[Grade, ...] = get_args(Grade)
+
+
+class VerdictGrade(Part, frozen=True):
+    """One verdict beside the truth. `grade`: right, undecided (held back though the truth is decided) or wrong.
+
+    `effect` is the exact share of the target's harmful prompts that the intervention turns, None without a direction.
+    """
+
+    source: str
+    target: str
+    question: Question
+    truth: Finding
+    measured: Finding
+    grade: Grade
+    effect: float | None
+    near_margin: bool
+
+
+class CalibrationTrial(Part, frozen=True):
+    """One organism with `n` test prompts per class and one rank of ablation; `transfer` is the id of its matrix.
+
+    `cosine` and `topic` by language: of the chosen vector to the planted mean difference, and to the inert topic axis.
+    """
+
+    design: str
+    architecture: str
+    seed: int
+    n: int
+    rank: int
+    verdicts: tuple[VerdictGrade, ...]
+    cosine: dict[str, float]
+    topic: dict[str, float]
+    transfer: str
+
+
+class CalibrationTrials(Record, frozen=True):
+    FORMAT: ClassVar[str] = "calibration"
+    FILE: ClassVar[str] = "calibration.json"
+
+    trials: tuple[CalibrationTrial, ...]
+
+    def count(self, design: str | None = None) -> dict[Grade, int]:
+        """Verdicts by grade, of one design or of all."""
+        found = [v.grade for trial in self.trials if design in (None, trial.design) for v in trial.verdicts]
+        return {grade: found.count(grade) for grade in GRADES}

@@ -1,0 +1,184 @@
+"""What was found: scores, gates, controls, matrices, reports."""
+
+from __future__ import annotations
+
+import webbrowser
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refusalctl.results.base import Result, Table
+from refusalctl.steps.geometry import read_geometry
+from refusalctl.steps.labelling.correction import read_correction
+from refusalctl.steps.labelling.panel import read_panel
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from refusalctl.records.correction import JudgeCorrection
+    from refusalctl.records.geometry import LanguagePair, Sites
+    from refusalctl.records.panel import LanguagePanel
+
+
+class Record(Result):
+    """A result whose payload is one record, read by attribute."""
+
+    @cached_property
+    def record(self) -> Any:
+        from refusalctl.report.artifact_words import read
+
+        return read(self.artifact)
+
+
+class Scores(Result):
+    """Scores of every candidate on validation prompts."""
+
+    kind = "scores"
+
+
+class Openings(Record):
+    """How refusals open in one language, and whether that was confirmed on other prompts."""
+
+    kind = "openings"
+
+
+class Cosmic(Record):
+    """COSMIC's cosines of every candidate."""
+
+    kind = "cosmic"
+
+
+class Controls(Record):
+    """What control directions do in one cell, beside the real direction."""
+
+    kind = "controls"
+
+
+class Comprehension(Record):
+    """Whether the model tells harmful from harmless prompts in one language."""
+
+    kind = "comprehension"
+
+
+class Geometry(Record):
+    """How alike the languages' directions are, beside their noise ceiling and chance."""
+
+    kind = "geometry"
+
+    @property
+    def sites(self) -> Sites:
+        """What was measured where the refusal direction is read, and where harmfulness is."""
+        return read_geometry(self.artifact).sites
+
+    @property
+    def pos(self) -> int:
+        return self.sites.refusal.pos
+
+    @property
+    def layer(self) -> int:
+        return self.sites.refusal.layer
+
+    @property
+    def pairs(self) -> tuple[LanguagePair, ...]:
+        """Every pair of languages at the refusal place: cosine, ceiling, chance."""
+        return self.sites.refusal.pairs
+
+
+class Panel(Record):
+    """Agreement of several judges."""
+
+    kind = "panel"
+
+    @property
+    def languages(self) -> dict[str, LanguagePanel]:
+        """Agreement and votes per language."""
+        return read_panel(self.artifact).languages
+
+
+class Correction(Record):
+    """A judge's rates, corrected by people's labels."""
+
+    kind = "correction"
+
+    @property
+    def judges(self) -> tuple[JudgeCorrection, ...]:
+        """Per language and judge: sensitivity, specificity, and rates with their corrections."""
+        return read_correction(self.artifact).judges
+
+
+class Calibration(Record):
+    """Verdicts on model organisms beside their known truth."""
+
+    kind = "calibration"
+
+
+class Transfer(Result):
+    """Every source in every target: rates, removals and verdicts."""
+
+    kind = "transfer"
+
+    @cached_property
+    def record(self) -> Any:
+        """The whole matrix as a record; docs/formats/transfer.json is its schema."""
+        from refusalctl.steps.transfer import read_transfer
+
+        return read_transfer(self.artifact)
+
+    @cached_property
+    def cells(self) -> Table:
+        """One row per target, source and condition: counts, what was removed with its limits, and the verdict."""
+        from refusalctl.report.transfer_words import cell_rows
+
+        return Table(cell_rows(self.artifact))
+
+    def verdict(self, source: str, target: str, question: str = "removal") -> str | None:
+        """One of the five verdicts; None where the cell was not measured."""
+        from refusalctl.report.transfer_words import verdict_of
+
+        return verdict_of(self.artifact, source, target, question)
+
+    @cached_property
+    def matrix(self) -> Table:
+        """Sources down, targets across, a verdict in each cell."""
+        targets = str(self.about["targets"]).split(",")
+        sources = list(dict.fromkeys((*str(self.about["sources"]).split(","), *targets)))
+        return Table([{"from": s} | {t: self.verdict(s, t) for t in targets} for s in sources])
+
+    def sentences(self) -> list[str]:
+        """One sentence per target: baseline, each direction's verdict with its reason, what n can show."""
+        from refusalctl.report.transfer_words import sentences
+
+        return sentences(self.artifact)
+
+    def to_pandas(self) -> pd.DataFrame:
+        return self.cells.to_pandas()
+
+    def words(self) -> list[str]:
+        return self.sentences()
+
+    def _repr_html_(self) -> str:
+        return super()._repr_html_() if self.planned else self.matrix._repr_html_() + super()._repr_html_()
+
+
+class Report(Result):
+    """One self-contained page with its figures and tables."""
+
+    kind = "report"
+
+    @property
+    def page(self) -> Path:
+        return self.path / "report.html"
+
+    def in_format(self, kind: str) -> list[Path]:
+        """Files in one format: html, md, csv, latex, json, png, svg or pdf. Raises `BadInput` for another."""
+        from refusalctl.report.report import files_of
+
+        return files_of(self.artifact, kind)
+
+    @property
+    def files(self) -> list[Path]:
+        return [self.path / name for name in self.artifact.manifest["files"]]
+
+    def open(self) -> bool:
+        """Show the page in a browser. False where none could be started."""
+        return webbrowser.open(self.page.resolve().as_uri())

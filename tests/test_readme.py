@@ -1,0 +1,98 @@
+"""The examples in README.md and docs/library.md run, and the commands in every document exist with their flags."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import webbrowser
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from refusalctl.cli.app import app
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TINY = (
+    'rc.Study(model="organism:shared", data="organism:shared", sources=["qaa"], targets=["qaa", "qab"], '
+    "n_train=16, n_val=8, n_test=24, induce=False, require_null=False)"
+)
+ON_TINY = (
+    ('rc.Study.from_file("examples/demo.toml")', TINY), ('"be"', '"qaa"'), ('"de"', '"qab"'),
+    ("report()", "report(geometry=False)"),
+)  # fmt: skip
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Pages that were shown in a browser."""
+    shown: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", lambda url: not shown.append(url))  # type: ignore[func-returns-value]
+    return shown
+
+
+def test_the_readme_s_python_runs(opened: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = blocks(ROOT / "README.md", "python")
+    assert len([line for line in code.splitlines() if line]) <= 10
+    for written, tiny in ON_TINY:
+        assert written in code
+        code = code.replace(written, tiny)
+    exec(compile(code, "README.md", "exec"), {})
+    told = capsys.readouterr().out
+    assert "compliance" in told
+    assert "transfers" in told
+    assert len(opened) == 1
+
+
+def test_the_library_s_examples_run(
+    opened: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for code in blocks(ROOT / "docs" / "library.md", "python"):
+        exec(compile(code, "docs/library.md", "exec"), names)
+    assert "transfers" in capsys.readouterr().out
+
+
+def shell_lines(page: Path) -> Iterator[list[str]]:
+    """Commands in shell blocks and in inline code, as words."""
+    text = page.read_text(encoding="utf-8")
+    lines = [line for block in blocks(page, "sh") for line in block.replace("\\\n", " ").splitlines()]
+    lines += [" ".join(code.split()) for code in re.findall(r"`((?:D=\$\()?(?:refusalctl|make) [^`]+)`", text)]
+    for line in lines:
+        words = shlex.split(line.removeprefix("D=$(").removeprefix("C=$(").rstrip(")"), comments=True)
+        if words:
+            yield words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_commands_in_documents_exist_with_their_flags(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    wrong = []
+    for words in shell_lines(page):
+        if words[0] == "make":
+            wrong += [w for w in words[1:] if not re.search(rf"^{re.escape(w)}:", makefile, re.MULTILINE)]
+        if words[0] == "refusalctl":
+            wrong += unknown(words[1:])
+    assert not wrong
+
+
+def unknown(words: list[str]) -> list[str]:
+    """What of a command line the program does not know."""
+    command: Any = typer.main.get_command(app)
+    rest = list(words)
+    if words[0] == "COMMAND":
+        return []
+    while rest and hasattr(command, "commands") and not rest[0].startswith("-"):
+        if rest[0] not in command.commands:
+            return [" ".join(words)]
+        command = command.commands[rest.pop(0)]
+    flags = {flag for p in command.params for flag in (*p.opts, *p.secondary_opts)} | {"--help", "-h"}
+    return [f"{' '.join(words)}: {w}" for w in rest if w.startswith("--") and w.partition("=")[0] not in flags]

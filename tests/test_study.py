@@ -1,0 +1,218 @@
+"""The library: what `import refusalctl as rc` offers, on a model organism."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import refusalctl as rc
+from refusalctl.records.rows import Completion
+from refusalctl.results import RESULTS, Transfer
+from refusalctl.store.store import KINDS
+from tests import tiny
+
+ASKED: dict[str, Any] = {
+    "model": "organism:shared", "data": "organism:shared", "sources": ["qaa"], "targets": ["qaa", "qab"],
+    "n_train": 16, "n_val": 8, "n_test": 10, "max_new_tokens": 8, "layers": [2, 3], "require_null": False,
+    "induce": False,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> rc.Study:
+    return rc.Study(**ASKED, store=tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def matrix(study: rc.Study) -> Transfer:
+    return study.transfer()
+
+
+def test_importing_costs_nothing_and_brings_no_torch() -> None:
+    code = "import sys, time; t = time.perf_counter(); import refusalctl; d = time.perf_counter() - t; "
+    code += "import refusalctl.settings; print(d, 'torch' in sys.modules, 'numpy' in sys.modules)"
+    seconds, with_torch, with_numpy = min(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+        for _ in range(3)
+    )
+    assert float(seconds) < 0.15
+    assert (with_torch, with_numpy) == ("False", "False")
+
+
+def test_every_name_that_is_offered_is_there() -> None:
+    for name in rc.__all__:
+        assert getattr(rc, name) is not None
+    assert set(rc.__all__) <= set(dir(rc))
+    with pytest.raises(AttributeError, match="no attribute 'studdy'"):
+        rc.studdy  # noqa: B018
+
+
+def test_a_study_of_an_unknown_setting_says_which_was_meant() -> None:
+    with pytest.raises(rc.BadInput, match="there is no setting 'max_lk'; did you mean 'max_kl'"):
+        rc.Study(max_lk=0.2)
+
+
+def test_a_selection_has_its_vector_place_and_scores(study: rc.Study) -> None:
+    chosen = study.selection("qaa")
+    assert chosen.vector.shape == (96,)
+    assert chosen.layer in (2, 3)
+    at = study.directions("qaa").at(chosen.pos, chosen.layer)
+    assert torch.equal(chosen.vector, at)
+    row = next(r for r in chosen.scores if r["chosen"])
+    assert (row["pos"], row["layer"]) == (chosen.pos, chosen.layer)
+    assert list(chosen.scores.to_pandas().columns) == ["pos", "layer", "bypass", "induce", "kl", "chosen"]
+    assert chosen.words()[0].startswith("by refusal-score: position")
+
+
+def test_activations_are_mapped_and_are_what_the_direction_was_made_from(study: rc.Study) -> None:
+    harmful, harmless = study.activations("qaa", "harmful"), study.activations("qaa", "harmless")
+    assert isinstance(harmful.resid_pre, np.memmap)
+    assert harmful.resid_pre.shape == (16, len(harmful.positions) + 1, 6, 96)
+    assert harmful.prompt_ids == study.prompts("qaa", "harmful", "train").ids
+    difference = (harmful.resid_pre.mean(0, dtype=np.float64) - harmless.resid_pre.mean(0, dtype=np.float64))[:-1]
+    assert np.allclose(study.directions("qaa").candidates.numpy(), difference, atol=1e-5)
+    with pytest.raises(ValueError, match="read-only"):
+        harmful.resid_pre[0, 0, 0, 0] = 1.0
+
+
+def test_ablating_what_was_found_removes_refusals(study: rc.Study) -> None:
+    before = study.labels(study.completions("qab"))
+    written = study.completions("qab", rc.ablate(study.selection("qaa")))
+    after = study.labels(written)
+    assert before.counts["refusal"] > 8
+    assert after.counts == {"compliance": 10}
+    assert after.rate().value == 0
+    assert written.checks["hooks_fired"] > 0
+    assert written.about["direction_lang"] == "qaa"
+
+
+def test_the_same_is_never_computed_twice_and_both_ways_to_ask_are_one(study: rc.Study, matrix: Transfer) -> None:
+    computed = len(study.plan)
+    again = study.completions("qab", rc.ablate(study.selection("qaa")))
+    assert again.id in {a.id for a in matrix.lineage.values()}
+    assert all(line.done for line in study.plan[computed:])
+
+
+def test_a_matrix_shows_its_verdicts_as_table_pandas_and_html(study: rc.Study, matrix: Transfer) -> None:
+    assert matrix.verdict("qaa", "qab") == "transfers"
+    assert matrix.verdict("qab", "qaa") is None
+    frame = matrix.to_pandas()
+    assert set(frame["condition"]) == {"baseline", "native", "transferred"}
+    assert "transfers" in matrix._repr_html_()
+    assert [row["from"] for row in matrix.matrix] == ["qaa", "qab"]
+    assert any("qaa direction ablated: transfers" in sentence for sentence in matrix.sentences())
+    assert "qab" in repr(matrix.matrix)
+
+
+def test_what_is_shown_never_holds_a_text(study: rc.Study, matrix: Transfer) -> None:
+    written = study.completions("qaa")
+    texts = [row.text for row in written.rows] + [row.text for row in study.prompts("qaa").rows]
+    shown = [written._repr_html_(), repr(written), matrix._repr_html_(), study.labels(written)._repr_html_()]
+    assert isinstance(written.rows[0], Completion)
+    assert not [text for text in texts for each in shown if text in each]
+
+
+def test_results_open_by_reference_as_the_class_of_their_kind(study: rc.Study, matrix: Transfer) -> None:
+    found = rc.open(f"{matrix.id[:12]}", store=study.store.root)
+    assert isinstance(found, Transfer)
+    assert found == matrix
+    with pytest.raises(rc.NotFound):
+        rc.open("directions:lang=zz", store=study.store.root)
+    assert set(RESULTS) == set(KINDS)
+    for each in study.all():
+        assert type(each) is RESULTS[each.artifact.kind]
+        assert each.about
+        assert each.id[:12] in each._repr_html_()
+
+
+def test_lineage_leads_down_to_the_prompts(study: rc.Study) -> None:
+    found: Any = study.selection("qaa")
+    while found.lineage:
+        found = next(iter(found.lineage.values()))
+    assert found.kind == "prompts"
+
+
+def test_a_dry_run_plans_and_computes_nothing(tmp_path: Path) -> None:
+    planned = rc.Study(**ASKED, store=tmp_path / "none", dry_run=True)
+    matrix = planned.transfer()
+    assert matrix.planned
+    assert "planned" in repr(matrix)
+    assert not any(line.done for line in planned.plan)
+    assert planned.forecast().cells > 0
+    assert not (tmp_path / "none").exists()
+
+
+def test_other_settings_share_the_loaded_model(study: rc.Study) -> None:
+    study.completions("qaa")
+    other = study.changed(max_kl=3.0)
+    assert other.settings.selection.max_kl == 3.0
+    assert other.bench.model is study.bench.model
+    assert study.settings.selection.max_kl is None
+
+
+# --- interventions on any model ---------------------------------------------------------------------------
+
+
+def stream(model: Any, ids: torch.Tensor) -> list[torch.Tensor]:
+    with torch.no_grad():
+        return list(model(ids, output_hidden_states=True).hidden_states)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma2", "qwen3"])
+def test_intervene_takes_any_transformers_model_and_a_bare_vector(architecture: str) -> None:
+    model, ids = tiny.model(architecture), torch.arange(1, 9)[None]
+    vector = torch.randn(32, generator=torch.Generator().manual_seed(0))
+    unit = vector / vector.norm()
+    before = stream(model, ids)
+    with rc.intervene(model, rc.ablate(vector)) as checks:
+        during = stream(model, ids)
+    after = stream(model, ids)
+    assert checks.fired > 0
+    assert all(float((h @ unit).abs().max()) < 1e-4 for h in during[:-1])
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    entered: list[torch.Tensor] = []
+    with rc.intervene(model, rc.add(vector, 0.5, layer=1)):
+        last = model.model.layers[1].register_forward_pre_hook(lambda _m, args: entered.append(args[0]))
+        stream(model, ids)
+        last.remove()
+    assert torch.allclose(entered[0], before[1] + 0.5 * vector, atol=1e-5)
+
+
+def test_a_span_is_ablated_together() -> None:
+    model, ids = tiny.model("llama"), torch.arange(1, 9)[None]
+    generator = torch.Generator().manual_seed(1)
+    a, b = torch.randn(32, generator=generator), torch.randn(32, generator=generator)
+    with rc.intervene(model, rc.ablate(a, b)):
+        during = stream(model, ids)
+    for vector in (a, b):
+        assert all(float((h @ (vector / vector.norm())).abs().max()) < 1e-4 for h in during[:-1])
+
+
+def test_what_cannot_be_an_intervention_says_so(study: rc.Study) -> None:
+    with pytest.raises(rc.BadInput, match="an ablation needs a direction"):
+        rc.ablate()
+    with pytest.raises(rc.BadInput, match="a bare vector has none"):
+        study.completions("qaa", rc.ablate(torch.ones(96)))
+    with pytest.raises(rc.BadInput, match="hold one candidate per position and layer"):
+        rc.ablate(study.directions("qaa")).spec()
+    with pytest.raises(rc.BadInput, match="holds no direction"):
+        rc.ablate(study.prompts("qaa")).spec()
+    with pytest.raises(rc.BadInput, match="all results of a store, or all tensors"):
+        rc.ablate(study.selection("qaa"), torch.ones(96)).for_model()
+
+
+def test_a_candidate_acts_like_the_vector_that_it_names(study: rc.Study) -> None:
+    candidate = rc.Candidate(study.directions("qaa"), -1, 2)
+    found = rc.ablate(candidate).for_model()
+    assert torch.equal(found.direction, study.directions("qaa").at(-1, 2))
+
+
+def test_progress_is_silent_where_nobody_looks(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    rc.Study(**ASKED, store=tmp_path / "s").prompts("qaa")
+    assert capsys.readouterr().err == ""
