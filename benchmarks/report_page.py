@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from refusalctl.report.report import make_report
 
 from benchmarks import command
 from refusalctl.data.languages import NAMES
 from refusalctl.model.files.resolve import ModelRef
 from refusalctl.records.cell import Cell, Condition
 from refusalctl.records.rows import Label
+from refusalctl.report.make import make_report
 from refusalctl.settings import Machine, Settings
 from refusalctl.steps.activations import ACTIVATIONS_FILE, COLLECT
 from refusalctl.steps.completions import COMPLETE

@@ -171,7 +171,7 @@ class Report(Result):
 
     def in_format(self, kind: str) -> list[Path]:
         """Files in one format: html, md, csv, latex, json, png, svg or pdf. Raises `BadInput` for another."""
-        from refusalctl.report.report import files_of
+        from refusalctl.report.make import files_of
 
         return files_of(self.artifact, kind)
 

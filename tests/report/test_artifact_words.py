@@ -172,7 +172,7 @@ def test_none_are_written_out_where_none_are_asked_for(made: tuple[Workbench, Se
 
 
 def test_the_report_lists_them(made: tuple[Workbench, Settings, Artifact]) -> None:
-    from refusalctl.report.report import make_report
+    from refusalctl.report.make import make_report
 
     page = (make_report(made[0], [made[2]], geometry=False).path / "report.html").read_text(encoding="utf-8")
     assert "draw 1" in page

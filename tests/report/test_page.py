@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from refusalctl.report.report import make_report
 from typer.testing import CliRunner
 
 from refusalctl.data import published_rates
@@ -19,6 +18,7 @@ from refusalctl.errors import BadInput, Corrupt
 from refusalctl.report import words
 from refusalctl.report.comparison import compare_transfers, compared
 from refusalctl.report.figures.style import VARIABLES
+from refusalctl.report.make import make_report
 from refusalctl.report.page import shade
 from refusalctl.steps.transfer import TRANSFER_FILE
 from refusalctl.store.store import Artifact

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from refusalctl.report.report import make_report
 from typer.testing import CliRunner
 
 from refusalctl.errors import Corrupt, NotFound
 from refusalctl.model.intervention_words import KINDS
 from refusalctl.report import quality, sources
 from refusalctl.report.figures.rates import refusal_rates
+from refusalctl.report.make import make_report
 from refusalctl.report.provenance import Provenance
 from refusalctl.steps.activations import COLLECT
 from refusalctl.steps.subspace import SUBSPACE

@@ -11,8 +11,8 @@ import json
 from collections.abc import Callable
 
 import pytest
-from refusalctl.report.report import files_of
 
+from refusalctl.report.make import files_of
 from refusalctl.steps.activations import ACTIVATIONS_FILE
 from refusalctl.steps.calibrate import CALIBRATION_FILE, read_calibration
 from refusalctl.steps.completions import COMPLETIONS_FILE, read_completions

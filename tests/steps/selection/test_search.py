@@ -12,10 +12,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from refusalctl.report.report import make_report
 
 from refusalctl.errors import BadInput, EmptySelection
 from refusalctl.progress import Silent
+from refusalctl.report.make import make_report
 from refusalctl.report.selection_words import described
 from refusalctl.report.sources import choice
 from refusalctl.settings import Settings
