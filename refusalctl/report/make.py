@@ -26,10 +26,10 @@ from refusalctl.store.store import Artifact
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PAGE, MARKDOWN, LATEX, JSON = "report.html", "report.md", "report.tex", "report.json"
+PAGE, MARKDOWN, LATEX = "report.html", "report.md", "report.tex"
 RATES, CANDIDATES, GEOMETRY, EXCLUDED = "rates.csv", "candidates.csv", "geometry.csv", "excluded.csv"
-TEXT_FORMATS = {"html": PAGE, "md": MARKDOWN, "latex": LATEX, "json": JSON, "csv": RATES}
-DRAWINGS = ("png", "svg", "pdf")
+TEXT_FORMATS = {"html": PAGE, "md": MARKDOWN, "latex": LATEX}
+BY_ENDING = ("json", "csv", "png", "svg", "pdf")
 
 
 def _figures(rows: Book) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
@@ -169,10 +169,8 @@ def geometry_of(bench: Workbench, transfer: Artifact, reference: str) -> Artifac
 
 def files_of(found: Artifact, kind: str) -> list[Path]:
     """Files of a report in one format. Raises `BadInput` for an unknown one."""
-    if kind in DRAWINGS:
+    if kind in BY_ENDING:
         return sorted(found.path / name for name in found.manifest["files"] if name.endswith(f".{kind}"))
-    if kind == "csv":
-        return sorted(found.path / name for name in found.manifest["files"] if name.endswith(".csv"))
     if kind not in TEXT_FORMATS:
-        raise BadInput(f"there is no report format {kind!r}", hint=f"choose {', '.join((*TEXT_FORMATS, *DRAWINGS))}")
+        raise BadInput(f"there is no report format {kind!r}", hint=f"choose {', '.join((*TEXT_FORMATS, *BY_ENDING))}")
     return [found.path / TEXT_FORMATS[kind]]

@@ -96,6 +96,7 @@ def page(rows: Book, drawings: Mapping[str, str]) -> str:
         .get_template("report.html.j2")
         .render(
             b=rows,
+            sources=rows.sources,
             drawings={k: Markup(v) for k, v in drawings.items()},  # drawn by figures/, text as paths
             answer=lambda c, target: words.answer(c, target, rows.reference),
             toml=settings_toml,
