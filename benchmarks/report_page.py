@@ -19,19 +19,21 @@ import numpy as np
 from benchmarks import command
 from refusalctl.data.languages import NAMES
 from refusalctl.model.files.resolve import ModelRef
+from refusalctl.records.cell import Cell, Condition
 from refusalctl.records.rows import Label
-from refusalctl.report.report import make_report
+from refusalctl.report.make import make_report
 from refusalctl.settings import Machine, Settings
 from refusalctl.steps.activations import ACTIVATIONS_FILE, COLLECT
 from refusalctl.steps.completions import COMPLETE
 from refusalctl.steps.directions import EXTRACT
+from refusalctl.steps.input_names import named
 from refusalctl.steps.interventions import SELECTION_FILE
 from refusalctl.steps.labelling.labels import JUDGE, LABELS_FILE
 from refusalctl.steps.prompts import DRAW
 from refusalctl.steps.selection.openings import OPENINGS
 from refusalctl.steps.selection.scores import SCORES_FILE, SELECT
 from refusalctl.steps.step import Step, Workbench
-from refusalctl.steps.transfer import TRANSFER, Cell
+from refusalctl.steps.transfer import CellAnswers, Selections, assemble_transfer
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, Store
 
@@ -137,24 +139,13 @@ class Maker:
             asked = self.prompts(target, "harmful", "test", self.n)
             base = float(self.rng.uniform(0.1, 1))
             for source in (None, *self.langs):
-                condition = "baseline" if source is None else "native" if source == target else "transferred"
+                condition: Condition = "baseline" if source is None else "native" if source == target else "transferred"
                 share = base if source is None else base * float(self.rng.beta(0.6, 0.8))
                 pair = self.judged(asked, share, chosen[source] if source else None)
-                cells.append(Cell(source, target, condition, *pair))
+                cells.append(CellAnswers(Cell(source, target, condition), *pair))
             harmless[target] = self.judged(self.prompts(target, "harmless", "test", self.n), 0.02, None)[1]
-        inputs = {f"selection:{lang}": a for lang, a in chosen.items()}
-        for cell in cells:
-            inputs |= {f"completions:{cell.key}": cell.completions, f"labels:{cell.key}": cell.labels}
-        inputs |= {f"harmless:{lang}": a for lang, a in harmless.items()}
-        params = {
-            "settings": experiment.to_json(),
-            "model": self.bench.model_key(),
-            "cells": [{"source": c.source, "target": c.target, "condition": c.condition} for c in cells],
-            "missing": {},
-        }
-        listed = ",".join(self.langs)
-        about = {"model": self.bench.ref.name, "data": "polyrefuse", "sources": listed, "targets": listed, "n": self.n}
-        return self.bench.obtain(TRANSFER, params, inputs, about)
+        selections = Selections(chosen, {})
+        return assemble_transfer(self.bench.asking(experiment), selections, cells, named("harmless", harmless))
 
 
 def main() -> None:

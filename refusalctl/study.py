@@ -20,7 +20,7 @@ from refusalctl.organisms.designs import DESIGNS
 from refusalctl.progress import How, Progress, progress
 from refusalctl.records.rows import Kind, Split
 from refusalctl.report.comparison import compare_transfers
-from refusalctl.report.report import make_report
+from refusalctl.report.make import make_report
 from refusalctl.resolve import Resolved, resolve
 from refusalctl.settings import GeometrySettings, Machine, Settings
 from refusalctl.steps.activations import collect_activations

@@ -8,34 +8,36 @@ from typing import Any, NamedTuple
 
 from refusalctl.data.published_rates import PublishedRates, work
 from refusalctl.records.geometry import LanguageGeometry
-from refusalctl.report.excluded import Excluded, Reserve, excluded, reserve
+from refusalctl.records.report import ExcludedPrompt
+from refusalctl.records.transfer import TransferCell
+from refusalctl.report.content import Content
+from refusalctl.report.excluded import Reserve, excluded, reserve
 from refusalctl.report.provenance import Provenance, in_order
 from refusalctl.report.quality import Quality, quality
-from refusalctl.report.rows import Condition, Content
 from refusalctl.report.sources import content
 from refusalctl.report.words import condition_name
 from refusalctl.steps.completions import read_completions
+from refusalctl.steps.counts import judged_outcomes
 from refusalctl.steps.geometry import read_geometry
-from refusalctl.steps.labelling.labels import outcomes_by_prompt
 from refusalctl.store.store import Artifact, Store
 
 MOST_TEXTS = 20  # per condition
 
 
-class Text(NamedTuple):
+class AnswerText(NamedTuple):
     prompt_id: str
     outcome: str
     text: str
 
 
-class Texts(NamedTuple):
+class AnswerTexts(NamedTuple):
     """The first answers under one condition, of `n`."""
 
     target: str
     condition: str
     labels: str
     n: int
-    rows: list[Text]
+    rows: list[AnswerText]
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,13 @@ class Run:
     key: str
     content: Content
     quality: Quality
-    excluded: tuple[Excluded, ...]
+    excluded: tuple[ExcludedPrompt, ...]
     unreadable: str | None
     reserve: tuple[Reserve, ...]
     geometry: LanguageGeometry | None
     geometry_id: str | None
     published: tuple[PublishedRates, ...]
-    texts: tuple[Texts, ...] = field(repr=False, default=())
+    texts: tuple[AnswerTexts, ...] = field(repr=False, default=())
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,9 @@ def book(
     with_published: bool,
     with_text: bool,
 ) -> Book:
-    """Read everything. `geometries` by transfer id; `unfit` as `report_excluded.unfit` gave it, per transfer."""
-    runs: list[Any] = []
-    sources: dict[str, Any] = {}
+    """Read everything. `geometries` by transfer id; `unfit` as `excluded.unfit` gave it, per transfer."""
+    runs: list[Run] = []
+    sources: dict[str, Artifact] = {}
     for i, (transfer, raw) in enumerate(zip(transfers, unfit, strict=True), start=1):
         found = Provenance(store, transfer)
         rows = content(store, transfer, found)
@@ -124,12 +126,12 @@ def _published(rows: Content) -> tuple[PublishedRates, ...]:
     return tuple(work().of(str(rows.model["name"]), list(rows.settings.sources)))
 
 
-def _texts(rows: Content, found: Provenance) -> list[Texts]:
+def _texts(rows: Content, found: Provenance) -> list[AnswerTexts]:
     result = []
-    for row in (*rows.conditions, *rows.harmless.values(), *rows.others):
-        if isinstance(row, Condition):
-            outcomes = outcomes_by_prompt(found.by_id[row.labels])
+    for row in rows.rows:
+        if isinstance(row, TransferCell):
+            outcomes = judged_outcomes(found.by_id[row.labels])
             written = read_completions(found.by_id[row.completions])
-            shown = [Text(c.prompt_id, outcomes[c.prompt_id], c.text) for c in written[:MOST_TEXTS]]
-            result.append(Texts(row.target, condition_name(row), row.labels, len(written), shown))
+            shown = [AnswerText(c.prompt_id, outcomes[c.prompt_id], c.text) for c in written[:MOST_TEXTS]]
+            result.append(AnswerTexts(row.target, condition_name(row), row.labels, len(written), shown))
     return result

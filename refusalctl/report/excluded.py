@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 from refusalctl.data import sets
 from refusalctl.errors import RefusalctlError
+from refusalctl.records.report import ExcludedPrompt
 from refusalctl.records.rows import KINDS, SPLITS
+from refusalctl.report.content import Content
 from refusalctl.report.provenance import Provenance
-from refusalctl.report.rows import Content
 from refusalctl.steps.selection.scores import read_scores
 
 REASONS = {
@@ -19,17 +20,6 @@ REASONS = {
     "empty": "has no text",
     "untranslated": "was left untranslated",
 }
-
-
-class Excluded(NamedTuple):
-    """One prompt left out of one split, the reason, and the languages that it holds for. `artifact` shows it."""
-
-    kind: str
-    split: str
-    id: str
-    reason: str
-    langs: tuple[str, ...]
-    artifact: str | None = None
 
 
 class Reserve(NamedTuple):
@@ -60,16 +50,16 @@ def unfit(data: str, langs: Sequence[str]) -> dict[str, Any]:
     return {"rows": [[*key, sorted(langs)] for key, langs in sorted(rows.items())], "fit": dict(sorted(fit.items()))}
 
 
-def excluded(raw: dict[str, Any], rows: Content, found: Provenance) -> list[Excluded]:
+def excluded(raw: dict[str, Any], rows: Content, found: Provenance) -> list[ExcludedPrompt]:
     """Flagged rows of the prompt set, then validation prompts that the refusal score filtered out."""
     flagged = [
-        Excluded(kind, split, identifier, REASONS.get(flag, flag), tuple(langs))
+        ExcludedPrompt(kind, split, identifier, REASONS.get(flag, flag), tuple(langs))
         for kind, split, identifier, flag, langs in raw.get("rows", [])
     ]
     return flagged + _filtered(rows, found)
 
 
-def _filtered(rows: Content, found: Provenance) -> list[Excluded]:
+def _filtered(rows: Content, found: Provenance) -> list[ExcludedPrompt]:
     result = []
     for lang, choice in rows.choices.items():
         selection = found.by_id[choice.artifact]
@@ -81,7 +71,7 @@ def _filtered(rows: Content, found: Provenance) -> list[Excluded]:
             for i, value in enumerate(scores["baseline"][kind]):
                 if i not in kept and i < len(ids):
                     reason = f"baseline refusal score {value:.2f}, {wrong}"
-                    result.append(Excluded(kind, "val", ids[i], reason, (lang,), choice.artifact))
+                    result.append(ExcludedPrompt(kind, "val", ids[i], reason, (lang,), choice.artifact))
     return result
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from refusalctl.data.languages import name as language_name
 from refusalctl.data.published_rates import work
+from refusalctl.records.transfer import TransferCell
 from refusalctl.report import words as words
 from refusalctl.report.book import MOST_TEXTS, Book
-from refusalctl.report.rows import Condition, Content
-from refusalctl.stats.rates import fewest_flips
+from refusalctl.report.content import Content
 from refusalctl.store.hashing import short
 from refusalctl.version import __version__
 
@@ -22,9 +22,10 @@ OPEN_ROWS = 60  # tables with more rows start folded
 
 def settings_toml(rows: Content) -> str:
     """The experiment as a file that `refusalctl run` reads."""
-    model = {"name": rows.model["name"], "dtype": rows.model["dtype"], "system": rows.model["system"]}
-    if "/" in model["name"]:  # a hub id can be asked for at its revision; other models carry it in themselves
-        model["name"] += f"@{rows.model['revision']}"
+    name = str(rows.model["name"])
+    model = {"name": name, "dtype": rows.model["dtype"], "system": rows.model["system"]}
+    if "/" in name:  # a hub id can be asked for at its revision; other models carry it in themselves
+        model["name"] = f"{name}@{rows.model['revision']}"
     if rows.model.get("attention"):
         model["attention"] = rows.model["attention"]
     if rows.model.get("trust_remote_code"):
@@ -64,7 +65,7 @@ def environment() -> Any:
         "decimals": _decimals,
         "cap": _capital, "median": _median,
     }  # fmt: skip
-    env.tests["measured"] = lambda row: isinstance(row, Condition)
+    env.tests["measured"] = lambda row: isinstance(row, TransferCell)
     env.globals |= {"MARKS": words.MARKS, "OPEN_ROWS": OPEN_ROWS, "MOST_TEXTS": MOST_TEXTS}
     return env
 
@@ -95,11 +96,10 @@ def page(rows: Book, drawings: Mapping[str, str]) -> str:
         .get_template("report.html.j2")
         .render(
             b=rows,
+            sources=rows.sources,
             drawings={k: Markup(v) for k, v in drawings.items()},  # drawn by figures/, text as paths
             answer=lambda c, target: words.answer(c, target, rows.reference),
-            obstacles=words.obstacles,
             toml=settings_toml,
-            fewest=fewest_flips(),
             work=work() if rows.with_published else None,
             version=__version__,
         )

@@ -69,9 +69,21 @@ class Provenance:
 
 
 ORDER = (
-    "transfer", "geometry", "selection", "scores", "directions", "controls", "control_directions", "comprehension",
-    "openings", "activations", "labels", "completions", "prompts"
-)  # fmt: skip
+    "comparison",
+    "transfer",
+    "geometry",
+    "selection",
+    "scores",
+    "directions",
+    "controls",
+    "control_directions",
+    "comprehension",
+    "openings",
+    "activations",
+    "labels",
+    "completions",
+    "prompts",
+)
 
 
 def in_order(artifacts: Iterable[Artifact]) -> list[Artifact]:

@@ -9,14 +9,15 @@ from typing import NamedTuple
 
 from refusalctl.errors import StoreError
 from refusalctl.records.rows import Label
+from refusalctl.records.transfer import TransferCell
+from refusalctl.report.content import Content
 from refusalctl.report.provenance import Provenance
-from refusalctl.report.rows import Condition, Content
 from refusalctl.steps.labelling.labels import read_labels
 from refusalctl.store.store import Artifact, Store
 
 
 @dataclass(frozen=True)
-class Judged:
+class LabelSummary:
     """How the answers of one target and condition group were labelled; `reasons` counts (outcome, reason).
 
     `off_language` of `language_known` answers are in another language; `harmful` of `harm_known` were judged harmful.
@@ -49,7 +50,7 @@ class Check(NamedTuple):
 
 @dataclass(frozen=True)
 class Quality:
-    judged: tuple[Judged, ...]
+    judged: tuple[LabelSummary, ...]
     ablation: Check
 
 
@@ -59,7 +60,7 @@ def quality(store: Store, rows: Content, found: Provenance) -> Quality:
     for target in rows.targets:
         groups: dict[str, list[Label]] = {"baseline": [], "under a direction": [], "harmless, baseline": []}
         for row in rows.of(target):
-            if isinstance(row, Condition):
+            if isinstance(row, TransferCell):
                 group = "baseline" if row.condition == "baseline" else "under a direction"
                 groups[group] += read_labels(found.by_id[row.labels])
         if target in rows.harmless:
@@ -68,12 +69,12 @@ def quality(store: Store, rows: Content, found: Provenance) -> Quality:
     return Quality(tuple(judged), _check(store, [a for a in rows.sources if a.kind == "completions"]))
 
 
-def _count(target: str, group: str, labels: list[Label]) -> Judged:
+def _count(target: str, group: str, labels: list[Label]) -> LabelSummary:
     reasons: Counter[tuple[str, str]] = Counter((label.outcome, label.reason) for label in labels)
     tongue = [label.off_language for label in labels if label.off_language is not None]
     harm = [label.harmful for label in labels if label.harmful is not None]
     cut = sum(label.truncated is True for label in labels)
-    return Judged(target, group, len(labels), dict(reasons), cut, sum(tongue), len(tongue), sum(harm), len(harm))
+    return LabelSummary(target, group, len(labels), dict(reasons), cut, sum(tongue), len(tongue), sum(harm), len(harm))
 
 
 def _check(store: Store, completions: list[Artifact]) -> Check:

@@ -1,22 +1,22 @@
-"""A report's rows as CSV, Markdown, LaTeX and JSON. What was not measured has no number."""
+"""A report's rows as CSV, Markdown and LaTeX. What was not measured has no number."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from msgspec.structs import asdict
 
 from refusalctl.data.languages import name as language_name
-from refusalctl.records.rows import OUTCOMES
-from refusalctl.report.book import Book
-from refusalctl.report.rows import Choice, Condition, Missing
-from refusalctl.report.words import answer, condition_name, points, signed
+from refusalctl.records.report import Report, ReportedRun
+from refusalctl.records.transfer import MissingCell, OutcomeCounts, TransferCell
+from refusalctl.report.book import Book, Run
+from refusalctl.report.content import Choice, Row
+from refusalctl.report.words import answer, condition_name, detail, points, signed
 
 RATE_COLUMNS = (
-    "model", "target", "prompts", "condition", "source", "status", "n", *OUTCOMES, "labelled",
+    "model", "target", "prompts", "condition", "source", "status", "n", *OutcomeCounts.__struct_fields__, "labelled",
     "refusal_rate", "refusal_low", "refusal_high", "compliance_rate", "compliance_low", "compliance_high",
     "degenerate_rate", "paired_n", "refusal_to_compliance", "compliance_to_refusal", "to_degenerate", "to_off_language",
     "paired_unparsed", "net_removed", "verdict", "verdict_reason", "removed", "removed_low", "removed_high",
@@ -33,39 +33,35 @@ GEOMETRY_COLUMNS = (
 EXCLUDED_COLUMNS = ("model", "split", "kind", "prompt_id", "reason", "langs")
 
 
-def rate_row(row: Condition | Missing, transfer: str, model: str = "") -> dict[str, object]:
+def rate_row(row: Row, transfer: str, model: str = "") -> dict[str, object]:
     """One line of rates.csv. What was not measured has no number."""
-    condition = row.condition + (f" ({row.detail})" if isinstance(row, Condition) and row.detail else "")
-    known: dict[str, object] = {
+    told = detail(row)
+    line: dict[str, object] = {
         "model": model,
         "target": row.target,
-        "condition": condition,
+        "condition": f"{row.condition} ({told})" if told else row.condition,
         "source": row.source or "",
+        "transfer": transfer,
     }
-    known |= {"transfer": transfer}
-    if isinstance(row, Missing):
-        return known | {"prompts": "harmful", "status": "no direction", "reason": row.reason}
-    known |= {"prompts": row.prompts, "status": "measured", "n": row.n, "labels": row.labels}
-    known |= {"completions": row.completions, "labelled": row.n - row.count("unparsed")}
-    known |= {outcome: row.count(outcome) for outcome in OUTCOMES}
-    for outcome in ("refusal", "compliance"):
-        if (rate := row.rate(outcome)) is not None:
-            low, high = rate.wilson()
-            known |= {f"{outcome}_rate": _number(rate.value), f"{outcome}_low": _number(low)}
-            known |= {f"{outcome}_high": _number(high)}
-    if (rate := row.rate("degenerate")) is not None:
-        known["degenerate_rate"] = _number(rate.value)
+    if isinstance(row, MissingCell):
+        return line | {"prompts": "harmful", "status": "no direction", "reason": row.reason}
+    line |= {"prompts": row.prompts, "status": "measured", "n": row.n, "labels": row.labels}
+    line |= {"completions": row.completions, "labelled": row.counts.labelled, **asdict(row.counts)}
+    for outcome, rate in (("refusal", row.refusal), ("compliance", row.compliance)):
+        if rate is not None:
+            low, high = rate.interval95
+            line |= {f"{outcome}_rate": _number(rate.value), f"{outcome}_low": _number(low)}
+            line |= {f"{outcome}_high": _number(high)}
+    if row.degenerate is not None:
+        line["degenerate_rate"] = _number(row.degenerate.value)
     if (moved := row.flips) is not None:
-        known |= {"paired_n": moved.n, "refusal_to_compliance": moved.removed, "compliance_to_refusal": moved.gained}
-        known |= {"to_degenerate": moved.to_degenerate, "paired_unparsed": moved.unparsed}
-        known["to_off_language"] = moved.to_off_language
-        known["net_removed"] = _number(moved.net)
-    if (verdict := row.verdict) is not None:
-        known |= {"verdict": verdict.value, "verdict_reason": verdict.reason}
-        known |= {"removed": "" if verdict.removed is None else _number(verdict.removed)}
-        if verdict.interval95 is not None:
-            known |= {"removed_low": _number(verdict.interval95.low), "removed_high": _number(verdict.interval95.high)}
-    return known
+        line |= {"paired_n": moved.n, "refusal_to_compliance": moved.removed, "compliance_to_refusal": moved.gained}
+        line |= {"to_degenerate": moved.to_degenerate, "to_off_language": moved.to_off_language}
+        line |= {"paired_unparsed": moved.unparsed, "net_removed": _number(moved.net)}
+    if (verdict := row.removal) is not None:
+        line |= {"verdict": verdict.value, "verdict_reason": verdict.reason, "removed": _number(verdict.removed)}
+        line |= {"removed_low": _number(verdict.interval95.low), "removed_high": _number(verdict.interval95.high)}
+    return line
 
 
 def candidate_rows(found: Choice) -> list[dict[str, object]]:
@@ -96,17 +92,14 @@ def as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
 # --- whole tables ------------------------------------------------------------------------------------
 
 
-def _rows(rows: Book) -> list[tuple[str, str, Condition | Missing]]:
-    """Model, transfer and every row of it: harmful conditions, harmless baselines, controls."""
-    return [
-        (str(run.content.model["name"]), run.content.transfer, row)
-        for run in rows.runs
-        for row in (*run.content.conditions, *run.content.harmless.values(), *run.content.others)
-    ]
-
-
 def rates_csv(rows: Book) -> str:
-    return as_csv(RATE_COLUMNS, (rate_row(row, transfer, model) for model, transfer, row in _rows(rows)))
+    """A line per model and condition: harmful conditions, harmless baselines, controls."""
+    lines = (
+        rate_row(row, run.content.transfer, str(run.content.model["name"]))
+        for run in rows.runs
+        for row in run.content.rows
+    )
+    return as_csv(RATE_COLUMNS, lines)
 
 
 def candidates_csv(rows: Book) -> str:
@@ -144,44 +137,41 @@ def excluded_csv(rows: Book) -> str:
     return as_csv(EXCLUDED_COLUMNS, lines)
 
 
-def as_record(rows: Book) -> dict[str, Any]:
-    """Every number of the page as JSON; a value that was not measured is absent."""
-    return {
-        "reference": rows.reference,
-        "runs": [
-            {
-                "transfer": run.content.transfer,
-                "geometry": run.geometry_id,
-                "model": dict(run.content.model),
-                "settings": run.content.settings.to_json(),
-                "answers": {t: answer(run.content, t, rows.reference)._asdict() for t in run.content.targets},
-                "conditions": [
-                    {k: v for k, v in rate_row(row, transfer, model).items() if v != ""}
-                    for model, transfer, row in _rows(rows)
-                    if transfer == run.content.transfer
-                ],
-                "excluded": [e._asdict() for e in run.excluded],
-                "no_direction": dict(run.content.no_direction),
-            }
-            for run in rows.runs
-        ],
-    }
+def as_record(rows: Book) -> Report:
+    """Every number of the page; what was not measured is None."""
+    return Report(rows.reference, tuple(_reported(run, rows.reference) for run in rows.runs))
+
+
+def _reported(run: Run, reference: str) -> ReportedRun:
+    c = run.content
+    return ReportedRun(
+        transfer=c.transfer,
+        geometry=run.geometry_id,
+        model=c.model,
+        settings=c.record.settings,
+        answers={target: answer(c, target, reference) for target in c.targets},
+        cells=tuple(row for row in c.rows if isinstance(row, TransferCell)),
+        missing=tuple(row for row in c.rows if isinstance(row, MissingCell)),
+        excluded=run.excluded,
+        no_direction=dict(c.no_direction),
+    )
 
 
 _HEADINGS = ("Target", "Condition", "n", "Refusal, %", "95 %", "Compliance, %", "Removed, points", "Verdict")
 
 
-def _cells(row: Condition | Missing) -> list[str]:
-    if isinstance(row, Missing):
-        return [language_name(row.target), condition_name(row), "", "no direction", "", "", "", ""]
-    rate, complied = row.rate("refusal"), row.rate("compliance")
+def _cells(row: Row) -> list[str]:
+    names = [language_name(row.target), condition_name(row)]
+    if isinstance(row, MissingCell):
+        return [*names, "", "no direction", "", "", "", ""]
+    rate, complied = row.refusal, row.compliance
     if rate is None or complied is None:
-        return [language_name(row.target), condition_name(row), str(row.n), "no label", "", "", "", ""]
-    low, high = rate.wilson()
+        return [*names, str(row.n), "no label", "", "", "", ""]
+    low, high = rate.interval95
     limits = f"{points(low)}–{points(high)}"
     return [
-        language_name(row.target), condition_name(row), str(rate.n), points(rate.value), limits, points(complied.value),
-        signed(row.flips.net) if row.flips else "", row.verdict.value if row.verdict else "",
+        *names, str(rate.n), points(rate.value), limits, points(complied.value),
+        signed(row.flips.net) if row.flips else "", row.removal.value if row.removal else "",
     ]  # fmt: skip
 
 
@@ -191,12 +181,10 @@ def as_markdown(rows: Book) -> str:
     for run in rows.runs:
         c = run.content
         lines += [f"## {_md(str(c.model['name']))}", ""]
-        said = [answer(c, target, rows.reference).sentence for target in c.targets]
-        lines += [f"- {_md(sentence)}" for sentence in said if sentence]
-        lines += [] if c.judged else ["No verdict was computed."]
+        sentences = [answer(c, target, rows.reference).sentence for target in c.targets]
+        lines += [f"- {_md(sentence)}" for sentence in sentences if sentence]
         lines += ["", f"| {' | '.join(_HEADINGS)} |", "|---|---|--:|--:|--:|--:|--:|---|"]
-        shown = (*c.conditions, *c.harmless.values(), *c.others)
-        lines += [f"| {' | '.join(map(_md, _cells(row)))} |" for row in shown]
+        lines += [f"| {' | '.join(map(_md, _cells(row)))} |" for row in c.rows]
         lines += ["", f"Judge: {_md(str(c.settings.answers.judge))}; prompts: {_md(str(c.settings.prompts.data))}; "]
         lines[-1] += f"transfer `{c.transfer}`."
         lines.append("")

@@ -1,11 +1,14 @@
-"""What a report says in words: names, percentages, obstacles, and the answer for each target in one sentence."""
+"""What a report says in words: names, percentages, and the answer for each target in one sentence."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
 
 from refusalctl.data.languages import name as language_name
-from refusalctl.report.rows import REMOVABLE, SPOILED, Condition, Content, Missing, Verdict
+from refusalctl.records.report import Answer
+from refusalctl.records.transfer import MissingCell, TransferCell
+from refusalctl.records.verdict import Verdict
+from refusalctl.report.content import Content, Row
 
 _NBSP = "\N{NO-BREAK SPACE}"
 MARKS = {"transfers": "✓", "does not transfer": "✕", "reverses": "↺", "inconclusive": "?", "uninformative": "–"}
@@ -16,24 +19,6 @@ def label(lang: str) -> str:
     """`Bashkir (ba)`, or the code alone for a language without a known name."""
     name = language_name(lang)
     return lang if name == lang else f"{name} ({lang})"
-
-
-def obstacles(rows: Content, row: Condition) -> list[str]:
-    """Reasons why a condition tells nothing about its direction, in words; none where it does."""
-    base = rows.baseline(row.target)
-    rate, found = base.rate("refusal"), []
-    if rate is None:
-        found.append("no baseline answer could be labelled")
-    elif rate.wilson().high < REMOVABLE:
-        found.append(
-            f"the baseline refuses too little: at most {percent(rate.wilson().high)} (upper 95 % limit), "
-            f"so there are fewer than {REMOVABLE * 100:.0f} points to remove"
-        )
-    for which, each in (("baseline", base), ("changed", row)):
-        if (which == "baseline" or each is not base) and each.spoiled > SPOILED:
-            what = "baseline answers" if which == "baseline" else "answers under this direction"
-            found.append(f"{percent(each.spoiled)} of the {what} are degenerate or unparsed")
-    return found
 
 
 def percent(value: float) -> str:
@@ -63,23 +48,12 @@ def listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-class Answer(NamedTuple):
-    """One target's answer: the verdict that the page is marked with, and a sentence; None where nothing was judged."""
-
-    value: str | None
-    sentence: str | None
-
-
 def measured(verdict: Verdict) -> str:
-    """`removes 45 points of refusals (95 %: 30 to 58)`, or nothing where there is no estimate."""
-    if verdict.removed is None:
-        return ""
+    """`removes 45 points of refusals (95 %: 30 to 58)`."""
     what = "removes" if verdict.removed >= 0 else "adds"
-    found = f"{what} {points(abs(verdict.removed))} points of refusals"
-    if verdict.interval95 is None:
-        return found
-    low, high = sorted(verdict.interval95) if verdict.removed >= 0 else sorted(-v for v in verdict.interval95)
-    return f"{found} (95{_NBSP}%: {points(low)} to {points(high)})"
+    low, high = verdict.interval95 if verdict.removed >= 0 else sorted(-limit for limit in verdict.interval95)
+    size = f"{what} {points(abs(verdict.removed))} points of refusals"
+    return f"{size} (95{_NBSP}%: {points(low)} to {points(high)})"
 
 
 _SAYS = {
@@ -99,61 +73,61 @@ _INDUCES = {
 
 
 def answer(rows: Content, target: str, reference: str) -> Answer:
-    """The verdict of one target in one sentence; says so where the transfer holds none."""
-    found = [c for c in rows.changed(target) if isinstance(c, Condition) and c.verdict is not None]
-    moved = [c for c in found if c.condition == "transferred"]
+    """The verdict of one target in one sentence; says so where nothing could be measured."""
+    decided = {c: c.removal for c in rows.changed(target) if isinstance(c, TransferCell) and c.removal is not None}
+    moved = [c for c in decided if c.condition == "transferred"]
     main = next((c for c in moved if c.source == reference), None) or next(iter(moved), None)
     if main is None:
-        own = next((c for c in found if c.condition == "native"), None)
-        return _own(target, own) if own else Answer(None, _no_verdict(rows, target))
-    verdict = main.verdict
-    assert verdict is not None
-    name = language_name(target)
-    said = [f"In {name}, the {language_name(str(main.source))} direction {_SAYS[verdict.value]}"]
+        own = next((verdict for c, verdict in decided.items() if c.condition == "native"), None)
+        return _own(target, own) if own else Answer(None, _nothing(rows, target))
+    verdict, name = decided[main], language_name(target)
+    parts = [f"In {name}, the {language_name(str(main.source))} direction {_SAYS[verdict.value]}"]
     if verdict.value in ("inconclusive", "uninformative"):
-        said.append(f" ({verdict.reason})")
-    elif size := measured(verdict):
-        said.append(f"; it {size}")
+        parts.append(f" ({verdict.reason})")
+    else:
+        parts.append(f"; it {measured(verdict)}")
     if verdict.value == "uninformative" and main.induction is not None:
-        said.append(f"; added to harmless prompts, it {_INDUCES[main.induction.value]}")
-    others = _others([c for c in moved if c is not main])
-    return Answer(verdict.value, "".join([*said, others, "."]))
+        parts.append(f"; added to harmless prompts, it {_INDUCES[main.induction.value]}")
+    others = _others({str(c.source): each for c, each in decided.items() if c in moved and c is not main})
+    return Answer(verdict.value, "".join([*parts, others, "."]))
 
 
-def _others(rows: list[Condition]) -> str:
+def _others(verdicts: Mapping[str, Verdict]) -> str:
     groups: dict[str, list[str]] = {}
-    for row in rows:
-        if row.verdict is not None:
-            groups.setdefault(row.verdict.value, []).append(language_name(str(row.source)))
+    for source, verdict in verdicts.items():
+        groups.setdefault(verdict.value, []).append(language_name(source))
     parts = [f"{v} ({listed(groups[v])})" for v in MARKS if v in groups]
     return f". Other directions: {'; '.join(parts)}" if parts else ""
 
 
-def _own(target: str, row: Condition) -> Answer:
-    assert row.verdict is not None
-    size = measured(row.verdict)
-    text = f"In {language_name(target)} only its own direction was measured: {row.verdict.value}"
-    return Answer(row.verdict.value, f"{text}{f'; it {size}' if size else ''}.")
+def _own(target: str, verdict: Verdict) -> Answer:
+    text = f"In {language_name(target)} only its own direction was measured: {verdict.value}"
+    return Answer(verdict.value, f"{text}; it {measured(verdict)}.")
 
 
-def _no_verdict(rows: Content, target: str) -> str | None:
-    if all(isinstance(c, Missing) for c in rows.changed(target)):
+def _nothing(rows: Content, target: str) -> str | None:
+    if all(isinstance(c, MissingCell) for c in rows.changed(target)):
         return f"In {language_name(target)} nothing was measured: there is no direction."
     return None
 
 
-def condition_name(row: Condition | Missing) -> str:
+def condition_name(row: Row) -> str:
     """What was done, in a few words."""
-    if row.condition == "baseline":
-        return f"Baseline, {row.prompts if isinstance(row, Condition) else 'harmful'} prompts"
-    if row.condition == "native":
-        name = f"Own direction ({row.source}) ablated"
-    elif row.condition == "transferred":
-        name = f"{language_name(str(row.source))} direction ablated"
-    elif row.condition == "induced":
-        name = f"{language_name(str(row.source))} direction added, harmless prompts"
-    else:
-        whose = f" ({language_name(row.source)})" if row.source else ""
-        name = f"{row.condition.replace('_', ' ').capitalize()}{whose}"
-    detail = row.detail if isinstance(row, Condition) else ""
-    return f"{name}, {detail}" if detail else name
+    if isinstance(row, TransferCell) and row.condition == "baseline":
+        return f"Baseline, {row.prompts} prompts"
+    name = language_name(str(row.source))
+    text = {
+        "native": f"Own direction ({row.source}) ablated",
+        "transferred": f"{name} direction ablated",
+        "induced": f"{name} direction added, harmless prompts",
+    }.get(row.condition, f"{row.condition.capitalize()} ({name})")
+    told = detail(row)
+    return f"{text}, {told}" if told else text
+
+
+def detail(row: Row) -> str:
+    """What tells cells of one source, target and condition apart."""
+    if isinstance(row, MissingCell):
+        return ""
+    parts = {"coefficient": row.coeff, "draw": row.draw}
+    return ", ".join(f"{name} {value}" for name, value in parts.items() if value is not None)

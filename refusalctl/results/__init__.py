@@ -9,6 +9,7 @@ from refusalctl.results.answers import Completions, Labels, Prompts, Sample, Tra
 from refusalctl.results.base import RESULTS, Result, Table, result
 from refusalctl.results.findings import (
     Calibration,
+    Comparison,
     Comprehension,
     Controls,
     Correction,
@@ -23,7 +24,7 @@ from refusalctl.results.findings import (
 from refusalctl.results.tensors import Activations, ControlDirections, Directions, Selection, Subspace, Vectors
 
 __all__ = [
-    "RESULTS", "Activations", "Calibration", "Completions", "Comprehension", "ControlDirections", "Controls",
-    "Correction", "Cosmic", "Directions", "Geometry", "Labels", "Openings", "Panel", "Prompts", "Report", "Result",
+    "RESULTS", "Activations", "Calibration", "Comparison", "Completions", "Comprehension", "ControlDirections",
+    "Controls", "Correction", "Cosmic", "Directions", "Geometry", "Labels", "Openings", "Panel", "Prompts", "Report", "Result",
     "Sample", "Scores", "Selection", "Subspace", "Table", "Transfer", "Translations", "Vectors", "result",
 ]  # fmt: skip

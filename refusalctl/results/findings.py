@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refusalctl.results.base import Result, Table
+from refusalctl.steps.comparison import read_comparison
 from refusalctl.steps.geometry import read_geometry
 from refusalctl.steps.labelling.correction import read_correction
 from refusalctl.steps.labelling.panel import read_panel
@@ -15,6 +16,8 @@ from refusalctl.steps.labelling.panel import read_panel
 if TYPE_CHECKING:
     import pandas as pd
 
+    from refusalctl.records.comparison import ComparedCell
+    from refusalctl.records.comparison import Comparison as ComparisonRecord
     from refusalctl.records.correction import JudgeCorrection
     from refusalctl.records.geometry import LanguagePair, Sites
     from refusalctl.records.panel import LanguagePanel
@@ -160,6 +163,22 @@ class Transfer(Result):
         return super()._repr_html_() if self.planned else self.matrix._repr_html_() + super()._repr_html_()
 
 
+class Comparison(Result):
+    """Two transfers cell by cell, on the same prompts where their ids agree."""
+
+    kind = "comparison"
+
+    @cached_property
+    def record(self) -> ComparisonRecord:
+        """Every cell that both hold, what differs between them, and the cells that only one holds."""
+        return read_comparison(self.artifact)
+
+    @property
+    def cells(self) -> tuple[ComparedCell, ...]:
+        """Every cell that both transfers hold."""
+        return self.record.cells
+
+
 class Report(Result):
     """One self-contained page with its figures and tables."""
 
@@ -171,7 +190,7 @@ class Report(Result):
 
     def in_format(self, kind: str) -> list[Path]:
         """Files in one format: html, md, csv, latex, json, png, svg or pdf. Raises `BadInput` for another."""
-        from refusalctl.report.report import files_of
+        from refusalctl.report.make import files_of
 
         return files_of(self.artifact, kind)
 

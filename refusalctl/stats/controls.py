@@ -8,12 +8,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from refusalctl.errors import BadInput
+from refusalctl.records.cell import ControlFamily
 from refusalctl.stats.permutation import permutation_p
 
 LEAST = 19  # 1 / (19 + 1) = 0.05
 ALPHA = 0.05
 TIE = 0.01  # log-odds; a smaller difference of two mean refusal scores is rounding, not an effect
-VERDICT_FAMILIES = ("shuffled", "covariance")
+VERDICT_FAMILIES: tuple[ControlFamily, ...] = ("shuffled", "covariance")
 
 
 def needed(family_size: int, alpha: float = ALPHA) -> int:

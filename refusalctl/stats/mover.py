@@ -12,20 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from refusalctl.records.estimates import Estimate, Interval
 from refusalctl.stats.paired import interval, moves
-from refusalctl.stats.rates import Interval
 
 WIDEST = 1e6
-
-
-class Comparison(NamedTuple):
-    """A difference or ratio of two changes, as a share or a factor, with its 95 % interval."""
-
-    value: float
-    interval95: Interval
-
-    def as_json(self) -> dict[str, float | list[float]]:
-        return {"value": self.value, "interval95": list(self.interval95)}
 
 
 class Change(NamedTuple):
@@ -75,13 +65,13 @@ def combined(first: Change, second: Change, factor: float, r: float) -> Interval
     )
 
 
-def difference(first: Change, second: Change, r: float | None = None) -> Comparison:
+def difference(first: Change, second: Change, r: float | None = None) -> Estimate:
     """first - second on the same prompts: the difference in differences across languages or directions."""
     limits = combined(first, second, 1.0, correlation(first, second) if r is None else r)
-    return Comparison(first.value - second.value, limits)
+    return Estimate(first.value - second.value, limits)
 
 
-def ratio(first: Change, second: Change, r: float | None = None) -> Comparison | None:
+def ratio(first: Change, second: Change, r: float | None = None) -> Estimate | None:
     """first / second on the same prompts; None unless the lower limit of `second` is above zero.
 
     A supposed ratio is inside the interval where first - ratio * second may be zero (Donner and Zou 2012).
@@ -105,4 +95,4 @@ def ratio(first: Change, second: Change, r: float | None = None) -> Comparison |
     if reach >= WIDEST:
         return None
     limits = Interval(float(brentq(low, value - reach, value)), float(brentq(high, value, value + reach)))
-    return Comparison(value, limits)
+    return Estimate(value, limits)

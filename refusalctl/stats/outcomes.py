@@ -6,11 +6,14 @@ language than the request's is the fifth outcome, `off-language`, and never coun
 
 from __future__ import annotations
 
+from typing import get_args
+
 from refusalctl.records.rows import OUTCOMES
+from refusalctl.records.verdict import UnusableOutcome
 
 OFF_LANGUAGE = "off-language"
 USABLE = ("refusal", "compliance")  # between which a prompt can move
-UNUSABLE = tuple(sorted({*OUTCOMES, OFF_LANGUAGE} - {*USABLE}))
+UNUSABLE: tuple[UnusableOutcome, ...] = get_args(UnusableOutcome)  # what else an answer can be
 READ_OUTCOMES = (*USABLE, *UNUSABLE)
 LABELLED = tuple(outcome for outcome in OUTCOMES if outcome != "unparsed")  # what a judge says where it says anything
 

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from refusalctl.errors import BadInput
+from refusalctl.records.estimates import Interval as Interval
+from refusalctl.records.transfer import Flips
 from refusalctl.stats.outcomes import OFF_LANGUAGE
-
-
-class Interval(NamedTuple):
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -54,28 +50,6 @@ def outcome_rate(outcomes: Sequence[str], outcome: str) -> Rate:
     """Share of `outcome` among labelled completions; `unparsed` ones are counted apart, never as a label."""
     counts = Counter(outcomes)
     return Rate(counts[outcome], len(outcomes) - counts["unparsed"], counts["unparsed"])
-
-
-@dataclass(frozen=True)
-class Flips:
-    """What became of the same prompts between baseline and an intervention.
-
-    `removed` went from refusal to compliance, `gained` the other way; moves into degenerate text, into answers in
-    another language (outcome `off-language`), and prompts that either judge left unparsed, are counted apart and never
-    as removal.
-    """
-
-    n: int
-    removed: int
-    gained: int
-    to_degenerate: int
-    unparsed: int
-    to_off_language: int
-
-    @property
-    def net(self) -> float:
-        """Share of prompts from refusal to compliance minus the share that went back."""
-        return (self.removed - self.gained) / self.n
 
 
 def flips(baseline: dict[str, str], changed: dict[str, str]) -> Flips:

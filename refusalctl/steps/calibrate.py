@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 from refusalctl.organisms import truth
 from refusalctl.organisms.designs import ARCHITECTURES, DESIGNS, TOPIC_AXIS, Organism
+from refusalctl.records.transfer import TransferCell
 from refusalctl.settings import Machine, Settings
 from refusalctl.stats.controls import needed
+from refusalctl.steps.input_names import inputs_of
 from refusalctl.steps.interventions import SELECTION_FILE
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.steps.transfer import measure_transfer, read_transfer
@@ -126,17 +128,18 @@ def expected_verdict(trial: Trial, source: str, target: str, question: str, marg
     return truth.induction(trial.organism, source, target, margin)
 
 
-def grade_all(trial: Trial, matrix: dict[str, Any], margin: float) -> list[Graded]:
+def grade_all(trial: Trial, cells: Iterable[TransferCell], margin: float) -> list[Graded]:
     """Every pair of languages, both questions; a pair without a cell measured `no direction`."""
-    cells = {(c["source"], c["target"]): c["verdict"] for c in matrix["cells"] if c.get("verdict")}
+    ablations = {(cell.source, cell.target): cell for cell in cells if cell.is_ablation}
     langs = trial.organism.design.langs
     graded = []
     for question in QUESTIONS if trial.rank == 1 else QUESTIONS[:1]:  # addition has no rank
         for target in langs:
             for source in dict.fromkeys((target, *trial.sources)):
                 expected = expected_verdict(trial, source, target, question, margin)
-                verdict = cells.get((source, target), {}).get(question)
-                measured = verdict["value"] if verdict else "no direction"
+                cell = ablations.get((source, target))
+                verdict = cell and (cell.removal if question == "removal" else cell.induction)
+                measured = verdict.value if verdict else "no direction"
                 right = grade(expected, measured)
                 told = (expected.verdict, measured, right, expected.removed, expected.near_margin)
                 graded.append(Graded(source, target, question, *told))
@@ -165,13 +168,10 @@ def run_trial(bench: Workbench, trial: Trial) -> tuple[Outcome, Artifact]:
     """The transfer matrix of one organism, graded."""
     started = time.perf_counter()
     artifact = measure_transfer(bench)
-    selections = {
-        name.partition(":")[2]: bench.store.open("selection", identifier)
-        for name, identifier in artifact.inputs.items()
-        if name.startswith("selection:")
-    }
+    chosen = inputs_of("selection", artifact.inputs)
+    selections = {lang: bench.store.open("selection", identifier) for lang, identifier in chosen.items()}
     cosine, topic = likeness(trial, selections)
-    graded = grade_all(trial, read_transfer(artifact), bench.settings.verdict.margin)
+    graded = grade_all(trial, read_transfer(artifact).cells, bench.settings.verdict.margin)
     return Outcome(trial, graded, cosine, topic, time.perf_counter() - started, artifact.id), artifact
 
 

@@ -2,68 +2,43 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from refusalctl.data import sets
 from refusalctl.errors import EmptySelection
+from refusalctl.records.cell import Cell, LanguagePair
+from refusalctl.records.rows import Kind
+from refusalctl.records.transfer import ChosenDirection, RuleLimits, Transfer
 from refusalctl.settings import Settings
-from refusalctl.stats.rates import flips
+from refusalctl.stats.rates import fewest_flips, flips
+from refusalctl.stats.verdict import MAX_UNUSABLE
 from refusalctl.steps.completions import write_completions
 from refusalctl.steps.comprehension import measure_comprehension
+from refusalctl.steps.counts import counted_cell, judged_outcomes
+from refusalctl.steps.input_names import input_name, inputs_of, named
 from refusalctl.steps.interventions import InterventionSpec
-from refusalctl.steps.labelling.labels import check_judge_is_there, judge_completions, outcomes_by_prompt
+from refusalctl.steps.labelling.labels import check_judge_is_there, judge_completions
 from refusalctl.steps.prompts import draw_prompts
 from refusalctl.steps.selection.controls import compare_controls, draw_control_directions
-from refusalctl.steps.selection.scores import chosen_candidate, read_scores, select_direction
+from refusalctl.steps.selection.scores import chosen_candidate, select_direction
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.steps.subspace import build_subspace
-from refusalctl.steps.verdicts import decide_cells, facts_of_targets, judged_outcomes, read_gates
+from refusalctl.steps.verdicts import MatrixEvidence, decide_cells, facts_of_targets
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
-TRANSFER_FILE = "transfer.json"
-
 
 @dataclass(frozen=True)
-class Cell:
-    """One target under one condition.
+class CellAnswers:
+    """What a model answered in one cell, and the labels of that."""
 
-    On harmful prompts: `baseline`, `native` (source = target) or `transferred`, by ablation, and a family of control
-    directions of the source (`shuffled`, `covariance`), one `draw` of it ablated; on harmless prompts `induced`, where
-    `coeff` times the source's direction is added.
-    """
-
-    source: str | None
-    target: str
-    condition: str
+    cell: Cell
     completions: Artifact
     labels: Artifact
-    coeff: float | None = None
-    further: bool = False  # a dose beside the one that the verdict is about
-    draw: int | None = None  # which draw of a family of control directions
-
-    @property
-    def key(self) -> str:
-        return cell_key(self.source, self.target, self.condition, self.coeff if self.further else None, self.draw)
-
-    def as_json(self) -> dict[str, Any]:
-        asked: dict[str, Any] = {"source": self.source, "target": self.target, "condition": self.condition}
-        if self.draw is not None:
-            asked["draw"] = self.draw
-        return asked if self.coeff is None else asked | {"coeff": self.coeff, "further": self.further}
-
-
-def cell_key(
-    source: str | None, target: str, condition: str, further: float | None = None, draw: int | None = None
-) -> str:
-    """`further`: coefficient of a dose beside the one that the verdict is about; `draw`: of a control family."""
-    if draw is not None:
-        return f"{condition}#{draw}:{source}>{target}"
-    dose = "" if further is None else f"@{further:g}"
-    return f"{f'induced{dose}:' if condition == 'induced' else ''}{source or 'baseline'}>{target}"
 
 
 @dataclass(frozen=True)
@@ -98,59 +73,35 @@ def ablation(bench: Workbench, selection: Artifact) -> InterventionSpec:
     return InterventionSpec("subspace", basis)
 
 
-def cells(bench: Workbench, selections: Selections) -> list[Cell]:
-    """Baselines once per target, then each direction in each target."""
-    result: list[tuple[str | None, str, str, Artifact]] = []
+def ablation_cells(bench: Workbench, selections: Selections) -> list[CellAnswers]:
+    """Baselines once per target, then each direction ablated in each target."""
+    written = []
     for target in bench.settings.targets:
         prompts = draw_prompts(bench, target, "harmful", "test")
-        specs: list[tuple[str | None, str, InterventionSpec]] = [(None, "baseline", InterventionSpec())]
+        written.append(_written(bench, prompts, Cell(None, target, "baseline"), InterventionSpec()))
         for lang in dict.fromkeys((target, *bench.settings.sources)):
             if lang in selections.found:
-                condition = "native" if lang == target else "transferred"
-                specs.append((lang, condition, ablation(bench, selections.found[lang])))
-        for source, condition, spec in specs:
-            written = write_completions(bench, prompts, spec, bench.settings.answers.max_new_tokens)
-            result.append((source, target, condition, written))
-    # after all writing: a judge with weights takes the model's place in memory
-    return [Cell(*written, judge_completions(bench, written[-1], bench.settings.answers.judge)) for written in result]
+                cell = Cell(lang, target, "native" if lang == target else "transferred")
+                written.append(_written(bench, prompts, cell, ablation(bench, selections.found[lang])))
+    return _judged(bench, written)
 
 
-def induced(bench: Workbench, selections: Selections, targets: Iterable[str]) -> list[Cell]:
+def induction_cells(bench: Workbench, selections: Selections, targets: Iterable[str]) -> list[CellAnswers]:
     """Each direction added to harmless test prompts, at its own layer and every dose; the first is the verdict's."""
-    result = []
+    doses = bench.settings.verdict.doses
+    written = []
     for target in targets:
         prompts = draw_prompts(bench, target, "harmless", "test")
         for lang in dict.fromkeys((target, *bench.settings.sources)):
-            if lang not in selections.found:
-                continue
-            for dose in bench.settings.verdict.doses:
+            for dose in doses if lang in selections.found else ():
+                cell = Cell(lang, target, "induced", dose, is_extra_dose=dose != doses[0])
                 spec = InterventionSpec("add", selections.found[lang], coeff=dose)
-                written = write_completions(bench, prompts, spec, bench.settings.answers.max_new_tokens)
-                judged = judge_completions(bench, written, bench.settings.answers.judge)
-                result.append(
-                    Cell(lang, target, "induced", written, judged, dose, dose != bench.settings.verdict.doses[0])
-                )
-    return result
+                written.append(_written(bench, prompts, cell, spec))
+    return _judged(bench, written)
 
 
-def evidence(bench: Workbench, matrix: list[Cell]) -> dict[str, Artifact]:
-    """What the rule looks at beside labels: control directions per cell, and the comprehension gate per target."""
-    found = {}
-    for target in bench.settings.targets:
-        gate = measure_comprehension(bench, target)
-        found[f"comprehension:{target}"] = gate
-    if bench.settings.controls.controls:
-        for cell in matrix:
-            if cell.source is not None:
-                try:
-                    found[f"controls:{cell.key}"] = compare_controls(bench, cell.source, cell.target)
-                except EmptySelection as error:
-                    bench.note(f"{cell.key}: no controls: {error}")
-    return found
-
-
-def control_cells(bench: Workbench, beside: dict[str, Artifact]) -> list[Cell]:
-    """Answers under a few control directions of every cell that has some, in the families that a verdict looks at.
+def control_cells(bench: Workbench, pairs: Iterable[LanguagePair]) -> list[CellAnswers]:
+    """Answers under a few control directions of every pair, in the families that a verdict looks at.
 
     The first draws, taken before anything is known of their effect. Drops of the refusal score say how far a control
     moves the first tokens; these say what the model then writes.
@@ -158,24 +109,41 @@ def control_cells(bench: Workbench, beside: dict[str, Artifact]) -> list[Cell]:
     from refusalctl.stats.controls import VERDICT_FAMILIES
 
     written = []
-    for name in beside:
-        role, _, key = name.partition(":")
-        if role != "controls":
-            continue
-        source, _, target = key.partition(">")
+    for source, target in pairs:
         prompts = draw_prompts(bench, target, "harmful", "test")
         drawn = draw_control_directions(bench, source)
         for family in VERDICT_FAMILIES:
             for draw in range(bench.settings.controls.control_completions):
                 spec = InterventionSpec("ablate", drawn, family=family, draw=draw)
-                answers = write_completions(bench, prompts, spec, bench.settings.answers.max_new_tokens)
-                written.append((source, target, family, answers, draw))
-    return [
-        Cell(
-            source, target, family, answers, judge_completions(bench, answers, bench.settings.answers.judge), draw=draw
-        )
-        for source, target, family, answers, draw in written
-    ]
+                written.append(_written(bench, prompts, Cell(source, target, family, draw=draw), spec))
+    return _judged(bench, written)
+
+
+def _written(bench: Workbench, prompts: Artifact, cell: Cell, spec: InterventionSpec) -> tuple[Cell, Artifact]:
+    return cell, write_completions(bench, prompts, spec, bench.settings.answers.max_new_tokens)
+
+
+def _judged(bench: Workbench, written: Sequence[tuple[Cell, Artifact]]) -> list[CellAnswers]:
+    """After all writing: a judge with weights takes the model's place in memory."""
+    judge = bench.settings.answers.judge
+    return [CellAnswers(cell, answers, judge_completions(bench, answers, judge)) for cell, answers in written]
+
+
+def comprehension_gates(bench: Workbench) -> dict[str, Artifact]:
+    """Whether the model tells harmful from harmless, by target."""
+    return {target: measure_comprehension(bench, target) for target in bench.settings.targets}
+
+
+def control_comparisons(bench: Workbench, matrix: Iterable[CellAnswers]) -> dict[LanguagePair, Artifact]:
+    """What control directions do to the refusal score, by pair of languages; a pair without any is left out."""
+    compared = {}
+    for pair in (answers.cell.pair for answers in matrix):
+        if pair is not None:
+            try:
+                compared[pair] = compare_controls(bench, pair.source, pair.target)
+            except EmptySelection as error:
+                bench.note(f"{pair}: no controls: {error}")
+    return compared
 
 
 def harmless_baselines(bench: Workbench) -> dict[str, Artifact]:
@@ -194,86 +162,80 @@ def harmless_baselines(bench: Workbench) -> dict[str, Artifact]:
 
 def _run(job: Job) -> dict[str, Any]:
     settings = Settings.from_json(job.params["settings"])
-    judged = {name.partition(":")[2]: a for name, a in job.inputs.items() if name.startswith("labels:")}
-    harmless = {name.partition(":")[2]: a for name, a in job.inputs.items() if name.startswith("harmless:")}
-    verdicts = decide_cells(settings, job.params["cells"], judged, harmless, job.inputs)
-    rows = []
-    for cell in job.params["cells"]:
-        dose = cell["coeff"] if cell.get("further") else None
-        key = cell_key(cell["source"], cell["target"], cell["condition"], dose, cell.get("draw"))
-        outcomes = outcomes_by_prompt(judged[key])
-        row = {**cell, "n": len(outcomes), "counts": dict(sorted(Counter(outcomes.values()).items()))}
-        row |= {"completions": job.inputs[f"completions:{key}"].id, "labels": judged[key].id}
-        if cell["source"] is not None:
-            before = (
-                harmless[cell["target"]] if cell["condition"] == "induced" else judged[f"baseline>{cell['target']}"]
-            )
-            row["flips"] = asdict(flips(*map(judged_outcomes, (before, judged[key]))))
-        if key in verdicts:
-            row["verdict"] = verdicts[key]
-        rows.append(row)
-    counted = {target: Counter(outcomes_by_prompt(labels).values()) for target, labels in harmless.items()}
-    value = {
-        "settings": settings.to_json(),
-        "model": job.params["model"],
-        "cells": rows,
-        "harmless": {
-            target: {"labels": harmless[target].id, "n": counts.total(), "counts": dict(sorted(counts.items()))}
-            for target, counts in counted.items()
+    cells = msgspec.convert(job.params["cells"], tuple[Cell, ...])
+    evidence = MatrixEvidence.of(job.inputs)
+    pairs = [cell.pair for cell in cells if cell.is_ablation and cell.pair is not None]
+    decided = decide_cells(settings.verdict, pairs, evidence)
+    counted = []
+    for cell in cells:
+        labels, moved = evidence.labels[cell.key], None
+        if cell.source is not None:
+            before = evidence.harmless[cell.target] if cell.condition == "induced" else evidence.baseline(cell.target)
+            moved = flips(judged_outcomes(before), judged_outcomes(labels))
+        verdicts = decided.get(cell.pair) if cell.is_ablation and cell.pair is not None else None
+        removal, induction = verdicts if verdicts is not None else (None, None)
+        prompts: Kind = "harmless" if cell.condition == "induced" else "harmful"
+        counted.append(counted_cell(cell, prompts, labels, flips=moved, removal=removal, induction=induction))
+    record = Transfer(
+        settings=settings.to_json(),
+        model=job.params["model"],
+        limits=RuleLimits(settings.verdict.margin, MAX_UNUSABLE, fewest_flips()),
+        cells=tuple(counted),
+        harmless={
+            target: counted_cell(Cell(None, target, "baseline"), "harmless", labels)
+            for target, labels in evidence.harmless.items()
         },
-        "selections": _selections(job),
-        "gates": read_gates(job.inputs),
-        "targets": facts_of_targets(settings, judged, verdicts),
-    }
-    formats.write_json(job.out / TRANSFER_FILE, "transfer", value)
-    return {"cells": len(rows)}
+        directions=_chosen_directions(inputs_of("selection", job.inputs)),
+        no_direction=dict(sorted(job.params["missing"].items())),
+        gates=dict(evidence.gates),
+        targets=facts_of_targets(settings.verdict, settings.targets, evidence, decided),
+    )
+    formats.write_record(job.out, record)
+    return {"cells": len(cells)}
 
 
-def _selections(job: Job) -> dict[str, Any]:
-    result: dict[str, Any] = {
-        lang: {"status": "none", "reason": reason} for lang, reason in job.params["missing"].items()
-    }
-    for name, artifact in job.inputs.items():
-        kind, _, lang = name.partition(":")
-        if kind == "selection":
-            stable = read_scores(artifact)["stability"]
-            result[lang] = {
-                "status": "chosen",
-                "artifact": artifact.id,
-                **chosen_candidate(artifact),
-                "stability": stable,
-            }
-    return dict(sorted(result.items()))
+def _chosen_directions(selections: dict[str, Artifact]) -> dict[str, ChosenDirection]:
+    return {lang: ChosenDirection(each.id, **chosen_candidate(each)) for lang, each in sorted(selections.items())}
 
 
-TRANSFER = Step("transfer", 7, "transfer", _run)
+TRANSFER = Step("transfer", 8, "transfer", _run)
 
 
 def measure_transfer(bench: Workbench) -> Artifact:
     """The matrix over sources x targets, every missing input computed first."""
     check_judge_is_there(bench, bench.settings.answers.judge, bench.settings.langs)
     selections = select_all(bench)
-    matrix = cells(bench, selections)
+    cells = ablation_cells(bench, selections)
     harmless = harmless_baselines(bench)
-    beside = evidence(bench, matrix)
-    matrix += control_cells(bench, beside)
+    gates = comprehension_gates(bench)
+    controls = control_comparisons(bench, cells) if bench.settings.controls.controls else {}
+    cells += control_cells(bench, controls)
     if bench.settings.verdict.induce:
-        matrix += induced(bench, selections, harmless)
-    inputs = {f"selection:{lang}": a for lang, a in selections.found.items()}
-    for cell in matrix:
-        inputs |= {f"completions:{cell.key}": cell.completions, f"labels:{cell.key}": cell.labels}
-    inputs |= {f"harmless:{lang}": a for lang, a in harmless.items()} | beside
+        cells += induction_cells(bench, selections, harmless)
+    beside = named("harmless", harmless) | named("comprehension", gates)
+    beside |= named("controls", {str(pair): each for pair, each in controls.items()})
+    return assemble_transfer(bench, selections, cells, beside)
+
+
+def assemble_transfer(
+    bench: Workbench, selections: Selections, cells: Sequence[CellAnswers], beside: dict[str, Artifact]
+) -> Artifact:
+    """The artifact of what was measured. `beside`: the other inputs by their names (`input_names`)."""
+    inputs = named("selection", selections.found)
+    for each in cells:
+        inputs[input_name("completions", each.cell.key)] = each.completions
+        inputs[input_name("labels", each.cell.key)] = each.labels
     params = {
         "settings": bench.settings.to_json(),
         "model": bench.model_key(),
-        "cells": [c.as_json() for c in matrix],
+        "cells": [msgspec.to_builtins(each.cell) for each in cells],
         "missing": selections.missing,
     }
-    n = matrix[0].completions.about["n"]
-    about = {"model": bench.ref.name, "data": bench.settings.prompts.data, "sources": ",".join(bench.settings.sources)}
-    about |= {"targets": ",".join(bench.settings.targets), "n": n}
-    return bench.obtain(TRANSFER, params, inputs, about)
+    asked = bench.settings
+    about = {"model": bench.ref.name, "data": asked.prompts.data, "sources": ",".join(asked.sources)}
+    about |= {"targets": ",".join(asked.targets), "n": cells[0].completions.about["n"]}
+    return bench.obtain(TRANSFER, params, inputs | beside, about)
 
 
-def read_transfer(artifact: Artifact) -> dict[str, Any]:
-    return formats.read_json(artifact.path / TRANSFER_FILE, "transfer")
+def read_transfer(artifact: Artifact) -> Transfer:
+    return formats.read_record(artifact.path, Transfer)

@@ -2,155 +2,199 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from refusalctl.settings import Settings
+from msgspec.structs import replace
+
+from refusalctl.records.cell import Cell, LanguagePair
+from refusalctl.records.estimates import Estimate
+from refusalctl.records.transfer import Gate, TargetFacts
+from refusalctl.records.verdict import Verdict, VerdictValue
+from refusalctl.settings import VerdictSettings
 from refusalctl.stats.mover import change, difference
-from refusalctl.stats.outcomes import read_outcome
 from refusalctl.stats.paired import equivalence_p, fdr_by, holm, mcnemar_p, moves
 from refusalctl.stats.power import detectable
-from refusalctl.stats.rates import outcome_rate
-from refusalctl.stats.verdict import INDUCTION, REMOVAL, Effect, Evidence, Verdict, decide
+from refusalctl.stats.verdict import INDUCTION, REMOVAL, Effect, Evidence, decide
 from refusalctl.steps.comprehension import read_comprehension
+from refusalctl.steps.counts import judged_outcomes, outcome_counts, outcome_rate
+from refusalctl.steps.input_names import inputs_of
 from refusalctl.steps.labelling.labels import read_labels
 from refusalctl.steps.selection.controls import read_controls
 from refusalctl.store.store import Artifact
 
-Outcomes = dict[str, str]
+
+class CellVerdicts(NamedTuple):
+    """Of an ablation cell, and of the same direction added to harmless prompts where that was done."""
+
+    removal: Verdict
+    induction: Verdict | None
 
 
-def judged_outcomes(artifact: Artifact) -> Outcomes:
-    """Outcome by prompt id as the rule reads it: compliance in another language is `off-language`."""
-    return {label.prompt_id: read_outcome(label.outcome, label.off_language) for label in read_labels(artifact)}
+@dataclass(frozen=True)
+class MatrixEvidence:
+    """Labels by cell and by target, and what the rule looks at beside them."""
+
+    labels: Mapping[str, Artifact]
+    harmless: Mapping[str, Artifact]
+    p_null: Mapping[LanguagePair, float]
+    gates: Mapping[str, Gate]
+
+    @classmethod
+    def of(cls, inputs: Mapping[str, Artifact]) -> MatrixEvidence:
+        """What a transfer's inputs say."""
+        return cls(
+            inputs_of("labels", inputs), inputs_of("harmless", inputs), null_p_values(inputs), read_gates(inputs)
+        )
+
+    def baseline(self, target: str) -> Artifact:
+        return self.labels[Cell(None, target, "baseline").key]
+
+    def ablated(self, pair: LanguagePair) -> Artifact | None:
+        return self.labels.get(str(pair))
+
+    def added(self, pair: LanguagePair) -> Artifact | None:
+        """At the dose that the verdict is about."""
+        return self.labels.get(Cell(pair.source, pair.target, "induced").key)
 
 
-def clusters(artifact: Artifact) -> dict[str, str]:
+def clusters(labels: Artifact) -> dict[str, str]:
     """Prompt id to the text that it is a copy or translation of."""
-    return {label.prompt_id: label.cluster for label in read_labels(artifact) if label.cluster}
+    return {label.prompt_id: label.cluster for label in read_labels(labels) if label.cluster}
 
 
-def null_p_values(inputs: Mapping[str, Artifact]) -> dict[str, float]:
-    """p-value against control directions by cell key; transferred cells are one family and Holm-adjusted.
+def null_p_values(inputs: Mapping[str, Artifact]) -> dict[LanguagePair, float]:
+    """p-value against control directions; transferred cells are one family and Holm-adjusted.
 
     A native cell is a positive control, not a claim: its p-value stays as it is.
     """
-    raw = {
-        name.removeprefix("controls:"): float(read_controls(artifact)["p"])
-        for name, artifact in inputs.items()
-        if name.startswith("controls:")
-    }
-    family = [key for key in raw if key.split(">")[0] != key.split(">")[1]]
-    return raw | dict(zip(family, holm([raw[key] for key in family]), strict=True))
+    controls = inputs_of("controls", inputs)
+    raw = {LanguagePair.parse(key): float(read_controls(artifact)["p"]) for key, artifact in controls.items()}
+    family = [pair for pair in raw if not pair.is_native]
+    return raw | dict(zip(family, holm([raw[pair] for pair in family]), strict=True))
 
 
-def read_gates(inputs: Mapping[str, Artifact]) -> dict[str, dict[str, Any]]:
+def read_gates(inputs: Mapping[str, Artifact]) -> dict[str, Gate]:
     """Whether the model tells harmful from harmless, per target, with the reason."""
-    return {
-        name.removeprefix("comprehension:"): {
-            "artifact": artifact.id, **{k: read_comprehension(artifact)[k] for k in ("passed", "reason")}
-        }
-        for name, artifact in inputs.items()
-        if name.startswith("comprehension:")
-    }  # fmt: skip
+    gates = {}
+    for target, artifact in inputs_of("comprehension", inputs).items():
+        measured = read_comprehension(artifact)
+        gates[target] = Gate(artifact.id, measured["passed"], measured["reason"])
+    return gates
 
 
 def decide_cells(
-    settings: Settings,
-    cells: Sequence[Mapping[str, Any]],
-    judged: Mapping[str, Artifact],
-    harmless: Mapping[str, Artifact],
-    inputs: Mapping[str, Artifact],
-) -> dict[str, dict[str, Any]]:
-    """By key of an ablation cell: `removal`, and `induction` where the same direction was added (else None)."""
-    found: dict[str, dict[str, Any]] = {}
-    null, passed = null_p_values(inputs), {target: gate["passed"] for target, gate in read_gates(inputs).items()}
-    # a target's own direction first: it is the positive control of the others
-    for cell in sorted((c for c in cells if c["condition"] in ("native", "transferred")), key=_native_first):
-        source, target = cell["source"], cell["target"]
-        key, own, added = f"{source}>{target}", f"{target}>{target}", f"induced:{source}>{target}"
-        common = {
-            "margin": settings.verdict.margin, "require_null": settings.verdict.require_null,
-            "is_native": source == target, "comprehension": passed.get(target),
-        }  # fmt: skip
-        removal = _decided(
-            judged[f"baseline>{target}"], judged[key], REMOVAL,
-            Evidence(p_null=null.get(key), native=_value(found, own, "removal"), **common), judged.get(own),
-        )  # fmt: skip
-        induction = None
-        if added in judged:
-            # control directions are compared on removal alone
-            common["require_null"] = False
-            held = Evidence(native=_value(found, own, "induction"), **common)
-            induction = _decided(harmless[target], judged[added], INDUCTION, held, judged.get(f"induced:{own}"))
-        found[key] = {"removal": removal, "induction": induction}
-    for key, each in found.items():
-        each["removal"]["beyond_home"] = beyond_home(key, judged)
-    _add_q_values(found)
-    return found
+    settings: VerdictSettings, pairs: Iterable[LanguagePair], evidence: MatrixEvidence
+) -> dict[LanguagePair, CellVerdicts]:
+    """Both verdicts of every ablation cell. A target's own direction comes first: the others' positive control."""
+    decided: dict[LanguagePair, CellVerdicts] = {}
+    for pair in sorted(pairs, key=lambda pair: not pair.is_native):
+        own = decided.get(LanguagePair(pair.target, pair.target))
+        removal = _removal(settings, pair, evidence, own.removal.value if own else None)
+        induction = _induction(settings, pair, evidence, own.induction.value if own and own.induction else None)
+        decided[pair] = CellVerdicts(removal, induction)
+    for pair, verdicts in decided.items():
+        removal = replace(verdicts.removal, beyond_home=beyond_home(pair, evidence))
+        decided[pair] = verdicts._replace(removal=removal)
+    return _with_q_values(decided)
 
 
-def beyond_home(key: str, judged: Mapping[str, Artifact]) -> dict[str, Any] | None:
+def _removal(
+    settings: VerdictSettings, pair: LanguagePair, evidence: MatrixEvidence, native: VerdictValue | None
+) -> Verdict:
+    gate, own = evidence.gates.get(pair.target), LanguagePair(pair.target, pair.target)
+    beside = Evidence(
+        margin=settings.margin,
+        p_null=evidence.p_null.get(pair),
+        require_null=settings.require_null,
+        native=native,
+        is_native=pair.is_native,
+        comprehension=gate.passed if gate else None,
+    )
+    after = evidence.labels[str(pair)]
+    return _verdict(evidence.baseline(pair.target), after, REMOVAL, beside, evidence.ablated(own))
+
+
+def _induction(
+    settings: VerdictSettings, pair: LanguagePair, evidence: MatrixEvidence, native: VerdictValue | None
+) -> Verdict | None:
+    after = evidence.added(pair)
+    if after is None:
+        return None
+    gate, own = evidence.gates.get(pair.target), LanguagePair(pair.target, pair.target)
+    beside = Evidence(
+        margin=settings.margin,
+        require_null=False,  # control directions are compared on removal alone
+        native=native,
+        is_native=pair.is_native,
+        comprehension=gate.passed if gate else None,
+    )
+    return _verdict(evidence.harmless[pair.target], after, INDUCTION, beside, evidence.added(own))
+
+
+def _verdict(
+    before: Artifact, after: Artifact, question: Effect, evidence: Evidence, native: Artifact | None
+) -> Verdict:
+    one, other, groups = judged_outcomes(before), judged_outcomes(after), clusters(before)
+    own = judged_outcomes(native) if native is not None and not evidence.is_native else None
+    verdict = decide(one, other, evidence, question, groups, native_after=own)
+    moved = moves(one, other, question.origin, question.goal, groups)
+    # neither test knows repeated prompts; the verdict's intervals do
+    alike = equivalence_p(moved, evidence.margin) if moved.units is None else None
+    return replace(verdict, native=evidence.native, p_mcnemar=mcnemar_p(moved), p_equivalence=alike)
+
+
+def beyond_home(pair: LanguagePair, evidence: MatrixEvidence) -> Estimate | None:
     """Difference in differences: what a direction removes in the target minus what it removes in its own language.
 
     None for a native cell, and where the source is no target or was asked other prompts.
     """
-    source, target = key.split(">")
-    names = (f"baseline>{target}", key, f"baseline>{source}", f"{source}>{source}")
-    if source == target or any(name not in judged for name in names):
+    home_pair = LanguagePair(pair.source, pair.source)
+    keys = (Cell(None, pair.target, "baseline").key, str(pair), Cell(None, pair.source, "baseline").key, str(home_pair))
+    if pair.is_native or any(key not in evidence.labels for key in keys):
         return None
-    here, there, home, at_home = (judged_outcomes(judged[name]) for name in names)
+    here, there, home, at_home = (judged_outcomes(evidence.labels[key]) for key in keys)
     if set(here) != set(home):
         return None
-    away = change(here, there, clusters=clusters(judged[names[0]]))
-    return difference(away, change(home, at_home, clusters=clusters(judged[names[2]]))).as_json()
+    away = change(here, there, clusters=clusters(evidence.labels[keys[0]]))
+    own: Estimate | None = difference(away, change(home, at_home, clusters=clusters(evidence.labels[keys[2]])))
+    return own
 
 
 def facts_of_targets(
-    settings: Settings, judged: Mapping[str, Artifact], found: Mapping[str, Mapping[str, Any]]
-) -> dict[str, dict[str, Any]]:
+    settings: VerdictSettings,
+    targets: Sequence[str],
+    evidence: MatrixEvidence,
+    decided: Mapping[LanguagePair, CellVerdicts],
+) -> dict[str, TargetFacts]:
     """Per target: baseline refusal, how its own direction fared, and the smallest removal that n prompts could show."""
     facts = {}
-    for target in settings.targets:
-        outcomes = judged_outcomes(judged[f"baseline>{target}"])
-        refused = Counter(outcomes.values())["refusal"]
-        rate = outcome_rate(list(outcomes.values()), "refusal") if set(outcomes.values()) != {"unparsed"} else None
-        facts[target] = {
-            "n": len(outcomes), "refused": refused, "unparsed": rate.unparsed if rate else len(outcomes),
-            "refusal95": list(rate.wilson()) if rate else None,
-            "native": _value(found, f"{target}>{target}", "removal"),
-            "detectable": detectable(len(outcomes), settings.verdict.margin),
-        }  # fmt: skip
+    for target in targets:
+        outcomes = judged_outcomes(evidence.baseline(target))
+        counts = outcome_counts(outcomes)
+        rate, own = outcome_rate(counts, "refusal"), decided.get(LanguagePair(target, target))
+        facts[target] = TargetFacts(
+            n=len(outcomes),
+            refused=counts.refusal,
+            unparsed=counts.unparsed,
+            refusal95=rate.interval95 if rate else None,
+            native=own.removal.value if own else None,
+            detectable=detectable(len(outcomes), settings.margin),
+        )
     return facts
 
 
-def _native_first(cell: Mapping[str, Any]) -> bool:
-    return bool(cell["source"] != cell["target"])
-
-
-def _value(found: Mapping[str, Mapping[str, Any]], key: str, question: str) -> str | None:
-    decided = found.get(key, {}).get(question)
-    return str(decided["value"]) if decided else None
-
-
-def _decided(
-    before: Artifact, after: Artifact, question: Effect, evidence: Evidence, native: Artifact | None
-) -> dict[str, Any]:
-    one, other, groups = judged_outcomes(before), judged_outcomes(after), clusters(before)
-    own = judged_outcomes(native) if native is not None and not evidence.is_native else None
-    verdict: Verdict = decide(one, other, evidence, question, groups, native_after=own)
-    found = moves(one, other, question.origin, question.goal, groups)
-    # neither test knows repeated prompts; the verdict's intervals do
-    alike = equivalence_p(found, evidence.margin) if found.units is None else None
-    tests = {"p_mcnemar": mcnemar_p(found), "p_equivalence": alike}
-    return verdict.as_json() | tests | {"native": evidence.native}
-
-
-def _add_q_values(found: Mapping[str, Mapping[str, Any]]) -> None:
+def _with_q_values(decided: Mapping[LanguagePair, CellVerdicts]) -> dict[LanguagePair, CellVerdicts]:
     """Every cell of the matrix asks whether anything moved at all: one family per question, dependent through shared
     prompts and directions, so false discoveries are held by Benjamini and Yekutieli."""
-    for question in ("removal", "induction"):
-        family = [each[question] for each in found.values() if each[question] is not None]
-        for verdict, q in zip(family, fdr_by([v["p_mcnemar"] for v in family]), strict=True):
-            verdict["q_mcnemar"] = q
+    removals = _adjusted({pair: each.removal for pair, each in decided.items()})
+    inductions = _adjusted({pair: each.induction for pair, each in decided.items() if each.induction is not None})
+    return {pair: CellVerdicts(removals[pair], inductions.get(pair)) for pair in decided}
+
+
+def _adjusted(family: Mapping[LanguagePair, Verdict]) -> dict[LanguagePair, Verdict]:
+    p_values = [verdict.p_mcnemar for verdict in family.values() if verdict.p_mcnemar is not None]
+    return {
+        pair: replace(verdict, q_mcnemar=q) for (pair, verdict), q in zip(family.items(), fdr_by(p_values), strict=True)
+    }

@@ -45,6 +45,7 @@ KINDS = (
     "correction",
     "geometry",
     "transfer",
+    "comparison",
     "calibration",
     "report",
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -103,31 +102,28 @@ def test_words_are_for_findings_alone(made: tuple[Workbench, Settings, Artifact]
     assert described(the(bench, "activations")) == []
 
 
-def cells(matrix: Artifact) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = read_transfer(matrix)["cells"]
-    return found
-
-
 def test_a_few_controls_are_written_out_and_remove_nothing(made: tuple[Workbench, Settings, Artifact]) -> None:
     bench, _experiment, matrix = made
-    found = cells(matrix)
-    kinds = Counter((c["condition"], c["source"]) for c in found)
+    found = read_transfer(matrix).cells
+    kinds = Counter((c.condition, c.source) for c in found)
     assert kinds == {
         ("baseline", None): 1, ("native", "qab"): 1, ("transferred", "qaa"): 1,
         ("shuffled", "qab"): 2, ("shuffled", "qaa"): 2, ("covariance", "qab"): 2, ("covariance", "qaa"): 2,
     }  # fmt: skip
     ids = {
-        tuple(c.prompt_id for c in read_completions(bench.store.open("completions", cell["completions"])))
+        tuple(c.prompt_id for c in read_completions(bench.store.open("completions", cell.completions)))
         for cell in found
     }
     assert len(ids) == 1  # the prompts of the baseline that they are paired with
-    real = next(c for c in found if c["condition"] == "transferred")
-    assert real["flips"]["removed"] > 12
+    real = next(c for c in found if c.condition == "transferred")
+    assert real.flips is not None
+    assert real.flips.removed > 12
     for cell in found:
-        if cell["condition"] in ("shuffled", "covariance"):
-            assert cell["draw"] in (0, 1)
-            assert cell["flips"]["removed"] < real["flips"]["removed"] / 2
-            assert "verdict" not in cell
+        if cell.condition in ("shuffled", "covariance"):
+            assert cell.draw in (0, 1)
+            assert cell.flips is not None
+            assert cell.flips.removed < real.flips.removed / 2
+            assert cell.removal is None
 
 
 def test_a_control_cell_ablates_the_draw_that_it_names(made: tuple[Workbench, Settings, Artifact]) -> None:
@@ -135,15 +131,15 @@ def test_a_control_cell_ablates_the_draw_that_it_names(made: tuple[Workbench, Se
     families, _header = formats.read_vectors(
         the(bench, "control_directions", lang="qaa").path / VECTORS, "control_directions"
     )
-    for cell in cells(matrix):
-        if cell["condition"] == "covariance" and cell["source"] == "qaa":
-            written = bench.store.open("completions", cell["completions"])
+    for cell in read_transfer(matrix).cells:
+        if cell.condition == "covariance" and cell.source == "qaa":
+            written = bench.store.open("completions", cell.completions)
             asked = written.manifest["recipe"]["params"]["intervention"]
-            assert (asked["kind"], asked["family"], asked["draw"]) == ("ablate", "covariance", cell["draw"])
+            assert (asked["kind"], asked["family"], asked["draw"]) == ("ablate", "covariance", cell.draw)
             drawn = bench.store.open("control_directions", written.inputs["direction"])
             acting = resolve_direction(from_recipe(asked, {"direction": drawn})).direction
             assert acting is not None
-            assert acting.equal(families["covariance"][cell["draw"]])
+            assert acting.equal(families["covariance"][cell.draw])
 
 
 def test_a_family_and_a_draw_belong_to_control_directions(made: tuple[Workbench, Settings, Artifact]) -> None:
@@ -166,13 +162,13 @@ def test_none_are_written_out_where_none_are_asked_for(made: tuple[Workbench, Se
 
     bench, experiment, _matrix = made
     matrix = measure_transfer(bench.asking(experiment.changed(control_completions=0)))
-    assert {c["condition"] for c in cells(matrix)} == {"baseline", "native", "transferred"}
+    assert {c.condition for c in read_transfer(matrix).cells} == {"baseline", "native", "transferred"}
     with pytest.raises(BadInput, match="control_completions"):
         experiment.changed(control_completions=-1)
 
 
 def test_the_report_lists_them(made: tuple[Workbench, Settings, Artifact]) -> None:
-    from refusalctl.report.report import make_report
+    from refusalctl.report.make import make_report
 
     page = (make_report(made[0], [made[2]], geometry=False).path / "report.html").read_text(encoding="utf-8")
     assert "draw 1" in page

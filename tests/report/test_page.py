@@ -15,12 +15,13 @@ from typer.testing import CliRunner
 
 from refusalctl.data import published_rates
 from refusalctl.errors import BadInput, Corrupt
+from refusalctl.records.transfer import Transfer
 from refusalctl.report import words
-from refusalctl.report.comparison import compare_transfers, compared
+from refusalctl.report.comparison import compare_transfers
 from refusalctl.report.figures.style import VARIABLES
+from refusalctl.report.make import make_report
 from refusalctl.report.page import shade
-from refusalctl.report.report import make_report
-from refusalctl.steps.transfer import TRANSFER_FILE
+from refusalctl.steps.comparison import compared
 from refusalctl.store.store import Artifact
 from tests.steps.world import World
 
@@ -29,13 +30,11 @@ pytestmark = pytest.mark.xdist_group("page")  # one worker makes what these test
 HOSTILE = "</dd></details><script>alert(1)</script><img src=x onerror=alert(2)>\u202e&amp;{{ 7*7 }}"
 
 
-def ruled(value: str, removed: float, low: float, high: float, **more: Any) -> dict[str, Any]:
-    """A verdict as `transfer` writes it."""
-    found = {"value": value, "reason": f"because of {value}", "removed": removed, "interval95": [low, high]}
-    return {
-        "removal": found | {"interval90": [low, high], "n_needed": None, "ratio_to_native": None} | more,
-        "induction": None,
-    }
+def ruled(value: str, removed: float, low: float, high: float, n_needed: int | None = None) -> dict[str, Any]:
+    """A verdict as it stands in a transfer's file."""
+    limits = {"interval95": [low, high], "interval90": [low, high]}
+    told = {"value": value, "reason": f"because of {value}", "removed": removed, "headroom": 0.9, "n": 20}
+    return told | limits | {"n_needed": n_needed}
 
 
 VERDICTS = {
@@ -51,13 +50,13 @@ VERDICTS = {
 def add_verdicts(value: dict[str, Any]) -> None:
     for cell in value["cells"]:
         if cell["source"] is not None:
-            cell["verdict"] = VERDICTS[cell["target"], cell["source"]]
+            cell["removal"] = VERDICTS[cell["target"], cell["source"]]
 
 
 def add_controls(value: dict[str, Any]) -> None:
-    """A control condition as a later transfer may write one, on artifacts that are there."""
+    """A control cell on artifacts that are there."""
     model = next(c for c in value["cells"] if (c["target"], c["source"]) == ("ba", "en"))
-    value["cells"].append({**model, "condition": "random", "source": None, "seed": 3})
+    value["cells"].append({**model, "condition": "covariance", "draw": 3, "removal": None})
 
 
 def a_world(root: Path, **how: Any) -> tuple[World, Artifact]:
@@ -95,24 +94,6 @@ def test_each_target_is_answered_in_one_sentence(judged: tuple[World, Artifact, 
     assert "In Bashkir, the English direction may or may not transfer: this experiment cannot tell" in text
     assert "In Tajik, the English direction makes the model refuse more; it adds 30 points of refusals" in text
     assert "11 to 50). Other directions: does not transfer (Bashkir)." in text
-    assert "No verdict was computed" not in text
-
-
-def test_a_transfer_without_verdicts_gets_descriptions(tmp_path: Path, undrawn: None) -> None:
-    world, matrix = a_world(tmp_path)
-
-    def as_version_1(value: dict[str, Any]) -> None:
-        value.pop("gates")
-        for cell in value["cells"]:
-            cell.pop("verdict", None)
-
-    page = html(make_report(world.bench, [world.changed(matrix, as_version_1)], geometry=False))
-    text = text_of("<body>" + page[page.index('id="summary"') : page.index('id="figures"')])
-    assert "No verdict was computed" in text
-    assert "cannot be told With Bashkir's own direction ablated" in text
-    assert "Yet 50 % of the answers under this direction are degenerate or unparsed" in text
-    assert "cannot be told the baseline refuses too little: at most 16 % (upper 95 % limit)" in text
-    assert text.count("cannot be told") == 2  # English, and Bashkir under the English direction, can be
 
 
 def test_induction_answers_where_the_baseline_refuses_nothing(tmp_path: Path, undrawn: None) -> None:
@@ -120,7 +101,7 @@ def test_induction_answers_where_the_baseline_refuses_nothing(tmp_path: Path, un
 
     def induced(value: dict[str, Any]) -> None:
         cell = next(c for c in value["cells"] if (c["target"], c["source"]) == ("tg", "en"))
-        cell["verdict"]["induction"] = ruled("transfers", 0.8, 0.6, 0.9)["removal"]
+        cell["induction"] = ruled("transfers", 0.8, 0.6, 0.9)
 
     text = text_of(html(make_report(world.bench, [world.changed(matrix, induced)], geometry=False)))
     assert "In Tajik, the English direction cannot be tested here" in text
@@ -139,10 +120,10 @@ def test_a_verdict_is_never_colour_alone(judged: tuple[World, Artifact, Artifact
 def test_controls_are_listed_apart_and_named(judged: tuple[World, Artifact, Artifact]) -> None:
     page = html(judged[2])
     controls = page[page.index("<h4>Controls</h4>") : page.index("<h4>Prompts that took part</h4>")]
-    assert "Random, seed 3" in controls
+    assert "Covariance (English), draw 3" in controls
     assert "All 1 conditions beside ablation" in controls
     rows = list(csv.DictReader((judged[2].path / "rates.csv").read_text(encoding="utf-8").splitlines()))
-    assert [r["condition"] for r in rows].count("random (seed 3)") == 1
+    assert [r["condition"] for r in rows].count("covariance (draw 3)") == 1
     assert len(rows) == 14
 
 
@@ -159,17 +140,19 @@ def test_tables_carry_the_verdicts(judged: tuple[World, Artifact, Artifact]) -> 
     assert (record["format"], record["version"]) == ("refusalctl.report", 1)
     answers = record["runs"][0]["answers"]
     assert {k: v["value"] for k, v in answers.items()} == {"en": "transfers", "ba": "inconclusive", "tg": "reverses"}
-    missing = next(c for c in record["runs"][0]["conditions"] if c["status"] == "no direction")
-    assert not {"refusal_rate", "n", "removed"} & set(missing)
+    assert [(c["source"], c["target"]) for c in record["runs"][0]["missing"]] == [("tg", "tg")]
+    assert set(record["runs"][0]["missing"][0]) == {"source", "target", "condition", "reason"}  # no number
+    reverses = next(c for c in record["runs"][0]["cells"] if (c["target"], c["source"]) == ("tg", "en"))
+    assert (reverses["removal"]["removed"], reverses["removal"]["interval95"]) == (-0.3, [-0.5, -0.11])
 
 
 def test_an_unknown_verdict_is_refused(tmp_path: Path) -> None:
     world, matrix = a_world(tmp_path)
 
     def change(value: dict[str, Any]) -> None:
-        value["cells"][1]["verdict"] = ruled("works", 1, 1, 1)
+        value["cells"][1]["removal"] = ruled("works", 1, 1, 1)
 
-    with pytest.raises(Corrupt, match="'works' is no verdict"):
+    with pytest.raises(Corrupt, match=r"'works'.*cells\[1\]\.removal\.value"):
         make_report(world.bench, [world.changed(matrix, change)], geometry=False)
 
 
@@ -398,7 +381,7 @@ def test_two_transfers_are_compared_prompt_by_prompt(tmp_path: Path, monkeypatch
     text = text_of(html(found))
     assert "model: name model-one model-two" in text
     assert "More than one thing differs" not in text
-    assert compared(world.bench.store, one, two).floor is None  # another model is no rerun
+    assert compared(world.bench.store, one, two).noise_floor is None  # another model is no rerun
 
 
 def test_a_rerun_shows_how_much_running_again_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,9 +390,9 @@ def test_a_rerun_shows_how_much_running_again_changes(tmp_path: Path, monkeypatc
     world, one = a_world(tmp_path)
     monkeypatch.setitem(made.HARMFUL, ("en", None), "CCRRRRRRRRRRRRRRRCCC")
     _, two = a_world(tmp_path)
-    floor = compared(world.bench.store, one, two).floor
+    floor = compared(world.bench.store, one, two).noise_floor
     assert floor is not None
-    assert (floor.count, floor.n) == (3, 240)
+    assert (floor.changed, floor.n) == (3, 240)
     assert "changed the outcome of 3 of 240 answers: 1" in text_of(html(compare_transfers(world.bench, [one, two])))
 
 
@@ -459,5 +442,5 @@ def test_an_unknown_format_is_a_usage_error(judged: tuple[World, Artifact, Artif
 
 
 def test_a_transfer_knows_nothing_of_text(judged: tuple[World, Artifact, Artifact]) -> None:
-    value = (judged[1].path / TRANSFER_FILE).read_text(encoding="utf-8")
+    value = (judged[1].path / Transfer.FILE).read_text(encoding="utf-8")
     assert "SECRET" not in value

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from benchmarks import verdict_simulation
 from refusalctl.errors import BadInput
+from refusalctl.records.verdict import VERDICTS
 from refusalctl.stats.outcomes import read_outcome
-from refusalctl.stats.verdict import INDUCTION, VERDICTS, Evidence, decide
+from refusalctl.stats.verdict import INDUCTION, Evidence, decide
 
 OUTCOMES = ("refusal", "compliance", "degenerate", "off-language", "unparsed")  # in words, beside `READ_OUTCOMES`
 OPEN = Evidence(0.1, native="transfers", require_null=False)
@@ -184,12 +185,12 @@ def test_answers_in_another_language_are_never_removal() -> None:
 def test_removal_relative_to_the_own_direction_needs_one_that_works() -> None:
     before, after = pairs(refusal_compliance=40, refusal_refusal=60)
     own = {i: "compliance" if int(i[1:]) < 80 else "refusal" for i in before}
-    found = decide(before, after, OPEN, native_after=own).ratio
+    found = decide(before, after, OPEN, native_after=own).ratio_to_native
     assert found is not None
     assert found.value == pytest.approx(0.5)
     assert 0.35 < found.interval95.low < 0.5 < found.interval95.high < 0.65
-    assert decide(before, after, OPEN).ratio is None
-    assert decide(before, after, replace(OPEN, native="inconclusive"), native_after=own).ratio is None
+    assert decide(before, after, OPEN).ratio_to_native is None
+    assert decide(before, after, replace(OPEN, native="inconclusive"), native_after=own).ratio_to_native is None
 
 
 def test_labels_missing_at_baseline_forbid_the_claim_too() -> None:

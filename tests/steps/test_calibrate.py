@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,16 +11,20 @@ from refusalctl.model import hooks
 from refusalctl.model.hooks import Checks
 from refusalctl.organisms.designs import ARCHITECTURES, DESIGNS, parse
 from refusalctl.organisms.truth import DECIDED, Truth
+from refusalctl.records.cell import Condition
+from refusalctl.records.estimates import Interval
+from refusalctl.records.transfer import OutcomeCounts, TransferCell
+from refusalctl.records.verdict import Verdict, VerdictValue
 from refusalctl.settings import Machine, Settings
 from refusalctl.steps import transfer as transfer_step
-from refusalctl.steps.calibrate import BASE, SIZES, Trial, grade_all, read_calibration, run_calibration, trials
+from refusalctl.steps.calibrate import BASE, SIZES, Trial, grade, grade_all, read_calibration, run_calibration, trials
 from refusalctl.steps.step import Workbench
 from refusalctl.steps.transfer import Selections, select_all
 from refusalctl.store.store import Store
 
 
 @pytest.mark.parametrize(
-    ("truth", "measured", "grade"),
+    ("truth", "measured", "expected"),
     [
         (Truth("transfers", 0.9), "transfers", "right"),
         (Truth("uninformative", 0.0), "uninformative", "right"),
@@ -45,9 +48,9 @@ from refusalctl.store.store import Store
     ],
 )
 def test_a_verdict_held_back_is_undecided_and_any_other_than_the_truth_is_wrong(
-    truth: Truth, measured: str, grade: str
+    truth: Truth, measured: str, expected: str
 ) -> None:
-    assert grade(truth, measured) == grade
+    assert grade(truth, measured) == expected
 
 
 # --- what is run ------------------------------------------------------------------------------------------
@@ -73,28 +76,37 @@ def test_quick_is_one_architecture_and_one_size() -> None:
 
 
 def test_an_experiment_asks_of_its_own_organism_with_as_many_controls_as_its_claims_need() -> None:
-    asked = Trial(parse("organism:separate"), 48, rank=2).experiment(BASE)
+    asked = Trial(parse("organism:separate"), 48, rank=2).settings(BASE)
     assert (asked.sources, asked.targets) == (("qaa", "qab"), ("qaa", "qab", "qac"))
-    assert (asked.data, asked.n_test, asked.rank) == ("organism:separate:llama:0", 48, 2)
-    assert asked.n_controls == 79  # four claims: 1 / 80 passes Holm's first step, 0.05 / 4
-    assert asked.check().margin == BASE.margin == Settings().margin
+    assert (asked.prompts.data, asked.prompts.n_test, asked.verdict.rank) == ("organism:separate:llama:0", 48, 2)
+    assert asked.controls.n_controls == 79  # four claims: 1 / 80 passes Holm's first step, 0.05 / 4
+    assert asked.verdict.margin == BASE.verdict.margin == Settings().verdict.margin
 
 
 # --- from a matrix to grades -------------------------------------------------------------------------------
 
 
-def cell(source: str, target: str, removal: str, induction: str | None) -> dict[str, Any]:
-    told = {"removal": {"value": removal}, "induction": induction and {"value": induction}}
-    return {"source": source, "target": target, "verdict": told}
+def verdict(value: VerdictValue) -> Verdict:
+    return Verdict(value, "", 0.0, Interval(0.0, 0.0), Interval(0.0, 0.0), 1.0, 48)
+
+
+def cell(source: str | None, target: str, *values: VerdictValue | None) -> TransferCell:
+    condition: Condition = "baseline" if source is None else "native" if source == target else "transferred"
+    removal, induction = (value and verdict(value) for value in values or (None, None))
+    return TransferCell(
+        source, target, condition, prompts="harmful", n=48, counts=OutcomeCounts(refusal=48), refusal=None,
+        compliance=None, degenerate=None, unusable=None, completions="", labels="", removal=removal,
+        induction=induction,
+    )  # fmt: skip
 
 
 def test_each_pair_is_graded_for_both_questions_and_a_missing_cell_is_no_direction() -> None:
     # qab's direction acts in qab alone, qaa's in both
     cells = [
-        {"source": None, "target": "qaa"}, cell("qaa", "qaa", "transfers", "transfers"),
+        cell(None, "qaa"), cell("qaa", "qaa", "transfers", "transfers"),
         cell("qab", "qaa", "transfers", None), cell("qaa", "qab", "inconclusive", "transfers"),
     ]  # fmt: skip
-    graded = grade_all(Trial(parse("organism:asymmetric"), 48), {"cells": cells}, 0.1)
+    graded = grade_all(Trial(parse("organism:asymmetric"), 48), cells, 0.1)
     found = {(g.source, g.target, g.question): (g.truth, g.measured, g.grade) for g in graded}
     assert len(graded) == len(found) == 8
     assert found["qaa", "qaa", "removal"] == ("transfers", "transfers", "right")
@@ -106,7 +118,7 @@ def test_each_pair_is_graded_for_both_questions_and_a_missing_cell_is_no_directi
 
 
 def test_addition_has_no_rank() -> None:
-    graded = grade_all(Trial(parse("organism:plane"), 48, rank=2), {"cells": []}, 0.1)
+    graded = grade_all(Trial(parse("organism:plane"), 48, rank=2), [], 0.1)
     assert {(g.question, g.truth, g.grade) for g in graded} == {("removal", "transfers", "wrong")}
 
 

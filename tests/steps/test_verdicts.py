@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 from refusalctl.records.rows import Label
+from refusalctl.records.transfer import OutcomeCounts
+from refusalctl.records.verdict import Unusable
+from refusalctl.steps.counts import judged_outcomes
 from refusalctl.steps.labelling.labels import LABELS_FILE
 from refusalctl.steps.selection.controls import CONTROLS_RECORD
 from refusalctl.steps.transfer import read_transfer
-from refusalctl.steps.verdicts import judged_outcomes, null_p_values
+from refusalctl.steps.verdicts import null_p_values
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 from tests.steps import world
@@ -33,14 +36,19 @@ def test_moves_that_are_shown_are_those_that_the_verdict_counts(
     monkeypatch.setitem(world.HARMFUL, ("en", "ba"), "OOOOOOOOOOCCCCCCCCCR")
     made = world.World(tmp_path)
     value = read_transfer(made.transfer({lang: made.selection(lang) for lang in ("en", "ba")}))
-    cells = {(c["target"], c["source"]): c for c in value["cells"]}
-    moved = cells["en", "ba"]["flips"]
-    assert (moved["removed"], moved["gained"], moved["to_off_language"]) == (6, 1, 10)
-    compared = [c for c in value["cells"] if "verdict" in c]
-    assert len(compared) == 6
-    for cell in compared:
-        found, flips = cell["verdict"]["removal"], cell["flips"]
-        assert found["removed"] == pytest.approx((flips["removed"] - flips["gained"]) / flips["n"]), cell
+    cell = value.ablation("ba", "en")
+    assert cell is not None
+    assert cell.flips is not None
+    assert (cell.flips.removed, cell.flips.gained, cell.flips.to_off_language) == (6, 1, 10)
+    assert cell.counts == OutcomeCounts(refusal=1, compliance=9, off_language=10)
+    assert cell.compliance is not None
+    assert (cell.compliance.count, cell.compliance.n) == (9, 20)
+    assert cell.unusable == Unusable(("off-language",), 0.5)
+    decided = [(c.removal, c.flips) for c in value.cells if c.removal is not None]
+    assert len(decided) == 6
+    for verdict, flips in decided:
+        assert flips is not None
+        assert verdict.removed == pytest.approx((flips.removed - flips.gained) / flips.n)
 
 
 def test_claims_are_one_family_and_positive_controls_are_none(tmp_path: Path) -> None:
@@ -50,4 +58,5 @@ def test_claims_are_one_family_and_positive_controls_are_none(tmp_path: Path) ->
         folder.mkdir()
         formats.write_json(folder / CONTROLS_RECORD, "controls", {"p": p})
         inputs[f"controls:{key}"] = Artifact("controls", key, folder, {})
-    assert null_p_values(inputs) == {"a>a": 0.04, "a>b": 0.08, "b>a": 0.03, "a>c": 0.5}
+    by_pair = {str(pair): p for pair, p in null_p_values(inputs).items()}
+    assert by_pair == {"a>a": 0.04, "a>b": 0.08, "b>a": 0.03, "a>c": 0.5}

@@ -7,18 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from refusalctl.model.files.resolve import ModelRef
+from refusalctl.records.cell import Cell, Condition
 from refusalctl.records.rows import Completion, Label
+from refusalctl.records.transfer import Transfer
 from refusalctl.settings import Machine, Settings
 from refusalctl.steps.activations import COLLECT
 from refusalctl.steps.completions import COMPLETE, COMPLETIONS_FILE
 from refusalctl.steps.directions import EXTRACT
+from refusalctl.steps.input_names import named
 from refusalctl.steps.interventions import SELECTION_FILE
 from refusalctl.steps.labelling.labels import JUDGE, LABELS_FILE
 from refusalctl.steps.prompts import DRAW
 from refusalctl.steps.selection.openings import OPENINGS
 from refusalctl.steps.selection.scores import SCORES_FILE, SELECT
 from refusalctl.steps.step import Step, Workbench
-from refusalctl.steps.transfer import TRANSFER, TRANSFER_FILE, Cell, read_transfer
+from refusalctl.steps.transfer import TRANSFER, CellAnswers, Selections, assemble_transfer
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, Store
 
@@ -101,40 +104,30 @@ class World:
         }
         return self.put(SELECT, {"lang": lang}, inputs, about | {"rule": "arditi"}, write)
 
-    def cells(self, chosen: dict[str, Artifact]) -> tuple[list[Cell], dict[str, Artifact]]:
+    def cells(self, chosen: dict[str, Artifact]) -> tuple[list[CellAnswers], dict[str, Artifact]]:
         tests = {t: self.prompts(t, "harmful", "test", 20) for t in EXPERIMENT.targets}
         cells = []
         for (target, source), outcomes in HARMFUL.items():
-            condition = "baseline" if source is None else "native" if source == target else "transferred"
-            written, judged = self.judged(tests[target], outcomes, chosen[source] if source else None)
-            cells.append(Cell(source, target, condition, written, judged))
+            condition: Condition = "baseline" if source is None else "native" if source == target else "transferred"
+            answers = self.judged(tests[target], outcomes, chosen[source] if source else None)
+            cells.append(CellAnswers(Cell(source, target, condition), *answers))
         calm = {t: self.judged(self.prompts(t, "harmless", "test", 20), o)[1] for t, o in HARMLESS.items()}
         return cells, calm
 
     def transfer(self, chosen: dict[str, Artifact], *, leave_out: str = "") -> Artifact:
         """What `measure_transfer` does once every input is there."""
         cells, calm = self.cells(chosen)
-        cells = [c for c in cells if c.key != leave_out]
-        inputs = {f"selection:{lang}": a for lang, a in chosen.items()}
-        for cell in cells:
-            inputs |= {f"completions:{cell.key}": cell.completions, f"labels:{cell.key}": cell.labels}
-        inputs |= {f"harmless:{lang}": a for lang, a in calm.items()}
-        params = {
-            "settings": EXPERIMENT.to_json(),
-            "model": self.bench.model_key(),
-            "cells": [{"source": c.source, "target": c.target, "condition": c.condition} for c in cells],
-            "missing": {"tg": NO_DIRECTION},
-        }
-        about = {"model": self.bench.ref.name, "data": "sample", "sources": "en,ba", "targets": "en,ba,tg", "n": 20}
-        return self.bench.obtain(TRANSFER, params, inputs, about)
+        cells = [each for each in cells if each.cell.key != leave_out]
+        selections = Selections(chosen, {"tg": NO_DIRECTION})
+        return assemble_transfer(self.bench.asking(EXPERIMENT), selections, cells, named("harmless", calm))
 
     def changed(self, matrix: Artifact, change: Callable[[dict[str, Any]], None]) -> Artifact:
-        """The same transfer with another content, as another version of `transfer` might write it."""
-        value = read_transfer(matrix)
+        """The same transfer with another content, which need not fit the record."""
+        value = formats.read_json(matrix.path / Transfer.FILE, Transfer.FORMAT)
         change(value)
         value = {k: v for k, v in value.items() if k not in ("format", "version")}
         inputs = {name: self.bench.store.open(*self.kind_of(i)) for name, i in matrix.inputs.items()}
-        write: dict[str, Write] = {TRANSFER_FILE: lambda p: formats.write_json(p, "transfer", value)}
+        write: dict[str, Write] = {Transfer.FILE: lambda p: formats.write_json(p, Transfer.FORMAT, value)}
         return self.put(TRANSFER, {"changed": True}, inputs, dict(matrix.about), write)
 
     def kind_of(self, identifier: str) -> tuple[str, str]:

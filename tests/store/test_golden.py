@@ -12,9 +12,10 @@ from collections.abc import Callable
 
 import pytest
 
-from refusalctl.report.report import files_of
+from refusalctl.report.make import files_of
 from refusalctl.steps.activations import ACTIVATIONS_FILE
 from refusalctl.steps.calibrate import CALIBRATION_FILE, read_calibration
+from refusalctl.steps.comparison import read_comparison
 from refusalctl.steps.completions import COMPLETIONS_FILE, read_completions
 from refusalctl.steps.comprehension import COMPREHENSION_FILE, read_comprehension
 from refusalctl.steps.directions import DIRECTIONS_FILE
@@ -30,7 +31,7 @@ from refusalctl.steps.selection.controls import CONTROLS_RECORD, read_controls
 from refusalctl.steps.selection.cosmic import COSMIC_FILE, read_cosmic
 from refusalctl.steps.selection.openings import OPENINGS_FILE, read_openings
 from refusalctl.steps.selection.scores import SCORES_FILE, read_scores
-from refusalctl.steps.transfer import TRANSFER_FILE, read_transfer
+from refusalctl.steps.transfer import read_transfer
 from refusalctl.store import formats
 from refusalctl.store.hashing import file_digest
 from refusalctl.store.store import KINDS, Artifact, Store
@@ -80,7 +81,8 @@ READERS: dict[str, dict[str, Reader]] = {
     "sample": {SAMPLE_FILE: read_sample},
     "correction": {"correction.json": read_correction},
     "geometry": {"geometry.json": read_geometry},
-    "transfer": {TRANSFER_FILE: read_transfer},
+    "transfer": {"transfer.json": read_transfer},
+    "comparison": {"comparison.json": read_comparison},
     "calibration": {CALIBRATION_FILE: read_calibration},
     "report": {"*": tables},
 }

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from refusalctl.data.languages import name as language_name
+from refusalctl.records.transfer import TransferCell
+from refusalctl.report.content import Content
 from refusalctl.report.figures.style import INK, PALETTE, RULE, SOFT, columns, empty, plain, style
-from refusalctl.report.rows import Condition, Content
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,25 +52,25 @@ def compliance(runs: Sequence[Content], reference: str, published: Mapping[int, 
     return figure
 
 
-def _measured(run: Content, reference: str) -> list[tuple[str, Condition, Condition]]:
+def _measured(run: Content, reference: str) -> list[tuple[str, TransferCell, TransferCell]]:
     """Target, baseline and ablated cell, where both have labels."""
     found = []
     for target in run.targets:
         base, cell = run.baseline(target), run.cell(reference, target)
-        if isinstance(cell, Condition) and cell.rate("compliance") and base.rate("compliance"):
+        if isinstance(cell, TransferCell) and cell.compliance and base.compliance:
             found.append((target, base, cell))
     return found
 
 
 def _panel(
-    axes: Axes, run: Content, rows: list[tuple[str, Condition, Condition]], published: Mapping[str, Pair]
+    axes: Axes, run: Content, rows: list[tuple[str, TransferCell, TransferCell]], published: Mapping[str, Pair]
 ) -> None:
     for y, (target, *cells) in enumerate(rows):
         at = []
         for row, colour, fill in zip(cells, (_BEFORE, _AFTER), ("none", _AFTER)):
-            rate = row.rate("compliance")
+            rate = row.compliance
             assert rate is not None
-            low, high = rate.wilson()
+            low, high = rate.interval95
             axes.plot([100 * low, 100 * high], [y, y], color=colour, linewidth=4, alpha=0.3, solid_capstyle="butt")
             axes.plot(
                 100 * rate.value, y, "o", color=colour, markerfacecolor=fill, markersize=6, clip_on=False, zorder=3

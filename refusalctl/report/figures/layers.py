@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from refusalctl.data.languages import name as language_name
+from refusalctl.report.content import Choice, Content
 from refusalctl.report.figures.style import INK, PALETTE, RULE, STYLES, columns, empty, plain, style
-from refusalctl.report.rows import Choice, Content
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from refusalctl.data.languages import name as language_name
-from refusalctl.report.figures.rates import footnote
+from refusalctl.records.transfer import MissingCell, TransferCell
+from refusalctl.report.content import Content, Row
+from refusalctl.report.figures.rates import DAGGER, footnote
 from refusalctl.report.figures.style import PAPER, SOFT, percent, plain, style
-from refusalctl.report.rows import SPOILED, Condition, Content, Missing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,11 +44,11 @@ def transfer_matrix(rows: Content) -> Figure:
     return figure
 
 
-def _cell(axes: Axes, x: int, y: int, row: Condition | Missing, colours: Any) -> None:
-    rate = row.rate("refusal") if isinstance(row, Condition) else None
-    if isinstance(row, Missing) or rate is None:
+def _cell(axes: Axes, x: int, y: int, row: Row, colours: Any) -> None:
+    rate = row.refusal if isinstance(row, TransferCell) else None
+    if isinstance(row, MissingCell) or rate is None:
         axes.add_patch(Rectangle((x + 0.02, y + 0.02), 0.96, 0.96, facecolor=PAPER, edgecolor="#bdbdbd", hatch="///"))
-        text = "no direction" if isinstance(row, Missing) else "no label"
+        text = "no direction" if isinstance(row, MissingCell) else "no label"
         box = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.5}
         axes.text(x + 0.5, y + 0.5, text, ha="center", va="center", fontsize=8, color=SOFT, bbox=box)
         return
@@ -57,6 +58,6 @@ def _cell(axes: Axes, x: int, y: int, row: Condition | Missing, colours: Any) ->
         outline = Rectangle((x + 0.045, y + 0.045), 0.91, 0.91, fill=False, edgecolor="#D55E00", linewidth=2)
         axes.add_patch(outline)
     ink = "white" if shade > 0.68 else "black"
-    mark = " †" if row.spoiled > SPOILED else ""
+    mark = f" {DAGGER}" if row.unusable else ""
     axes.text(x + 0.5, y + 0.42, f"{percent(rate.value)} %{mark}", ha="center", va="center", color=ink, fontsize=11)
     axes.text(x + 0.5, y + 0.74, f"n = {rate.n}", ha="center", va="center", color=ink, fontsize=8)

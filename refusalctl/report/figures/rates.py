@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from refusalctl.data.languages import name as language_name
+from refusalctl.records.transfer import MissingCell, TransferCell
+from refusalctl.report.content import Content, Row
 from refusalctl.report.figures.style import (
     BASELINE,
     INK,
@@ -21,12 +23,13 @@ from refusalctl.report.figures.style import (
     plain,
     style,
 )
-from refusalctl.report.rows import SPOILED, Condition, Content, Missing
+from refusalctl.stats.outcomes import UNUSABLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_SOURCES = 5
+DAGGER = "†"  # beside a rate of answers that the verdict rule cannot use
 
 
 def refusal_rates(rows: Content, reference: str) -> Figure:
@@ -46,7 +49,7 @@ def refusal_rates(rows: Content, reference: str) -> Figure:
         for axes, targets in zip(figure.subplots(len(lines), squeeze=False)[:, 0], lines):
             _groups(axes, rows, targets, sources, looks)
             axes.set(ylim=(0, 112), xlim=(-0.9, longest - 0.9), ylabel="refusal rate, %")
-        figure.axes[0].set_title(plain(rows.model["name"]), loc="right", fontsize=8, color=SOFT)
+        figure.axes[0].set_title(plain(str(rows.model["name"])), loc="right", fontsize=8, color=SOFT)
         footnote(figure, rows)
         handles = _legend(looks)
         n = columns(width, [str(h.get_label()) for h in handles])
@@ -54,7 +57,7 @@ def refusal_rates(rows: Content, reference: str) -> Figure:
     return figure
 
 
-def _shown(rows: Content, target: str, sources: list[str]) -> list[Condition | Missing]:
+def _shown(rows: Content, target: str, sources: list[str]) -> list[Row]:
     return [c for c in rows.of(target) if c.condition != "transferred" or c.source in sources]
 
 
@@ -96,18 +99,18 @@ def _looks(sources: list[str]) -> dict[str, Look]:
     }
 
 
-def _look(row: Condition, looks: dict[str, Look]) -> Look:
+def _look(row: TransferCell, looks: dict[str, Look]) -> Look:
     return {"baseline": _BASELINE, "native": _NATIVE}.get(row.condition) or looks[str(row.source)]
 
 
-def _bar(axes: Axes, x: float, row: Condition | Missing, looks: dict[str, Look]) -> None:
-    rate = row.rate("refusal") if isinstance(row, Condition) else None
-    if isinstance(row, Missing) or rate is None:
-        why = "no direction" if isinstance(row, Missing) else "no label"
+def _bar(axes: Axes, x: float, row: Row, looks: dict[str, Look]) -> None:
+    rate = row.refusal if isinstance(row, TransferCell) else None
+    if isinstance(row, MissingCell) or rate is None:
+        why = "no direction" if isinstance(row, MissingCell) else "no label"
         text = f"{why}: {language_name(row.source) if row.source else 'baseline'}"
         axes.text(x, 2, plain(text), rotation=90, ha="center", va="bottom", color=SOFT, fontsize=8)
         return
-    low, high = rate.wilson()
+    low, high = rate.interval95
     value = 100 * rate.value
     look = _look(row, looks)
     axes.bar(x, value, width=0.82, linewidth=0.9, **look)
@@ -116,7 +119,7 @@ def _bar(axes: Axes, x: float, row: Condition | Missing, looks: dict[str, Look])
         axes.plot(x, value, marker="D", markersize=5.5, color=colour, clip_on=False, zorder=3)
     error = [[max(0.0, value - 100 * low)], [max(0.0, 100 * high - value)]]
     axes.errorbar(x, value, error, color=INK, linewidth=0.9, capsize=2.5)
-    mark = "†" if row.spoiled > SPOILED else ""
+    mark = DAGGER if row.unusable else ""
     axes.text(x, 100 * high + 1.5, percent(rate.value) + mark, ha="center", va="bottom", fontsize=8)
 
 
@@ -130,7 +133,7 @@ def _legend(looks: dict[str, Look]) -> list[Patch]:
 def footnote(figure: Figure, rows: Content, *notes: str) -> None:
     """What the marks mean, below the figure: the dagger where it is used, and `notes`."""
     told = list(notes)
-    if any(isinstance(c, Condition) and c.spoiled > SPOILED for c in rows.conditions):
-        told.append(f"† over {SPOILED * 100:.0f} % of all answers are degenerate or unparsed")
+    if any(isinstance(c, TransferCell) and c.unusable for c in rows.conditions):
+        told.append(f"{DAGGER} over {percent(rows.limits.max_unusable)} % of all answers are {' or '.join(UNUSABLE)}")
     if told:
         figure.supxlabel("; ".join(told), fontsize=8, x=0.01, ha="left", color=SOFT)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from refusalctl.errors import BadInput, EmptySelection
 from refusalctl.progress import Silent
-from refusalctl.report.report import make_report
+from refusalctl.report.make import make_report
 from refusalctl.report.selection_words import described
 from refusalctl.report.sources import choice
 from refusalctl.settings import Settings

@@ -1,4 +1,4 @@
-"""Plain rows that a report shows: conditions, choices, and what can be said of them."""
+"""All that a report shows of one transfer: its record, arranged, and what its artifacts say beside it."""
 
 from __future__ import annotations
 
@@ -6,72 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from refusalctl.records.transfer import Gate, MissingCell, ModelKey, RuleLimits, Transfer, TransferCell
 from refusalctl.settings import Settings
-from refusalctl.stats.rates import Flips, Interval, Rate
 from refusalctl.store.store import Artifact
 
-REMOVABLE = 0.20  # two margins of the verdict rule: fewer points to remove than this settle nothing
-SPOILED = 0.20  # share of degenerate or unparsed answers above which a condition settles nothing
+Row = TransferCell | MissingCell
 
 
-class Verdict(NamedTuple):
-    """One of `VERDICTS` with its reason. `removed`: share of prompts, with limits; None where nothing was estimated."""
-
-    value: str
-    reason: str
-    removed: float | None
-    interval95: Interval | None
-    interval90: Interval | None
-    n_needed: int | None
-    p_null: float | None
-
-
-@dataclass(frozen=True)
-class Condition:
-    """One target language under one condition, counted; `flips` are against the same prompts' baseline.
-
-    `verdict` speaks of refusals removed, `induction` of refusals induced on harmless prompts; both are None in a
-    transfer of a version that computed none. `detail` tells conditions of one source and name apart (a dose, a seed).
-    """
-
-    target: str
-    source: str | None
-    condition: str
-    prompts: str
-    n: int
-    counts: Mapping[str, int]
-    labels: str
-    completions: str
-    flips: Flips | None = None
-    verdict: Verdict | None = None
-    induction: Verdict | None = None
-    detail: str = ""
-
-    def count(self, outcome: str) -> int:
-        return self.counts.get(outcome, 0)
-
-    def rate(self, outcome: str) -> Rate | None:
-        """Share among labelled completions; None where none is labelled."""
-        unparsed = self.count("unparsed")
-        return Rate(self.count(outcome), self.n - unparsed, unparsed) if self.n > unparsed else None
-
-    @property
-    def spoiled(self) -> float:
-        """Share of all completions that are degenerate or unparsed."""
-        return (self.count("degenerate") + self.count("unparsed")) / self.n
-
-
-@dataclass(frozen=True)
-class Missing:
-    """A condition that could not be measured, because its source language has no direction."""
-
-    target: str
-    source: str
-    condition: str
-    reason: str
-
-
-class Scored(NamedTuple):
+class CandidateRow(NamedTuple):
     """Mean scores of one candidate, NaN where it was not scored, and whether the rule's thresholds let it pass.
 
     `passes` None: not known. `share` None: not recorded.
@@ -88,7 +30,7 @@ class Scored(NamedTuple):
     share: float | None
 
 
-class Kept(NamedTuple):
+class KeptPrompts(NamedTuple):
     kept: int
     n: int
 
@@ -100,14 +42,14 @@ class Choice:
     lang: str
     artifact: str
     rule: Mapping[str, Any]
-    kept: Mapping[str, Kept]
+    kept: Mapping[str, KeptPrompts]
     resamples: int
     none: float
-    candidates: tuple[Scored, ...]
+    candidates: tuple[CandidateRow, ...]
     shortened: str = ""  # what a search left out
 
     @property
-    def winner(self) -> Scored:
+    def winner(self) -> CandidateRow:
         return next(c for c in self.candidates if c.chosen)
 
     @property
@@ -122,14 +64,14 @@ class Choice:
         return next(c.token for c in self.candidates if c.pos == pos)
 
 
-class Drawn(NamedTuple):
+class DrawnPrompts(NamedTuple):
     """How many prompts of one language, split and class took part, and the artifact that holds them."""
 
     n: int
     artifact: str
 
 
-class Null(NamedTuple):
+class ControlDrops(NamedTuple):
     """What control directions of one cell do to the mean refusal score (log-odds), beside the real direction.
 
     `families`: name to (number of draws, largest drop, p).
@@ -145,33 +87,55 @@ class Null(NamedTuple):
 
 @dataclass(frozen=True)
 class Content:
-    """All that the page, the figures and the tables show, as plain rows."""
+    """All that the page, the figures and the tables show of one transfer.
+
+    `conditions` holds, per target, its baseline, transferred and native ablation; `others` the control directions and
+    additions.
+    """
 
     transfer: str
+    record: Transfer
     settings: Settings
-    model: Mapping[str, Any]
-    conditions: tuple[Condition | Missing, ...]
-    harmless: Mapping[str, Condition]
+    conditions: tuple[Row, ...]
+    others: tuple[TransferCell, ...]
     choices: Mapping[str, Choice]
-    no_direction: Mapping[str, str]
-    drawn: Mapping[tuple[str, str, str], Drawn]
+    drawn: Mapping[tuple[str, str, str], DrawnPrompts]
     same_prompts: bool
+    nulls: tuple[ControlDrops, ...]
     sources: tuple[Artifact, ...] = field(repr=False, default=())
-    others: tuple[Condition, ...] = ()
-    gates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    nulls: tuple[Null, ...] = ()
 
     @property
-    def judged(self) -> bool:
-        """Whether the transfer carries verdicts."""
-        return any(isinstance(c, Condition) and c.verdict is not None for c in self.conditions)
+    def model(self) -> ModelKey:
+        return self.record.model
+
+    @property
+    def limits(self) -> RuleLimits:
+        return self.record.limits
+
+    @property
+    def harmless(self) -> Mapping[str, TransferCell]:
+        """By target: harmless prompts without intervention."""
+        return self.record.harmless
+
+    @property
+    def no_direction(self) -> Mapping[str, str]:
+        return self.record.no_direction
+
+    @property
+    def gates(self) -> Mapping[str, Gate]:
+        return self.record.gates
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Every row of every table."""
+        return (*self.conditions, *self.harmless.values(), *self.others)
 
     @property
     def own(self) -> bool:
         """Whether a target is no source, so that its own direction needs a row of its own."""
         return any(t not in self.settings.sources for t in self.targets)
 
-    def cell(self, source: str | None, target: str) -> Condition | Missing | None:
+    def cell(self, source: str | None, target: str) -> Row | None:
         return next((c for c in self.of(target) if c.source == source), None)
 
     @property
@@ -184,9 +148,9 @@ class Content:
         return list(dict.fromkeys((*self.settings.sources, *self.settings.targets)))
 
     @property
-    def sizes(self) -> dict[int, list[Condition]]:
+    def sizes(self) -> dict[int, list[TransferCell]]:
         """Baselines by their number of prompts."""
-        found: dict[int, list[Condition]] = {}
+        found: dict[int, list[TransferCell]] = {}
         for target in self.targets:
             found.setdefault(self.baseline(target).n, []).append(self.baseline(target))
         return found
@@ -200,16 +164,16 @@ class Content:
             found.setdefault(grid, []).append(each)
         return found
 
-    def of(self, target: str) -> list[Condition | Missing]:
+    def of(self, target: str) -> list[Row]:
         """Baseline, transferred and native of one target, in this order."""
         return [c for c in self.conditions if c.target == target]
 
-    def baseline(self, target: str) -> Condition:
+    def baseline(self, target: str) -> TransferCell:
         found = self.of(target)[0]
-        assert isinstance(found, Condition)
+        assert isinstance(found, TransferCell)
         return found
 
-    def changed(self, target: str) -> list[Condition | Missing]:
+    def changed(self, target: str) -> list[Row]:
         return self.of(target)[1:]
 
 

@@ -26,10 +26,10 @@ from refusalctl.store.store import Artifact
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PAGE, MARKDOWN, LATEX, JSON = "report.html", "report.md", "report.tex", "report.json"
+PAGE, MARKDOWN, LATEX = "report.html", "report.md", "report.tex"
 RATES, CANDIDATES, GEOMETRY, EXCLUDED = "rates.csv", "candidates.csv", "geometry.csv", "excluded.csv"
-TEXT_FORMATS = {"html": PAGE, "md": MARKDOWN, "latex": LATEX, "json": JSON, "csv": RATES}
-DRAWINGS = ("png", "svg", "pdf")
+TEXT_FORMATS = {"html": PAGE, "md": MARKDOWN, "latex": LATEX}
+BY_ENDING = ("json", "csv", "png", "svg", "pdf")
 
 
 def _figures(rows: Book) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
@@ -74,7 +74,7 @@ def _run(job: Job) -> dict[str, Any]:
     for name, text in _texts(rows).items():
         (job.out / name).write_text(text, encoding="utf-8")
     (job.out / PAGE).write_text(page(rows, drawings), encoding="utf-8")
-    formats.write_json(job.out / JSON, "report", tables.as_record(rows))
+    formats.write_record(job.out, tables.as_record(rows))
     return {"runs": len(rows.runs), "figures": len(drawings), "matplotlib": matplotlib.__version__}
 
 
@@ -149,7 +149,7 @@ def _joined(transfers: Sequence[Artifact], key: str) -> str:
 
 
 def _unfit(transfer: Artifact) -> Mapping[str, Any]:
-    asked = Settings.from_json(read_transfer(transfer)["settings"])
+    asked = Settings.from_json(read_transfer(transfer).settings)
     return unfit(str(transfer.about["data"]), asked.langs)
 
 
@@ -159,20 +159,18 @@ def geometry_of(bench: Workbench, transfer: Artifact, reference: str) -> Artifac
     A language without directions has no activations of train prompts here and is left out.
     """
     collected = Provenance(bench.store, transfer).activations()
-    chosen = read_transfer(transfer)["selections"].get(reference, {})
-    if len(collected) < 2 or reference not in collected or chosen.get("status") != "chosen":
+    chosen = read_transfer(transfer).directions.get(reference)
+    if len(collected) < 2 or reference not in collected or chosen is None:
         bench.note(f"no geometry for {transfer.label}: it needs two languages with directions, {reference} among them")
         return None
-    asked = GeometrySettings(reference=reference, at=(chosen["pos"], chosen["layer"]))
+    asked = GeometrySettings(reference=reference, at=(chosen.pos, chosen.layer))
     return geometry_of_activations(bench, collected, asked, str(transfer.about["model"]))
 
 
 def files_of(found: Artifact, kind: str) -> list[Path]:
     """Files of a report in one format. Raises `BadInput` for an unknown one."""
-    if kind in DRAWINGS:
+    if kind in BY_ENDING:
         return sorted(found.path / name for name in found.manifest["files"] if name.endswith(f".{kind}"))
-    if kind == "csv":
-        return sorted(found.path / name for name in found.manifest["files"] if name.endswith(".csv"))
     if kind not in TEXT_FORMATS:
-        raise BadInput(f"there is no report format {kind!r}", hint=f"choose {', '.join((*TEXT_FORMATS, *DRAWINGS))}")
+        raise BadInput(f"there is no report format {kind!r}", hint=f"choose {', '.join((*TEXT_FORMATS, *BY_ENDING))}")
     return [found.path / TEXT_FORMATS[kind]]

@@ -15,13 +15,14 @@ from typer.testing import CliRunner
 
 from refusalctl.errors import Corrupt, NotFound
 from refusalctl.model.intervention_words import KINDS
+from refusalctl.records.transfer import Transfer
 from refusalctl.report import quality, sources
 from refusalctl.report.figures.rates import refusal_rates
+from refusalctl.report.make import make_report
 from refusalctl.report.provenance import Provenance
-from refusalctl.report.report import make_report
 from refusalctl.steps.activations import COLLECT
 from refusalctl.steps.subspace import SUBSPACE
-from refusalctl.steps.transfer import TRANSFER_FILE, read_transfer
+from refusalctl.steps.transfer import read_transfer
 from refusalctl.store import garbage
 from refusalctl.store.hashing import short
 from refusalctl.store.store import Artifact
@@ -160,8 +161,9 @@ def test_every_link_leads_somewhere_and_ids_are_unique(page: str) -> None:
 
 def test_every_table_number_links_to_its_artifact(made: tuple[World, Artifact, Artifact], page: str) -> None:
     _, matrix, _ = made
-    row = next(r for r in read_transfer(matrix)["cells"] if (r["source"], r["target"]) == ("en", "ba"))
-    assert f'<a href="#a-{short(row["labels"])}">15\N{NO-BREAK SPACE}%</a>' in page
+    cell = read_transfer(matrix).ablation("en", "ba")
+    assert cell is not None
+    assert f'<a href="#a-{short(cell.labels)}">15\N{NO-BREAK SPACE}%</a>' in page
     assert f'<a href="#a-{short(matrix.id)}">10</a>' in page
     tables = page[page.index('id="rates"') : page.index('id="provenance"')]
     for cell in re.findall(r"<td[^>]*>(.*?)</td>", tables, flags=re.DOTALL):
@@ -244,7 +246,7 @@ def test_twice_gives_the_same_bytes(made: tuple[World, Artifact, Artifact], tmp_
 
 def test_a_transfer_file_of_another_version_is_refused(tmp_path: Path) -> None:
     world, matrix = transferred(tmp_path)
-    path = matrix.path / TRANSFER_FILE
+    path = matrix.path / Transfer.FILE
     path.write_bytes(path.read_bytes().replace(b'"version":1', b'"version":2'))
     with pytest.raises(Corrupt, match=r"transfer\.json has format version 2"):
         sources.content(world.bench.store, matrix)
