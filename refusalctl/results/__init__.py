@@ -24,7 +24,7 @@ from refusalctl.results.findings import (
 from refusalctl.results.tensors import Activations, ControlDirections, Directions, Selection, Subspace, Vectors
 
 __all__ = [
-    "RESULTS", "Activations", "Calibration", "Comparison", "Completions", "Comprehension", "ControlDirections", "Controls",
-    "Correction", "Cosmic", "Directions", "Geometry", "Labels", "Openings", "Panel", "Prompts", "Report", "Result",
-    "Sample", "Scores", "Selection", "Subspace", "Table", "Transfer", "Translations", "Vectors", "result",
+    "RESULTS", "Activations", "Calibration", "Comparison", "Completions", "Comprehension", "ControlDirections",
+    "Controls", "Correction", "Cosmic", "Directions", "Geometry", "Labels", "Openings", "Panel", "Prompts", "Report",
+    "Result", "Sample", "Scores", "Selection", "Subspace", "Table", "Transfer", "Translations", "Vectors", "result",
 ]  # fmt: skip
