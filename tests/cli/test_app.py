@@ -175,7 +175,8 @@ def test_a_model_that_never_refuses_leaves_the_cell_without_direction_and_the_ma
     path = run("artifacts", "path", done.out.strip()).out.strip()
     matrix = json.loads((Path(path) / "transfer.json").read_text(encoding="utf-8"))
     assert [c["condition"] for c in matrix["cells"]] == ["baseline"]
-    assert matrix["selections"]["en"]["status"] == "none"
+    assert matrix["directions"] == {}
+    assert list(matrix["no_direction"]) == ["en"]
 
 
 def test_select_on_a_model_that_never_refuses_is_an_error(run) -> None:  # type: ignore[no-untyped-def]
