@@ -370,6 +370,17 @@ def test_an_answer_set_without_labels_has_no_rate(tmp_path: Path, monkeypatch: p
     assert "English refusal went from 80 % to no label" in text
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_compliance_in_another_language_is_counted_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(HARMFUL, ("en", None), "R" * 12 + "C" * 3 + "O" * 5)
+    _, _, found = reported(tmp_path)
+    row = next(r for r in table(found.path / "rates.csv") if (r["target"], r["condition"]) == ("en", "baseline"))
+    assert [row[k] for k in ("n", "refusal", "compliance", "off_language", "labelled")] == ["20", "12", "3", "5", "20"]
+    assert float(row["compliance_rate"]) == 3 / 20
+    text = plain((found.path / "report.html").read_text(encoding="utf-8"))
+    assert "Baseline, harmful prompts 20 12 60 % [39–78] 15 % [5–36] 0 5 0" in text
+
+
 def test_command_reports_on_the_newest_transfer_and_copies(
     made: tuple[World, Artifact, Artifact], tmp_path: Path
 ) -> None:

@@ -145,21 +145,22 @@ def test_the_chain_on_the_embedded_model_pairs_its_conditions(
     refuser: Workbench,
 ) -> None:
     matrix = measure_transfer(refuser.asking(SMALL))
-    value = read_transfer(matrix)
-    cells = {(c["source"], c["target"]): c for c in value["cells"] if c["condition"] != "induced"}
+    record = read_transfer(matrix)
+    cells = {(c.source, c.target): c for c in record.cells if c.condition != "induced"}
     assert set(cells) == {(None, "en"), ("en", "en"), ("de", "en")}
-    assert cells[None, "en"]["counts"]["refusal"] >= 4
-    moved = cells["de", "en"]["flips"]
-    assert moved["removed"] <= cells[None, "en"]["counts"]["refusal"]
-    for cell in value["cells"]:
-        labels = refuser.store.open("labels", cell["labels"])
-        assert labels.about["lang"] == cell["target"]
-        if cell["source"]:
-            written = refuser.store.open("completions", cell["completions"])
-            assert written.about["direction_lang"] == cell["source"]
+    assert cells[None, "en"].counts.refusal >= 4
+    moved = cells["de", "en"].flips
+    assert moved is not None
+    assert moved.removed <= cells[None, "en"].counts.refusal
+    for cell in record.cells:
+        labels = refuser.store.open("labels", cell.labels)
+        assert labels.about["lang"] == cell.target
+        if cell.source:
+            written = refuser.store.open("completions", cell.completions)
+            assert written.about["direction_lang"] == cell.source
             checks = refuser.store.run_info(written)["checks"]
             assert checks["hooks_fired"] > 0
-            if cell["condition"] != "induced":  # ablated, so nothing of the direction may be left
+            if cell.condition != "induced":  # ablated, so nothing of the direction may be left
                 assert checks["max_relative_projection"] < 1e-4
     again = Workbench(refuser.store, Machine(embedded.REFUSER, device="cpu", batch_size=16))
     assert measure_transfer(again.asking(SMALL)).id == matrix.id

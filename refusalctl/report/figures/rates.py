@@ -134,6 +134,7 @@ def footnote(figure: Figure, rows: Content, *notes: str) -> None:
     """What the marks mean, below the figure: the dagger where it is used, and `notes`."""
     told = list(notes)
     if any(isinstance(c, TransferCell) and c.unusable for c in rows.conditions):
-        told.append(f"{DAGGER} over {percent(rows.limits.max_unusable)} % of all answers are {' or '.join(UNUSABLE)}")
+        kinds = f"{', '.join(UNUSABLE[:-1])} or {UNUSABLE[-1]}"
+        told.append(f"{DAGGER} over {percent(rows.limits.max_unusable)} % of all answers are {kinds}")
     if told:
         figure.supxlabel("; ".join(told), fontsize=8, x=0.01, ha="left", color=SOFT)
