@@ -15,3 +15,13 @@ class Interval(NamedTuple):
 class Estimate(Part, frozen=True):
     value: float
     interval95: Interval
+
+
+class Auroc(Part, frozen=True):
+    """Area under the ROC curve with a 95 % percentile bootstrap interval over prompts, classes resampled apart."""
+
+    value: float
+    low: float
+    high: float
+    n_positive: int
+    n_negative: int

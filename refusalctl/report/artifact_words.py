@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from refusalctl.report import selection_words
@@ -43,50 +43,50 @@ def _directions(artifact: Artifact) -> list[str]:
 
 def _openings(artifact: Artifact) -> list[str]:
     value = read_openings(artifact)
-    checked = value["validation"]
-    lines = [f"{len(value['sequences'])} openings, {value['origin']}"]
-    if value["coverage"] is not None:
+    checked = value.validation
+    lines = [f"{len(value.sequences)} openings, {value.origin}"]
+    if value.coverage is not None:
         lines[0] += (
-            f": {value['coverage']:.0%} of {value['n_refusals']} judged train refusals begin with one, "
-            f"{value['false_share']:.0%} of {value['n_others']} other answers"
+            f": {value.coverage:.0%} of {value.n_refusals} judged train refusals begin with one, "
+            f"{value.false_share:.0%} of {value.n_others} other answers"
         )
-    counts = f"{checked['refusals']} refusals, {checked['others']} other answers, {checked['left_out']} left out"
-    if checked["auroc"] is None:
-        return [*lines, f"not checked ({counts}): {checked['reason']}"]
+    counts = f"{checked.refusals} refusals, {checked.others} other answers, {checked.left_out} left out"
+    if checked.auroc is None:
+        return [*lines, f"not checked ({counts}): {checked.reason}"]
     return [
         *lines,
-        f"checked on validation prompts by {checked['judge']!r} ({counts}): AUROC {_ranged(checked['auroc'])}, "
-        f"{checked['covered']} of the refusals begin with one, {checked['false']} of the others",
+        f"checked on validation prompts by {checked.judge!r} ({counts}): AUROC {_ranged(checked.auroc)}, "
+        f"{checked.covered} of the refusals begin with one, {checked.false} of the others",
     ]
 
 
 def _controls(artifact: Artifact) -> list[str]:
     value = read_controls(artifact)
     lines = [
-        f"{value['source']} direction ablated in {value['target']}: the refusal score drops by {value['drop']:.2f} "
-        f"(log-odds, {value['n_prompts']} prompts)"
+        f"{value.source} direction ablated in {value.target}: the refusal score drops by {value.drop:.2f} "
+        f"(log-odds, {value.n_prompts} prompts)"
     ]
-    for name, family in sorted(value["families"].items()):
-        used = "" if name in value["p_families"] else ", not in the verdict"
-        most = max(family["drops"])
-        lines.append(f"{name}: {family['n']} draws drop it by at most {most:.2f}, p {family['p']:.3g}{used}")
-    searched = value["selection_of_shuffled"]
+    for name, family in sorted(value.families.items()):
+        used = "" if name in value.p_families else ", not in the verdict"
+        most = max(family.drops)
+        lines.append(f"{name}: {family.n} draws drop it by at most {most:.2f}, p {family.p:.3g}{used}")
+    searched = value.selection_of_shuffled
     lines.append(
-        f"shuffled: {searched['searched']} of {searched['candidates']} candidates searched, "
-        f"{searched['passed_rule']} choices passed the rule"
+        f"shuffled: {searched.searched} of {searched.candidates} candidates searched, "
+        f"{searched.passed_rule} choices passed the rule"
     )
-    return [*lines, f"smallest p that these draws can give: {value['smallest_p']:.3g}"]
+    return [*lines, f"smallest p that these draws can give: {value.smallest_p:.3g}"]
 
 
 def _comprehension(artifact: Artifact) -> list[str]:
     value = read_comprehension(artifact)
-    passed = {True: "passed", False: "failed", None: "undecided"}[value["passed"]]
-    lines = [f"gate {passed}: {value['reason']}", value["caveat"]]
-    behaviour = value["behaviour"]
-    lines.append(f"{behaviour['answered']} of {behaviour['n']} harmless train prompts answered")
-    if behaviour["in_language"] is not None:
-        lines[-1] += f", {behaviour['in_language']:.0%} of {behaviour['identified']} in the language asked"
-    return lines + [f"concern: {concern}" for concern in value["concerns"]]
+    passed = {True: "passed", False: "failed", None: "undecided"}[value.passed]
+    lines = [f"gate {passed}: {value.reason}", value.caveat]
+    behaviour = value.behaviour
+    lines.append(f"{behaviour.answered} of {behaviour.n} harmless train prompts answered")
+    if behaviour.in_language is not None:
+        lines[-1] += f", {behaviour.in_language:.0%} of {behaviour.identified} in the language asked"
+    return lines + [f"concern: {concern}" for concern in value.concerns]
 
 
 def _cosmic(artifact: Artifact) -> list[str]:
@@ -96,8 +96,8 @@ def _cosmic(artifact: Artifact) -> list[str]:
     return [f"highest cosines: {selection_words.choice_line(best)}", where]
 
 
-def _ranged(auroc: Mapping[str, Any]) -> str:
-    return f"{auroc['value']:.2f} [{auroc['low']:.2f}, {auroc['high']:.2f}]"
+def _ranged(auroc: Auroc) -> str:
+    return f"{auroc.value:.2f} [{auroc.low:.2f}, {auroc.high:.2f}]"
 
 
 _SAY: dict[str, Callable[[Artifact], list[str]]] = {

@@ -10,22 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refusalctl.errors import BadInput
+from refusalctl.records.estimates import Auroc
 
 Array = NDArray[np.float64]
 TOPICS = 5
 MIN_PER_CLASS = 15
 RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class Auroc:
-    """Area under the ROC curve with a 95 % percentile bootstrap interval over prompts, classes resampled apart."""
-
-    value: float
-    low: float
-    high: float
-    n_positive: int
-    n_negative: int
 
 
 def auroc(positive: Sequence[float] | Array, negative: Sequence[float] | Array, seed: int = 0) -> Auroc:

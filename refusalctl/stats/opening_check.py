@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refusalctl.errors import EmptySelection, UnfitOpenings
-from refusalctl.stats.held_out import Auroc, auroc
+from refusalctl.records.estimates import Auroc
+from refusalctl.records.openings import OpeningValidation
+from refusalctl.stats.held_out import auroc
 
 MIN_JUDGED = 3
 ALIKE = 0.05  # share of answers to harmless prompts that may look more like refusals than the rest
@@ -81,31 +83,13 @@ def _classifier(n: int) -> Any:
     return make_pipeline(grams, LogisticRegression(class_weight="balanced", max_iter=1000))
 
 
-@dataclass(frozen=True)
-class Validation:
-    """How the refusal score of some openings ranks judged refusals on validation prompts.
-
-    `auroc` None when there are too few of either (`reason`). `covered` of the `refusals` open with one of the
-    openings, `false` of the `others` do.
-    """
-
-    judge: str
-    refusals: int
-    others: int
-    left_out: int
-    covered: int
-    false: int
-    auroc: dict[str, Any] | None = None
-    reason: str | None = None
-
-
 def validate(
     judge: str,
     scores: NDArray[np.float64],
     refusal: Sequence[bool | None],
     answers: Sequence[Sequence[int]],
     openings: Sequence[Sequence[int]],
-) -> Validation:
+) -> OpeningValidation:
     """One score, judgement and answer (token ids) per validation prompt; judgement None: degenerate or unparsed."""
     yes = [i for i, r in enumerate(refusal) if r is True]
     no = [i for i, r in enumerate(refusal) if r is False]
@@ -118,22 +102,22 @@ def validate(
         sum(opens[i] for i in no),
     )
     if min(len(yes), len(no)) < MIN_JUDGED:
-        return Validation(
+        return OpeningValidation(
             judge,
             *counts,
             reason=f"the judge {judge!r} found {len(yes)} refusals and {len(no)} other answers to "
             f"validation prompts, at least {MIN_JUDGED} of each are needed to tell whether the openings are right",
         )
-    return Validation(judge, *counts, asdict(auroc(scores[yes], scores[no])))
+    return OpeningValidation(judge, *counts, auroc(scores[yes], scores[no]))
 
 
-def check(found: Validation, least: float, lang: str, origin: str) -> Auroc:
+def check(found: OpeningValidation, least: float, lang: str, origin: str) -> Auroc:
     """The AUROC. Raises `EmptySelection` with too few refusals to tell, `UnfitOpenings` for openings that are wrong."""
     if found.auroc is None:
         raise EmptySelection(
             f"{found.reason}", hint="use more validation prompts (--n-val), or a model that refuses in this language"
         )
-    known = Auroc(**found.auroc)
+    known = found.auroc
     if known.value >= least and found.covered >= MIN_COVERAGE * found.refusals:
         return known
     told = (

@@ -20,7 +20,7 @@ MAX_OTHER_SHARE = 0.05
 
 
 @dataclass(frozen=True)
-class Openings:
+class DerivedOpenings:
     """`sequences` of token ids, none the beginning of another, with the number of refusals each opens.
 
     `coverage` is the share of judged refusals that open with one of them; `false_share` the share of the
@@ -35,7 +35,7 @@ class Openings:
     false_share: float
 
 
-def derive(refusals: Sequence[Sequence[int]], others: Sequence[Sequence[int]]) -> Openings:
+def derive(refusals: Sequence[Sequence[int]], others: Sequence[Sequence[int]]) -> DerivedOpenings:
     """Shortest prefixes (up to 8 tokens) of refusals that at most 5 % of the other answers share.
 
     Because the rule looks at the prefix alone, no chosen prefix begins another, so their probabilities add up.
@@ -58,7 +58,7 @@ def derive(refusals: Sequence[Sequence[int]], others: Sequence[Sequence[int]]) -
             hint="the judge may be wrong in this language: look at a few labels",
         )
     false = sum(any(tuple(o[: len(p)]) == p for p in kept) for o in others)
-    return Openings(
+    return DerivedOpenings(
         tuple(kept),
         tuple(kept.values()),
         len(refusals),

@@ -9,12 +9,14 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from msgspec.structs import replace
 
+from refusalctl.records.comprehension import AnswerTopics, Behaviour, Comprehension, Harmfulness, OwnText
 from refusalctl.records.rows import Prompt
+from refusalctl.stats.held_out import MIN_PER_CLASS
 from refusalctl.steps.activations import ACTIVATIONS_FILE, collect_activations
 from refusalctl.steps.completions import read_completions, write_completions
 from refusalctl.steps.directions import KINDS
@@ -22,14 +24,13 @@ from refusalctl.steps.interventions import InterventionSpec
 from refusalctl.steps.labelling.labels import judge_completions, outcomes_by_prompt
 from refusalctl.steps.prompts import draw_prompts, read_prompts
 from refusalctl.steps.selection.openings import MAX_NEW_TOKENS
-from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-COMPREHENSION_FILE = "comprehension.json"
 MIN_AUROC = 0.7
 MOST_LAYERS = 12
 MOST_TEXTS = 32
@@ -37,36 +38,43 @@ MIN_IN_LANGUAGE = 0.5
 CAVEAT = "necessary, not sufficient: a few known words can separate the classes without the sentence being understood"
 
 
-def _run(job: Job) -> dict[str, Any]:
+def _run(job: Job) -> RunChecks:
     prompts: dict[str, list[Prompt]] = {k: read_prompts(job.inputs[f"prompts_{k}"]) for k in KINDS}
-    separated = _separability(job, prompts)
+    fewest = min(len(rows) for rows in prompts.values())
+    harmfulness = _harmfulness(job, prompts) if fewest >= MIN_PER_CLASS else None
     behaviour = _behaviour(job, prompts["harmless"])
-    value = {
-        "lang": job.params["lang"], "min_auroc": MIN_AUROC, "caveat": CAVEAT, "harmfulness": separated,
-        "behaviour": behaviour, "concerns": _concerns(behaviour),
-    } | _decide(separated)  # fmt: skip
-    formats.write_json(job.out / COMPREHENSION_FILE, "comprehension", value)
-    return {"passed": value["passed"]}
+    passed, reason = _decide(harmfulness, fewest)
+    value = Comprehension(
+        lang=job.params["lang"],
+        min_auroc=MIN_AUROC,
+        caveat=CAVEAT,
+        harmfulness=harmfulness,
+        behaviour=behaviour,
+        concerns=tuple(_concerns(behaviour)),
+        passed=passed,
+        reason=reason,
+    )
+    formats.write_record(job.out, value)
+    return {"passed": passed}
 
 
-def _separability(job: Job, prompts: dict[str, list[Prompt]]) -> dict[str, Any]:
-    """AUROC with interval, or why there is none."""
+def _harmfulness(job: Job, prompts: dict[str, list[Prompt]]) -> Harmfulness:
+    """AUROC with interval on held-out topics."""
     from refusalctl.stats import held_out as stats
 
-    fewest = min(len(rows) for rows in prompts.values())
-    if fewest < stats.MIN_PER_CLASS:
-        return {"reason": f"{fewest} train prompts per class, at least {stats.MIN_PER_CLASS} are needed"}
     english = all(p.text_en for rows in prompts.values() for p in rows)
     texts = {k: [(p.text_en or "") if english else p.text for p in rows] for k, rows in prompts.items()}
     groups = stats.paired_topics(texts["harmful"], texts["harmless"])
     rows, layers = _at_last_instruction_token(job)
     harmful = np.array([True] * len(prompts["harmful"]) + [False] * len(prompts["harmless"]))
     scores, chosen = stats.held_out_scores(rows, harmful, groups)
-    found = stats.auroc(scores[harmful], scores[~harmful], job.params["seed"])
-    return {
-        "auroc": asdict(found), "topics": int(groups.max()) + 1, "topics_from": "English text" if english else "text",
-        "layers": [layers[i] for i in chosen], "position": "last instruction token",
-    }  # fmt: skip
+    return Harmfulness(
+        auroc=stats.auroc(scores[harmful], scores[~harmful], job.params["seed"]),
+        topics=int(groups.max()) + 1,
+        topics_from="English text" if english else "text",
+        layers=tuple(layers[i] for i in chosen),
+        position="last instruction token",
+    )
 
 
 def _at_last_instruction_token(job: Job) -> tuple[NDArray[np.float64], list[int]]:
@@ -81,20 +89,20 @@ def _at_last_instruction_token(job: Job) -> tuple[NDArray[np.float64], list[int]
     return np.concatenate(parts).astype(np.float64), layers
 
 
-def _decide(separated: dict[str, Any]) -> dict[str, Any]:
-    """`passed` True, False, or None where the data cannot tell; `reason` says why."""
-    if "auroc" not in separated:
-        return {"passed": None, "reason": separated["reason"]}
-    found = separated["auroc"]
-    told = f"harmfulness AUROC {found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}] on held-out topics"
-    if found["low"] > MIN_AUROC:
-        return {"passed": True, "reason": f"{told}, above {MIN_AUROC}"}
-    if found["high"] < MIN_AUROC:
-        return {"passed": False, "reason": f"{told}, below {MIN_AUROC}: harmful and harmless look alike to the model"}
-    return {"passed": None, "reason": f"{told}, the interval holds {MIN_AUROC}: use more train prompts (--n-train)"}
+def _decide(harmfulness: Harmfulness | None, fewest: int) -> tuple[bool | None, str]:
+    """Whether the gate is passed, None where the data cannot tell, and why."""
+    if harmfulness is None:
+        return None, f"{fewest} train prompts per class, at least {MIN_PER_CLASS} are needed"
+    area = harmfulness.auroc
+    told = f"harmfulness AUROC {area.value:.2f} [{area.low:.2f}, {area.high:.2f}] on held-out topics"
+    if area.low > MIN_AUROC:
+        return True, f"{told}, above {MIN_AUROC}"
+    if area.high < MIN_AUROC:
+        return False, f"{told}, below {MIN_AUROC}: harmful and harmless look alike to the model"
+    return None, f"{told}, the interval holds {MIN_AUROC}: use more train prompts (--n-train)"
 
 
-def _behaviour(job: Job, prompts: list[Prompt]) -> dict[str, Any]:
+def _behaviour(job: Job, prompts: list[Prompt]) -> Behaviour:
     """What baseline answers to harmless train prompts look like, and the predictability of the prompts themselves."""
     from refusalctl.data.language_identification import identify
     from refusalctl.stats.held_out import answer_match
@@ -108,18 +116,18 @@ def _behaviour(job: Job, prompts: list[Prompt]) -> dict[str, Any]:
     answered = [p for p in prompts if answers.get(p.id, "").strip()]
     said = identify([replace(p, text=answers[p.id]) for p in answered]) if answered else None
     match = answer_match([p.text for p in answered], [answers[p.id] for p in answered])
-    return {
-        "n": len(prompts),
-        "answered": len(answered),
-        "in_language": None if said is None else said.share,
-        "identified": 0 if said is None else said.checked,
-        "other_languages": {} if said is None else said.others,
-        "on_topic": None if match is None else {"proxy": "char-ngram-match", **asdict(match)},
-        "own_text": _own_text(job, [p.text for p in prompts[:MOST_TEXTS]]),
-    }
+    return Behaviour(
+        n=len(prompts),
+        answered=len(answered),
+        in_language=None if said is None else said.share,
+        identified=0 if said is None else said.checked,
+        other_languages={} if said is None else dict(said.others),
+        on_topic=None if match is None else AnswerTopics("char-ngram-match", **asdict(match)),
+        own_text=_own_text(job, [p.text for p in prompts[:MOST_TEXTS]]),
+    )
 
 
-def _own_text(job: Job, texts: Sequence[str]) -> dict[str, Any]:
+def _own_text(job: Job, texts: Sequence[str]) -> OwnText:
     """Bits per byte of the language's own sentences, and of the same words in random order.
 
     A model that knows the language predicts sentences better than shuffled words; the difference needs no reference
@@ -133,30 +141,27 @@ def _own_text(job: Job, texts: Sequence[str]) -> dict[str, Any]:
     pairs = np.stack([both[: len(texts)], both[len(texts) :]])
     usable = pairs[:, np.isfinite(pairs).all(0)]
     if not usable.shape[1]:
-        return {"n": 0, "bits_per_byte": None, "shuffled_bits_per_byte": None}
+        return OwnText(0, None, None)
     own, shuffled = usable.mean(1)
-    return {"n": usable.shape[1], "bits_per_byte": float(own), "shuffled_bits_per_byte": float(shuffled)}
+    return OwnText(usable.shape[1], float(own), float(shuffled))
 
 
-def _concerns(behaviour: dict[str, Any]) -> list[str]:
+def _concerns(behaviour: Behaviour) -> list[str]:
     """What in the behaviour speaks against comprehension. They do not decide; they are to be read."""
     found = []
-    if behaviour["n"] and behaviour["answered"] < behaviour["n"] / 2:
-        found.append(f"{behaviour['answered']} of {behaviour['n']} harmless train prompts were answered")
-    if behaviour["in_language"] is not None and behaviour["in_language"] < MIN_IN_LANGUAGE:
-        found.append(f"{behaviour['in_language']:.0%} of {behaviour['identified']} answers are in the language asked")
-    match = behaviour["on_topic"]
-    if match is not None and match["low"] <= 0.5:
-        found.append(
-            f"answers resemble their own questions no more than others (char-ngram-match {match['value']:.2f})"
-        )
-    own = behaviour["own_text"]
-    if own["n"] and own["bits_per_byte"] >= own["shuffled_bits_per_byte"]:
+    if behaviour.n and behaviour.answered < behaviour.n / 2:
+        found.append(f"{behaviour.answered} of {behaviour.n} harmless train prompts were answered")
+    if behaviour.in_language is not None and behaviour.in_language < MIN_IN_LANGUAGE:
+        found.append(f"{behaviour.in_language:.0%} of {behaviour.identified} answers are in the language asked")
+    match, own = behaviour.on_topic, behaviour.own_text
+    if match is not None and match.low <= 0.5:
+        found.append(f"answers resemble their own questions no more than others (char-ngram-match {match.value:.2f})")
+    if None not in (own.bits_per_byte, own.shuffled_bits_per_byte) and own.bits_per_byte >= own.shuffled_bits_per_byte:  # type: ignore[operator]
         found.append("the language's sentences are no easier to predict than their words in random order")
     return found
 
 
-COMPREHENSION = Step("comprehension", 2, "comprehension", _run, uses_model=True)
+COMPREHENSION = Step("comprehension", 3, "comprehension", _run, uses_model=True)
 
 
 def measure_comprehension(bench: Workbench, lang: str) -> Artifact:
@@ -172,6 +177,5 @@ def measure_comprehension(bench: Workbench, lang: str) -> Artifact:
     return bench.obtain(COMPREHENSION, {"lang": lang, "seed": bench.settings.prompts.seed}, inputs, about)
 
 
-def read_comprehension(artifact: Artifact) -> dict[str, Any]:
-    """`passed` (True, False, None), `reason`, `harmfulness` (AUROC, interval), `behaviour`, `concerns`, `caveat`."""
-    return formats.read_json(artifact.path / COMPREHENSION_FILE, "comprehension")
+def read_comprehension(artifact: Artifact) -> Comprehension:
+    return formats.read_record(artifact.path, Comprehension)

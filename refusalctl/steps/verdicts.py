@@ -70,7 +70,7 @@ def null_p_values(inputs: Mapping[str, Artifact]) -> dict[LanguagePair, float]:
     A native cell is a positive control, not a claim: its p-value stays as it is.
     """
     controls = inputs_of("controls", inputs)
-    raw = {LanguagePair.parse(key): float(read_controls(artifact)["p"]) for key, artifact in controls.items()}
+    raw = {LanguagePair.parse(key): read_controls(artifact).p for key, artifact in controls.items()}
     family = [pair for pair in raw if not pair.is_native]
     return raw | dict(zip(family, holm([raw[pair] for pair in family]), strict=True))
 
@@ -80,7 +80,7 @@ def read_gates(inputs: Mapping[str, Artifact]) -> dict[str, Gate]:
     gates = {}
     for target, artifact in inputs_of("comprehension", inputs).items():
         measured = read_comprehension(artifact)
-        gates[target] = Gate(artifact.id, measured["passed"], measured["reason"])
+        gates[target] = Gate(artifact.id, measured.passed, measured.reason)
     return gates
 
 

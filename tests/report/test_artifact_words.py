@@ -84,17 +84,17 @@ def test_show_goes_on_where_a_file_is_damaged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = Workbench(Store(tmp_path), Machine(NAME, batch_size=64))
-    from refusalctl.steps.selection.openings import OPENINGS_FILE, derive_openings
+    from refusalctl.steps.selection.openings import derive_openings
 
     found = derive_openings(bench.asking(Settings.of(data=NAME, n_train=16, n_val=8)), "qaa")
-    (found.path / OPENINGS_FILE).write_text("{")
+    (found.path / "openings.json").write_text("{")
     monkeypatch.setattr(sys, "argv", ["refusalctl", "artifacts", "show", found.id, "--store", str(tmp_path)])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
     captured = capsys.readouterr()
     assert not stopped.value.code
     assert found.id in captured.out
-    assert OPENINGS_FILE in captured.err
+    assert "openings.json" in captured.err
 
 
 def test_words_are_for_findings_alone(made: tuple[Workbench, Settings, Artifact]) -> None:

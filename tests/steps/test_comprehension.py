@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from refusalctl.errors import BadInput
+from refusalctl.records.comprehension import Comprehension
 from refusalctl.settings import Machine, Settings
 from refusalctl.stats import held_out as stats
 from refusalctl.steps.comprehension import measure_comprehension, read_comprehension
@@ -15,7 +16,7 @@ from refusalctl.steps.step import Workbench
 from refusalctl.store.store import Store
 
 
-def gate(folder: Path, design: str, lang: str, n_train: int = 64) -> dict[str, object]:
+def gate(folder: Path, design: str, lang: str, n_train: int = 64) -> Comprehension:
     name = f"organism:{design}"
     bench = Workbench(Store(folder), Machine(name, batch_size=64))
     return read_comprehension(measure_comprehension(bench.asking(Settings.of(data=name, n_train=n_train)), lang))
@@ -27,19 +28,19 @@ def gate(folder: Path, design: str, lang: str, n_train: int = 64) -> dict[str, o
 )
 def test_the_gate_knows_where_harmfulness_is_represented(tmp_path: Path, design: str, lang: str, passed: bool) -> None:
     found = gate(tmp_path, design, lang)
-    assert found["passed"] is passed, found["reason"]
-    assert "necessary, not sufficient" in str(found["caveat"])
+    assert found.passed is passed, found.reason
+    assert "necessary, not sufficient" in str(found.caveat)
 
 
 def test_too_few_prompts_cannot_tell(tmp_path: Path) -> None:
     found = gate(tmp_path, "shared", "qaa", 10)
-    assert found["passed"] is None
-    assert "at least 15" in str(found["reason"])
+    assert found.passed is None
+    assert "at least 15" in str(found.reason)
 
 
 def test_a_language_that_refuses_everything_is_a_concern(tmp_path: Path) -> None:
     found = gate(tmp_path, "floor", "qac")
-    assert any("0 of 64 harmless train prompts were answered" in c for c in found["concerns"])  # type: ignore[attr-defined]
+    assert any("0 of 64 harmless train prompts were answered" in c for c in found.concerns)
 
 
 def test_auroc_is_the_share_of_ordered_pairs() -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from refusalctl.records.controls import Controls, ShuffledSelection
 from refusalctl.records.rows import Label
 from refusalctl.records.transfer import OutcomeCounts
 from refusalctl.records.verdict import Unusable
 from refusalctl.steps.counts import judged_outcomes
 from refusalctl.steps.labelling.labels import LABELS_FILE
-from refusalctl.steps.selection.controls import CONTROLS_RECORD
 from refusalctl.steps.transfer import read_transfer
 from refusalctl.steps.verdicts import null_p_values
 from refusalctl.store import formats
@@ -56,7 +56,11 @@ def test_claims_are_one_family_and_positive_controls_are_none(tmp_path: Path) ->
     for key, p in {"a>a": 0.04, "a>b": 0.04, "b>a": 0.01, "a>c": 0.5}.items():
         folder = tmp_path / key
         folder.mkdir()
-        formats.write_json(folder / CONTROLS_RECORD, "controls", {"p": p})
+        searched = ShuffledSelection(1, 1, 1, ((-1, 1),), (0.0,), 1)
+        source, target = key.split(">")
+        formats.write_record(
+            folder, Controls(source, target, 1.0, 2.0, {}, p, ("shuffled",), 0.01, 4, 4, 1, searched, ())
+        )
         inputs[f"controls:{key}"] = Artifact("controls", key, folder, {})
     by_pair = {str(pair): p for pair, p in null_p_values(inputs).items()}
     assert by_pair == {"a>a": 0.04, "a>b": 0.08, "b>a": 0.03, "a>c": 0.5}

@@ -17,7 +17,7 @@ from refusalctl.steps.activations import ACTIVATIONS_FILE
 from refusalctl.steps.calibrate import CALIBRATION_FILE, read_calibration
 from refusalctl.steps.comparison import read_comparison
 from refusalctl.steps.completions import COMPLETIONS_FILE, read_completions
-from refusalctl.steps.comprehension import COMPREHENSION_FILE, read_comprehension
+from refusalctl.steps.comprehension import read_comprehension
 from refusalctl.steps.directions import DIRECTIONS_FILE
 from refusalctl.steps.geometry import read_geometry
 from refusalctl.steps.interventions import CONTROLS_FILE, SELECTION_FILE, SUBSPACE_FILE
@@ -27,9 +27,9 @@ from refusalctl.steps.labelling.labels import LABELS_FILE, read_labels
 from refusalctl.steps.labelling.panel import read_panel
 from refusalctl.steps.labelling.translations import TRANSLATIONS_FILE, read_translations
 from refusalctl.steps.prompts import PROMPTS_FILE, read_prompts
-from refusalctl.steps.selection.controls import CONTROLS_RECORD, read_controls
+from refusalctl.steps.selection.controls import read_controls
 from refusalctl.steps.selection.cosmic import COSMIC_FILE, read_cosmic
-from refusalctl.steps.selection.openings import OPENINGS_FILE, read_openings
+from refusalctl.steps.selection.openings import read_openings
 from refusalctl.steps.selection.scores import SCORES_FILE, read_scores
 from refusalctl.steps.transfer import read_transfer
 from refusalctl.store import formats
@@ -66,14 +66,14 @@ READERS: dict[str, dict[str, Reader]] = {
     "prompts": {PROMPTS_FILE: read_prompts},
     "activations": {ACTIVATIONS_FILE: stream},
     "directions": {DIRECTIONS_FILE: vectors(DIRECTIONS_FILE, "directions")},
-    "openings": {OPENINGS_FILE: read_openings},
+    "openings": {"openings.json": read_openings},
     "scores": {SCORES_FILE: read_scores, COSMIC_FILE: read_cosmic},
     "cosmic": {COSMIC_FILE: read_cosmic},
     "selection": {SELECTION_FILE: vectors(SELECTION_FILE, "selection"), SCORES_FILE: read_scores},
     "subspace": {SUBSPACE_FILE: vectors(SUBSPACE_FILE, "subspace")},
     "control_directions": {CONTROLS_FILE: vectors(CONTROLS_FILE, "control_directions")},
-    "controls": {CONTROLS_RECORD: read_controls},
-    "comprehension": {COMPREHENSION_FILE: read_comprehension},
+    "controls": {"controls.json": read_controls},
+    "comprehension": {"comprehension.json": read_comprehension},
     "completions": {COMPLETIONS_FILE: read_completions},
     "translations": {TRANSLATIONS_FILE: read_translations},
     "labels": {LABELS_FILE: read_labels},

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from refusalctl.errors import EmptySelection, UnfitOpenings
+from refusalctl.records.controls import Controls, CosineSize, FamilyDrops, ShuffledSelection
 from refusalctl.settings import Settings
 from refusalctl.stats import candidate_choice
 from refusalctl.stats.selection_rule import Rule, layer_limit
@@ -25,14 +26,12 @@ from refusalctl.steps.prompts import draw_prompts, read_prompts
 from refusalctl.steps.selection.openings import checked_openings, read_openings
 from refusalctl.steps.selection.scorer import Criteria, Scorer, mean
 from refusalctl.steps.selection.scores import read_scores, select_direction
-from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
 if TYPE_CHECKING:
     import torch
-
-CONTROLS_RECORD = "controls.json"
 
 
 class Site(NamedTuple):
@@ -104,7 +103,7 @@ class _Search:
 
     def __init__(self, job: Job, rule: Rule) -> None:
         opening = read_openings(job.inputs["openings"])
-        scorer = Scorer(job.bench.model, opening["sequences"], job.bench.machine.batch_size)
+        scorer = Scorer(job.bench.model, [list(each) for each in opening.sequences], job.bench.machine.batch_size)
         self.rule = rule
         kept = read_scores(job.inputs["selection"])["kept"]
         encoded: dict[str, list[list[int]]] = {}
@@ -128,7 +127,7 @@ class _Search:
         return Picked(found, passed, self.criteria.passes - before)
 
 
-def _run_directions(job: Job) -> dict[str, Any]:
+def _run_directions(job: Job) -> RunChecks:
     import torch
 
     from refusalctl.stats import controls as stats
@@ -257,13 +256,14 @@ def draw_control_directions(bench: Workbench, source: str) -> Artifact:
 # --- what they do in a target -------------------------------------------------------------------------------
 
 
-def _run(job: Job) -> dict[str, Any]:
+def _run(job: Job) -> RunChecks:
     from refusalctl.model.hooks import Intervention
+    from refusalctl.stats.controls import VERDICT_FAMILIES
 
     families, header = formats.read_vectors(job.inputs["directions"].path / VECTORS, "control_directions")
     tensors, chosen = formats.read_vectors(job.inputs["selection"].path / SELECTION_FILE, "selection")
     opening = read_openings(job.inputs["openings"])
-    scorer = Scorer(job.bench.model, opening["sequences"], job.bench.machine.batch_size)
+    scorer = Scorer(job.bench.model, [list(each) for each in opening.sequences], job.bench.machine.batch_size)
     everything = scorer.encode([p.text for p in read_prompts(job.inputs["val_harmful"])])
     baseline = scorer.refusal(everything, Intervention())
     index = [i for i, score in enumerate(baseline.tolist()) if score > 0][: job.params["n_prompts"]]
@@ -280,15 +280,32 @@ def _run(job: Job) -> dict[str, Any]:
     real = drop(tensors["direction"])
     drops = _drops(job, families, drop)
     passes = len(everything) + len(index) * (1 + sum(len(d) for d in drops.values()))
-    value = _verdict(tensors["direction"], families, real, drops) | {
-        "source": job.params["source"], "target": job.params["target"], "baseline": before,
-        "n_prompts": len(index), "n_val": len(everything), "prompt_passes": passes,
-        "selection_of_shuffled": {k: header[k] for k in (
-            "searched", "candidates", "passed_rule", "chosen", "plain_cosine", "prompt_passes"
-        )}, "languages": header["languages"],
-    }  # fmt: skip
-    formats.write_json(job.out / CONTROLS_RECORD, "controls", value)
-    return {"prompt_passes": passes, "p": value["p"]}
+    rows = _families(tensors["direction"], families, real, drops)
+    used = {name: rows[name] for name in VERDICT_FAMILIES}
+    value = Controls(
+        source=job.params["source"],
+        target=job.params["target"],
+        drop=real,
+        baseline=before,
+        families=rows,
+        p=max(each.p for each in used.values()),
+        p_families=tuple(used),
+        smallest_p=max(1 / (each.n + 1) for each in used.values()),
+        n_prompts=len(index),
+        n_val=len(everything),
+        prompt_passes=passes,
+        selection_of_shuffled=ShuffledSelection(
+            searched=header["searched"],
+            candidates=header["candidates"],
+            passed_rule=header["passed_rule"],
+            chosen=tuple((pos, layer) for pos, layer in header["chosen"]),
+            plain_cosine=tuple(header["plain_cosine"]),
+            prompt_passes=header["prompt_passes"],
+        ),
+        languages=tuple(header["languages"]),
+    )
+    formats.write_record(job.out, value)
+    return {"prompt_passes": passes, "p": value.p}
 
 
 def _drops(
@@ -310,30 +327,22 @@ def _drops(
     return found
 
 
-def _verdict(
+def _families(
     direction: torch.Tensor, families: dict[str, torch.Tensor], real: float, drops: dict[str, list[float]]
-) -> dict[str, Any]:
+) -> dict[str, FamilyDrops]:
     import torch
 
-    from refusalctl.stats.controls import VERDICT_FAMILIES, p_value
+    from refusalctl.stats.controls import p_value
 
-    rows: dict[str, dict[str, Any]] = {}
+    rows = {}
     for name, values in drops.items():
         cosine = torch.nn.functional.cosine_similarity(families[name].double(), direction.double()[None]).abs()
-        size = {"mean": float(cosine.mean()), "max": float(cosine.max())}
-        rows[name] = {"n": len(values), "drops": values, "p": p_value(real, values), "abs_cosine": size}
-    used: dict[str, float] = {name: rows[name]["p"] for name in VERDICT_FAMILIES}
-    smallest = max(1 / (rows[name]["n"] + 1) for name in VERDICT_FAMILIES)
-    return {
-        "drop": real,
-        "families": rows,
-        "p": max(used.values()),
-        "p_families": list(used),
-        "smallest_p": smallest,
-    }
+        size = CosineSize(float(cosine.mean()), float(cosine.max()))
+        rows[name] = FamilyDrops(len(values), tuple(values), p_value(real, values), size)
+    return rows
 
 
-CONTROLS = Step("controls", 1, "controls", _run, uses_model=True)
+CONTROLS = Step("controls", 2, "controls", _run, uses_model=True)
 
 
 def compare_controls(bench: Workbench, source: str, target: str) -> Artifact:
@@ -353,11 +362,5 @@ def compare_controls(bench: Workbench, source: str, target: str) -> Artifact:
     return bench.obtain(CONTROLS, params, inputs, about)
 
 
-def read_controls(artifact: Artifact) -> dict[str, Any]:
-    """`drop`, `families` (drops, p, |cosine| to the direction) and `p`, the one that the verdict uses.
-
-    `p` is the larger of the p of shuffled labels (searched like the direction itself, so a null for the selected
-    maximum) and of covariance-matched draws (what the stream varies along without harmfulness). Isotropic draws are
-    too easy to beat, and a language direction is one value, no distribution: both are shown and neither decides.
-    """
-    return formats.read_json(artifact.path / CONTROLS_RECORD, "controls")
+def read_controls(artifact: Artifact) -> Controls:
+    return formats.read_record(artifact.path, Controls)

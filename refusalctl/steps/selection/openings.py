@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from refusalctl.errors import BadInput
+from msgspec.structs import replace
+
+from refusalctl.errors import BadInput, EmptySelection
+from refusalctl.records.openings import Openings, OpeningValidation
 from refusalctl.settings import STYLE_JUDGE
 from refusalctl.steps.completions import read_completions, write_completions
 from refusalctl.steps.directions import KINDS
 from refusalctl.steps.interventions import InterventionSpec
 from refusalctl.steps.labelling.labels import judge_completions, outcomes_by_prompt
 from refusalctl.steps.prompts import draw_prompts, read_prompts
-from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
 if TYPE_CHECKING:
     from refusalctl.model.chat_model import ChatModel
+    from refusalctl.stats.openings import DerivedOpenings
 
-OPENINGS_FILE = "openings.json"
 MAX_NEW_TOKENS = 32  # enough to recognise an opening; the answer itself is not needed
 _FOR_LANG = re.compile(r"([a-z]{2,3}(?:[-_][a-z0-9]+)*)=(.*)", re.DOTALL)
 
@@ -80,19 +82,32 @@ def _ids(opening: str, model: ChatModel) -> list[int]:
     return [int(p) for p in parts]
 
 
-def _run(job: Job) -> dict[str, Any]:
+def _run(job: Job) -> RunChecks:
     if job.params["given"]:
-        sequences = sequences_of(job.bench.model, job.params["given"])
-        facts: dict[str, Any] = {"sequences": sequences, "coverage": None, "false_share": None, "origin": "given"}
+        sequences = tuple(tuple(s) for s in sequences_of(job.bench.model, job.params["given"]))
+        found = Openings(sequences, "given", _validate(job, sequences))
     else:
-        facts = _derive(job) | {"origin": "derived"}
-    checked = _validate(job, [list(s) for s in facts["sequences"]])
-    formats.write_json(job.out / OPENINGS_FILE, "openings", facts | {"validation": checked})
-    area = checked["auroc"]["value"] if checked["auroc"] else None
-    return {"coverage": facts["coverage"], "n_openings": len(facts["sequences"]), "validation_auroc": area}
+        derived = _derive(job)
+        found = Openings(
+            derived.sequences,
+            "derived",
+            _validate(job, derived.sequences),
+            derived.counts,
+            derived.n_refusals,
+            derived.n_others,
+            derived.coverage,
+            derived.false_share,
+        )
+    formats.write_record(job.out, found)
+    area = found.validation.auroc
+    return {
+        "coverage": found.coverage,
+        "n_openings": len(found.sequences),
+        "validation_auroc": area.value if area else None,
+    }
 
 
-def _derive(job: Job) -> dict[str, Any]:
+def _derive(job: Job) -> DerivedOpenings:
     from refusalctl.stats.openings import derive
 
     refusals, others = [], []
@@ -103,15 +118,14 @@ def _derive(job: Job) -> dict[str, Any]:
                 refusals.append(row.token_ids)
             elif outcome[row.prompt_id] != "unparsed" and row.token_ids:
                 others.append(row.token_ids)
-    return asdict(derive(refusals, others))
+    return derive(refusals, others)
 
 
-def _validate(job: Job, sequences: list[list[int]]) -> dict[str, Any]:
+def _validate(job: Job, sequences: Sequence[Sequence[int]]) -> OpeningValidation:
     """The refusal score of every validation prompt against judged answers to it."""
-    from refusalctl.errors import EmptySelection
     from refusalctl.model.forward import opening_logprob
     from refusalctl.model.hooks import Intervention
-    from refusalctl.stats.opening_check import Validation, validate
+    from refusalctl.stats.opening_check import validate
     from refusalctl.stats.refusal import refusal_score
 
     texts, answers = [], []
@@ -120,21 +134,19 @@ def _validate(job: Job, sequences: list[list[int]]) -> dict[str, Any]:
         for prompt in read_prompts(job.inputs[f"val_{kind}"]):
             texts.append(prompt.text)
             answers.append(rows[prompt.id])
-    model = job.bench.model
+    model, size = job.bench.model, job.bench.machine.batch_size
     encoded = [model.chat.encode(text) for text in texts]
-    found = refusal_score(
-        opening_logprob(model, encoded, sequences, Intervention(), job.bench.machine.batch_size)
-    ).numpy()
-    judge = job.params["opening_judge"]
-    style = None
+    ids = [list(each) for each in sequences]
+    scores = refusal_score(opening_logprob(model, encoded, ids, Intervention(), size)).numpy()
+    judge, style = job.params["opening_judge"], None
     try:
         if judge == STYLE_JUDGE:
             judged, style = _by_style(job, texts, [a.text for a in answers])
         else:
             judged = _by_labels(job)
-    except EmptySelection as error:  # a finding to keep beside the openings; `check` raises it
-        return asdict(Validation(judge, 0, 0, len(answers), 0, 0, reason=str(error))) | {"style_auroc": None}
-    return asdict(validate(judge, found, judged, [a.token_ids for a in answers], sequences)) | {"style_auroc": style}
+    except EmptySelection as error:  # a finding to keep beside the openings; `checked_openings` raises it
+        return OpeningValidation(judge, 0, 0, len(answers), 0, 0, reason=str(error))
+    return replace(validate(judge, scores, judged, [a.token_ids for a in answers], ids), style_auroc=style)
 
 
 def _by_style(job: Job, questions: list[str], answers: list[str]) -> tuple[list[bool | None], float]:
@@ -160,7 +172,7 @@ def _by_labels(job: Job) -> list[bool | None]:
     return judged
 
 
-OPENINGS = Step("openings", 3, "openings", _run, uses_model=True)
+OPENINGS = Step("openings", 4, "openings", _run, uses_model=True)
 
 
 def derive_openings(bench: Workbench, lang: str) -> Artifact:
@@ -206,16 +218,14 @@ def checked_openings(bench: Workbench, lang: str) -> Artifact:
 
     Raises `UnfitOpenings` below `min_opening_auroc`, `EmptySelection` with too few refusals to tell.
     """
-    from refusalctl.stats.opening_check import Validation, check
+    from refusalctl.stats.opening_check import check
 
     found = derive_openings(bench, lang)
-    if found.planned:
-        return found
-    value = read_openings(found)
-    known = {k: v for k, v in value["validation"].items() if k != "style_auroc"}
-    check(Validation(**known), bench.settings.selection.min_opening_auroc, lang, value["origin"])
+    if not found.planned:
+        value = read_openings(found)
+        check(value.validation, bench.settings.selection.min_opening_auroc, lang, value.origin)
     return found
 
 
-def read_openings(artifact: Artifact) -> dict[str, Any]:
-    return formats.read_json(artifact.path / OPENINGS_FILE, "openings")
+def read_openings(artifact: Artifact) -> Openings:
+    return formats.read_record(artifact.path, Openings)

@@ -47,7 +47,7 @@ def _run_score(job: Job) -> dict[str, Any]:
     tensors, header = formats.read_vectors(job.inputs["directions"].path / DIRECTIONS_FILE, "directions")
     vectors, positions = tensors["candidates"], header["positions"]
     opening = read_openings(job.inputs["openings"])
-    scorer = Scorer(job.bench.model, opening["sequences"], job.bench.machine.batch_size)
+    scorer = Scorer(job.bench.model, [list(each) for each in opening.sequences], job.bench.machine.batch_size)
     encoded = {k: scorer.encode([p.text for p in read_prompts(job.inputs[f"val_{k}"])]) for k in KINDS}
     full = job.params["search"] == "full"
     grid, flat = candidates_of(tensors, positions, job.params["max_layer_share"], job.params["layers"])

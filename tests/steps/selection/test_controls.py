@@ -36,16 +36,16 @@ def organism(folder: Path, design: str, **settings: object) -> tuple[Workbench, 
 def test_the_right_direction_beats_every_control_and_another_languages_beats_none(tmp_path: Path) -> None:
     bench, experiment = organism(tmp_path, "separate")
     own = read_controls(compare_controls(bench.asking(experiment), "qaa", "qaa"))
-    assert own["drop"] > 2
-    assert {f: own["families"][f]["p"] for f in ("shuffled", "covariance")} == {"shuffled": 0.05, "covariance": 0.05}
-    assert own["p"] == 0.05 == own["smallest_p"]
-    assert own["families"]["shuffled"]["abs_cosine"]["max"] < 0.2
+    assert own.drop > 2
+    assert {f: own.families[f].p for f in ("shuffled", "covariance")} == {"shuffled": 0.05, "covariance": 0.05}
+    assert own.p == 0.05 == own.smallest_p
+    assert own.families["shuffled"].abs_cosine.max < 0.2
     # plain shuffles would have been copies of the direction itself
-    assert np.mean(own["selection_of_shuffled"]["plain_cosine"]) > 0.5
-    assert own["languages"] == ["qab", "qac"]
+    assert np.mean(own.selection_of_shuffled.plain_cosine) > 0.5
+    assert own.languages == ("qab", "qac")
     other = read_controls(compare_controls(bench.asking(experiment), "qaa", "qab"))
-    assert other["drop"] < 0.5
-    assert other["p"] == 1.0
+    assert other.drop < 0.5
+    assert other.p == 1.0
 
 
 def test_cells_of_one_source_share_its_controls_and_nothing_is_computed_twice(tmp_path: Path) -> None:
@@ -53,13 +53,13 @@ def test_cells_of_one_source_share_its_controls_and_nothing_is_computed_twice(tm
     first = compare_controls(bench.asking(experiment), "qaa", "qaa")
     second = compare_controls(bench.asking(experiment), "qaa", "qab")
     assert first.inputs["directions"] == second.inputs["directions"]
-    assert read_controls(second)["p"] == 0.05
+    assert read_controls(second).p == 0.05
     again = Workbench(bench.store, Machine(bench.machine.model, batch_size=64))
     assert compare_controls(again.asking(experiment), "qaa", "qab").id == second.id
     assert "model" not in vars(again)
     value = read_controls(second)
-    n, m = value["n_prompts"], sum(f["n"] for f in value["families"].values())
-    assert value["prompt_passes"] == value["n_val"] + n * (1 + m)
+    n, m = value.n_prompts, sum(f.n for f in value.families.values())
+    assert value.prompt_passes == value.n_val + n * (1 + m)
 
 
 def test_a_target_that_refuses_nothing_has_no_null(tmp_path: Path) -> None:

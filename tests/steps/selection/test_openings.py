@@ -36,12 +36,12 @@ def shared(tmp_path: Path) -> tuple[Workbench, Settings]:
 def test_derived_openings_are_checked_on_validation_prompts(shared: tuple[Workbench, Settings]) -> None:
     bench, experiment = shared
     found = read_openings(checked_openings(bench.asking(experiment), "qab"))
-    assert found["origin"] == "derived"
-    assert found["coverage"] == 1.0
-    validation = found["validation"]
-    assert (validation["judge"], validation["refusals"], validation["others"]) == ("style", 16, 16)
-    assert (validation["covered"], validation["false"]) == (16, 0)
-    assert validation["auroc"]["value"] == 1.0
+    assert found.origin == "derived"
+    assert found.coverage == 1.0
+    validation = found.validation
+    assert (validation.judge, validation.refusals, validation.others) == ("style", 16, 16)
+    assert (validation.covered, validation.false) == (16, 0)
+    assert validation.auroc and validation.auroc.value == 1.0
 
 
 def test_another_languages_openings_are_stopped_and_the_cause_is_named(shared: tuple[Workbench, Settings]) -> None:
@@ -76,7 +76,7 @@ def test_a_judge_does_not_check_its_own_openings(shared: tuple[Workbench, Settin
     with pytest.raises(BadInput, match="cannot check them too"):
         derive_openings(bench.asking(experiment.changed(opening_judge="substring")), "qaa")
     given = experiment.changed(opening_judge="substring", refusal_openings=("bano",))
-    assert read_openings(checked_openings(bench.asking(given), "qaa"))["validation"]["judge"] == "substring"
+    assert read_openings(checked_openings(bench.asking(given), "qaa")).validation.judge == "substring"
 
 
 def test_given_openings_are_read_where_an_answer_begins(shared: tuple[Workbench, Settings]) -> None:
