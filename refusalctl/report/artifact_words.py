@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from refusalctl.records.estimates import Auroc
 from refusalctl.report import selection_words
 from refusalctl.steps.comprehension import read_comprehension
 from refusalctl.steps.directions import reliability_at, split_half

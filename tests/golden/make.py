@@ -18,6 +18,9 @@ from pathlib import Path
 STORE = Path(__file__).with_name("store")
 MODEL = "organism:shared"
 SMALL = ("--n-train", "8", "--positions", "-1", "--data", MODEL, "--model", MODEL, "--device", "cpu")
+MATRIX = (
+    "--sources", "qaa", "--targets", "qaa,qab", *SMALL, "--n-val", "6", "--n-test", "6", "--max-new-tokens", "8",
+)  # fmt: skip
 
 
 def run(*args: str) -> list[str]:
@@ -38,12 +41,13 @@ def run(*args: str) -> list[str]:
 def measured() -> None:
     """What comes of one transfer, with controls and several directions at once."""
     run("collect", "--lang", "qaa", "--kind", "harmful", "--split", "train", "--n", "2", *SMALL[2:])
-    (matrix,) = run(
-        "transfer", "--sources", "qaa", "--targets", "qaa,qab", *SMALL, "--layers", "2,3", "--n-val", "6", "--n-test",
-        "6", "--max-new-tokens", "8", "--controls", "--n-controls", "19", "--rank", "2",
-    )  # fmt: skip
+    matrices = [
+        *run("transfer", *MATRIX, "--layers", "2,3", "--controls", "--n-controls", "19", "--rank", "2"),
+        *run("transfer", *MATRIX, "--layers", "3"),
+    ]
     run("geometry", "--langs", "qaa,qab", *SMALL, "--halves", "5", "--permutations", "19")
-    run("report", matrix, "--no-geometry")
+    run("report", matrices[0], "--no-geometry")
+    run("report", *matrices, "--compare")
     run("calibrate", "shared", "--quick")
 
 

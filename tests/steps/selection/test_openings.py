@@ -41,7 +41,8 @@ def test_derived_openings_are_checked_on_validation_prompts(shared: tuple[Workbe
     validation = found.validation
     assert (validation.judge, validation.refusals, validation.others) == ("style", 16, 16)
     assert (validation.covered, validation.false) == (16, 0)
-    assert validation.auroc and validation.auroc.value == 1.0
+    assert validation.auroc is not None
+    assert validation.auroc.value == 1.0
 
 
 def test_another_languages_openings_are_stopped_and_the_cause_is_named(shared: tuple[Workbench, Settings]) -> None:

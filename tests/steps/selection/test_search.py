@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from refusalctl.errors import BadInput, EmptySelection
 from refusalctl.progress import Silent
+from refusalctl.records.transfer import ChosenDirection
 from refusalctl.report.make import make_report
 from refusalctl.report.selection_words import described
 from refusalctl.report.sources import choice
@@ -108,7 +109,7 @@ def test_the_choice_is_that_of_the_full_grid_and_what_was_left_out_is_no_number(
     words = "\n".join(described(pruned))
     assert "search prune" in words
     assert "needs the full grid" in words
-    shown = choice("qaa", pruned, chosen_candidate(pruned))
+    shown = choice("qaa", pruned, ChosenDirection(pruned.id, **chosen_candidate(pruned)))
     assert "search prune" in shown.shortened
     assert {c.passes for c in shown.candidates} >= {True, None}
     assert all(c.share is None for c in shown.candidates)
