@@ -6,9 +6,13 @@ To add a page, write a function that returns its text and name it in `PAGES`.
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
+import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +21,14 @@ ROOT = DOCS.parent
 PACKAGE = ROOT / "refusalctl"
 sys.path.insert(0, str(ROOT))
 
+import msgspec
 import typer
 
 from refusalctl.cli import session
 from refusalctl.cli.app import app
+from refusalctl.records.printed import Printed
+from refusalctl.records.record import Record
+from refusalctl.records.rows import Row
 from refusalctl.settings import Declared, declared, type_name
 
 GENERATED = "<!-- Written by docs/make.py. Do not edit: change the code and run `python docs/make.py`. -->"
@@ -43,6 +51,12 @@ A setting can be given in four ways. The first that gives a value wins:
 
 `--explain` shows each setting of a command, its value, and which of the four gave it. In a file, a list is a TOML list
 (`positions = [-1, -5]`); on the command line it is written with commas (`--positions -1,-5`)."""
+FORMATS_BEGIN = """\
+JSON Schemas (2020-12) of payloads and of what `--json` prints, made from the classes in `refusalctl/records/` that
+write and read them. A payload's file carries its format's name and version; a line of a JSONL payload is one row. What
+is not the name of a payload or a row is a document on stdout: a command that makes something prints `printed-result`,
+or a list of them. `scores.json`, `cosmic.json`, and the `--json` of `doctor`, `data`, `calibrate` and `artifacts show`
+have no schema yet."""
 ENVIRONMENT = {
     "`REFUSALCTL_STORE`": "Folder of the artifact store; `artifacts` by default.",
     "`REFUSALCTL_DATA_DIR`": "Folder of fetched prompts and of prompt sets of your own.",
@@ -248,7 +262,49 @@ def wrapped(head: str, items: list[str]) -> list[str]:
     return [*lines, line, ""]
 
 
-PAGES: dict[str, Callable[[], str]] = {"commands.md": commands, "settings.md": settings, "code.md": code}
+# --- formats/ -----------------------------------------------------------------------------------------------
+
+
+def schemas() -> dict[str, Callable[[], str]]:
+    """A JSON Schema per payload, per kind of row, and per document that `--json` prints."""
+    for module in sorted((PACKAGE / "records").glob("*.py")):
+        importlib.import_module(f"refusalctl.records.{module.stem}")
+    found: dict[str, Callable[[], str]] = {}
+    kinds: set[Any] = {*leaf(Record), *leaf(Row), *leaf(Printed)}
+    for each in sorted(kinds, key=schema_name):
+        if each.__module__.startswith("refusalctl.records."):
+            found[f"formats/{schema_name(each)}"] = partial(schema, each)
+    return {**found, "formats/README.md": partial(contents, tuple(found))}
+
+
+def leaf(kind: Any) -> Iterator[Any]:
+    for each in kind.__subclasses__():
+        yield each
+        yield from leaf(each)
+
+
+def schema_name(kind: Any) -> str:
+    """`transfer.schema.json` for the payload `transfer.json`; rows and printed documents by the class's name."""
+    name = getattr(kind, "FORMAT", None) or re.sub(r"(?<=[a-z])(?=[A-Z])", "-", kind.__name__).lower()
+    return f"{name}.schema.json"
+
+
+def schema(kind: Any) -> str:
+    found = {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(kind)}
+    if issubclass(kind, Record):  # a file's header, which `formats.write_record` adds
+        body = found["$defs"][kind.__name__]
+        header = {"format": {"const": f"refusalctl.{kind.FORMAT}"}, "version": {"const": kind.VERSION}}
+        body["properties"] = header | body["properties"]
+        body["required"] = [*header, *body["required"]]
+    return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+
+
+def contents(names: Sequence[str]) -> str:
+    lines = ["# Formats", "", GENERATED, "", *FORMATS_BEGIN.splitlines(), ""]
+    return "\n".join([*lines, *(f"- [`{Path(n).name}`]({Path(n).name})" for n in names), ""])
+
+
+PAGES: dict[str, Callable[[], str]] = {"commands.md": commands, "settings.md": settings, "code.md": code, **schemas()}
 
 
 def stale() -> list[str]:
@@ -266,6 +322,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write("".join(f"docs/{name} is stale: run `python docs/make.py`\n" for name in old))
         return 1 if old else 0
     for name in old:
+        (DOCS / name).parent.mkdir(exist_ok=True)
         (DOCS / name).write_text(PAGES[name](), encoding="utf-8")
         sys.stdout.write(f"wrote docs/{name}\n")
     return 0

@@ -12,6 +12,7 @@ from rich.tree import Tree
 from refusalctl.cli import out
 from refusalctl.cli.session import DEFAULT_STORE, JsonOption, StoreOption
 from refusalctl.errors import BadInput, Corrupt
+from refusalctl.records.printed import ListedArtifact, PrintedName, PrintedPath, Problem, Verified
 from refusalctl.store.garbage import garbage, leftovers, sweep
 from refusalctl.store.hashing import short
 from refusalctl.store.listing import listing
@@ -46,12 +47,7 @@ def list_artifacts(
     for name, target in opened.names().items():
         names.setdefault(target.partition("/")[2], []).append(name)
     if json:
-        out.as_json(
-            [
-                {"kind": a.kind, "id": a.id, "about": a.about, "bytes": a.bytes, "names": names.get(a.id, [])}
-                for a in found
-            ]
-        )
+        out.as_json([ListedArtifact(a.kind, a.id, dict(a.about), a.bytes, tuple(names.get(a.id, ()))) for a in found])
         return
     rows = [
         (
@@ -138,7 +134,7 @@ def _lineage(store: Store, artifact: Artifact, branch: Tree, seen: set[str]) -> 
 def path(ref: Reference, store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
     """Print the folder of an artifact."""
     artifact = Store(store).resolve(ref)
-    out.as_json({"id": artifact.id, "path": str(artifact.path)}) if json else out.data(str(artifact.path))
+    out.as_json(PrintedPath(artifact.id, str(artifact.path))) if json else out.data(str(artifact.path))
 
 
 @app.command()
@@ -151,7 +147,7 @@ def verify(
     opened = Store(store)
     problems = opened.verify(kind)
     if json:
-        out.as_json({"checked": len(opened.ids(kind)), "problems": [p._asdict() for p in problems]})
+        out.as_json(Verified(len(opened.ids(kind)), tuple(Problem(p.where, p.what) for p in problems)))
     else:
         for problem in problems:
             out.data(f"{problem.where}: {problem.what}")
@@ -196,4 +192,4 @@ def name(
     opened = Store(store)
     artifact = opened.resolve(ref)
     opened.name(name, artifact)
-    out.as_json({"name": name, "id": artifact.id}) if json else out.success(f"{name} is {artifact.label}")
+    out.as_json(PrintedName(name, artifact.id)) if json else out.success(f"{name} is {artifact.label}")

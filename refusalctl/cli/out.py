@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
@@ -16,6 +17,7 @@ from rich.table import Table
 from refusalctl.errors import RefusalctlError
 from refusalctl.progress import Progress
 from refusalctl.progress import progress as reporting
+from refusalctl.records.printed import PrintedPlan, PrintedSetting, PrintedStep
 
 if TYPE_CHECKING:
     from refusalctl.resolve import Resolved
@@ -35,7 +37,11 @@ def data(text: str) -> None:
 
 def as_json(value: Any) -> None:
     """One JSON document on stdout. NaN is refused: a missing measurement is null or absent, never a number."""
-    data(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str))
+    data(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain))
+
+
+def _plain(value: object) -> object:
+    return msgspec.to_builtins(value) if isinstance(value, msgspec.Struct) else str(value)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
@@ -106,11 +112,11 @@ def progress(*, quiet: bool = False) -> Progress:
 def explain(asked: Resolved, settings: Sequence[Declared], *, json: bool) -> None:
     """Every setting of a command: its value, and whether a flag, a file, the environment or the default gave it."""
     shown = asked.settings.by_name() | asked.machine.to_json()
-    rows = [{"setting": s.name, "value": shown[s.name], "from": asked.origins[s.name]} for s in settings]
+    rows = [PrintedSetting(s.name, shown[s.name], asked.origins[s.name]) for s in settings]
     if json:
         as_json(rows)
         return
-    table("", ("setting", "value", "from"), [(r["setting"], _value(r["value"]), r["from"]) for r in rows])
+    table("", ("setting", "value", "from"), [(r.setting, _value(r.value), r.origin) for r in rows])
 
 
 def _value(value: object) -> str:
@@ -122,8 +128,8 @@ def _value(value: object) -> str:
 def plan(lines: Sequence[Planned], cost: Cost | None, *, json: bool) -> None:
     """What a run would do: on stdout as JSON, else as a table on stderr."""
     if json:
-        rows = [{"step": p.step, "about": p.about, "done": p.done, "id": p.id if p.done else None} for p in lines]
-        as_json({"plan": rows} | ({} if cost is None else {"cost": cost.as_json()}))
+        rows = tuple(PrintedStep(p.step, p.about, p.done, p.id if p.done else None) for p in lines)
+        as_json(PrintedPlan(rows, msgspec.UNSET if cost is None else cost.as_json()))
         return
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("step", "what", "state"):

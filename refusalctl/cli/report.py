@@ -11,6 +11,7 @@ import typer
 from refusalctl.cli import out
 from refusalctl.cli.session import Session, asks
 from refusalctl.errors import BadInput
+from refusalctl.records.printed import PrintedReport
 
 if TYPE_CHECKING:
     from refusalctl.results import Report
@@ -73,7 +74,7 @@ def report(
 def tell(found: Report, paths: list[Path], kind: str | None, *, json: bool) -> None:
     """The id and where the page is; with a format, that table itself or the files' paths."""
     if json:
-        out.as_json({"id": found.id, "path": str(paths[0]), "files": [str(p) for p in paths]})
+        out.as_json(PrintedReport(found.id, str(paths[0]), tuple(str(p) for p in paths)))
     elif kind is None:
         out.data(found.id)
         out.info(str(paths[0]))

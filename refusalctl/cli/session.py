@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from refusalctl.cli import out
 from refusalctl.errors import BadInput
+from refusalctl.records.printed import PrintedResult
 from refusalctl.resolve import Resolved, resolve
 from refusalctl.settings import Declared, declared
 from refusalctl.store.store import check_name
@@ -104,7 +105,7 @@ class Session:
         if self.name is not None:
             self.study.name(self.name, results[-1])
         if self.json:
-            rows = [{"kind": r.kind, "id": r.id, "path": str(r.path), "about": r.about} for r in results]
+            rows = [PrintedResult(r.kind, r.id, str(r.path), dict(r.about)) for r in results]
             out.as_json(rows[0] if len(rows) == 1 else rows)
             return
         for each in results:

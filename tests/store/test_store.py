@@ -172,7 +172,7 @@ def test_references_full_id_prefix_name_query(store: Store) -> None:
         store.resolve("nobody")
     with pytest.raises(BadInput, match="expected selection"):
         store.resolve("ba-native", "selection")
-    with pytest.raises(BadInput, match="no kind"):
+    with pytest.raises(BadInput, match="not a kind"):
         store.resolve("things:lang=ba")
 
 

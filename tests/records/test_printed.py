@@ -1,0 +1,54 @@
+"""What `--json` prints is what its schema says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from refusalctl.cli.app import main
+from refusalctl.records import printed
+from refusalctl.store.store import Store
+from tests.golden.make import STORE
+
+MODEL = ("--data", "organism:shared", "--model", "organism:shared")
+
+
+@pytest.fixture
+def document(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    def call(*args: str) -> Any:
+        monkeypatch.setattr("sys.argv", ["refusalctl", *args, "--json"])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        assert not stopped.value.code
+        return json.loads(capsys.readouterr().out)
+
+    return call
+
+
+def test_documents_are_those_of_the_schemas(document: Callable[..., Any], tmp_path: Path) -> None:
+    golden = ("--store", str(STORE))
+    listed = msgspec.convert(document("artifacts", "ls", *golden), list[printed.ListedArtifact])
+    assert {(a.kind, a.id) for a in listed} == set(Store(STORE).ids())
+    found = msgspec.convert(document("artifacts", "path", listed[0].id, *golden), printed.PrintedPath)
+    assert found.id == listed[0].id
+    assert msgspec.convert(document("artifacts", "verify", *golden), printed.Verified) == printed.Verified(
+        len(listed), ()
+    )
+    own = ("--store", str(tmp_path))
+    settings = msgspec.convert(document("extract", "--lang", "qaa", *MODEL, "--explain"), list[printed.PrintedSetting])
+    assert ("data", "organism:shared", "flag") in {(s.setting, str(s.value), s.origin) for s in settings}
+    planned = document("extract", "--lang", "qaa", *MODEL, *own, "--dry-run")
+    assert not any(step.done for step in msgspec.convert(planned, printed.PrintedPlan).plan)
+    costed = document("transfer", "--sources", "qaa", "--targets", "qaa", *MODEL, *own, "--dry-run")
+    assert msgspec.convert(costed, printed.PrintedPlan).cost is not msgspec.UNSET
+    made = msgspec.convert(
+        document("collect", "--lang", "qaa", "--n", "2", "--kind", "harmful", "--split", "train", *MODEL, *own),
+        printed.PrintedResult,
+    )
+    assert made.kind == "activations"
+    assert Path(made.path).is_dir()
