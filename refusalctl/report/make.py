@@ -18,6 +18,7 @@ from refusalctl.report.page import page
 from refusalctl.report.provenance import Provenance
 from refusalctl.settings import GeometrySettings, Settings
 from refusalctl.steps.geometry import geometry_of_activations
+from refusalctl.steps.input_names import input_name, inputs_of
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.steps.transfer import read_transfer
 from refusalctl.store import formats
@@ -62,14 +63,16 @@ def _run(job: Job) -> dict[str, Any]:
     import matplotlib
 
     params = job.params
-    transfers = [job.inputs[name] for name in job.inputs if name.startswith("transfer:")]
-    geometries = {
-        a.id: job.inputs[f"geometry:{i}"] for i, a in enumerate(transfers, start=1) if f"geometry:{i}" in job.inputs
-    }
+    transfers, geometries = inputs_of("transfer", job.inputs), inputs_of("geometry", job.inputs)
     rows = book(
-        job.bench.store, transfers, geometries, params["unfit"], reference=params["reference"],
-        with_published=params["published"], with_text=params["with_text"],
-    )  # fmt: skip
+        job.bench.store,
+        list(transfers.values()),
+        {transfers[number].id: geometry for number, geometry in geometries.items()},
+        params["unfit"],
+        reference=params["reference"],
+        with_published=params["published"],
+        with_text=params["with_text"],
+    )
     drawings = _draw(job, rows)
     for name, text in _texts(rows).items():
         (job.out / name).write_text(text, encoding="utf-8")
@@ -133,14 +136,16 @@ def make_report(
         raise BadInput(f"{asked!r} is no source language of these transfers", hint=f"they have {', '.join(known)}")
     inputs: dict[str, Artifact] = {}
     for i, transfer in enumerate(transfers, start=1):
-        inputs[f"transfer:{i}"] = transfer
+        inputs[input_name("transfer", i)] = transfer
         if geometry and not bench.dry_run and (found := geometry_of(bench, transfer, asked)) is not None:
-            inputs[f"geometry:{i}"] = found
+            inputs[input_name("geometry", i)] = found
     about = {k: _joined(transfers, k) for k in ("model", "data", "sources", "targets")}
     params = {
-        "reference": asked, "published": published, "with_text": with_text,
+        "reference": asked,
+        "published": published,
+        "with_text": with_text,
         "unfit": [] if bench.dry_run else [_unfit(t) for t in transfers],
-    }  # fmt: skip
+    }
     return bench.obtain(REPORT, params, inputs, about)
 
 
