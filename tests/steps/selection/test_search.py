@@ -113,7 +113,7 @@ def test_the_choice_is_that_of_the_full_grid_and_what_was_left_out_is_no_number(
     assert "search prune" in shown.shortened
     assert {c.passes for c in shown.candidates} >= {True, None}
     assert all(c.share is None for c in shown.candidates)
-    assert not choice("qaa", full, chosen_candidate(full)).shortened
+    assert not choice("qaa", full, ChosenDirection(full.id, **chosen_candidate(full))).shortened
 
 
 @given(scores=st.lists(SCORES, min_size=1, max_size=40), name=st.sampled_from(sorted(PRESETS)))
