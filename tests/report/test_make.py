@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 from refusalctl.errors import Corrupt, NotFound
 from refusalctl.model.intervention_words import KINDS
 from refusalctl.records.transfer import Transfer
 from refusalctl.report import quality, sources
+from refusalctl.report.figures.matrix import transfer_matrix
 from refusalctl.report.figures.rates import refusal_rates
 from refusalctl.report.make import make_report
 from refusalctl.report.provenance import Provenance
@@ -344,6 +346,13 @@ def test_bars_are_as_high_as_the_labels_say(tmp_path: Path) -> None:
     assert [bar.get_height() for bar in bars] == pytest.approx(heights)  # type: ignore[attr-defined]
 
 
+def assert_notes_fit(figure: Figure) -> None:
+    figure.draw_without_rendering()
+    for text in figure.texts:
+        box = text.get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.x1, f"{text.get_text()!r} is cut off"
+
+
 def test_answers_in_another_language_carry_the_rules_dagger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The figures mark what the verdict rule cannot use, by the rule's own limit."""
 
@@ -353,7 +362,9 @@ def test_answers_in_another_language_carry_the_rules_dagger(tmp_path: Path, monk
         matrix = world.transfer({lang: world.selection(lang) for lang in ("en", "ba")})
         figure = refusal_rates(sources.content(world.bench.store, matrix), "en")
         daggers = sum("†" in text.get_text() for text in figure.axes[0].texts)
-        return daggers, [text.get_text() for text in figure.texts]
+        for each in (figure, transfer_matrix(sources.content(world.bench.store, matrix))):
+            assert_notes_fit(each)
+        return daggers, [text.get_text().replace("\n", " ") for text in figure.texts]
 
     footnote = "† over 20 % of all answers are degenerate, off-language or unparsed"
     assert marked("OOOO" + "C" * 16, tmp_path / "a_fifth") == (0, [])

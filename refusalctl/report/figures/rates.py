@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_SOURCES = 5
+_PER_INCH = 14  # characters of a footnote
 DAGGER = "†"  # beside a rate of answers that the verdict rule cannot use
 
 
@@ -131,10 +133,11 @@ def _legend(looks: dict[str, Look]) -> list[Patch]:
 
 
 def footnote(figure: Figure, rows: Content, *notes: str) -> None:
-    """What the marks mean, below the figure: the dagger where it is used, and `notes`."""
+    """What the marks mean, below the figure and within its width: the dagger where it is used, and `notes`."""
     told = list(notes)
     if any(isinstance(c, TransferCell) and c.unusable for c in rows.conditions):
         kinds = f"{', '.join(UNUSABLE[:-1])} or {UNUSABLE[-1]}"
         told.append(f"{DAGGER} over {percent(rows.limits.max_unusable)} % of all answers are {kinds}")
     if told:
-        figure.supxlabel("; ".join(told), fontsize=8, x=0.01, ha="left", color=SOFT)
+        text = fill("; ".join(told), int(_PER_INCH * figure.get_figwidth()))
+        figure.supxlabel(text, fontsize=8, x=0.01, ha="left", color=SOFT)
