@@ -15,8 +15,14 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from jaxtyping import install_import_hook
 
 PACKAGE = Path(__file__).resolve().parents[1] / "refusalctl"
-# Triton compiles the one from its source; the other's generator would no longer be seen as one by `inference_mode`
-UNCHECKED = {"refusalctl.model.savings.kernels", "refusalctl.model.generate"}
+# Triton compiles the first from its source; the second's generator would no longer be seen as one by `inference_mode`;
+# the others record on a GPU alone, and name types that are imported for type checking only
+UNCHECKED = {
+    "refusalctl.model.savings.kernels",
+    "refusalctl.model.generate",
+    "refusalctl.model.savings.cuda_graphs",
+    "refusalctl.model.savings.decoding_graph",
+}
 
 
 def shaped() -> list[str]:
