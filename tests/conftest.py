@@ -14,23 +14,25 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from jaxtyping import install_import_hook
 
+PACKAGE = Path(__file__).resolve().parents[1] / "refusalctl"
+# Triton compiles the first from its source; the second's generator would no longer be seen as one by `inference_mode`;
+# the others record on a GPU alone, and name types that are imported for type checking only
+UNCHECKED = {
+    "refusalctl.model.savings.kernels",
+    "refusalctl.model.generate",
+    "refusalctl.model.savings.cuda_graphs",
+    "refusalctl.model.savings.decoding_graph",
+}
+
+
+def shaped() -> list[str]:
+    """Modules whose signatures carry shapes."""
+    files = (p for p in sorted(PACKAGE.rglob("*.py")) if "from jaxtyping import" in p.read_text(encoding="utf-8"))
+    return [".".join(p.relative_to(PACKAGE.parent).with_suffix("").parts) for p in files]
+
+
 # shapes in signatures are checked while tests run
-_HOOK = install_import_hook(
-    [
-        "refusalctl.model.hooks",
-        "refusalctl.model.interventions",
-        "refusalctl.model.forward",
-        "refusalctl.model.savings.sweeps",
-        "refusalctl.model.gradients",
-        "refusalctl.model.residual",
-        "refusalctl.model.chat",
-        "refusalctl.stats.difference_in_means",
-        "refusalctl.stats.refusal",
-        "refusalctl.stats.separation",
-        "refusalctl.stats.similarity",
-    ],
-    "beartype.beartype",
-)
+_HOOK = install_import_hook([name for name in shaped() if name not in UNCHECKED], "beartype.beartype")
 
 
 @pytest.fixture(autouse=True)

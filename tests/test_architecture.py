@@ -5,7 +5,10 @@ from __future__ import annotations
 import ast
 import re
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+
+from tests.conftest import UNCHECKED, shaped
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "refusalctl"
@@ -98,6 +101,22 @@ def test_tests_mirror_the_package() -> None:
     assert not strange
     folders = {p.parent for p in (ROOT / "tests").rglob("*.py")}
     assert not [str(folder) for folder in folders if not (folder / "__init__.py").is_file()]
+
+
+def test_shapes_in_signatures_are_checked_while_tests_run() -> None:
+    """Every module that imports jaxtyping is hooked, and says its types as objects: strings would not be looked at."""
+    sources = {".".join(("refusalctl", *path.with_suffix("").parts)): tree for path, tree in modules().items()}
+    origins = {
+        name: {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        | {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        for name, tree in sources.items()
+    }
+    assert {name for name, imports in origins.items() if "jaxtyping" in imports} == set(shaped())
+    checked = set(shaped()) - UNCHECKED
+    assert len(checked) == len(shaped()) - len(UNCHECKED)  # a list that names what is gone hides what is lost
+    assert not {name for name in checked if "__future__" in origins[name]}
+    loaders = {name: type(import_module(name).__loader__).__module__ for name in checked}
+    assert {name for name, origin in loaders.items() if not origin.startswith("jaxtyping")} == set()
 
 
 def test_files_stay_readable() -> None:

@@ -1,7 +1,5 @@
 """Greedy completions under an intervention, one batch at a time."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """x - Q^T (Q x - t): the arithmetic of ablation, on any device."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 from subprocess import CalledProcessError

@@ -14,7 +14,9 @@ from msgspec.structs import replace
 from refusalctl.data import jsonl, own_sets, polyrefuse, polyrefuse_tables, prompt_texts, sets
 from refusalctl.data.languages import check_code
 from refusalctl.errors import BadInput, DataError
-from refusalctl.model.translators.from_english import Outcome, Translator, google, nllb, outcome
+from refusalctl.model.translators.google import open_google
+from refusalctl.model.translators.nllb import open_nllb
+from refusalctl.model.translators.protocol import Outcome, Translator, outcome
 from refusalctl.progress import Progress
 from refusalctl.records.rows import KINDS, SPLITS, Kind, Prompt, Split
 from refusalctl.steps.finished_rows import FinishedRows
@@ -102,9 +104,9 @@ def open_translator(spec: str, lang: str, code: str | None = None) -> Translator
     """`google`, `nllb:<hub id or folder>` or `file:<jsonl>`. Raises `BadInput` for anything else."""
     kind, _, rest = spec.partition(":")
     if spec == "google":
-        return google(lang, code)
+        return open_google(lang, code)
     if kind == "nllb" and rest:
-        return nllb(rest, lang, code)
+        return open_nllb(rest, lang, code)
     if kind == "file" and rest:
         return from_file(Path(rest))
     raise BadInput(f"there is no translator {spec!r}", hint="give google, nllb:<model> or file:<jsonl>")

@@ -14,8 +14,8 @@ import pytest
 
 from refusalctl.data import sets
 from refusalctl.errors import BadInput, DataError, ModelError, RefusalctlError
-from refusalctl.model.translators import from_english as model
-from refusalctl.model.translators.from_english import Outcome
+from refusalctl.model.translators import nllb, protocol
+from refusalctl.model.translators.protocol import Outcome
 from refusalctl.progress import Silent
 from refusalctl.steps import prompt_sets
 from refusalctl.steps.prompt_sets import Request
@@ -286,10 +286,10 @@ def test_nllb_without_the_language_or_the_model(tiny_nllb, tmp_path):
         prompt_sets.open_translator(f"nllb:{tiny_nllb}", "kk")
     with pytest.raises(ModelError, match="cannot be opened"):
         prompt_sets.open_translator(f"nllb:{tmp_path}", "ba")
-    assert set(model.NLLB_CODES) >= set(sets.NAMES)
+    assert set(nllb.CODES) >= set(sets.NAMES)
 
 
 @pytest.mark.parametrize("text", [None, "", "  ", "?!"])
 def test_an_answer_without_a_letter_is_a_failure(text):
-    assert model.outcome(text).text is None
+    assert protocol.outcome(text).text is None
     assert issubclass(ModelError, RefusalctlError)

@@ -4,8 +4,6 @@ The same computation in another order, where every layer keeps every position. T
 the cache, and then proved on the prompts at hand; where the proof fails nothing is shared.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

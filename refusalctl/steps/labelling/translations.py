@@ -21,7 +21,7 @@ from refusalctl.store.store import Artifact
 
 if TYPE_CHECKING:
     from refusalctl.model.judges.protocol import Item, Verdict
-    from refusalctl.model.translators.from_english import Outcome
+    from refusalctl.model.translators.protocol import Outcome
 
 TRANSLATIONS_FILE = "translations.jsonl"
 VERSION = 1

@@ -12,8 +12,8 @@ import torch
 
 from refusalctl.errors import BadInput, ModelError
 from refusalctl.model.translators import into_english
-from refusalctl.model.translators.from_english import Outcome
 from refusalctl.model.translators.into_english import BackTranslator, check_spec, identity, open_back_translator
+from refusalctl.model.translators.protocol import Outcome
 
 LETTERS = [*"abcdefghijklmnopqrstuvwxyz .<>2"]
 

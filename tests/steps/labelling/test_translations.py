@@ -10,7 +10,7 @@ import pytest
 
 from refusalctl.errors import BadInput, ModelError, NotFound
 from refusalctl.model.judges.protocol import Item, Verdict
-from refusalctl.model.translators.from_english import Outcome
+from refusalctl.model.translators.protocol import Outcome
 from refusalctl.records.rows import Completion, Prompt
 from refusalctl.settings import Machine
 from refusalctl.steps.completions import COMPLETIONS_FILE

@@ -1,0 +1,35 @@
+"""MADLAD-400 (Kudugunta et al. 2023, arXiv 2309.04662) on this machine, into English."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from refusalctl.errors import ModelError
+from refusalctl.model.judges.encoding import neutral
+from refusalctl.model.translators.protocol import Outcome
+from refusalctl.model.translators.sequence_models import MAX_NEW_TOKENS, model_name, open_model, translation, write
+
+
+@dataclass
+class Madlad:
+    """A T5 that reads `<2en>` and finds the source language out itself."""
+
+    model: Any
+    tokenizer: Any
+    name: str
+    batch: int = 16
+    max_new_tokens: int = MAX_NEW_TOKENS
+
+    def __call__(self, pairs: Sequence[tuple[str, str]]) -> list[Outcome]:
+        texts = [f"<2en> {neutral(self.tokenizer, text)}" for _, text in pairs]
+        rows = write(self.model, self.tokenizer, texts, self.max_new_tokens)
+        # after the decoder's start
+        return [translation(self.tokenizer, row[1:], self.max_new_tokens) for row in rows]
+
+
+def open_madlad(spec: str, device: str = "auto") -> Madlad:
+    """A hub id (`org/name`) or a local folder. Raises `ModelError` if it is no MADLAD-400 model."""
+    model, tokenizer = open_model(spec, device)
+    if tokenizer.convert_tokens_to_ids("<2en>") in (None, tokenizer.unk_token_id):
+        raise ModelError(f"the tokenizer of {spec} has no token <2en>", hint="give a MADLAD-400 translation model")
+    return Madlad(model, tokenizer, model_name("madlad", spec, model))
