@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from refusalctl.records.comparison import ComparedCell, Comparison
 from refusalctl.report import tables
@@ -12,7 +11,7 @@ from refusalctl.report.page import environment
 from refusalctl.report.provenance import Provenance, in_order
 from refusalctl.report.sources import content
 from refusalctl.steps.comparison import measure_comparison, read_comparison
-from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store.store import Artifact
 
 PAGE, PAIRS = "report.html", "pairs.csv"
@@ -52,7 +51,7 @@ def pair_row(cell: ComparedCell) -> dict[str, object]:
     return line | {name: f"{value:.6g}" for name, value in tests.items() if value is not None}
 
 
-def _run(job: Job) -> dict[str, Any]:
+def _run(job: Job) -> RunChecks:
     comparison = job.inputs["comparison"]
     record = read_comparison(comparison)
     (job.out / PAIRS).write_text(tables.as_csv(COLUMNS, map(pair_row, record.cells)), encoding="utf-8")

@@ -19,7 +19,7 @@ from refusalctl.report.provenance import Provenance
 from refusalctl.settings import GeometrySettings, Settings
 from refusalctl.steps.geometry import geometry_of_activations
 from refusalctl.steps.input_names import input_name, inputs_of
-from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.steps.transfer import read_transfer
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
@@ -59,7 +59,7 @@ def _figures(rows: Book) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
                 yield f"{name}{what}", what, lambda draw=draw, g=g: draw(g)  # type: ignore[misc]
 
 
-def _run(job: Job) -> dict[str, Any]:
+def _run(job: Job) -> RunChecks:
     import matplotlib
 
     params = job.params

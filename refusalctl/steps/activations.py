@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from refusalctl.errors import BadInput
 from refusalctl.steps.prompts import read_prompts
-from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
 ACTIVATIONS_FILE = "activations.h5"
 
 
-def _run(job: Job) -> dict[str, Any]:
+def _run(job: Job) -> RunChecks:
     from refusalctl.model.forward import activations as forward_activations
 
     model = job.bench.model

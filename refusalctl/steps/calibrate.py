@@ -14,7 +14,7 @@ from refusalctl.settings import Machine, Settings
 from refusalctl.stats.controls import needed
 from refusalctl.steps.input_names import inputs_of
 from refusalctl.steps.interventions import SELECTION_FILE
-from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.steps.transfer import measure_transfer, read_transfer
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
@@ -175,7 +175,7 @@ def run_trial(bench: Workbench, trial: Trial) -> tuple[Outcome, Artifact]:
     return Outcome(trial, graded, cosine, topic, time.perf_counter() - started, artifact.id), artifact
 
 
-def _run(job: Job) -> dict[str, Any]:
+def _run(job: Job) -> RunChecks:
     rows = job.params["trials"]
     formats.write_json(job.out / CALIBRATION_FILE, "calibration", {"trials": rows})
     return {"trials": len(rows)}

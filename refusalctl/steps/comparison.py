@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -22,7 +21,7 @@ from refusalctl.stats.agreement import kappa
 from refusalctl.stats.paired import holm, interval, mcnemar_p, moves, noise_floor
 from refusalctl.stats.rates import Rate
 from refusalctl.steps.counts import Outcomes, judged_outcomes
-from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.steps.transfer import read_transfer
 from refusalctl.steps.verdicts import clusters
 from refusalctl.store import formats
@@ -132,7 +131,7 @@ def _noise_floor(cells: Sequence[ComparedCell]) -> NoiseFloor | None:
     return NoiseFloor(rate.count, rate.n, rate.value, rate.clopper_pearson())
 
 
-def _run(job: Job) -> dict[str, Any]:
+def _run(job: Job) -> RunChecks:
     comparison = compared(job.bench.store, job.inputs["first"], job.inputs["second"])
     formats.write_record(job.out, comparison)
     return {"cells": len(comparison.cells), "only_in_one": len(comparison.only)}

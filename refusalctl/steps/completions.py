@@ -8,7 +8,7 @@ from refusalctl.records.rows import Completion, Prompt
 from refusalctl.steps.finished_rows import FinishedRows
 from refusalctl.steps.interventions import InterventionSpec, from_recipe, resolve_direction
 from refusalctl.steps.prompts import read_prompts
-from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 COMPLETIONS_FILE = "completions.jsonl"
 
 
-def _run(job: Job) -> dict[str, Any]:
+def _run(job: Job) -> RunChecks:
     rows = read_prompts(job.inputs["prompts"])
     spec = from_recipe(job.params["intervention"], job.inputs)
     finished = FinishedRows(job.partial, COMPLETIONS_FILE)

@@ -10,7 +10,7 @@ from refusalctl.errors import BadInput
 from refusalctl.records.rows import Kind
 from refusalctl.steps.activations import ACTIVATIONS_FILE, collect_activations
 from refusalctl.steps.prompts import draw_prompts
-from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
@@ -27,7 +27,7 @@ SPLITS = 20
 SPLIT_SEED = 0
 
 
-def _run(job: Job) -> dict[str, Any]:
+def _run(job: Job) -> RunChecks:
     from refusalctl.stats.difference_in_means import difference_in_means, mean_of
 
     headers, means = {}, {}

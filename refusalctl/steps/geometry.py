@@ -29,14 +29,14 @@ from refusalctl.steps.activation_stack import ActivationStack, Place, open_stack
 from refusalctl.steps.activations import collect_activations
 from refusalctl.steps.geometry_sites import measure_site
 from refusalctl.steps.prompts import draw_prompts
-from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
 LATEST = 0.8  # share of layers among which a place is looked for, as in the selection rules
 
 
-def _run(job: Job) -> dict[str, Any]:
+def _run(job: Job) -> RunChecks:
     asked = msgspec.convert(dict(job.params), GeometryParameters)
     with open_stack(job.inputs) as stack:
         rng = np.random.default_rng(asked.seed)

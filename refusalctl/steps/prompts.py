@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 from refusalctl.data import sets
 from refusalctl.errors import BadInput
 from refusalctl.records.rows import Kind, Prompt, Split
 from refusalctl.settings import CAPS, Settings
-from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.hashing import canonical
 from refusalctl.store.store import Artifact
@@ -17,7 +16,7 @@ from refusalctl.store.store import Artifact
 PROMPTS_FILE = "prompts.jsonl"
 
 
-def _run(job: Job) -> dict[str, Any]:
+def _run(job: Job) -> RunChecks:
     rows = sets.pick(job.params["data"], job.params["lang"], job.params["ids"])
     formats.write_rows(job.out / PROMPTS_FILE, (row.to_json() for row in rows))
     return {"n": len(rows)}

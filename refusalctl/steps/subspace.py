@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from refusalctl.steps.activations import ACTIVATIONS_FILE, collect_activations
 from refusalctl.steps.directions import KINDS
 from refusalctl.steps.interventions import SELECTION_FILE, SUBSPACE_FILE
 from refusalctl.steps.prompts import draw_prompts
-from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
 
-def _run(job: Job) -> dict[str, Any]:
+def _run(job: Job) -> RunChecks:
     import torch
 
     from refusalctl.stats.subspace import contrastive_basis

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
@@ -25,7 +24,7 @@ from refusalctl.steps.labelling.labels import check_judge_is_there, judge_comple
 from refusalctl.steps.prompts import draw_prompts
 from refusalctl.steps.selection.controls import compare_controls, draw_control_directions
 from refusalctl.steps.selection.scores import chosen_candidate, select_direction
-from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.steps.subspace import build_subspace
 from refusalctl.steps.verdicts import MatrixEvidence, decide_cells, facts_of_targets
 from refusalctl.store import formats
@@ -160,7 +159,7 @@ def harmless_baselines(bench: Workbench) -> dict[str, Artifact]:
     return {target: judge_completions(bench, each, bench.settings.answers.judge) for target, each in written.items()}
 
 
-def _run(job: Job) -> dict[str, Any]:
+def _run(job: Job) -> RunChecks:
     settings = Settings.from_json(job.params["settings"])
     cells = msgspec.convert(job.params["cells"], tuple[Cell, ...])
     evidence = MatrixEvidence.of(job.inputs)

@@ -8,7 +8,7 @@ own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from refusalctl.errors import BadInput
 from refusalctl.records.correction import (
@@ -24,7 +24,7 @@ from refusalctl.stats.outcomes import USABLE
 from refusalctl.steps.labelling.human import HUMAN, read_sample
 from refusalctl.steps.labelling.labels import outcomes_by_prompt
 from refusalctl.steps.labelling.panel import judge_name
-from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from refusalctl.stats.judge_error import JudgeErrors, SampleCell, Share
 
 
-def _run(job: Job) -> dict[str, Any]:
+def _run(job: Job) -> RunChecks:
     judged, human = _inputs(job, "labels:"), _inputs(job, "human:")
     samples = {a.id: a for a in _inputs(job, "sample:")}
     judges: dict[tuple[str, str], list[Artifact]] = {}

@@ -19,7 +19,7 @@ from refusalctl.records.rows import Completion, Label, SheetRow
 from refusalctl.steps.completions import read_completions
 from refusalctl.steps.labelling.labels import LABELS_FILE, label_of, read_labels
 from refusalctl.steps.prompts import read_prompts
-from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, check_name
 
@@ -27,7 +27,7 @@ SAMPLE_FILE = "sample.jsonl"
 HUMAN = "human:"
 
 
-def _run(job: Job) -> dict[str, Any]:
+def _run(job: Job) -> RunChecks:
     from refusalctl.stats.sampling import draw
 
     strata: dict[tuple[str, str], list[int]] = {}

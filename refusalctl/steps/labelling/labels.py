@@ -13,7 +13,7 @@ from refusalctl.steps.completions import read_completions
 from refusalctl.steps.finished_rows import FinishedRows
 from refusalctl.steps.labelling.translations import translated_items, translations_of
 from refusalctl.steps.prompts import read_prompts
-from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LABELS_FILE = "labels.jsonl"
 
 
-def _run(job: Job) -> dict[str, Any]:
+def _run(job: Job) -> RunChecks:
     judge = job.bench.judges[job.params["judge_digest"]]
     rows = read_completions(job.inputs["completions"])
     order = {row.prompt_id: i for i, row in enumerate(rows)}

@@ -14,7 +14,7 @@ from refusalctl.errors import BadInput
 from refusalctl.records.panel import Disagreement, JudgeAgreement, JudgePair, LanguagePanel, PanelAgreement, VoteRule
 from refusalctl.records.rows import Label, Outcome
 from refusalctl.steps.labelling.labels import LABELS_FILE, read_labels
-from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.hashing import short
 from refusalctl.store.store import Artifact
@@ -117,7 +117,7 @@ def _group(key: str, home: Mapping[str, Artifact]) -> Group:
     return Group(key, next(iter(artifacts.values())).about, artifacts, rows_of)
 
 
-def _run(job: Job) -> dict[str, Any]:
+def _run(job: Job) -> RunChecks:
     found = groups(list(job.inputs.values()))
     rule = job.params["rule"]
     langs: dict[str, list[Group]] = {}

@@ -16,7 +16,7 @@ from refusalctl.steps.prompts import draw_prompts, read_prompts
 from refusalctl.steps.selection import search
 from refusalctl.steps.selection.candidates import candidates_of
 from refusalctl.steps.selection.scorer import Criteria, Ledger, Scorer
-from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
@@ -47,7 +47,7 @@ def write_cosmic(out: Path, layers: list[int], n: dict[str, int], rows: list[dic
     formats.write_json(out / COSMIC_FILE, "cosmic", {"layers": layers, "n": n, "candidates": rows})
 
 
-def _run(job: Job) -> dict[str, Any]:
+def _run(job: Job) -> RunChecks:
     """Without refusal openings: what `score` measures beside refusal scores."""
     tensors, header = formats.read_vectors(job.inputs["directions"].path / DIRECTIONS_FILE, "directions")
     positions = header["positions"]
