@@ -19,7 +19,7 @@ from refusalctl.steps.step import Workbench
 from refusalctl.store.store import Artifact, Store
 
 if TYPE_CHECKING:
-    from refusalctl.stats.panel import VoteRule
+    from refusalctl.records.panel import VoteRule
 
 
 class Labelling:

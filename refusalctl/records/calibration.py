@@ -8,7 +8,7 @@ from refusalctl.records.record import Part, Record
 from refusalctl.records.verdict import VerdictValue
 
 Question = Literal["removal", "induction"]
-Finding = VerdictValue | Literal["no direction"]
+Finding = Literal[VerdictValue, "no direction"]
 Grade = Literal["right", "undecided", "wrong"]
 QUESTIONS: tuple[Question, ...] = get_args(Question)
 GRADES: tuple[Grade, ...] = get_args(Grade)

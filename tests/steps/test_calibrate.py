@@ -17,7 +17,7 @@ from refusalctl.records.estimates import Interval
 from refusalctl.records.transfer import OutcomeCounts, TransferCell
 from refusalctl.records.verdict import Verdict, VerdictValue
 from refusalctl.settings import Machine, Settings
-from refusalctl.steps import transfer as transfer_step
+from refusalctl.steps import transfer
 from refusalctl.steps.calibrate import BASE, SIZES, Trial, grade, grade_all, read_calibration, run_calibration, trials
 from refusalctl.steps.step import Workbench
 from refusalctl.steps.transfer import Selections, select_all
@@ -149,7 +149,7 @@ def test_swapped_directions_are_graded_wrong(tmp_path: Path, monkeypatch: pytest
         found = select(bench).found
         return Selections({"qaa": found["qab"], "qab": found["qaa"]}, {})
 
-    monkeypatch.setattr(transfer_step, "select_all", swapped)
+    monkeypatch.setattr(transfer, "select_all", swapped)
     broken = removal_of(tmp_path)
     assert broken["qab", "qaa"] == "wrong"
     assert broken["qaa", "qaa"] != "right"
