@@ -24,7 +24,7 @@ from refusalctl.report.make import make_report
 from refusalctl.resolve import Resolved, resolve
 from refusalctl.settings import GeometrySettings, Machine, Settings
 from refusalctl.steps.activations import collect_activations
-from refusalctl.steps.calibrate import Calibration, Trial, run_calibration, trials
+from refusalctl.steps.calibrate import CalibrationRun, Trial, run_calibration, trials
 from refusalctl.steps.completions import write_completions
 from refusalctl.steps.comprehension import measure_comprehension
 from refusalctl.steps.cost import Cost, forecast_cost
@@ -297,10 +297,9 @@ class Study(Labelling):
         """What a calibration runs: designs, architectures and sizes."""
         return trials(list(designs or DESIGNS), quick=quick)
 
-    def calibrate(self, todo: Sequence[Trial] | None = None) -> tuple[Calibration, r.Calibration]:
-        """Run the whole pipeline on model organisms whose truth is known; outcomes, and the result that keeps them."""
+    def calibrate(self, todo: Sequence[Trial] | None = None) -> tuple[CalibrationRun, r.Calibration]:
+        """Run the whole pipeline on model organisms whose truth is known; the run, and the result that keeps it."""
         found = run_calibration(self.bench, todo if todo is not None else self.trials())
-        assert found.artifact is not None
         return found, r.Calibration(self.store, found.artifact)
 
     # --- planning and looking up -----------------------------------------------------------------------

@@ -13,12 +13,13 @@ from refusalctl.steps.labelling.human import draw_sample, import_sheet, write_sh
 from refusalctl.steps.labelling.labels import check_judge, judge_completions
 from refusalctl.steps.labelling.panel import form_panel, panel_labels
 from refusalctl.steps.labelling.translations import find_translations, translate_completions
-from refusalctl.steps.published.runs import Request, import_files
+from refusalctl.steps.published.request import Request
+from refusalctl.steps.published.runs import import_files
 from refusalctl.steps.step import Workbench
 from refusalctl.store.store import Artifact, Store
 
 if TYPE_CHECKING:
-    from refusalctl.stats.panel import VoteRule
+    from refusalctl.records.panel import VoteRule
 
 
 class Labelling:

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "stats": {"stats"} | BOTTOM,
     "store": {"store"} | BOTTOM,
     "data": {"data"} | BOTTOM,
-    "organisms": {"organisms"},
+    "organisms": {"organisms", "records"},
     "records": {"records"},
 }
 

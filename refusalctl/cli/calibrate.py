@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +12,7 @@ from refusalctl.errors import BadInput
 from refusalctl.organisms.designs import DESIGNS
 
 if TYPE_CHECKING:
-    from refusalctl.steps.calibrate import Calibration, Outcome
+    from refusalctl.steps.calibrate import CalibrationRun, TrialRun
 
 
 @asks(file=False)
@@ -44,49 +44,48 @@ def calibrate(
     if session.name is not None:
         session.study.name(session.name, kept)
     if session.json:
-        out.as_json({"id": kept.id, "trials": [t.as_json() for t in found.outcomes]})
+        out.as_json({"id": kept.id, "trials": found.record.to_json()["trials"]})
     else:
         _show(found, cells)
         out.data(kept.id)
-    if found.count()["wrong"]:
+    if found.record.count()["wrong"]:
         raise typer.Exit(1)
 
 
-def _show(found: Calibration, cells: bool) -> None:
+def _show(found: CalibrationRun, cells: bool) -> None:
     if cells:
         out.table_err(
             ("design", "n", "source", "target", "question", "truth", "verdict", ""),
-            [row for each in found.outcomes for row in _cell_rows(each)],
+            [row for each in found.trials for row in _cell_rows(each)],
         )
     columns = ("design", "planted", "runs", "right", "undecided", "wrong", "cosine", "seconds")
     out.table_err(columns, _design_rows(found))
-    total = found.count()
-    line = f"{len(found.outcomes)} runs: " + ", ".join(f"{n} {grade}" for grade, n in total.items())
+    total = found.record.count()
+    line = f"{len(found.trials)} runs: " + ", ".join(f"{n} {grade}" for grade, n in total.items())
     if total["wrong"]:
         out.warn(f"{line}: a verdict is wrong although the truth is known; do not trust this installation")
     else:
         out.success(line)
 
 
-def _cell_rows(outcome: Outcome) -> list[tuple[Any, ...]]:
-    design = outcome.trial.organism.design.name
+def _cell_rows(run: TrialRun) -> list[tuple[object, ...]]:
     marks = {"right": "", "undecided": "held back", "wrong": "WRONG"}
     return [
-        (design, outcome.trial.n, g.source, g.target, g.question, g.truth, g.measured, marks[g.grade])
-        for g in outcome.graded
+        (run.record.design, run.record.n, v.source, v.target, v.question, v.truth, v.measured, marks[v.grade])
+        for v in run.record.verdicts
     ]
 
 
-def _design_rows(found: Calibration) -> list[tuple[Any, ...]]:
-    rows = []
-    for name in dict.fromkeys(each.trial.organism.design.name for each in found.outcomes):
-        mine = [each for each in found.outcomes if each.trial.organism.design.name == name]
-        cosines = [c for each in mine for c in each.cosine.values()]
-        counts = found.count(name)
+def _design_rows(found: CalibrationRun) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = []
+    for name in dict.fromkeys(each.record.design for each in found.trials):
+        mine = [each for each in found.trials if each.record.design == name]
+        cosines = [c for each in mine for c in each.record.cosine.values()]
+        counts = found.record.count(name)
         seconds = f"{sum(each.seconds for each in mine):.1f}"
         about = mine[0].trial.organism.design.about
         low = f">= {min(cosines):.3f}" if cosines else "none chosen"
         if name == "decoy":
-            low += f", topic {max(t for each in mine for t in each.topic.values()):.2f}"
+            low += f", topic {max(t for each in mine for t in each.record.topic.values()):.2f}"
         rows.append((name, about, len(mine), counts["right"], counts["undecided"], counts["wrong"], low, seconds))
     return rows

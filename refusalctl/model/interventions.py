@@ -6,7 +6,6 @@ that were asked for, and everything written there loses its component: from that
 output, before and after every sublayer, Q x = t.
 """
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from refusalctl.errors import BadInput
 from refusalctl.model import intervention_words as words
+from refusalctl.model.intervention_checks import check_intervention
 from refusalctl.model.intervention_words import InterventionKind
 from refusalctl.model.residual import Residual, unit
 
@@ -74,22 +74,19 @@ class Intervention:
 
     def check(self, residual: Residual) -> None:
         """Raise `BadInput` unless this is complete, without contradictions, and fits the model."""
-        if self.kind not in words.KINDS:
-            raise BadInput(f"there is no intervention {self.kind!r}", hint=f"choose among {', '.join(words.KINDS)}")
-        if self.kind == "none":
-            if self.direction is not None:
-                raise BadInput("the intervention 'none' takes no direction")
-            return
-        self._check_vectors(residual.d_model)
-        self._check_places(residual.n_layers)
+        has_direction = self.direction is not None
+        check_intervention(
+            self.kind, has_direction=has_direction, coeff=self.coeff, layers=self.layers, positions=self.positions
+        )
+        if self.direction is not None:
+            self._check_vectors(self.direction, residual.d_model)
+            self._check_layers(residual.n_layers)
 
-    def _check_vectors(self, d_model: int) -> None:
-        if self.direction is None:
-            raise BadInput(f"the intervention {self.kind!r} needs a direction", hint="give --direction REF")
+    def _check_vectors(self, direction: Float[Tensor, "..."], d_model: int) -> None:
         many = self.kind == "subspace"
         expected = (self.rank, d_model) if many else (d_model,)
-        if tuple(self.direction.shape) != expected:
-            found = tuple(self.direction.shape)
+        found = tuple(direction.shape)
+        if found != expected:
             raise BadInput(
                 f"the direction has width {found}, the model's residual stream {d_model}",
                 hint="take a direction that was extracted from this model"
@@ -101,18 +98,12 @@ class Intervention:
             )
         if self.mean is not None and (tuple(self.mean.shape) != (d_model,) or not torch.isfinite(self.mean).all()):
             raise BadInput(f"the mean harmless activation has shape {tuple(self.mean.shape)} or is not finite")
-        if not math.isfinite(self.coeff):
-            raise BadInput(f"the coefficient is {self.coeff}, expected a number")
-        if self.kind != "add" and self.coeff != 1.0:
-            raise BadInput(f"a coefficient has no meaning for {self.kind!r}", hint="it belongs to 'add'")
 
-    def _check_places(self, n_layers: int) -> None:
+    def _check_layers(self, n_layers: int) -> None:
         layers = self.acts_at(n_layers)
         if not layers or not 0 <= layers[0] <= layers[-1] < n_layers:
             found = words.spans(layers) if layers else None
             raise BadInput(f"{self.kind!r} needs layers from 0 to {n_layers - 1}, found {found}")
-        if self.positions is not None and (not self.positions or max(self.positions) >= 0):
-            raise BadInput(f"positions count back from the prompt's end, -1 or less; found {list(self.positions)}")
 
     def target(self) -> Target:
         """Q and t, in float64. Raises `BadInput` for directions that span less than they are many."""

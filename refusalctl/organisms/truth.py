@@ -8,9 +8,10 @@ from statistics import fmean
 
 from refusalctl.organisms.designs import KINK, N_AXES, TOPIC_AXIS, Design, Organism
 from refusalctl.organisms.words import HarmfulWord, lexicon
+from refusalctl.records.calibration import Finding
 
 Vector = tuple[float, ...]
-DECIDED = ("transfers", "does not transfer", "reverses")
+DECIDED: tuple[Finding, ...] = ("transfers", "does not transfer", "reverses")
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Truth:
     a few hundred prompts can tell, so that `inconclusive` is right as well.
     """
 
-    verdict: str
+    verdict: Finding
     removed: float | None
     near_margin: bool = False
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import ClassVar, Literal, get_args
 
 from refusalctl.records.record import Part, Record
+from refusalctl.records.verdict import VerdictValue
 
 Question = Literal["removal", "induction"]
-Finding = Literal["transfers", "does not transfer", "reverses", "inconclusive", "uninformative", "no direction"]
+Finding = Literal[VerdictValue, "no direction"]
 Grade = Literal["right", "undecided", "wrong"]
 QUESTIONS: tuple[Question, ...] = get_args(Question)
 GRADES: tuple[Grade, ...] = get_args(Grade)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from refusalctl.records.estimates import Interval
 from refusalctl.records.record import Part, Record
-
-Limits = tuple[float, float]  # of a 95 % interval
 
 
 class JudgeAccuracy(Part, frozen=True):
-    """A sensitivity or specificity: `n` labels behind it, worth `effective_n` of a plain sample."""
+    """A sensitivity or specificity with its 95 % interval: `n` labels behind it, worth `effective_n` of a plain
+    sample."""
 
     value: float
-    interval: Limits
+    interval: Interval
     n: int
     effective_n: float
 
@@ -25,14 +25,14 @@ class JudgedRate(Part, frozen=True):
     n: int
     unparsed: int
     value: float
-    interval: Limits
+    interval: Interval
 
 
 class CorrectedRate(Part, frozen=True):
     """`value` and `interval` lie in [0, 1]; `raw` is the estimate before it was cut to that."""
 
     value: float
-    interval: Limits
+    interval: Interval
     raw: float
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from refusalctl.records.estimates import Interval
 from refusalctl.records.record import Part, Record
 from refusalctl.records.rows import Outcome
 
@@ -17,7 +18,7 @@ class JudgeAgreement(Part, frozen=True):
     """
 
     kappa: float | None
-    interval: tuple[float, float] | None
+    interval: Interval | None
     n: int
     agree: int
     left_out: int

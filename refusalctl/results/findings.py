@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refusalctl.results.base import Result, Table
+from refusalctl.steps.calibrate import read_calibration
 from refusalctl.steps.comparison import read_comparison
 from refusalctl.steps.geometry import read_geometry
 from refusalctl.steps.labelling.correction import read_correction
@@ -16,6 +17,7 @@ from refusalctl.steps.labelling.panel import read_panel
 if TYPE_CHECKING:
     import pandas as pd
 
+    from refusalctl.records.calibration import CalibrationTrial, Grade
     from refusalctl.records.comparison import ComparedCell
     from refusalctl.records.comparison import Comparison as ComparisonRecord
     from refusalctl.records.correction import JudgeCorrection
@@ -113,6 +115,15 @@ class Calibration(Record):
     """Verdicts on model organisms beside their known truth."""
 
     kind = "calibration"
+
+    @property
+    def trials(self) -> tuple[CalibrationTrial, ...]:
+        """Each organism at each size: its verdicts graded, and how near the chosen vectors are to what was planted."""
+        return read_calibration(self.artifact).trials
+
+    def count(self, design: str | None = None) -> dict[Grade, int]:
+        """Verdicts by grade (right, undecided, wrong), of one design or of all."""
+        return read_calibration(self.artifact).count(design)
 
 
 class Transfer(Result):

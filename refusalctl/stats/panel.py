@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refusalctl.errors import BadInput
+from refusalctl.records.panel import VoteRule
 from refusalctl.stats.outcomes import LABELLED
 from refusalctl.stats.rates import Interval
 
@@ -20,7 +21,6 @@ RULES = ("majority", "unanimous")
 TIE = "tie"
 RESAMPLES, SEED = 1000, 0
 MOST_UNDEFINED = 0.05  # share of resamples without a kappa up to which the rest may stand for all
-VoteRule = Literal["majority", "unanimous"]
 
 
 class Agreement(NamedTuple):

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+
+import msgspec
 
 from refusalctl.organisms import truth
 from refusalctl.organisms.designs import ARCHITECTURES, DESIGNS, TOPIC_AXIS, Organism
+from refusalctl.records.calibration import (
+    QUESTIONS,
+    CalibrationTrial,
+    CalibrationTrials,
+    Finding,
+    Grade,
+    Question,
+    VerdictGrade,
+)
 from refusalctl.records.transfer import TransferCell
 from refusalctl.settings import Machine, Settings
 from refusalctl.stats.controls import needed
@@ -19,11 +29,8 @@ from refusalctl.steps.transfer import measure_transfer, read_transfer
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
-CALIBRATION_FILE = "calibration.json"
-QUESTIONS = ("removal", "induction")
 SIZES = (48, 128, 256)
 QUICK_SIZES = (128,)
-GRADES = ("right", "undecided", "wrong")
 # a rank-1 experiment cannot remove what two directions carry; asked again with two, it must
 RANKS = {"plane": (1, 2)}
 
@@ -79,41 +86,29 @@ def trials(designs: Sequence[str], *, quick: bool) -> list[Trial]:
     ]
 
 
-class Graded(NamedTuple):
-    """One verdict beside the truth. `grade`: right, undecided (held back though the truth is decided) or wrong."""
+@dataclass(frozen=True)
+class TrialRun:
+    """What one trial gave, how long that took, and its transfer matrix."""
 
-    source: str
-    target: str
-    question: str
-    truth: str
-    measured: str
-    grade: str
-    effect: float | None
-    near_margin: bool
+    trial: Trial
+    record: CalibrationTrial
+    seconds: float
+    transfer: Artifact
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What one trial gave. `cosine` and `topic` by language: of the chosen vector to the planted mean difference,
-    and to the inert topic axis."""
+class CalibrationRun:
+    """All trials, and the artifact that keeps what they gave."""
 
-    trial: Trial
-    graded: list[Graded]
-    cosine: dict[str, float]
-    topic: dict[str, float]
-    seconds: float
-    artifact: str
+    trials: tuple[TrialRun, ...]
+    artifact: Artifact
 
-    def as_json(self) -> dict[str, Any]:
-        organism = self.trial.organism
-        return {
-            "design": organism.design.name, "architecture": organism.architecture, "seed": organism.seed,
-            "n": self.trial.n, "rank": self.trial.rank, "verdicts": [g._asdict() for g in self.graded],
-            "cosine": self.cosine, "topic": self.topic, "transfer": self.artifact,
-        }  # fmt: skip
+    @property
+    def record(self) -> CalibrationTrials:
+        return CalibrationTrials(tuple(each.record for each in self.trials))
 
 
-def grade(expected: truth.Truth, measured: str) -> str:
+def grade(expected: truth.Truth, measured: Finding) -> Grade:
     """A verdict held back is undecided, not wrong; near the margin, holding back is right."""
     if measured == expected.verdict or (expected.near_margin and measured == "inconclusive"):
         return "right"
@@ -122,13 +117,13 @@ def grade(expected: truth.Truth, measured: str) -> str:
     return "wrong"
 
 
-def expected_verdict(trial: Trial, source: str, target: str, question: str, margin: float) -> truth.Truth:
+def expected_verdict(trial: Trial, source: str, target: str, question: Question, margin: float) -> truth.Truth:
     if question == "removal":
         return truth.removal(trial.organism, source, target, margin, trial.rank)
     return truth.induction(trial.organism, source, target, margin)
 
 
-def grade_all(trial: Trial, cells: Iterable[TransferCell], margin: float) -> list[Graded]:
+def grade_all(trial: Trial, cells: Iterable[TransferCell], margin: float) -> list[VerdictGrade]:
     """Every pair of languages, both questions; a pair without a cell measured `no direction`."""
     ablations = {(cell.source, cell.target): cell for cell in cells if cell.is_ablation}
     langs = trial.organism.design.langs
@@ -139,10 +134,19 @@ def grade_all(trial: Trial, cells: Iterable[TransferCell], margin: float) -> lis
                 expected = expected_verdict(trial, source, target, question, margin)
                 cell = ablations.get((source, target))
                 verdict = cell and (cell.removal if question == "removal" else cell.induction)
-                measured = verdict.value if verdict else "no direction"
-                right = grade(expected, measured)
-                told = (expected.verdict, measured, right, expected.removed, expected.near_margin)
-                graded.append(Graded(source, target, question, *told))
+                measured: Finding = verdict.value if verdict else "no direction"
+                graded.append(
+                    VerdictGrade(
+                        source=source,
+                        target=target,
+                        question=question,
+                        truth=expected.verdict,
+                        measured=measured,
+                        grade=grade(expected, measured),
+                        effect=expected.removed,
+                        near_margin=expected.near_margin,
+                    )
+                )
     return graded
 
 
@@ -164,55 +168,51 @@ def likeness(trial: Trial, selections: dict[str, Artifact]) -> tuple[dict[str, f
     return cosine, topic
 
 
-def run_trial(bench: Workbench, trial: Trial) -> tuple[Outcome, Artifact]:
+def run_trial(bench: Workbench, trial: Trial) -> TrialRun:
     """The transfer matrix of one organism, graded."""
     started = time.perf_counter()
-    artifact = measure_transfer(bench)
-    chosen = inputs_of("selection", artifact.inputs)
+    transfer = measure_transfer(bench)
+    chosen = inputs_of("selection", transfer.inputs)
     selections = {lang: bench.store.open("selection", identifier) for lang, identifier in chosen.items()}
     cosine, topic = likeness(trial, selections)
-    graded = grade_all(trial, read_transfer(artifact).cells, bench.settings.verdict.margin)
-    return Outcome(trial, graded, cosine, topic, time.perf_counter() - started, artifact.id), artifact
+    organism = trial.organism
+    record = CalibrationTrial(
+        design=organism.design.name,
+        architecture=organism.architecture,
+        seed=organism.seed,
+        n=trial.n,
+        rank=trial.rank,
+        verdicts=tuple(grade_all(trial, read_transfer(transfer).cells, bench.settings.verdict.margin)),
+        cosine=cosine,
+        topic=topic,
+        transfer=transfer.id,
+    )
+    return TrialRun(trial, record, time.perf_counter() - started, transfer)
 
 
 def _run(job: Job) -> RunChecks:
-    rows = job.params["trials"]
-    formats.write_json(job.out / CALIBRATION_FILE, "calibration", {"trials": rows})
-    return {"trials": len(rows)}
+    record = CalibrationTrials.from_json({"trials": job.params["trials"]})
+    formats.write_record(job.out, record)
+    return {"trials": len(record.trials)}
 
 
 CALIBRATE = Step("calibrate", 1, "calibration", _run)
 
 
-@dataclass
-class Calibration:
-    """All outcomes, and the artifact that keeps them."""
-
-    outcomes: list[Outcome] = field(default_factory=list)
-    artifact: Artifact | None = None
-
-    def count(self, design: str | None = None) -> dict[str, int]:
-        """Verdicts by grade, of one design or of all."""
-        found = [g.grade for o in self.outcomes for g in o.graded if design in (None, o.trial.organism.design.name)]
-        return {each: found.count(each) for each in GRADES}
-
-
-def run_calibration(bench: Workbench, chosen: Iterable[Trial], base: Settings = BASE) -> Calibration:
+def run_calibration(bench: Workbench, chosen: Iterable[Trial], base: Settings = BASE) -> CalibrationRun:
     """Run every trial in `bench`'s store, each on its organism's own workbench."""
-    result, inputs = Calibration(), {}
+    runs: list[TrialRun] = []
     todo = list(chosen)
     with bench.progress.task("calibrate", len(todo)) as advance:
-        for index, trial in enumerate(todo):
+        for trial in todo:
             machine = Machine(trial.organism.name, "cpu", "float32", batch_size=64)
-            outcome, artifact = run_trial(Workbench(bench.store, machine, trial.settings(base)), trial)
-            result.outcomes.append(outcome)
-            inputs[f"transfer:{index:03d}"] = artifact
+            runs.append(run_trial(Workbench(bench.store, machine, trial.settings(base)), trial))
             advance()
     about = {"trials": len(todo), "designs": ",".join(dict.fromkeys(t.organism.design.name for t in todo))}
-    params = {"trials": [o.as_json() for o in result.outcomes], "base": base.to_json()}
-    result.artifact = bench.obtain(CALIBRATE, params, inputs, about)
-    return result
+    params = {"trials": msgspec.to_builtins([each.record for each in runs]), "base": base.to_json()}
+    inputs = {f"transfer:{index:03d}": each.transfer for index, each in enumerate(runs)}
+    return CalibrationRun(tuple(runs), bench.obtain(CALIBRATE, params, inputs, about))
 
 
-def read_calibration(artifact: Artifact) -> dict[str, Any]:
-    return formats.read_json(artifact.path / CALIBRATION_FILE, "calibration")
+def read_calibration(artifact: Artifact) -> CalibrationTrials:
+    return formats.read_record(artifact.path, CalibrationTrials)

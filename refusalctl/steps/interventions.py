@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from refusalctl.errors import BadInput
 from refusalctl.model import intervention_words as words
+from refusalctl.model.intervention_checks import check_intervention
 from refusalctl.steps.directions import DIRECTIONS_FILE
 from refusalctl.steps.step import Workbench
 from refusalctl.store import formats
@@ -99,30 +99,14 @@ class InterventionSpec:
 
     def check(self, bench: Workbench) -> None:
         """Raise `BadInput` for a combination that makes no sense."""
-        if self.kind not in words.KINDS:
-            raise BadInput(f"there is no intervention {self.kind!r}", hint=f"choose among {', '.join(words.KINDS)}")
-        if self.kind != "add" and self.coeff != 1.0:
-            raise BadInput(f"a coefficient has no meaning for {self.kind!r}", hint="it belongs to --intervention add")
-        if not math.isfinite(self.coeff):
-            raise BadInput(f"the coefficient is {self.coeff}, expected a number")
-        self._check_places()
-        if self.kind == "none":
-            if self.direction is not None:
-                raise BadInput("the intervention 'none' takes no direction", hint="leave --intervention out")
-            return
-        if self.direction is None:
-            raise BadInput(f"the intervention {self.kind!r} needs a direction", hint="give --direction REF")
+        has_direction = self.direction is not None
+        check_intervention(
+            self.kind, has_direction=has_direction, coeff=self.coeff, layers=self.layers, positions=self.positions
+        )
         for source in self.sources:
             source.check(bench)
-        self._check_rank()
-
-    def _check_places(self) -> None:
-        if self.kind == "none" and (self.layers is not None or self.positions is not None):
-            raise BadInput("no intervention acts nowhere", hint="leave --at-layers and --at-positions out")
-        if self.layers is not None and (not self.layers or min(self.layers) < 0):
-            raise BadInput(f"layers count from 0, found {list(self.layers)}")
-        if self.positions is not None and (not self.positions or max(self.positions) >= 0):
-            raise BadInput(f"positions count back from the prompt's end, -1 or less; found {list(self.positions)}")
+        if has_direction:
+            self._check_rank()
 
     def _check_rank(self) -> None:
         if self.kind != "ablate" and any(s.artifact.kind == "control_directions" for s in self.sources):
@@ -215,7 +199,7 @@ def _name(artifact: Artifact, place: Mapping[str, Any]) -> str:
     return f"{artifact.label} ({artifact.about['lang']}{where})"
 
 
-class _Read(NamedTuple):
+class _StoredDirection(NamedTuple):
     """Rows [rank, d_model], the layer they were read at, and the mean harmless activation there, where it is kept."""
 
     rows: torch.Tensor
@@ -229,29 +213,29 @@ def resolve_direction(spec: InterventionSpec) -> Intervention:
 
     from refusalctl.model.hooks import Intervention
 
-    found = [_read(source) for source in spec.sources]
-    if not found:
+    stored = [_read(source) for source in spec.sources]
+    if not stored:
         return Intervention()
-    first = found[0]
+    first = stored[0]
     if spec.kind == "affine" and first.mean is None:
         raise BadInput(
             f"{spec.sources[0].artifact.label} was written without the mean harmless activation",
             hint="select again, or give its directions artifact with --pos and --layer",
         )
-    rows = torch.cat([f.rows for f in found]) if spec.kind == "subspace" else first.rows[0]
+    rows = torch.cat([each.rows for each in stored]) if spec.kind == "subspace" else first.rows[0]
     mean = first.mean if spec.kind == "affine" else None
     return Intervention(spec.kind, rows, first.layer, spec.coeff, spec.layers, spec.positions, mean)  # type: ignore[arg-type]
 
 
-def _read(source: Source) -> _Read:
+def _read(source: Source) -> _StoredDirection:
     artifact = source.artifact
     tensors, header = formats.read_vectors(artifact.path / _FILES[artifact.kind], artifact.kind)
     if artifact.kind == "subspace":
-        return _Read(tensors["basis"], header["layer"], None)
+        return _StoredDirection(tensors["basis"], header["layer"], None)
     if artifact.kind == "control_directions":
-        return _Read(_control(source, tensors)[None], 0, None)
+        return _StoredDirection(_control(source, tensors)[None], 0, None)
     if artifact.kind == "selection":
-        return _Read(tensors["direction"][None], header["layer"], tensors.get("mean_harmless"))
+        return _StoredDirection(tensors["direction"][None], header["layer"], tensors.get("mean_harmless"))
     n_layers = tensors["candidates"].shape[1]
     if source.pos not in header["positions"] or source.layer is None or not 0 <= source.layer < n_layers:
         raise BadInput(
@@ -260,7 +244,7 @@ def _read(source: Source) -> _Read:
         )
     at = (header["positions"].index(source.pos), source.layer)
     mean = tensors.get("mean_harmless")  # imported directions come without
-    return _Read(tensors["candidates"][at][None], source.layer, None if mean is None else mean[at])
+    return _StoredDirection(tensors["candidates"][at][None], source.layer, None if mean is None else mean[at])
 
 
 def _control(source: Source, families: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -22,14 +22,14 @@ from refusalctl.records.rows import KINDS, SPLITS, Kind, Prompt, Split
 from refusalctl.steps.finished_rows import FinishedRows
 
 
-class Fetched(NamedTuple):
+class FetchResult(NamedTuple):
     """Number of published files, and the rows of each language's table."""
 
     files: int
     rows: dict[str, int]
 
 
-def fetch(source: Path | None, progress: Progress) -> Fetched:
+def fetch(source: Path | None, progress: Progress) -> FetchResult:
     """Verify and keep the published files, then build the table of every language. See `polyrefuse.fetch`."""
     with progress.task("fetch and verify", len(polyrefuse.manifest().files)) as advance:
         files = polyrefuse.fetch(source, lambda _done, _total: advance())
@@ -37,7 +37,7 @@ def fetch(source: Path | None, progress: Progress) -> Fetched:
     with progress.task("build tables", len(langs)) as advance:
         built = polyrefuse_tables.build(langs, lambda _done, _total: advance())
     sets.prompts.cache_clear()
-    return Fetched(files, built)
+    return FetchResult(files, built)
 
 
 class Count(NamedTuple):
@@ -77,7 +77,7 @@ def add(
 
 
 @dataclass
-class FromFile:
+class FileTranslator:
     """Translations that someone else made, by prompt id."""
 
     texts: Mapping[str, str]
@@ -88,7 +88,7 @@ class FromFile:
         return [outcome(self.texts[i]) if i in self.texts else Outcome(None, "not in the file") for i, _ in pairs]
 
 
-def from_file(path: Path) -> FromFile:
+def from_file(path: Path) -> FileTranslator:
     """Open JSON lines of `{"id", "text"}`. Raises `DataError` naming a row that is something else."""
     texts: dict[str, str] = {}
     for number, row in enumerate(jsonl.read_jsonl(path), start=1):
@@ -97,7 +97,7 @@ def from_file(path: Path) -> FromFile:
         if row["id"] in texts:
             raise DataError(f"{path.name} row {number}: duplicate id {row['id']!r}")
         texts[row["id"]] = row["text"]
-    return FromFile(texts, f"file:{path.name}")
+    return FileTranslator(texts, f"file:{path.name}")
 
 
 def open_translator(spec: str, lang: str, code: str | None = None) -> Translator:
@@ -148,7 +148,7 @@ class Request:
         return self.kind in (None, prompt.kind) and self.split in (None, prompt.split)
 
 
-class Translated(NamedTuple):
+class TranslationResult(NamedTuple):
     """The merged language, and the ids without a translation with the reason of each."""
 
     added: own_sets.MergeResult
@@ -158,7 +158,9 @@ class Translated(NamedTuple):
     failed: dict[str, str]
 
 
-def translate(request: Request, translator: Translator, progress: Progress, *, again: bool = False) -> Translated:
+def translate(
+    request: Request, translator: Translator, progress: Progress, *, again: bool = False
+) -> TranslationResult:
     """Translate from English into `own/<name>/<to>.jsonl`, with the English rows beside it.
 
     Every batch is noted in a hidden `.partial` file, so that the same call goes on where it stopped: finished
@@ -183,7 +185,7 @@ def translate(request: Request, translator: Translator, progress: Progress, *, a
     added = _merge(request, source, done, finished, again)
     if not failed:
         notes.discard()
-    return Translated(added, source, request.target, resumed, failed)
+    return TranslationResult(added, source, request.target, resumed, failed)
 
 
 def _there(request: Request, english: Sequence[Prompt], source: str) -> dict[str, str]:

@@ -10,26 +10,32 @@ from typer.testing import CliRunner, Result
 
 from refusalctl.cli.app import app
 from refusalctl.errors import BadInput
+from refusalctl.records.calibration import CalibrationTrial, Grade, VerdictGrade
 from refusalctl.steps import calibrate as step
-from refusalctl.steps.calibrate import Graded, Outcome, Trial, read_calibration
+from refusalctl.steps.calibrate import Trial, TrialRun, read_calibration
 from refusalctl.steps.step import Workbench
-from refusalctl.store.store import Artifact, Store
-
-Run = tuple[Outcome, Artifact]
+from refusalctl.store.store import Store
 
 
-def graded(monkeypatch: pytest.MonkeyPatch, *grades: str) -> list[Trial]:
+def graded(monkeypatch: pytest.MonkeyPatch, *grades: Grade) -> list[Trial]:
     """Make every trial give these grades without running anything; returns the trials that were asked for."""
     asked: list[Trial] = []
 
-    def run(bench: Workbench, trial: Trial) -> Run:
+    def run(bench: Workbench, trial: Trial) -> TrialRun:
         asked.append(trial)
-        rows = [Graded("qaa", "qab", "removal", "transfers", "-", grade, 1.0, False) for grade in grades]
+        rows = tuple(
+            VerdictGrade("qaa", "qab", "removal", "transfers", "inconclusive", grade, 1.0, False) for grade in grades
+        )
         with bench.store.draft() as out:
             (out / "matrix").write_text(trial.organism.name, encoding="utf-8")
             recipe = {"step": "t", "params": {"name": trial.organism.name, "rank": trial.rank}, "inputs": {}}
             artifact = bench.store.commit(out, "transfer", recipe, {}, {})
-        return Outcome(trial, rows, {"qaa": 0.99}, {"qaa": 0.01}, 0.1, artifact.id), artifact
+        organism = trial.organism
+        record = CalibrationTrial(
+            organism.design.name, organism.architecture, organism.seed, trial.n, trial.rank, rows,
+            {"qaa": 0.99}, {"qaa": 0.01}, artifact.id,
+        )  # fmt: skip
+        return TrialRun(trial, record, 0.1, artifact)
 
     monkeypatch.setattr(step, "run_trial", run)
     return asked
@@ -44,7 +50,7 @@ def calibrate(store: Path, *args: str) -> Result:
     [(("right", "right"), 0), (("right", "undecided"), 0), (("right", "wrong"), 1), (("wrong", "undecided"), 1)],
 )
 def test_one_wrong_verdict_is_exit_code_1(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grades: tuple[str, ...], code: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grades: tuple[Grade, ...], code: int
 ) -> None:
     asked = graded(monkeypatch, *grades)
     result = calibrate(tmp_path, "shared", "plane", "--name", "checked")
@@ -53,7 +59,7 @@ def test_one_wrong_verdict_is_exit_code_1(
     kept = Store(tmp_path).resolve("checked")
     assert result.stdout == f"{kept.id}\n"  # the artifact is kept either way
     assert ("do not trust this installation" in result.stderr) == bool(code)
-    assert len(read_calibration(kept)["trials"]) == 3
+    assert len(read_calibration(kept).trials) == 3
     as_json = calibrate(tmp_path, "shared", "plane", "--json")
     assert as_json.exit_code == code
     assert [row["grade"] for row in json.loads(as_json.stdout)["trials"][0]["verdicts"]] == list(grades)

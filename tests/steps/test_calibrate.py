@@ -11,12 +11,13 @@ from refusalctl.model import hooks
 from refusalctl.model.hooks import Checks
 from refusalctl.organisms.designs import ARCHITECTURES, DESIGNS, parse
 from refusalctl.organisms.truth import DECIDED, Truth
+from refusalctl.records.calibration import Grade
 from refusalctl.records.cell import Condition
 from refusalctl.records.estimates import Interval
 from refusalctl.records.transfer import OutcomeCounts, TransferCell
 from refusalctl.records.verdict import Verdict, VerdictValue
 from refusalctl.settings import Machine, Settings
-from refusalctl.steps import transfer as transfer_step
+from refusalctl.steps import transfer
 from refusalctl.steps.calibrate import BASE, SIZES, Trial, grade, grade_all, read_calibration, run_calibration, trials
 from refusalctl.steps.step import Workbench
 from refusalctl.steps.transfer import Selections, select_all
@@ -129,17 +130,13 @@ TRIAL = Trial(parse("organism:asymmetric"), 32)
 SMALL = BASE.changed(n_train=24, n_val=8, controls=False, require_null=False, induce=False)
 
 
-def removal_of(store: Path) -> dict[tuple[str, str], str]:
+def removal_of(store: Path) -> dict[tuple[str, str], Grade]:
     """Grades of a small calibration."""
     bench = Workbench(Store(store), Machine(TRIAL.organism.name, "cpu", "float32", batch_size=64))
     found = run_calibration(bench, [TRIAL], SMALL)
-    assert found.artifact is not None
-    (kept,) = read_calibration(found.artifact)["trials"]
-    rows = [row for row in kept["verdicts"] if row["question"] == "removal"]
-    assert [row for row in kept["verdicts"] if row not in rows] == [
-        g._asdict() for g in found.outcomes[0].graded if g.question == "induction"
-    ]
-    return {(row["source"], row["target"]): row["grade"] for row in rows}
+    (kept,) = read_calibration(found.artifact).trials
+    assert kept == found.trials[0].record
+    return {(v.source, v.target): v.grade for v in kept.verdicts if v.question == "removal"}
 
 
 def test_swapped_directions_are_graded_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +149,7 @@ def test_swapped_directions_are_graded_wrong(tmp_path: Path, monkeypatch: pytest
         found = select(bench).found
         return Selections({"qaa": found["qab"], "qab": found["qaa"]}, {})
 
-    monkeypatch.setattr(transfer_step, "select_all", swapped)
+    monkeypatch.setattr(transfer, "select_all", swapped)
     broken = removal_of(tmp_path)
     assert broken["qab", "qaa"] == "wrong"
     assert broken["qaa", "qaa"] != "right"

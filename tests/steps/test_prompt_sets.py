@@ -46,7 +46,7 @@ class Lower(Upper):
 FEW = Request("kk", kind="harmless", split="val", n=10)
 
 
-def run(request: Request, translator: Any, again: bool = False) -> prompt_sets.Translated:
+def run(request: Request, translator: Any, again: bool = False) -> prompt_sets.TranslationResult:
     return prompt_sets.translate(request, translator, Silent(), again=again)
 
 

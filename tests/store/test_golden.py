@@ -14,7 +14,7 @@ import pytest
 
 from refusalctl.report.make import files_of
 from refusalctl.steps.activations import ACTIVATIONS_FILE
-from refusalctl.steps.calibrate import CALIBRATION_FILE, read_calibration
+from refusalctl.steps.calibrate import read_calibration
 from refusalctl.steps.comparison import read_comparison
 from refusalctl.steps.completions import COMPLETIONS_FILE, read_completions
 from refusalctl.steps.comprehension import read_comprehension
@@ -83,7 +83,7 @@ READERS: dict[str, dict[str, Reader]] = {
     "geometry": {"geometry.json": read_geometry},
     "transfer": {"transfer.json": read_transfer},
     "comparison": {"comparison.json": read_comparison},
-    "calibration": {CALIBRATION_FILE: read_calibration},
+    "calibration": {"calibration.json": read_calibration},
     "report": {"*": tables},
 }
 

@@ -15,6 +15,7 @@ from refusalctl.errors import DataError, EmptySelection
 from refusalctl.stats.selection_rule import Rule
 from refusalctl.steps.directions import DIRECTIONS_FILE
 from refusalctl.steps.interventions import SELECTION_FILE
+from refusalctl.steps.published.request import VERSION, Request
 from refusalctl.steps.selection.scores import SCORES_FILE
 from refusalctl.steps.step import Job, Step, Workbench
 from refusalctl.store import formats
@@ -24,7 +25,6 @@ from refusalctl.store.store import Artifact
 if TYPE_CHECKING:
     import torch
 
-VERSION = 1
 UNTOLD: dict[str, Any] = {
     "stability": {"resamples": 0, "winners": {}, "none": 0.0},
     "reliability": {"half": None, "full": None, "ceiling": None, "splits": 0},
@@ -32,7 +32,7 @@ UNTOLD: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Chosen:
+class PublishedDirection:
     """A published direction with its place; `sha256` of the two files."""
 
     vector: torch.Tensor
@@ -41,17 +41,17 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class Tensors:
+class PublishedDirections:
     """What was found and read of one run's directions."""
 
     first: Path
     candidates: torch.Tensor | None = None
     scored: PublishedScores | None = None
-    chosen: list[Chosen] = field(default_factory=list)
+    chosen: list[PublishedDirection] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
 
 
-def find_tensors(files: Sequence[Path], reselect: bool) -> Tensors | None:
+def find_directions(files: Sequence[Path], reselect: bool) -> PublishedDirections | None:
     """Read every `.pt` and its JSON companions. Raises `DataError` when one is malformed or lacks its companion."""
     from refusalctl.model.files import published_tensors
 
@@ -70,7 +70,7 @@ def find_tensors(files: Sequence[Path], reselect: bool) -> Tensors | None:
         raise DataError("choosing again needs mean_diffs.pt and direction_evaluations*.json", hint="give both")
     chosen = [_chosen(p, places) for p in vectors]
     used = [p for p in (means, scores_file) if p is not None]
-    return Tensors((used or vectors)[0], candidates, scored, chosen, {p.name: file_digest(p) for p in used})
+    return PublishedDirections((used or vectors)[0], candidates, scored, chosen, {p.name: file_digest(p) for p in used})
 
 
 def _one(files: Sequence[Path]) -> Path | None:
@@ -93,7 +93,7 @@ def _check_fit(candidates: torch.Tensor, scored: PublishedScores, name: str) -> 
             )
 
 
-def _chosen(path: Path, places: Sequence[Path]) -> Chosen:
+def _chosen(path: Path, places: Sequence[Path]) -> PublishedDirection:
     """The vector of one `direction*.pt` and the place that its metadata file names."""
     from refusalctl.model.files import published_tensors
 
@@ -104,12 +104,18 @@ def _chosen(path: Path, places: Sequence[Path]) -> Chosen:
         raise DataError(
             f"{path.name}: {len(fitting)} files tell its position and layer", hint="give direction_metadata*.json too"
         )
-    return Chosen(vector, read_place(fitting[0]), {p.name: file_digest(p) for p in (path, fitting[0])})
+    return PublishedDirection(vector, read_place(fitting[0]), {p.name: file_digest(p) for p in (path, fitting[0])})
 
 
-def import_tensors(bench: Workbench, found: Tensors, about: dict[str, Any], rule: Rule | None) -> list[Artifact]:
+def import_directions(bench: Workbench, found: PublishedDirections, request: Request) -> list[Artifact]:
     """Artifacts in order of dependence. Raises `EmptySelection` when no candidate passes the rule asked for."""
-    params = {"files": found.files, **{k: about[k] for k in ("model", "revision", "lang", "source")}}
+    known = {
+        "model": request.model, "revision": request.revision, "lang": request.needed_lang(found.first),
+        "source": request.source,
+    }  # fmt: skip
+    params: dict[str, Any] = {"files": found.files, **known}
+    about = {**known, "data": "imported", "provenance": "imported"}
+    rule = request.rule
     inputs: dict[str, Artifact] = {}
     picked = _choose(found, rule) if rule is not None else None
     if found.candidates is not None:
@@ -124,17 +130,17 @@ def import_tensors(bench: Workbench, found: Tensors, about: dict[str, Any], rule
     results = list(inputs.values())
     for chosen in found.chosen:
         _compare(bench, found, chosen)
-        step = _selection_step(found, chosen.vector, chosen.place, about["lang"], None)
+        step = _selection_step(found, chosen.vector, chosen.place, known["lang"], None)
         asked = params | {"files": chosen.files}
         results.append(bench.obtain(step, asked, inputs, about | {"rule": "published"}))
     if picked is not None and rule is not None and found.candidates is not None:
         vector = found.candidates[picked.pos, picked.layer]
-        step = _selection_step(found, vector, picked, about["lang"], rule)
+        step = _selection_step(found, vector, picked, known["lang"], rule)
         results.append(bench.obtain(step, params | {"rule": asdict(rule)}, inputs, about | {"rule": rule.name}))
     return results
 
 
-def _compare(bench: Workbench, found: Tensors, chosen: Chosen) -> None:
+def _compare(bench: Workbench, found: PublishedDirections, chosen: PublishedDirection) -> None:
     """Say so when a published direction is not the candidate that its metadata names (a fork copied one language's)."""
     import torch
 
@@ -150,7 +156,7 @@ def _compare(bench: Workbench, found: Tensors, chosen: Chosen) -> None:
         )
 
 
-def _choose(found: Tensors, rule: Rule) -> PublishedPlace:
+def _choose(found: PublishedDirections, rule: Rule) -> PublishedPlace:
     import numpy as np
 
     from refusalctl.stats.candidate_choice import Candidate, CandidateScores, choose
@@ -163,7 +169,7 @@ def _choose(found: Tensors, rule: Rule) -> PublishedPlace:
     return PublishedPlace(*places[choose(CandidateScores(places, *columns), rule, found.candidates.shape[1])])
 
 
-def _table(found: Tensors) -> dict[str, Any]:
+def _table(found: PublishedDirections) -> dict[str, Any]:
     """`scores.json` without what published runs do not tell: prompts, baselines, survivors of the filter."""
     scored = found.scored or PublishedScores([], [])
     places = [*((c["pos"], c["layer"]) for c in scored.candidates), *scored.unscored]
@@ -205,7 +211,9 @@ def _scores_step(table: dict[str, Any]) -> Step:
     return Step("import-scores", VERSION, "scores", run)
 
 
-def _selection_step(found: Tensors, vector: torch.Tensor, place: PublishedPlace, lang: str, rule: Rule | None) -> Step:
+def _selection_step(
+    found: PublishedDirections, vector: torch.Tensor, place: PublishedPlace, lang: str, rule: Rule | None
+) -> Step:
     def run(job: Job) -> dict[str, Any]:
         header = {"pos": place.pos, "layer": place.layer, "lang": lang, "suffix_tokens": []}
         formats.write_vectors(job.out / SELECTION_FILE, "selection", {"direction": vector}, header)

@@ -22,7 +22,8 @@ from refusalctl.steps.interventions import InterventionSpec, resolve_direction
 from refusalctl.steps.labelling.labels import judge_completions, outcomes_by_prompt, read_labels
 from refusalctl.steps.labelling.translations import read_translations
 from refusalctl.steps.prompts import read_prompts
-from refusalctl.steps.published.runs import Request, import_files
+from refusalctl.steps.published.request import Request
+from refusalctl.steps.published.runs import import_files
 from refusalctl.steps.selection.scores import SCORES_FILE, chosen_candidate
 from refusalctl.steps.step import Workbench
 from refusalctl.store import formats

@@ -1,0 +1,57 @@
+"""What an import is told beside the files, and the step that writes the rows which were read from them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from refusalctl.data.published_runs import INTERVENTIONS
+from refusalctl.errors import BadInput
+from refusalctl.records.rows import Kind, Row
+from refusalctl.stats.selection_rule import Rule
+from refusalctl.steps.step import Job, Step
+from refusalctl.store import formats
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the files cannot say of themselves. `source` is the repository and commit they come from."""
+
+    lang: str | None = None
+    source: str = ""
+    model: str = "imported"
+    revision: str = "unknown"
+    kind: Kind | None = None
+    condition: str | None = None
+    direction_lang: str | None = None
+    rule: Rule | None = None
+
+    def needed_lang(self, path: Path) -> str:
+        if self.lang is None:
+            raise BadInput(f"{path.name} does not say its language", hint="give the language of its prompts: --lang")
+        return self.lang
+
+    def about(self, condition: str) -> dict[str, Any]:
+        """How a published condition is called here; `ablation_ja` is ablation of the Japanese direction."""
+        named = re.fullmatch(r"(ablation|actadd)_([a-z]{2,3})", condition)
+        plain, origin = named.groups() if named else (condition, None)
+        about: dict[str, Any] = {"intervention": INTERVENTIONS.get(plain, plain), "condition": condition}
+        direction_lang = self.direction_lang or origin
+        if direction_lang and about["intervention"] != "none":
+            about["direction_lang"] = direction_lang
+        return about
+
+
+def rows_step(kind: str, rows: Sequence[Row], file: str) -> Step:
+    """The step that writes rows which were read before."""
+
+    def run(job: Job) -> dict[str, Any]:
+        formats.write_rows(job.out / file, (row.to_json() for row in rows))
+        return {"n": len(rows)}
+
+    return Step(f"import-{kind}", VERSION, kind, run)
