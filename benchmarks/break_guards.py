@@ -78,7 +78,7 @@ def table() -> Iterator[str]:
             yield f"| {'' if i else hazard.what} | {guard.says} | `{guard.where()}` | `{file}`: `{test}` |"
 
 
-class BatchScores:
+class PytestRun:
     """One run of pytest in the copy."""
 
     def __init__(self, place: Path, tests: Collection[str]) -> None:
@@ -96,12 +96,12 @@ class BatchScores:
         self.said = (done.stdout.strip().splitlines() or ["nothing"])[-1]
 
 
-def break_one(place: Path, guard: Guard) -> BatchScores:
+def break_one(place: Path, guard: Guard) -> PytestRun:
     path = place / guard.file
     whole = path.read_text(encoding="utf-8")
     path.write_text(guard.broken(whole), encoding="utf-8")
     try:
-        return BatchScores(place, [guard.test])
+        return PytestRun(place, [guard.test])
     finally:
         path.write_text(whole, encoding="utf-8")
 
@@ -122,7 +122,7 @@ def main() -> int:
         for name in NEEDED:
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
             copy(ROOT / name, place / name)
-        whole = BatchScores(place, dict.fromkeys(guard.test for guard in chosen))
+        whole = PytestRun(place, dict.fromkeys(guard.test for guard in chosen))
         say(f"{len(chosen)} guards, nothing taken out: {whole.said}")
         if not whole.passed:
             return 1

@@ -29,7 +29,8 @@ from refusalctl.cli.app import app
 from refusalctl.records.printed import Printed
 from refusalctl.records.record import Record
 from refusalctl.records.rows import Row
-from refusalctl.settings import Declared, declared, type_name
+from refusalctl.setting_words import type_name
+from refusalctl.settings import Declared, declared
 
 GENERATED = "<!-- Written by docs/make.py. Do not edit: change the code and run `python docs/make.py`. -->"
 BEGIN, END = "<!-- tree: written by docs/make.py -->", "<!-- end of tree -->"
@@ -55,8 +56,8 @@ FORMATS_BEGIN = """\
 JSON Schemas (2020-12) of payloads and of what `--json` prints, made from the classes in `refusalctl/records/` that
 write and read them. A payload's file carries its format's name and version; a line of a JSONL payload is one row. What
 is not the name of a payload or a row is a document on stdout: a command that makes something prints `printed-result`,
-or a list of them. `scores.json`, `cosmic.json`, and the `--json` of `doctor`, `data`, `calibrate` and `artifacts show`
-have no schema yet."""
+or a list of them. `scores.json`, `cosmic.json`, and the `--json` of `doctor`, `data`, `calibrate`, `judge --list`,
+`artifacts show` and `artifacts gc` have no schema yet."""
 ENVIRONMENT = {
     "`REFUSALCTL_STORE`": "Folder of the artifact store; `artifacts` by default.",
     "`REFUSALCTL_DATA_DIR`": "Folder of fetched prompts and of prompt sets of your own.",
@@ -316,11 +317,19 @@ def stale() -> list[str]:
     ]
 
 
+def orphans() -> list[Path]:
+    """Schemas of what is gone."""
+    return [path for path in sorted((DOCS / "formats").iterdir()) if f"formats/{path.name}" not in PAGES]
+
+
 def main(arguments: list[str]) -> int:
     old = stale()
     if "--check" in arguments:
-        sys.stderr.write("".join(f"docs/{name} is stale: run `python docs/make.py`\n" for name in old))
-        return 1 if old else 0
+        wrong = [*old, *(f"formats/{path.name}" for path in orphans())]
+        sys.stderr.write("".join(f"docs/{name} is stale: run `python docs/make.py`\n" for name in wrong))
+        return 1 if wrong else 0
+    for path in orphans():
+        path.unlink()
     for name in old:
         (DOCS / name).parent.mkdir(exist_ok=True)
         (DOCS / name).write_text(PAGES[name](), encoding="utf-8")

@@ -129,8 +129,11 @@ def add(
 ) -> Intervention:
     """Activation addition, x + coeff * r at the direction's own layer (Arditi et al. 2024, equation 3).
 
-    r is not normalised; a negative `coeff` pushes away from refusal. `layer`: where a bare vector acts.
+    r is not normalised; a negative `coeff` pushes away from refusal. `layer`: where a bare vector acts; a result is
+    added at its own layer, and `layers` restricts where. Raises `BadInput` for `layer` beside a result.
     """
+    if layer is not None and isinstance(direction, Result | Candidate | Source):
+        raise BadInput("a result is added at its own layer", hint="`layers` adds it at others; `layer` is for tensors")
     return Intervention("add", (direction,), coeff, _numbers(layers), _numbers(positions), layer)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
+
+from refusalctl.errors import BadInput
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,6 +78,8 @@ def progress(how: How | Progress = "auto", console: Console | None = None) -> Pr
     """The display that is asked for; `auto`: bars where a person looks (a terminal, a notebook), else nothing."""
     if not isinstance(how, str):
         return how
+    if how not in get_args(How):
+        raise BadInput(f"there is no progress {how!r}", hint=f"choose {', '.join(get_args(How))}")
     if how == "silent" or (how == "auto" and console is None and not _looked_at()):
         return Silent()
     from rich.console import Console as RichConsole

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from refusalctl.errors import BadInput
-from refusalctl.settings import Declared, Machine, Settings, build, check_names, declared, nearest, type_name
+from refusalctl.setting_words import nearest, type_name
+from refusalctl.settings import Declared, Machine, Settings, build, check_names, declared
 
 
 class Resolved(NamedTuple):
@@ -64,6 +65,10 @@ def read_file(path: Path) -> dict[str, object]:
         raise BadInput(f"{path} is not there", hint="see examples/ for experiment files") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: not TOML ({error})") from error
+    except OSError as error:
+        raise BadInput(
+            f"{path} cannot be read: {error.strerror}", hint="give a file, such as one of examples/"
+        ) from error
     keys = {section: {d.key: d.name for d in declared() if d.section == section} for section in ("experiment", "model")}
     found: dict[str, object] = {}
     for section, values in raw.items():

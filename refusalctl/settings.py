@@ -9,8 +9,6 @@ where. Where a value is given more than once, a flag wins over the file, the fil
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from math import isfinite
@@ -20,6 +18,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from refusalctl.errors import BadInput
+from refusalctl.setting_words import misfit, nearest
 from refusalctl.stats.selection_rule import PRESETS, Rule
 
 STYLE_JUDGE = "style"
@@ -35,17 +34,24 @@ def option(
     text: str,
     *,
     env: str | None = None,
-    flag: str | None = None,
     values: Mapping[str, str] | None = None,
     short: str | None = None,
 ) -> Meta:
-    """How a setting is told and given. `flag` where it is not its name; `values`: flags that each give one value, with
+    """How a setting is told and given. `values`: flags that each give one value, with
     their help; `short`: what `[default: ...]` says where the default is None."""
-    return Meta(description=text, extra={"env": env, "flag": flag, "values": dict(values or {}), "short": short})
+    return Meta(description=text, extra={"env": env, "values": dict(values or {}), "short": short})
 
 
 class Group(Struct, frozen=True, forbid_unknown_fields=True):
-    """A few settings of one subject. Values out of range raise `BadInput`."""
+    """A few settings of one subject. Values that do not fit, or are out of range, raise `BadInput`."""
+
+    def __post_init__(self) -> None:
+        for field in msgspec.structs.fields(self):
+            value = getattr(self, field.name)
+            try:
+                msgspec.convert(value, field.type)
+            except msgspec.ValidationError as error:
+                raise BadInput(misfit(field.name, value, field.type, str(error))) from error
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries, as recipes hold them."""
@@ -114,6 +120,7 @@ class SelectionSettings(Group, frozen=True):
     ] = 0.75
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if any(p >= 0 for p in self.positions or ()):
             raise BadInput(f"positions count back from the prompt's end: expected -1 or less, found {self.positions}")
         if any(layer < 0 for layer in self.layers or ()):
@@ -158,6 +165,7 @@ class VerdictSettings(Group, frozen=True):
     rank: Annotated[Count, option("How many directions are ablated together.")] = 1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.margin < 0.5:
             raise BadInput(
                 f"the margin is {self.margin:g}, expected a share between 0 and 0.5", hint="10 points are 0.1"
@@ -180,6 +188,7 @@ class ControlSettings(Group, frozen=True):
     ] = 16
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.n_controls is not None and self.n_controls < LEAST_CONTROLS:
             raise BadInput(
                 f"n_controls is {self.n_controls}, expected at least {LEAST_CONTROLS}",
@@ -206,7 +215,7 @@ class Settings(Group, frozen=True):
     @classmethod
     def of(cls, **values: object) -> Settings:
         """From values by name. Raises `BadInput` for an unknown name or a value that does not fit."""
-        check_names(values)
+        check_names(values, "experiment")
         return build({name: value for name, value in values.items() if value is not None}, {})[0]
 
     def changed(self, **values: object) -> Settings:
@@ -288,38 +297,23 @@ def _declared(field: msgspec.structs.FieldInfo, section: str, group: str) -> Dec
     assert get_origin(field.type) is Annotated
     kind, *metas = get_args(field.type)
     meta = next(m for m in metas if isinstance(m, Meta) and m.extra)
+    if limits := [m for m in metas if m is not meta]:
+        kind = Annotated[kind, *limits]  # `Annotated[Count, option(...)]` comes flattened
     told: dict[str, Any] = dict(meta.extra or {})
     key = "name" if (section, field.name) == ("model", "model") else field.name
-    flag = told["flag"] or f"--{field.name.replace('_', '-')}"
+    flag = f"--{field.name.replace('_', '-')}"
     return Declared(
         field.name, section, key, group, kind, field.default, meta.description or "", told["env"], flag,
         told["values"], told["short"],
     )  # fmt: skip
 
 
-def type_name(kind: Any) -> str:
-    """A setting's type for people: `a whole number`, `a list of numbers`, `true or false`, `a text`."""
-    if get_origin(kind) is Annotated:
-        return type_name(get_args(kind)[0])
-    if get_origin(kind) is Literal:
-        return " or ".join(get_args(kind))
-    parts = [a for a in get_args(kind) if a is not type(None)]
-    if get_origin(kind) is tuple:
-        return {int: "a list of whole numbers", float: "a list of numbers", str: "a list of texts"}[get_args(kind)[0]]
-    if parts:
-        return type_name(parts[0])
-    names: dict[Any, str] = {
-        int: "a whole number", float: "a number", bool: "true or false", str: "a text"
-    }  # fmt: skip
-    return names[kind]
-
-
 # --- from values to records ----------------------------------------------------------------------------
 
 
-def check_names(values: Mapping[str, object]) -> None:
-    """Raise `BadInput` for a name that is no setting, with the nearest one."""
-    known = {each.name: each for each in declared()}
+def check_names(values: Mapping[str, object], section: str | None = None) -> None:
+    """Raise `BadInput` for a name that is no setting, or none of this section, with the nearest one."""
+    known = {each.name: each for each in declared() if section in (None, each.section)}
     for name in values:
         if name not in known:
             raise BadInput(f"there is no setting {name!r}", hint=nearest(name, known))
@@ -333,11 +327,20 @@ def build(values: Mapping[str, object], origins: Mapping[str, str]) -> tuple[Set
     for name, value in values.items():
         each = known[name]
         home = machine if each.section == "model" else groups.setdefault(each.group, {})
-        home[name] = value
+        home[name] = languages(value) if name in ("sources", "targets") else value
     plain = groups.pop("", {})
     nested = {group: _record(Settings, group, given, origins) for group, given in groups.items()}
     settings = _convert(plain | nested, Settings, origins)
     return settings, _convert(machine, Machine, origins)
+
+
+def languages(given: object) -> object:
+    """`en,be` or a list of codes without repeats; what is neither is left for the check of types."""
+    if isinstance(given, str):
+        given = [part.strip() for part in given.split(",") if part.strip()]
+        if not given:
+            raise BadInput("no language was named", hint="give codes such as en,be")
+    return tuple(dict.fromkeys(given)) if isinstance(given, list | tuple) else given
 
 
 def _record(owner: type[Struct], group: str, given: dict[str, Any], origins: Mapping[str, str]) -> Group:
@@ -362,38 +365,30 @@ def _convert(given: dict[str, Any], kind: type[G], origins: Mapping[str, str]) -
             checked[field.name] = msgspec.convert(value, field.type)
         except msgspec.ValidationError as error:
             raise BadInput(_complaint(field.name, value, str(error), origins)) from error
-    return kind(**checked)
+    try:
+        return kind(**checked)
+    except BadInput as error:  # values that do not go together, or a rule of this group's own
+        places = {origins.get(name, "flag") for name in given} - {"flag", "default"}
+        if not places:
+            raise
+        raise BadInput(f"{', '.join(sorted(places))}: {error.message}", hint=error.hint) from error
 
 
 def _complaint(name: str, value: object, problem: str, origins: Mapping[str, str]) -> str:
     """`n_train is 0, expected a whole number of at least 1`, with the file or variable that says so."""
     each = next(d for d in declared() if d.name == name)
-    expected = type_name(each.type)
-    if least := re.search(r">= (\d+)", problem):
-        expected += f" of at least {least[1]}"
     where = origins.get(name, "flag")
     if where in ("flag", "default", each.env):
-        return f"{where + ': ' if where == each.env else ''}{name} is {value!r}, expected {expected}"
-    return f"{where}: {each.key} in [{each.section}] is {value!r}, expected {expected}"
-
-
-def nearest(name: str, known: Mapping[str, object]) -> str:
-    """`did you mean 'max_kl'?`, or all that is known."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
+        return f"{where + ': ' if where == each.env else ''}{misfit(name, value, each.type, problem)}"
+    return f"{where}: {misfit(f'{each.key} in [{each.section}]', value, each.type, problem)}"
 
 
 class GeometrySettings(Group, frozen=True):
-    """How the directions of several languages are compared. A field without `option` has no flag."""
+    """How the directions of several languages are compared; no setting of experiments, `geometry` has its own flags."""
 
-    reference: Annotated[str | None, option("Language on whose direction all are projected.", short="the first")] = None
-    at: Annotated[tuple[int, int] | None, option("POSITION,LAYER such as -1,19.", short="most reliable place")] = None
-    halves: Annotated[Count, option("Random splits behind the noise ceiling.")] = 50
-    permutations: Annotated[Count, option("Shuffles of the labels behind each p.")] = 999
-    separation_permutations: Annotated[Count, Meta(description="Shuffles behind each p of separability.")] = 99
-    components: Annotated[Count, option("Dimensions of the compared subspaces.")] = 3
-
-    def __post_init__(self) -> None:
-        for name in ("halves", "permutations", "separation_permutations", "components"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"{name} is {getattr(self, name)}, expected at least 1")
+    reference: str | None = None  # language on whose direction all are projected; None: the first
+    at: tuple[int, int] | None = None  # position and layer; None: the most reliable place
+    halves: Count = 50  # random splits behind the noise ceiling
+    permutations: Count = 999  # shuffles of the labels behind each p
+    separation_permutations: Count = 99  # shuffles behind each p of separability
+    components: Count = 3  # dimensions of the compared subspaces

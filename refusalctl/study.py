@@ -22,7 +22,7 @@ from refusalctl.records.rows import Kind, Split
 from refusalctl.report.comparison import compare_transfers
 from refusalctl.report.make import make_report
 from refusalctl.resolve import Resolved, resolve
-from refusalctl.settings import GeometrySettings, Machine, Settings
+from refusalctl.settings import GeometrySettings, Machine, Settings, check_names
 from refusalctl.steps.activations import collect_activations
 from refusalctl.steps.calibrate import CalibrationRun, Trial, run_calibration, trials
 from refusalctl.steps.completions import write_completions
@@ -39,13 +39,14 @@ from refusalctl.steps.selection.scores import select_direction
 from refusalctl.steps.step import Planned, Workbench
 from refusalctl.steps.subspace import build_subspace
 from refusalctl.steps.transfer import measure_transfer
-from refusalctl.store.store import Artifact, Store
+from refusalctl.store.store import Store
 from refusalctl.study_labels import Labelling
 
 if TYPE_CHECKING:
     from refusalctl.stats.precision import Deviation
 
 DEFAULT_STORE = "artifacts"
+GEOMETRY = GeometrySettings()
 
 
 def default_store() -> Path:
@@ -75,8 +76,7 @@ class Study(Labelling):
         dry_run: bool = False,
         **settings: object,
     ) -> None:
-        listed = {k: [v] if k in ("sources", "targets") and isinstance(v, str) else v for k, v in settings.items()}
-        self._open(resolve(listed | {"model": model}), store, progress, dry_run)
+        self._open(resolve(settings | {"model": model}), store, progress, dry_run)
 
     def _open(
         self,
@@ -105,9 +105,17 @@ class Study(Labelling):
         return made
 
     @classmethod
-    def from_file(cls, file: Path | str, *, store: Path | str | None = None, **settings: object) -> Self:
+    def from_file(
+        cls,
+        file: Path | str,
+        *,
+        store: Path | str | None = None,
+        progress: How | Progress = "auto",
+        dry_run: bool = False,
+        **settings: object,
+    ) -> Self:
         """The study that an experiment file describes; settings given here win over the file's."""
-        return cls.of(resolve(settings, Path(file)), store=store)
+        return cls.of(resolve(settings, Path(file)), store=store, progress=progress, dry_run=dry_run)
 
     # --- what is asked ------------------------------------------------------------------------------
 
@@ -137,9 +145,12 @@ class Study(Labelling):
         return self.bench.notes
 
     def changed(self, **settings: object) -> Study:
-        """The same study with other settings; it shares the loaded model."""
+        """The same study with other settings; where they name no other model or machine, it shares the loaded model."""
+        check_names(settings)
+        machine = {name: value for name, value in settings.items() if name in self.machine.__struct_fields__}
+        asked = self.settings.changed(**{k: v for k, v in settings.items() if k not in machine})
         made = Study.__new__(Study)
-        made.bench = self.bench.asking(self.settings.changed(**settings))
+        made.bench = replace(self.bench.asking(asked), machine=self.machine.changed(**machine))
         return made
 
     # --- the steps ----------------------------------------------------------------------------------
@@ -232,9 +243,9 @@ class Study(Labelling):
         *,
         reference: str | None = None,
         at: tuple[int, int] | None = None,
-        halves: int = 50,
-        permutations: int = 999,
-        components: int = 3,
+        halves: int = GEOMETRY.halves,
+        permutations: int = GEOMETRY.permutations,
+        components: int = GEOMETRY.components,
     ) -> r.Geometry:
         """How alike the languages' directions are, beside their noise ceiling and chance.
 
@@ -268,7 +279,7 @@ class Study(Labelling):
         """One page with figures and tables of this study's transfer, or of the transfers that are given."""
         chosen = [each.artifact for each in (transfers or [self.transfer()])]
         made = make_report(
-            self._of(chosen[0]),
+            self.bench,
             chosen,
             geometry=geometry,
             reference=reference,
@@ -280,16 +291,15 @@ class Study(Labelling):
     def compare(self, transfers: Sequence[r.Transfer]) -> r.Report:
         """Two transfers cell by cell, on the same prompts where their ids agree."""
         chosen = [each.artifact for each in transfers]
-        return r.Report(self.store, compare_transfers(self._of(chosen[0]), chosen))
-
-    def _of(self, transfer: Artifact) -> Workbench:
-        """The workbench of the model that a transfer measured."""
-        return replace(self.bench, machine=self.machine.changed(model=transfer.about["model"]))
+        return r.Report(self.store, compare_transfers(self.bench, chosen))
 
     # --- is it right? ------------------------------------------------------------------------------
 
     def precision(self, dtype: str = "bfloat16") -> Deviation:
-        """The model in half precision against itself in float32, on sample prompts."""
+        """The model in half precision against itself in float32, on sample prompts. It is no step: a dry run
+        refuses it with `BadInput`."""
+        if self.bench.dry_run:
+            raise BadInput("the comparison of precisions has no plan of steps", hint="ask without the dry run")
         return compare_precision(replace(self.bench, machine=self.machine.changed(dtype=dtype)))
 
     @staticmethod

@@ -8,11 +8,16 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
+import pytest
+import torch
+from jaxtyping import TypeCheckError
+
 from tests.conftest import UNCHECKED, shaped
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "refusalctl"
-BOTTOM = {"records", "organisms"}  # plain descriptions and rows, which everybody may know
+PLAIN = {"errors", "version", "setting_words"}  # which import nothing
+BOTTOM = {"records", "organisms"} | PLAIN  # plain descriptions and rows, which everybody may know
 LIBRARY = {"study", "study_labels", "results", "interventions", "resolve"}  # what `import refusalctl` offers
 ROOMS = {"settings", "progress", "steps", "model", "stats", "store", "data"}
 MAY_IMPORT = {
@@ -21,14 +26,15 @@ MAY_IMPORT = {
     "report": {"report", "settings", "steps", "stats", "store", "data"} | BOTTOM,
     "steps": ROOMS | BOTTOM,
     "settings": {"stats"} | BOTTOM,
-    "resolve": {"settings"},
-    "progress": set(),
+    "resolve": {"settings"} | PLAIN,
+    "progress": PLAIN,
     "model": {"model"} | BOTTOM,
     "stats": {"stats"} | BOTTOM,
     "store": {"store"} | BOTTOM,
     "data": {"data"} | BOTTOM,
-    "organisms": {"organisms", "records"},
-    "records": {"records"},
+    "organisms": {"organisms", "records"} | PLAIN,
+    "records": {"records"} | PLAIN,
+    **{each: set() for each in PLAIN},
 }
 
 
@@ -61,7 +67,9 @@ def imported(tree: ast.Module) -> set[str]:
     names = set()
     for node in ast.walk(tree):
         targets = []
-        if isinstance(node, ast.ImportFrom) and node.module:
+        if isinstance(node, ast.ImportFrom):
+            assert node.module, "relative imports hide what a module needs"
+            assert not node.level, "relative imports hide what a module needs"
             targets = [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
         elif isinstance(node, ast.Import):
             targets = [a.name for a in node.names]
@@ -79,6 +87,8 @@ def prints(tree: ast.Module) -> bool:
 
 def test_imports_point_one_way() -> None:
     wrong = {}
+    rooms = {path.parts[0].removesuffix(".py") for path in modules()}
+    assert rooms == set(MAY_IMPORT) | {"__init__", "__main__"}
     for path, tree in modules().items():
         room = path.parts[0].removesuffix(".py")
         if room in MAY_IMPORT and (beyond := imported(tree) - MAY_IMPORT[room]):
@@ -115,6 +125,10 @@ def test_shapes_in_signatures_are_checked_while_tests_run() -> None:
     checked = set(shaped()) - UNCHECKED
     assert len(checked) == len(shaped()) - len(UNCHECKED)  # a list that names what is gone hides what is lost
     assert not {name for name in checked if "__future__" in origins[name]}
+    from refusalctl.model.projection import project
+
+    with pytest.raises(TypeCheckError):
+        project(torch.ones(2, 3), torch.ones(1, 4), torch.ones(1))  # a direction of another width
     loaders = {name: type(import_module(name).__loader__).__module__ for name in checked}
     assert {name for name, origin in loaders.items() if not origin.startswith("jaxtyping")} == set()
 

@@ -31,6 +31,7 @@ def make() -> ModuleType:
 
 def test_generated_pages_are_fresh(make: ModuleType) -> None:
     assert make.stale() == [], "run `python docs/make.py`"
+    assert make.orphans() == [], "run `python docs/make.py`"
 
 
 def test_every_command_is_in_the_reference(make: ModuleType) -> None:

@@ -23,4 +23,13 @@ def test_the_notebook_goes_from_a_prompt_to_a_verdict(tmp_path: Path, monkeypatc
     assert len(found) > 8
     for i, code in enumerate(found):
         exec(compile(code, f"cell {i}", "exec"), names)  # the file's own asserts are the test
+    before, after, direction = names["before"], names["after"], names["direction"]
+    assert after.rate().value < before.rate().value  # type: ignore[attr-defined]
+    assert names["ablated"].checks["max_relative_projection"] < 1e-4  # type: ignore[attr-defined]
+    kinds, todo = set(), [direction]
+    while todo:
+        result = todo.pop()
+        kinds.add(result.kind)  # type: ignore[attr-defined]
+        todo += result.lineage.values()  # type: ignore[attr-defined]
+    assert "prompts" in kinds
     assert names["matrix"].verdict("qaa", "qab") == "transfers"  # type: ignore[attr-defined]

@@ -76,6 +76,7 @@ def shell_lines(page: Path) -> Iterator[list[str]]:
 def test_commands_in_documents_exist_with_their_flags(page: Path) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     wrong = []
+    assert not re.search(r"^```(?!sh$|python$|toml$|text$|json$|$)", page.read_text(encoding="utf-8"), re.MULTILINE)
     for words in shell_lines(page):
         if words[0] == "make":
             wrong += [w for w in words[1:] if not re.search(rf"^{re.escape(w)}:", makefile, re.MULTILINE)]

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from refusalctl.cli.app import app
 from refusalctl.errors import BadInput
 from refusalctl.resolve import read_file, resolve
-from refusalctl.settings import Machine, Settings, declared
+from refusalctl.settings import ControlSettings, GeometrySettings, Machine, Settings, declared
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -125,3 +125,44 @@ def test_two_searches_are_a_usage_error() -> None:
     result = CliRunner().invoke(app, ["select", "--lang", "en", "--prune", "--screen"])
     assert result.exit_code == 2
     assert "give one" in result.output
+
+
+def test_languages_are_text_or_a_list_each_once(tmp_path: Path) -> None:
+    """A target named twice would be measured, and corrected for, twice."""
+    for given in ("en,ba,en", ["en", "ba", "en"], ("en", "ba")):
+        assert Settings.of(targets=given).targets == ("en", "ba")
+        assert Settings.of(targets="de").changed(targets=given).targets == ("en", "ba")
+    (tmp_path / "x.toml").write_text('[experiment]\ntargets = "en,ba"\n')
+    assert resolve({}, tmp_path / "x.toml", {}).settings.targets == ("en", "ba")
+    with pytest.raises(BadInput, match="no language was named"):
+        Settings.of(sources=" ,")
+
+
+def test_records_refuse_what_does_not_fit_however_they_are_made() -> None:
+    for wrong in (
+        lambda: Machine(batch_size=0),
+        lambda: Machine().changed(batch_size=0),
+        lambda: ControlSettings(control_prompts=0),
+        lambda: GeometrySettings(halves=0),
+    ):
+        with pytest.raises(BadInput, match="is 0, expected a whole number of at least 1"):
+            wrong()
+
+
+def test_least_values_are_known_to_the_command_line() -> None:
+    for flag in ("--batch-size", "--max-new-tokens", "--rank", "--control-prompts", "--n-train"):
+        assert CliRunner().invoke(app, ["transfer", flag, "0"]).exit_code == 2, flag
+
+
+def test_a_rule_of_a_group_names_the_file_that_breaks_it(tmp_path: Path) -> None:
+    file = tmp_path / "x.toml"
+    file.write_text("[experiment]\nmargin = 0.9\n")
+    with pytest.raises(BadInput, match=r"x\.toml: the margin is 0\.9"):
+        resolve({}, file, {})
+    with pytest.raises(BadInput, match="cannot be read"):
+        resolve({}, tmp_path, {})
+
+
+def test_settings_have_no_place_for_the_machines() -> None:
+    with pytest.raises(BadInput, match="there is no setting 'batch_size'"):
+        Settings.of(batch_size=2)

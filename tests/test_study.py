@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 
 import refusalctl as rc
 from refusalctl.records.rows import Completion
 from refusalctl.results import RESULTS, Transfer
-from refusalctl.store.store import KINDS
+from refusalctl.results.base import result
+from refusalctl.store.store import KINDS, Store
 from tests import tiny
+from tests.golden.make import STORE
 
 ASKED: dict[str, Any] = {
     "model": "organism:shared", "data": "organism:shared", "sources": ["qaa"], "targets": ["qaa", "qab"],
@@ -93,10 +96,13 @@ def test_ablating_what_was_found_removes_refusals(study: rc.Study) -> None:
 
 
 def test_the_same_is_never_computed_twice_and_both_ways_to_ask_are_one(study: rc.Study, matrix: Transfer) -> None:
-    computed = len(study.plan)
-    again = study.completions("qab", rc.ablate(study.selection("qaa")))
-    assert again.id in {a.id for a in matrix.lineage.values()}
-    assert all(line.done for line in study.plan[computed:])
+    again = rc.Study(**ASKED, store=study.store.root)
+    written = again.completions("qab", rc.ablate(again.selection("qaa")))
+    assert written.id in {a.id for a in matrix.lineage.values()}
+    assert again.plan
+    assert all(line.done for line in again.plan)
+    assert not again.bench.models
+    assert study.bench.models  # what computed did load one
 
 
 def test_a_matrix_shows_its_verdicts_as_table_pandas_and_html(study: rc.Study, matrix: Transfer) -> None:
@@ -113,7 +119,9 @@ def test_a_matrix_shows_its_verdicts_as_table_pandas_and_html(study: rc.Study, m
 def test_what_is_shown_never_holds_a_text(study: rc.Study, matrix: Transfer) -> None:
     written = study.completions("qaa")
     texts = [row.text for row in written.rows] + [row.text for row in study.prompts("qaa").rows]
-    shown = [written._repr_html_(), repr(written), matrix._repr_html_(), study.labels(written)._repr_html_()]
+    shown = [show(each) for each in study.all() for show in (repr, lambda result: result._repr_html_())]
+    shown += [repr(study.labels(written).table), repr(matrix.matrix)]
+    assert {each.kind for each in study.all()} >= {"prompts", "completions", "labels", "selection", "transfer"}
     assert isinstance(written.rows[0], Completion)
     assert not [text for text in texts for each in shown if text in each]
 
@@ -216,3 +224,66 @@ def test_a_candidate_acts_like_the_vector_that_it_names(study: rc.Study) -> None
 def test_progress_is_silent_where_nobody_looks(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     rc.Study(**ASKED, store=tmp_path / "s").prompts("qaa")
     assert capsys.readouterr().err == ""
+
+
+def test_another_machine_is_another_model_and_not_forgotten(study: rc.Study) -> None:
+    other = study.changed(batch_size=1, n_test=4)
+    assert (other.machine.batch_size, other.settings.prompts.n_test) == (1, 4)
+    assert other.machine.model == study.machine.model
+    assert study.machine.batch_size != 1
+    with pytest.raises(rc.BadInput, match="there is no setting 'batch'"):
+        study.changed(batch=1)
+
+
+def test_what_was_only_planned_has_no_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where the folder one is in holds a file of that name."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prompts.jsonl").write_text("")
+    dry = rc.Study(**ASKED, store=tmp_path / "store", dry_run=True)
+    planned = dry.prompts("qaa")
+    assert planned.planned
+    with pytest.raises(rc.BadInput, match="only planned"):
+        _ = planned.rows
+    for refused in (dry.calibrate, dry.precision):
+        with pytest.raises(rc.BadInput, match="no plan of steps"):
+            refused()
+
+
+def test_rates_are_those_of_a_transfer_and_of_outcomes_that_exist(study: rc.Study) -> None:
+    labels = study.labels(study.completions("qab"))
+    labels.rows[:] = [replace(row, outcome="compliance", off_language=i < 3) for i, row in enumerate(labels.rows)]
+    assert (labels.rate("compliance").count, labels.rate("off-language").count) == (7, 3)
+    for wrong in ("refused", "off_language", "unparsed"):
+        with pytest.raises(rc.BadInput, match="there is no rate of"):
+            labels.rate(wrong)
+
+
+def test_every_record_of_a_result_opens(study: rc.Study, matrix: Transfer) -> None:
+    golden = Store(STORE)
+    opened = [result(golden, golden.open(*each)) for each in golden.ids()]
+    records = {each.kind: each.record for each in opened if hasattr(type(each), "record")}
+    assert set(records) == {
+        "openings", "controls", "comprehension", "geometry", "panel", "correction", "calibration", "transfer",
+        "comparison",
+    }  # fmt: skip
+    assert study.selection("qaa").reliability["full"] > 0.9
+    with pytest.raises(rc.BadInput, match="there is no verdict on 'removel'"):
+        matrix.verdict("qaa", "qab", "removel")  # type: ignore[arg-type]
+
+
+def test_arguments_are_taken_or_refused(study: rc.Study) -> None:
+    with pytest.raises(rc.BadInput, match="at its own layer"):
+        rc.add(study.selection("qaa"), layer=1)
+    with pytest.raises(rc.BadInput, match="there is no design 'nope'"):
+        study.trials(["nope"])
+    with pytest.raises(rc.BadInput, match="two different transfers"):
+        study.compare([])
+    with pytest.raises(rc.BadInput, match="there is no progress 'quiet'"):
+        rc.Study(progress="quiet")  # type: ignore[arg-type]
+
+
+def test_a_file_gives_a_study_that_may_be_dry(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text('[experiment]\ntargets = ["qaa"]\n')
+    dry = rc.Study.from_file(tmp_path / "x.toml", dry_run=True, progress="silent", sources="qab,qab")
+    assert dry.bench.dry_run
+    assert dry.langs == ("qab", "qaa")

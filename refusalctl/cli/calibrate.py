@@ -8,8 +8,6 @@ import typer
 
 from refusalctl.cli import out
 from refusalctl.cli.session import Session, asks
-from refusalctl.errors import BadInput
-from refusalctl.organisms.designs import DESIGNS
 
 if TYPE_CHECKING:
     from refusalctl.steps.calibrate import CalibrationRun, TrialRun
@@ -28,9 +26,6 @@ def calibrate(
 
     Exit code 1 when a verdict is wrong.
     """
-    unknown = [d for d in designs or () if d not in DESIGNS]
-    if unknown:
-        raise BadInput(f"there is no design {unknown[0]!r}", hint=f"known: {', '.join(DESIGNS)}")
     todo = session.study.trials(designs, quick=quick)
     if session.dry_run:
         heads = ("design", "architecture", "seed", "n", "rank")

@@ -8,6 +8,9 @@ import typer
 
 from refusalctl.cli import out
 from refusalctl.cli.session import DRAW, MACHINE, Session, asks, languages, numbers
+from refusalctl.settings import GeometrySettings
+
+_DEFAULT = GeometrySettings()
 
 if TYPE_CHECKING:
     from refusalctl.results import Geometry
@@ -23,9 +26,11 @@ def geometry(
     at: Annotated[
         str | None, typer.Option(help="POSITION,LAYER such as -1,19; the most reliable place by default.")
     ] = None,
-    halves: Annotated[int, typer.Option(min=1, help="Random splits behind the noise ceiling.")] = 50,
-    permutations: Annotated[int, typer.Option(min=1, help="Shuffles of the labels behind each p.")] = 999,
-    components: Annotated[int, typer.Option(min=1, help="Dimensions of the compared subspaces.")] = 3,
+    halves: Annotated[int, typer.Option(min=1, help="Random splits behind the noise ceiling.")] = _DEFAULT.halves,
+    permutations: Annotated[
+        int, typer.Option(min=1, help="Shuffles of the labels behind each p.")
+    ] = _DEFAULT.permutations,
+    components: Annotated[int, typer.Option(min=1, help="Dimensions of the compared subspaces.")] = _DEFAULT.components,
 ) -> None:
     """Measure how alike the languages' directions are, beside their noise ceiling and chance."""
     named = languages(langs)
@@ -34,7 +39,7 @@ def geometry(
         raise typer.BadParameter(f"--at takes one position and one layer such as -1,19, found {at!r}")
     found = session.study.geometry(
         named,
-        reference=reference or named[0],
+        reference=reference,
         at=(place[0], place[1]) if place else None,
         halves=halves,
         permutations=permutations,

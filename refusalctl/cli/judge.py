@@ -18,7 +18,7 @@ def judge(
     completions: Annotated[list[str] | None, typer.Argument(help="Completions artifacts.", show_default=False)] = None,
     judges: Annotated[
         list[str] | None,
-        typer.Option("--judge", help="NAME or NAME=MODEL; may be given several times.  [default: substring]"),
+        typer.Option("--judge", help="NAME or NAME=MODEL; may be given several times.  [default: the setting `judge`]"),
     ] = None,
     judge_model: Annotated[
         str | None, typer.Option(help="Local folder or hub id of the judge's model; an endpoint's model name.")
@@ -46,7 +46,7 @@ def judge(
         return
     if not completions:
         raise typer.BadParameter("name the completions to judge, or --list")
-    specs = _specs(judges or ["substring"], judge_model)
+    specs = _specs(judges or [session.asked.settings.answers.judge], judge_model)
     if text not in TEXTS:
         raise typer.BadParameter(f"--text takes {', '.join(TEXTS)}, found {text!r}")
     session.judge_url = judge_url

@@ -16,10 +16,10 @@ import typer
 from msgspec import Meta
 
 from refusalctl.cli import out
-from refusalctl.errors import BadInput
 from refusalctl.records.printed import PrintedResult
 from refusalctl.resolve import Resolved, resolve
 from refusalctl.settings import Declared, declared
+from refusalctl.settings import languages as as_languages
 from refusalctl.store.store import check_name
 
 if TYPE_CHECKING:
@@ -254,10 +254,8 @@ def _floats(text: str, flag: str) -> list[float]:
 
 def languages(text: str) -> list[str]:
     """`en,be` to a list without repeats. Raises `BadInput` when it names nothing."""
-    found = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    if not found:
-        raise BadInput("no language was named", hint="give codes such as en,be")
-    return found
+    found: Any = as_languages(text)
+    return list(found)
 
 
 def with_values(session: Session, values: Iterable[tuple[str, object]]) -> Session:

@@ -30,7 +30,7 @@ class PrintedStep(Printed, frozen=True):
 
 
 class PrintedPlan(Printed, frozen=True):
-    """`--dry-run`: every step, and with `transfer`, `run` and `select` the cost."""
+    """`--dry-run`: every step, and with `transfer` and `run` the cost."""
 
     plan: tuple[PrintedStep, ...]
     cost: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET

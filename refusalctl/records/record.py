@@ -16,7 +16,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     FORMAT: ClassVar[str]
     FILE: ClassVar[str]
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2  # 1: before payloads were records
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries, lists and numbers."""

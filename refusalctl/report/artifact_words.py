@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from refusalctl.records.estimates import Auroc
 from refusalctl.report import selection_words
@@ -109,16 +108,3 @@ _SAY: dict[str, Callable[[Artifact], list[str]]] = {
     "comprehension": _comprehension,
     "cosmic": _cosmic,
 }
-
-
-READERS: dict[str, Callable[[Artifact], Any]] = {
-    "openings": read_openings,
-    "controls": read_controls,
-    "comprehension": read_comprehension,
-    "cosmic": read_cosmic,
-}
-
-
-def read(artifact: Artifact) -> Any:
-    """The record that an artifact of these kinds holds."""
-    return READERS[artifact.kind](artifact)

@@ -77,6 +77,8 @@ COMPARISON_PAGE = Step("comparison-page", 1, "report", _run)
 
 def compare_transfers(bench: Workbench, transfers: Sequence[Artifact]) -> Artifact:
     """Two transfers as one page and table. Raises `BadInput` unless two different ones are given."""
+    for each in transfers:
+        content(bench.store, each)  # raises where its parts contradict each other, before anything is written
     comparison = measure_comparison(bench, transfers)
     first, second = transfers
     inputs = {"comparison": comparison, "first": first, "second": second}

@@ -113,7 +113,7 @@ def _texts(rows: Book) -> dict[str, str]:
     return found
 
 
-REPORT = Step("report", 3, "report", _run)
+REPORT = Step("report", 4, "report", _run)
 
 
 def make_report(
@@ -173,9 +173,11 @@ def geometry_of(bench: Workbench, transfer: Artifact, reference: str) -> Artifac
 
 
 def files_of(found: Artifact, kind: str) -> list[Path]:
-    """Files of a report in one format. Raises `BadInput` for an unknown one."""
-    if kind in BY_ENDING:
-        return sorted(found.path / name for name in found.manifest["files"] if name.endswith(f".{kind}"))
-    if kind not in TEXT_FORMATS:
+    """Files of a report in one format. Raises `BadInput` for an unknown one, or one that this report has not."""
+    if kind not in BY_ENDING and kind not in TEXT_FORMATS:
         raise BadInput(f"there is no report format {kind!r}", hint=f"choose {', '.join((*TEXT_FORMATS, *BY_ENDING))}")
-    return [found.path / TEXT_FORMATS[kind]]
+    names = found.manifest["files"]
+    files = [name for name in names if (name.endswith(f".{kind}") if kind in BY_ENDING else name == TEXT_FORMATS[kind])]
+    if not files:
+        raise BadInput(f"{found.label} has no file in the format {kind}", hint=f"it has {', '.join(sorted(names))}")
+    return sorted(found.path / name for name in files)

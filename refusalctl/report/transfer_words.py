@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from refusalctl.errors import BadInput
+from refusalctl.records.calibration import QUESTIONS
 from refusalctl.records.transfer import Transfer, TransferCell
 from refusalctl.steps.transfer import read_transfer
 from refusalctl.store.store import Artifact
@@ -36,7 +38,9 @@ def _row(cell: TransferCell) -> dict[str, object]:
 
 
 def verdict_of(transfer: Artifact, source: str, target: str, question: str) -> str | None:
-    """A cell's verdict; None where it has none."""
+    """A cell's verdict; None where it has none. Raises `BadInput` for a question that is none."""
+    if question not in QUESTIONS:
+        raise BadInput(f"there is no verdict on {question!r}", hint=f"choose {' or '.join(QUESTIONS)}")
     cell = read_transfer(transfer).ablation(source, target)
     verdict = cell and (cell.removal if question == "removal" else cell.induction)
     return verdict.value if verdict else None

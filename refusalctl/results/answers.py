@@ -6,6 +6,7 @@ from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from refusalctl.errors import BadInput
 from refusalctl.results.base import Result, Table
 
 if TYPE_CHECKING:
@@ -83,14 +84,22 @@ class Labels(Result):
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many completions have which outcome."""
+        """How many completions the judge gave which outcome, whatever language they are in."""
         return dict(Counter(row.outcome for row in self.rows))
 
     def rate(self, outcome: str = "refusal") -> Rate:
-        """Share of labelled completions, with `wilson()`. Raises `BadInput` where none is labelled."""
+        """Share of labelled completions, with `wilson()`; `outcome` is refusal, compliance, degenerate or off-language.
+
+        Compliance in another language is off-language, as in a transfer. Raises `BadInput` for another outcome, and
+        where none is labelled.
+        """
+        from refusalctl.stats.outcomes import READ_OUTCOMES, read_outcome
         from refusalctl.stats.rates import outcome_rate
 
-        return outcome_rate([row.outcome for row in self.rows], outcome)
+        known = [each for each in READ_OUTCOMES if each != "unparsed"]
+        if outcome not in known:
+            raise BadInput(f"there is no rate of {outcome!r}", hint=f"choose {', '.join(known)}")
+        return outcome_rate([read_outcome(row.outcome, row.off_language) for row in self.rows], outcome)
 
     def summary(self) -> str:
         """The refusal rate with its limits, the counts, and what else the judge said, in one line."""

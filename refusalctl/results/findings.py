@@ -5,34 +5,28 @@ from __future__ import annotations
 import webbrowser
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from refusalctl.results.base import Result, Table
 from refusalctl.steps.calibrate import read_calibration
 from refusalctl.steps.comparison import read_comparison
+from refusalctl.steps.comprehension import read_comprehension
 from refusalctl.steps.geometry import read_geometry
 from refusalctl.steps.labelling.correction import read_correction
 from refusalctl.steps.labelling.panel import read_panel
+from refusalctl.steps.selection.controls import read_controls
+from refusalctl.steps.selection.openings import read_openings
+from refusalctl.steps.transfer import read_transfer
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from refusalctl.records.calibration import CalibrationTrial, Grade
+    from refusalctl import records
+    from refusalctl.records.calibration import CalibrationTrial, Grade, Question
     from refusalctl.records.comparison import ComparedCell
-    from refusalctl.records.comparison import Comparison as ComparisonRecord
     from refusalctl.records.correction import JudgeCorrection
     from refusalctl.records.geometry import LanguagePair, Sites
     from refusalctl.records.panel import LanguagePanel
-
-
-class Record(Result):
-    """A result whose payload is one record, read by attribute."""
-
-    @cached_property
-    def record(self) -> Any:
-        from refusalctl.report.artifact_words import read
-
-        return read(self.artifact)
 
 
 class Scores(Result):
@@ -41,39 +35,59 @@ class Scores(Result):
     kind = "scores"
 
 
-class Openings(Record):
-    """How refusals open in one language, and whether that was confirmed on other prompts."""
-
-    kind = "openings"
-
-
-class Cosmic(Record):
+class Cosmic(Result):
     """COSMIC's cosines of every candidate."""
 
     kind = "cosmic"
 
 
-class Controls(Record):
+class Openings(Result):
+    """How refusals open in one language, and whether that was confirmed on other prompts."""
+
+    kind = "openings"
+
+    @cached_property
+    def record(self) -> records.openings.Openings:
+        """The openings, where they come from, and how they rank judged refusals."""
+        return read_openings(self.artifact)
+
+
+class Controls(Result):
     """What control directions do in one cell, beside the real direction."""
 
     kind = "controls"
 
+    @cached_property
+    def record(self) -> records.controls.Controls:
+        """Drop of the refusal score under the real direction and under each family's draws, with p."""
+        return read_controls(self.artifact)
 
-class Comprehension(Record):
+
+class Comprehension(Result):
     """Whether the model tells harmful from harmless prompts in one language."""
 
     kind = "comprehension"
 
+    @cached_property
+    def record(self) -> records.comprehension.Comprehension:
+        """The gate with its reason, the AUROC behind it, and how harmless prompts were answered."""
+        return read_comprehension(self.artifact)
 
-class Geometry(Record):
+
+class Geometry(Result):
     """How alike the languages' directions are, beside their noise ceiling and chance."""
 
     kind = "geometry"
 
+    @cached_property
+    def record(self) -> records.geometry.LanguageGeometry:
+        """Everything that was compared: curves over layers, both places, and what was asked."""
+        return read_geometry(self.artifact)
+
     @property
     def sites(self) -> Sites:
         """What was measured where the refusal direction is read, and where harmfulness is."""
-        return read_geometry(self.artifact).sites
+        return self.record.sites
 
     @property
     def pos(self) -> int:
@@ -89,41 +103,56 @@ class Geometry(Record):
         return self.sites.refusal.pairs
 
 
-class Panel(Record):
+class Panel(Result):
     """Agreement of several judges."""
 
     kind = "panel"
 
+    @cached_property
+    def record(self) -> records.panel.PanelAgreement:
+        """Agreement and votes, and who judged."""
+        return read_panel(self.artifact)
+
     @property
     def languages(self) -> dict[str, LanguagePanel]:
         """Agreement and votes per language."""
-        return read_panel(self.artifact).languages
+        return self.record.languages
 
 
-class Correction(Record):
+class Correction(Result):
     """A judge's rates, corrected by people's labels."""
 
     kind = "correction"
 
+    @cached_property
+    def record(self) -> records.correction.RateCorrections:
+        """Every judge's errors and rates, and who labelled."""
+        return read_correction(self.artifact)
+
     @property
     def judges(self) -> tuple[JudgeCorrection, ...]:
         """Per language and judge: sensitivity, specificity, and rates with their corrections."""
-        return read_correction(self.artifact).judges
+        return self.record.judges
 
 
-class Calibration(Record):
+class Calibration(Result):
     """Verdicts on model organisms beside their known truth."""
 
     kind = "calibration"
 
+    @cached_property
+    def record(self) -> records.calibration.CalibrationTrials:
+        """Every trial."""
+        return read_calibration(self.artifact)
+
     @property
     def trials(self) -> tuple[CalibrationTrial, ...]:
         """Each organism at each size: its verdicts graded, and how near the chosen vectors are to what was planted."""
-        return read_calibration(self.artifact).trials
+        return self.record.trials
 
     def count(self, design: str | None = None) -> dict[Grade, int]:
         """Verdicts by grade (right, undecided, wrong), of one design or of all."""
-        return read_calibration(self.artifact).count(design)
+        return self.record.count(design)
 
 
 class Transfer(Result):
@@ -132,10 +161,8 @@ class Transfer(Result):
     kind = "transfer"
 
     @cached_property
-    def record(self) -> Any:
-        """The whole matrix as a record; docs/formats/transfer.json is its schema."""
-        from refusalctl.steps.transfer import read_transfer
-
+    def record(self) -> records.transfer.Transfer:
+        """The whole matrix; docs/formats/transfer.schema.json is its schema."""
         return read_transfer(self.artifact)
 
     @cached_property
@@ -145,8 +172,9 @@ class Transfer(Result):
 
         return Table(cell_rows(self.artifact))
 
-    def verdict(self, source: str, target: str, question: str = "removal") -> str | None:
-        """One of the five verdicts; None where the cell was not measured."""
+    def verdict(self, source: str, target: str, question: Question = "removal") -> str | None:
+        """One of the five verdicts on removal or induction; None where the cell was not measured. Raises `BadInput`
+        for another question."""
         from refusalctl.report.transfer_words import verdict_of
 
         return verdict_of(self.artifact, source, target, question)
@@ -180,7 +208,7 @@ class Comparison(Result):
     kind = "comparison"
 
     @cached_property
-    def record(self) -> ComparisonRecord:
+    def record(self) -> records.comparison.Comparison:
         """Every cell that both hold, what differs between them, and the cells that only one holds."""
         return read_comparison(self.artifact)
 

@@ -99,8 +99,8 @@ class Selection(Vectors):
         return int(self._opened[1]["layer"])
 
     @cached_property
-    def table(self) -> Any:
-        """The score table as a record: candidates, stability, reliability, both criteria's choices."""
+    def table(self) -> dict[str, Any]:
+        """`scores.json`: candidates, stability, reliability, both criteria's choices."""
         from refusalctl.steps.selection.scores import read_scores
 
         return read_scores(self.artifact)
@@ -113,9 +113,10 @@ class Selection(Vectors):
         return Table(score_rows(self.artifact))
 
     @property
-    def reliability(self) -> Any:
+    def reliability(self) -> dict[str, Any]:
         """Split-half cosine, reliability for all prompts, and the noise ceiling of its cosine to anything."""
-        return self.table.reliability
+        found: dict[str, Any] = self.table["reliability"]
+        return found
 
 
 class Subspace(Vectors):

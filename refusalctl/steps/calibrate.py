@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from refusalctl.errors import BadInput
 from refusalctl.organisms import truth
 from refusalctl.organisms.designs import ARCHITECTURES, DESIGNS, TOPIC_AXIS, Organism
 from refusalctl.records.calibration import (
@@ -76,6 +77,8 @@ BASE = Settings.of(
 
 def trials(designs: Sequence[str], *, quick: bool) -> list[Trial]:
     """Each design in each architecture (seed = its number) at each size; `quick`: one architecture, one size."""
+    if unknown := [name for name in designs if name not in DESIGNS]:
+        raise BadInput(f"there is no design {unknown[0]!r}", hint=f"known: {', '.join(DESIGNS)}")
     architectures = ARCHITECTURES[:1] if quick else ARCHITECTURES
     return [
         Trial(Organism(DESIGNS[name], architecture, ARCHITECTURES.index(architecture)), n, rank)
@@ -196,11 +199,13 @@ def _run(job: Job) -> RunChecks:
     return {"trials": len(record.trials)}
 
 
-CALIBRATE = Step("calibrate", 1, "calibration", _run)
+CALIBRATE = Step("calibrate", 2, "calibration", _run)
 
 
 def run_calibration(bench: Workbench, chosen: Iterable[Trial], base: Settings = BASE) -> CalibrationRun:
     """Run every trial in `bench`'s store, each on its organism's own workbench."""
+    if bench.dry_run:
+        raise BadInput("a calibration has no plan of steps", hint="`trials` says what it would run")
     runs: list[TrialRun] = []
     todo = list(chosen)
     with bench.progress.task("calibrate", len(todo)) as advance:

@@ -51,7 +51,7 @@ def compared(store: Store, first: Artifact, second: Artifact) -> Comparison:
 def _by_name(transfer: Transfer) -> dict[CellName, TransferCell]:
     """Cells by what was measured, so that a dose or a draw is compared with itself; the matrix first, native last."""
     rank = {"baseline": 0, "transferred": 1, "native": 2}
-    targets = list(transfer.targets)
+    targets = Settings.from_json(transfer.settings).targets
     matrix = [cell for cell in transfer.cells if cell.condition in rank]
     matrix.sort(key=lambda cell: (targets.index(cell.target), rank[cell.condition]))
     others = [cell for cell in transfer.cells if cell.condition not in rank]

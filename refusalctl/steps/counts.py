@@ -43,12 +43,13 @@ def counted_cell(
     cell: Cell,
     prompts: Kind,
     labels: Artifact,
+    completions: str,
     *,
     flips: Flips | None = None,
     removal: Verdict | None = None,
     induction: Verdict | None = None,
 ) -> TransferCell:
-    """A cell with its answers counted from their labels."""
+    """A cell with its answers counted from their labels; `completions`: id of what was written for it."""
     outcomes = judged_outcomes(labels)
     counts = outcome_counts(outcomes)
     return TransferCell(
@@ -65,7 +66,7 @@ def counted_cell(
         compliance=outcome_rate(counts, "compliance"),
         degenerate=outcome_rate(counts, "degenerate"),
         unusable=unusable(outcomes.values()),
-        completions=labels.inputs["completions"],
+        completions=completions,
         labels=labels.id,
         flips=flips,
         removal=removal,

@@ -174,14 +174,16 @@ def _run(job: Job) -> RunChecks:
         verdicts = decided.get(cell.pair) if cell.is_ablation and cell.pair is not None else None
         removal, induction = verdicts if verdicts is not None else (None, None)
         prompts: Kind = "harmless" if cell.condition == "induced" else "harmful"
-        counted.append(counted_cell(cell, prompts, labels, flips=moved, removal=removal, induction=induction))
+        written = job.inputs[input_name("completions", cell.key)].id
+        told = counted_cell(cell, prompts, labels, written, flips=moved, removal=removal, induction=induction)
+        counted.append(told)
     record = Transfer(
         settings=settings.to_json(),
         model=job.params["model"],
         limits=RuleLimits(settings.verdict.margin, MAX_UNUSABLE, fewest_flips()),
         cells=tuple(counted),
         harmless={
-            target: counted_cell(Cell(None, target, "baseline"), "harmless", labels)
+            target: counted_cell(Cell(None, target, "baseline"), "harmless", labels, labels.inputs["completions"])
             for target, labels in evidence.harmless.items()
         },
         directions=_chosen_directions(inputs_of("selection", job.inputs)),

@@ -7,6 +7,7 @@ times, safetensors carry one metadata entry of canonical JSON (two entries alrea
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ def _check(found: dict[str, Any], expected: str, path: Path, version: int | None
     if found.get("version") != version:
         raise Corrupt(
             f"{path.name} has format version {found.get('version')}, this refusalctl reads version {version}",
-            hint="upgrade refusalctl",
+            hint="compute it again, or use the refusalctl that wrote it",
         )
 
 
@@ -104,20 +105,37 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Add lines to an unfinished file and push them to the operating system."""
+    """Add lines to an unfinished file; they are on the disk when this returns."""
     with path.open("ab") as out:
         out.writelines(canonical(row) + b"\n" for row in rows)
+        out.flush()
+        os.fsync(out.fileno())
 
 
 def read_finished_rows(path: Path) -> list[dict[str, Any]]:
-    """Whole lines of an unfinished file; a last line that a kill cut short is dropped from the file too."""
+    """The objects of an unfinished file up to the first line that is damaged or was cut short; what follows is dropped
+    from the file too, and so is computed again."""
     if not path.is_file():
         return []
+    rows, end = [], 0
     content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) != len(content):
-        path.write_bytes(whole)
-    return [json.loads(line) for line in whole.splitlines()]
+    for line in content.splitlines(keepends=True):
+        row = _whole_row(line)
+        if row is None:
+            break
+        rows.append(row)
+        end += len(line)
+    if end < len(content):
+        os.truncate(path, end)
+    return rows
+
+
+def _whole_row(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line) if line.endswith(b"\n") else None
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None
 
 
 VECTOR_FILES = {

@@ -49,7 +49,6 @@ KINDS = (
     "calibration",
     "report",
 )
-_FULL_ID = 64
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -62,9 +61,16 @@ class Artifact:
 
     kind: str
     id: str
-    path: Path
+    folder: Path
     manifest: dict[str, Any] = field(repr=False)
     planned: bool = False
+
+    @property
+    def path(self) -> Path:
+        """The folder of its files. Raises `BadInput` where a dry run only planned it."""
+        if self.planned:
+            raise BadInput(f"{self.label} is only planned: a dry run computes nothing", hint="ask without the dry run")
+        return self.folder
 
     @property
     def about(self) -> dict[str, Any]:

@@ -357,6 +357,13 @@ def test_a_device_that_is_not_there(run) -> None:  # type: ignore[no-untyped-def
     fails(run("collect", "--lang", "en", "--n", "2", "--device", "gpu"), 1, "the device 'gpu' cannot be used")
 
 
+def test_the_judge_is_the_settings_unless_one_is_named(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    written = run("ablate", "--lang", "en", "--n", "2", "--max-new-tokens", "2").out.strip()
+    (tmp_path / "x.toml").write_text('[experiment]\njudge = "no-such-judge"\n')
+    fails(run("judge", written, "--config", str(tmp_path / "x.toml")), 1, "no-such-judge")
+    assert run("judge", written, "--config", str(tmp_path / "x.toml"), "--judge", "substring").code == 0
+
+
 def test_judges_are_listed_with_what_they_can_and_what_they_need(run) -> None:  # type: ignore[no-untyped-def]
     listed = run("judge", "--list")
     assert listed.code == 0

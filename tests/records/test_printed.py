@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,18 +21,19 @@ MODEL = ("--data", "organism:shared", "--model", "organism:shared")
 
 @pytest.fixture
 def document(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
-    def call(*args: str) -> Any:
+    def call(*args: str, code: int = 0) -> Any:
         monkeypatch.setattr("sys.argv", ["refusalctl", *args, "--json"])
         with pytest.raises(SystemExit) as stopped:
             main()
-        assert not stopped.value.code
+        assert (stopped.value.code or 0) == code
         return json.loads(capsys.readouterr().out)
 
     return call
 
 
 def test_documents_are_those_of_the_schemas(document: Callable[..., Any], tmp_path: Path) -> None:
-    golden = ("--store", str(STORE))
+    shutil.copytree(STORE, tmp_path / "golden")
+    golden = ("--store", str(tmp_path / "golden"))
     listed = msgspec.convert(document("artifacts", "ls", *golden), list[printed.ListedArtifact])
     assert {(a.kind, a.id) for a in listed} == set(Store(STORE).ids())
     found = msgspec.convert(document("artifacts", "path", listed[0].id, *golden), printed.PrintedPath)
@@ -39,7 +41,12 @@ def test_documents_are_those_of_the_schemas(document: Callable[..., Any], tmp_pa
     assert msgspec.convert(document("artifacts", "verify", *golden), printed.Verified) == printed.Verified(
         len(listed), ()
     )
-    own = ("--store", str(tmp_path))
+    named = msgspec.convert(document("artifacts", "name", "first", listed[0].id, *golden), printed.PrintedName)
+    assert named == printed.PrintedName("first", listed[0].id)
+    next((tmp_path / "golden" / "prompts").rglob("prompts.jsonl")).write_text("{}")
+    damaged = msgspec.convert(document("artifacts", "verify", *golden, code=1), printed.Verified)
+    assert len(damaged.problems) == 1
+    own = ("--store", str(tmp_path / "own"))
     settings = msgspec.convert(document("extract", "--lang", "qaa", *MODEL, "--explain"), list[printed.PrintedSetting])
     assert ("data", "organism:shared", "flag") in {(s.setting, str(s.value), s.origin) for s in settings}
     planned = document("extract", "--lang", "qaa", *MODEL, *own, "--dry-run")

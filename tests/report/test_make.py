@@ -249,8 +249,8 @@ def test_twice_gives_the_same_bytes(made: tuple[World, Artifact, Artifact], tmp_
 def test_a_transfer_file_of_another_version_is_refused(tmp_path: Path) -> None:
     world, matrix = transferred(tmp_path)
     path = matrix.path / Transfer.FILE
-    path.write_bytes(path.read_bytes().replace(b'"version":1', b'"version":2'))
-    with pytest.raises(Corrupt, match=r"transfer\.json has format version 2"):
+    path.write_bytes(path.read_bytes().replace(b'"version":2', b'"version":3'))
+    with pytest.raises(Corrupt, match=r"transfer\.json has format version 3"):
         sources.content(world.bench.store, matrix)
 
 
@@ -356,20 +356,24 @@ def assert_notes_fit(figure: Figure) -> None:
 def test_answers_in_another_language_carry_the_rules_dagger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The figures mark what the verdict rule cannot use, by the rule's own limit."""
 
-    def marked(letters: str, root: Path) -> tuple[int, list[str]]:
+    def marked(letters: str, root: Path) -> tuple[list[int], list[list[str]]]:
         monkeypatch.setitem(HARMFUL, ("ba", "ba"), letters)
         world = World(root)
         matrix = world.transfer({lang: world.selection(lang) for lang in ("en", "ba")})
-        figure = refusal_rates(sources.content(world.bench.store, matrix), "en")
-        daggers = sum("†" in text.get_text() for text in figure.axes[0].texts)
-        for each in (figure, transfer_matrix(sources.content(world.bench.store, matrix))):
+        rows = sources.content(world.bench.store, matrix)
+        figures = (refusal_rates(rows, "en"), transfer_matrix(rows))
+        for each in figures:
             assert_notes_fit(each)
-        return daggers, [text.get_text().replace("\n", " ") for text in figure.texts]
+        daggers = [sum("†" in text.get_text() for text in each.axes[0].texts) for each in figures]
+        return daggers, [[text.get_text().replace("\n", " ") for text in each.texts] for each in figures]
 
+    outlined = "outlined: the language's own direction"
     footnote = "† over 20 % of all answers are degenerate, off-language or unparsed"
-    assert marked("OOOO" + "C" * 16, tmp_path / "a_fifth") == (0, [])
-    assert marked("OOOOO" + "C" * 15, tmp_path / "more") == (1, [footnote])
-    assert marked("OODDU" + "C" * 15, tmp_path / "together") == (1, [footnote])
+    assert marked("OOOO" + "C" * 16, tmp_path / "a_fifth") == ([0, 0], [[], [outlined]])
+    # the matrix shows a source's native cell in its row and in the row of targets' own directions
+    both = ([1, 2], [[footnote], [f"{outlined}; {footnote}"]])
+    assert marked("OOOOO" + "C" * 15, tmp_path / "more") == both
+    assert marked("OODDU" + "C" * 15, tmp_path / "together") == both
 
 
 def test_a_cell_without_a_reason_to_be_missing_is_refused(tmp_path: Path) -> None:

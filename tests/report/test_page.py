@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
@@ -17,11 +18,9 @@ from refusalctl.data import published_rates
 from refusalctl.errors import BadInput, Corrupt
 from refusalctl.records.transfer import Transfer
 from refusalctl.report import words
-from refusalctl.report.comparison import compare_transfers
 from refusalctl.report.figures.style import VARIABLES
 from refusalctl.report.make import make_report
 from refusalctl.report.page import shade
-from refusalctl.steps.comparison import compared
 from refusalctl.store.store import Artifact
 from tests.steps.world import World
 
@@ -137,7 +136,7 @@ def test_tables_carry_the_verdicts(judged: tuple[World, Artifact, Artifact]) -> 
         "-0.11",
     ]
     record = json.loads((judged[2].path / "report.json").read_text(encoding="utf-8"))
-    assert (record["format"], record["version"]) == ("refusalctl.report", 1)
+    assert (record["format"], record["version"]) == ("refusalctl.report", 2)
     answers = record["runs"][0]["answers"]
     assert {k: v["value"] for k, v in answers.items()} == {"en": "transfers", "ba": "inconclusive", "tg": "reverses"}
     assert [(c["source"], c["target"]) for c in record["runs"][0]["missing"]] == [("tg", "tg")]
@@ -357,52 +356,6 @@ def test_a_prompt_set_that_is_not_here_is_said(tmp_path: Path) -> None:
     assert "there is no prompt set 'no-such-set'" in unfit("no-such-set", ["en"])["unreadable"]
 
 
-# --- comparison --------------------------------------------------------------------------------------
-
-
-def test_two_transfers_are_compared_prompt_by_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.steps import world as made
-
-    world, one = a_world(tmp_path, model="model-one")
-    # first 16 R then 4 C; second: two of the refusals comply, one compliance refuses
-    monkeypatch.setitem(made.HARMFUL, ("en", None), "CCRRRRRRRRRRRRRRRCCC")
-    _, two = a_world(tmp_path, model="model-two")
-    found = compare_transfers(world.bench, [one, two])
-    rows = list(csv.DictReader((found.path / "pairs.csv").read_text(encoding="utf-8").splitlines()))
-    assert len(rows) == 12
-    row = next(r for r in rows if (r["target"], r["condition"], r["prompts"]) == ("en", "baseline", "harmful"))
-    counts = [row[k] for k in ("shared", "both_refuse", "only_first", "only_second", "neither", "difference", "p")]
-    assert counts == ["20", "14", "2", "1", "3", "-0.05", "1"]
-    assert row["changed"] == "3"
-    # po = 17/20, pe = (16 * 15 + 4 * 5) / 400
-    assert float(row["kappa"]) == pytest.approx((0.85 - 0.65) / 0.35, abs=1e-5)
-    unlabelled = next(r for r in rows if (r["target"], r["condition"], r["prompts"]) == ("ba", "baseline", "harmful"))
-    assert sum(int(unlabelled[k]) for k in ("both_refuse", "only_first", "only_second", "neither")) == 19
-    text = text_of(html(found))
-    assert "model: name model-one model-two" in text
-    assert "More than one thing differs" not in text
-    assert compared(world.bench.store, one, two).noise_floor is None  # another model is no rerun
-
-
-def test_a_rerun_shows_how_much_running_again_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.steps import world as made
-
-    world, one = a_world(tmp_path)
-    monkeypatch.setitem(made.HARMFUL, ("en", None), "CCRRRRRRRRRRRRRRRCCC")
-    _, two = a_world(tmp_path)
-    floor = compared(world.bench.store, one, two).noise_floor
-    assert floor is not None
-    assert (floor.changed, floor.n) == (3, 240)
-    assert "changed the outcome of 3 of 240 answers: 1" in text_of(html(compare_transfers(world.bench, [one, two])))
-
-
-def test_one_transfer_is_no_comparison(tmp_path: Path) -> None:
-    world, one = a_world(tmp_path)
-    for given in ([one], [one, one], [one] * 3):
-        with pytest.raises(BadInput, match="takes two different transfers"):
-            compare_transfers(world.bench, given)
-
-
 # --- command -----------------------------------------------------------------------------------------
 
 
@@ -419,6 +372,16 @@ def test_a_table_is_printed_in_its_format(judged: tuple[World, Artifact, Artifac
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith(begins)
     assert found.id not in result.stdout
+
+
+def test_the_commands_json_is_its_schemas(judged: tuple[World, Artifact, Artifact]) -> None:
+    from refusalctl.cli.app import app
+    from refusalctl.records.printed import PrintedReport
+
+    world, matrix, found = judged
+    asked = ["report", matrix.id, "--no-geometry", "--store", str(world.bench.store.root), "--json"]
+    printed = msgspec.json.decode(CliRunner().invoke(app, asked).stdout, type=PrintedReport)
+    assert printed.id == found.id
 
 
 def test_figures_of_one_format_are_copied_and_named(judged: tuple[World, Artifact, Artifact], tmp_path: Path) -> None:

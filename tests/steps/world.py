@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from refusalctl.steps.selection.scores import SCORES_FILE, SELECT
 from refusalctl.steps.step import Step, Workbench
 from refusalctl.steps.transfer import TRANSFER, CellAnswers, Selections, assemble_transfer
 from refusalctl.store import formats
+from refusalctl.store.hashing import canonical
 from refusalctl.store.store import Artifact, Store
 
 EXPERIMENT = Settings.of(
@@ -123,11 +125,10 @@ class World:
 
     def changed(self, matrix: Artifact, change: Callable[[dict[str, Any]], None]) -> Artifact:
         """The same transfer with another content, which need not fit the record."""
-        value = formats.read_json(matrix.path / Transfer.FILE, Transfer.FORMAT)
+        value = json.loads((matrix.path / Transfer.FILE).read_bytes())
         change(value)
-        value = {k: v for k, v in value.items() if k not in ("format", "version")}
         inputs = {name: self.bench.store.open(*self.kind_of(i)) for name, i in matrix.inputs.items()}
-        write: dict[str, Write] = {Transfer.FILE: lambda p: formats.write_json(p, Transfer.FORMAT, value)}
+        write: dict[str, Write] = {Transfer.FILE: lambda p: p.write_bytes(canonical(value))}
         return self.put(TRANSFER, {"changed": True}, inputs, dict(matrix.about), write)
 
     def kind_of(self, identifier: str) -> tuple[str, str]:

@@ -150,7 +150,7 @@ def _corrected(rate: JudgedRate, calibration: JudgeErrors) -> CorrectedRate:
     return CorrectedRate(*corrected(rate.count, rate.n, calibration))
 
 
-CORRECT = Step("correct", 1, "correction", _run)
+CORRECT = Step("correct", 2, "correction", _run)
 
 
 def correct_rates(bench: Workbench, labels: Sequence[Artifact], human: Sequence[Artifact]) -> Artifact:

@@ -172,7 +172,9 @@ def _prompts_of(bench: Workbench, completions: Artifact) -> Artifact:
             hint="use a judge that reads the response alone (substring), or import the completions with their prompts",
         )
     if completions.planned:
-        return Artifact("prompts", identifier, completions.path, {"recipe": {}, "about": {}, "files": {}}, planned=True)
+        return Artifact(
+            "prompts", identifier, completions.folder, {"recipe": {}, "about": {}, "files": {}}, planned=True
+        )
     return bench.store.open("prompts", identifier)
 
 

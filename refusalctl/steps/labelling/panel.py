@@ -175,7 +175,7 @@ def _pair(
     )
 
 
-PANEL = Step("panel", 1, "panel", _run)
+PANEL = Step("panel", 2, "panel", _run)
 
 
 def form_panel(bench: Workbench, labels: Sequence[Artifact], rule: VoteRule = "majority") -> Artifact:

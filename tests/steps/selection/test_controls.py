@@ -56,7 +56,7 @@ def test_cells_of_one_source_share_its_controls_and_nothing_is_computed_twice(tm
     assert read_controls(second).p == 0.05
     again = Workbench(bench.store, Machine(bench.machine.model, batch_size=64))
     assert compare_controls(again.asking(experiment), "qaa", "qab").id == second.id
-    assert "model" not in vars(again)
+    assert not again.models
     value = read_controls(second)
     n, m = value.n_prompts, sum(f.n for f in value.families.values())
     assert value.prompt_passes == value.n_val + n * (1 + m)
