@@ -6,6 +6,7 @@ import csv
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -332,6 +333,21 @@ def test_numbers_that_are_not_those_of_the_cells_labels_are_refused(
     changed = world.changed(matrix, lambda value: change(*value["cells"][:2]))
     with pytest.raises(Corrupt, match=message):
         sources.content(world.bench.store, changed)
+
+
+def test_labels_of_another_cells_answers_are_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a cell says it measured comes from its completions, not from whatever its labels are of."""
+    world = World(tmp_path)
+    measured = world.cells
+
+    def mixed(chosen: dict[str, Artifact]) -> Any:
+        cells, calm = measured(chosen)
+        return [replace(cells[0], labels=cells[1].labels), *cells[1:]], calm
+
+    monkeypatch.setattr(world, "cells", mixed)
+    matrix = world.transfer({lang: world.selection(lang) for lang in ("en", "ba")})
+    with pytest.raises(Corrupt, match="the labels are of other completions"):
+        sources.content(world.bench.store, matrix)
 
 
 def test_bars_are_as_high_as_the_labels_say(tmp_path: Path) -> None:
