@@ -21,8 +21,17 @@ from refusalctl.data.languages import NAMES
 from refusalctl.model.files.resolve import ModelRef
 from refusalctl.records.cell import Cell, Condition
 from refusalctl.records.rows import Label
+from refusalctl.records.selection import (
+    ByClass,
+    ScoredCandidate,
+    SelectionScores,
+    SplitHalf,
+    Stability,
+    ValidationPrompts,
+)
 from refusalctl.report.make import make_report
 from refusalctl.settings import Machine, Settings
+from refusalctl.stats.selection_rule import PRESETS
 from refusalctl.steps.activations import ACTIVATIONS_FILE, COLLECT
 from refusalctl.steps.completions import COMPLETE
 from refusalctl.steps.directions import EXTRACT
@@ -31,7 +40,7 @@ from refusalctl.steps.interventions import SELECTION_FILE
 from refusalctl.steps.labelling.labels import JUDGE, LABELS_FILE
 from refusalctl.steps.prompts import DRAW
 from refusalctl.steps.selection.openings import OPENINGS
-from refusalctl.steps.selection.scores import SCORES_FILE, SELECT
+from refusalctl.steps.selection.scores import SELECT
 from refusalctl.steps.step import Step, Workbench
 from refusalctl.steps.transfer import CellAnswers, Selections, assemble_transfer
 from refusalctl.store import formats
@@ -98,7 +107,7 @@ class Maker:
         inputs |= {f"val_{k}": self.prompts(lang, k, "val", 32) for k in ("harmful", "harmless")}
         table = self.scores()
         files = {
-            SCORES_FILE: lambda p: formats.write_json(p, "scores", table),
+            SelectionScores.FILE: lambda p: formats.write_record(p.parent, table),
             SELECTION_FILE: self.direction,
         }
         return self.put(SELECT, {"lang": lang}, inputs, about, files)
@@ -108,28 +117,32 @@ class Maker:
 
         formats.write_vectors(path, "selection", {"direction": torch.ones(WIDTH)}, {"pos": -1, "layer": 15})
 
-    def scores(self) -> dict[str, Any]:
-        bypass, induce, kl = self.rng.normal(-4, 2, (3, len(POSITIONS), LAYERS))
-        rows = [
-            {
-                "pos": pos,
-                "layer": layer,
-                "bypass": bypass[i, layer],
-                "induce": induce[i, layer],
-                "kl": abs(kl[i, layer]),
-            }
+    def scores(self) -> SelectionScores:
+        bypass, induce, kl = self.rng.normal(-4, 2, (3, len(POSITIONS), LAYERS)).tolist()
+        rows = tuple(
+            ScoredCandidate(pos, layer, bypass[i][layer], induce[i][layer], abs(kl[i][layer]), None)
             for i, pos in enumerate(POSITIONS)
             for layer in range(22)
-        ]
-        return {
-            "rule": {"name": "arditi", "max_kl": 0.1, "min_induce": 0.0, "max_layer_share": 0.8},
-            "positions": POSITIONS,
-            "suffix_tokens": ["<|im_end|>", "\n", "<|im_start|>", "assistant", "\n"],
-            "baseline": {"harmful": [1.0] * 30 + [-0.5] * 2, "harmless": [-1.0] * 32},
-            "kept": {"harmful": list(range(30)), "harmless": list(range(32))},
-            "candidates": rows,
-            "stability": {"resamples": 1000, "winners": {"-1,15": 0.7}, "none": 0.0},
-        }
+        )
+        baseline: ByClass[tuple[float, ...]] = ByClass((1.0,) * 30 + (-0.5,) * 2, (-1.0,) * 32)
+        kept = ByClass(tuple(range(30)), tuple(range(32)))
+        return SelectionScores(
+            n_layers=LAYERS,
+            positions=tuple(POSITIONS),
+            suffix_tokens=("<|im_end|>", "\n", "<|im_start|>", "assistant", "\n"),
+            validation=ValidationPrompts(ByClass(32, 32), True, baseline, kept),
+            search="full",
+            flat=(),
+            unscored=(),
+            candidates=rows,
+            untold=None,
+            criterion="refusal-score",
+            rule=PRESETS["arditi"],
+            stability=Stability(1000, {"-1,15": 0.7}, 0.0),
+            unsteady=None,
+            reliability=SplitHalf(0.9, 0.95, 0.97, 20),
+            choices=None,
+        )
 
     def transfer(self) -> Artifact:
         experiment = Settings.of(sources=tuple(self.langs), targets=tuple(self.langs), data="polyrefuse", n_test=self.n)

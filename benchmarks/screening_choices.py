@@ -7,13 +7,15 @@ nothing passes the rule have no choice and do not count.
 
 from __future__ import annotations
 
+from typing import get_args
+
 import torch
 
 from benchmarks import command
 from benchmarks.selection_speed import Setting, chosen, parsed, searched, setting
 from refusalctl.errors import BadInput, EmptySelection
 from refusalctl.organisms.designs import DESIGNS, Organism
-from refusalctl.stats.candidate_choice import Candidate
+from refusalctl.records.selection import Candidate, Search
 from refusalctl.steps.selection import search
 
 ARCHITECTURES = ("llama", "qwen2", "mistral")
@@ -27,10 +29,10 @@ def asked(organism: Organism, lang: str) -> Setting:
     return found._replace(vectors={c: v for c, v in found.vectors.items() if v.norm() > 1e-3})
 
 
-def choices(found: Setting) -> dict[str, Candidate]:
+def choices(found: Setting) -> dict[Search, Candidate]:
     """By search. Raises `EmptySelection` where nothing can be chosen."""
     n_layers = found.model.residual.n_layers
-    return {how: chosen(searched(found, how), found.rule, n_layers) for how in ("full", "prune", "screen")}
+    return {how: chosen(searched(found, how), found.rule, n_layers) for how in get_args(Search)}
 
 
 def main() -> None:
@@ -38,7 +40,8 @@ def main() -> None:
     parser.add_argument("--survivors", type=int, default=3)
     search.SURVIVORS = parser.parse_args().survivors
     torch.set_num_threads(1)
-    n, same = 0, {"prune": 0, "screen": 0}
+    n = 0
+    same: dict[Search, int] = {"prune": 0, "screen": 0}
     for design in DESIGNS.values():
         for architecture in ARCHITECTURES:
             for lang in design.langs[:2]:

@@ -24,7 +24,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -45,8 +44,10 @@ from refusalctl.model.hooks import Intervention
 from refusalctl.model.load import versions
 from refusalctl.progress import Silent
 from refusalctl.records.rows import KINDS
-from refusalctl.stats.candidate_choice import CRITERIA, Candidate, CandidateScores, choose
+from refusalctl.records.selection import ByClass, Candidate, Search
+from refusalctl.stats.candidate_choice import CRITERIA, CandidateScores, choose
 from refusalctl.stats.selection_rule import PRESETS, Rule, layer_limit
+from refusalctl.steps.finished_rows import FinishedRows
 from refusalctl.steps.selection import search
 from refusalctl.steps.selection.scorer import Criteria, Ledger, Scorer
 
@@ -97,7 +98,7 @@ def setting(given: argparse.Namespace) -> Setting:
     layers = [layer for layer in given.layers or range(1, limit) if layer < limit]
     vectors = {Candidate(pos, layer): difference[i, layer] for i, pos in enumerate(positions) for layer in layers}
     own = {k: v for k in ("max_kl", "min_induce") if (v := getattr(given, k)) is not None}
-    rule = replace(PRESETS[given.rule], **own)
+    rule = PRESETS[given.rule].with_limits(**own)
     tokens = given.tokens or _first_token(model, val, given.batch)
     return Setting(model, val, tokens, vectors, rule, given.batch, given.agree)
 
@@ -125,16 +126,17 @@ def reference(asked: Setting, batch_size: int, sample: Sequence[Candidate]) -> R
     return {c: plain.score(asked.vectors[c], c.layer, harmful, harmless, baseline) for c in sample}
 
 
-def searched(asked: Setting, how: str) -> Rows:
+def searched(asked: Setting, how: Search) -> Rows:
     scorer = Scorer(asked.model, [[token] for token in asked.tokens], asked.batch_size)
     middle = asked.model.residual.n_layers // 2
     layers = range(middle, middle + 3) if how == "full" else ()  # a full search takes COSMIC's streams along
     criteria = Criteria(scorer, *(asked.encoded(kind) for kind in KINDS), layers=layers, n_directions=len(asked.grid))
     with tempfile.TemporaryDirectory() as folder:
-        ledger = Ledger(criteria, asked.vectors, Path(folder) / "scores.jsonl", Silent.advance)
-        search.run(how, ledger, asked.grid, asdict(asked.rule))
-    everything = {kind: list(range(n)) for kind, n in criteria.n.items()}
-    return {c: ledger.row(c, everything) for c in asked.grid}
+        ledger = Ledger(criteria, asked.vectors, FinishedRows(Path(folder), "scores.jsonl"), Silent.advance)
+        search.run(how, ledger, asked.grid, asked.rule)
+    everything = ByClass(**{kind: tuple(range(n)) for kind, n in criteria.n.items()})
+    rows = {c: ledger.row(c, everything) for c in asked.grid}
+    return {c: {name: getattr(row, name) for name in CRITERIA} for c, row in rows.items()}
 
 
 @torch.inference_mode()

@@ -266,7 +266,10 @@ def test_every_record_of_a_result_opens(study: rc.Study, matrix: Transfer) -> No
         "openings", "controls", "comprehension", "geometry", "panel", "correction", "calibration", "transfer",
         "comparison",
     }  # fmt: skip
-    assert study.selection("qaa").reliability["full"] > 0.9
+    reliability = study.selection("qaa").reliability
+    assert reliability is not None
+    assert reliability.full is not None
+    assert reliability.full > 0.9
     with pytest.raises(rc.BadInput, match="there is no verdict on 'removel'"):
         matrix.verdict("qaa", "qab", "removel")  # type: ignore[arg-type]
 

@@ -8,24 +8,20 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from refusalctl.data.published_runs import read_json
 from refusalctl.errors import DataError
+from refusalctl.records.selection import Candidate, ScoredCandidate
 
-NAMES = {"refusal_score": "bypass", "steering_score": "induce", "kl_div_score": "kl"}
+NAMES = ("refusal_score", "steering_score", "kl_div_score")  # bypass, induce, KL
 
 
 class PublishedScores(NamedTuple):
     """Candidates with their mean scores, and the places (position, layer) of those whose scores are no numbers."""
 
-    candidates: list[dict[str, Any]]
-    unscored: list[tuple[int, int]]
-
-
-class PublishedPlace(NamedTuple):
-    pos: int
-    layer: int
+    candidates: list[ScoredCandidate]
+    unscored: list[Candidate]
 
 
 def read_scores(path: Path) -> PublishedScores:
@@ -33,20 +29,21 @@ def read_scores(path: Path) -> PublishedScores:
     rows = read_json(path)
     if not isinstance(rows, list) or not rows:
         raise DataError(f"{path.name} holds no candidates, expected a list of scores by position and layer")
-    good: list[dict[str, Any]] = []
+    good: list[ScoredCandidate] = []
     unscored, seen = [], set()
     for number, row in enumerate(rows):
         place = _place(row, "position", f"{path.name} row {number}")
         if place in seen:
             raise DataError(f"{path.name} row {number}: position {place.pos}, layer {place.layer} is there twice")
         seen.add(place)
-        values = {ours: row.get(theirs) for theirs, ours in NAMES.items()}
-        if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values.values()):
+        values = [row.get(name) for name in NAMES]
+        if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
             raise DataError(f"{path.name} row {number}: expected numbers under {', '.join(NAMES)}")
-        if all(math.isfinite(v) for v in values.values()):
-            good.append({**place._asdict(), **{k: float(v) for k, v in values.items()}})
+        if all(math.isfinite(v) for v in values):
+            bypass, induce, kl = map(float, values)
+            good.append(ScoredCandidate(*place, bypass, induce, kl, per_prompt=None))
         else:
-            unscored.append((place.pos, place.layer))
+            unscored.append(place)
     if not good:
         raise DataError(
             f"{path.name}: the scores of all {len(rows)} candidates are NaN",
@@ -55,7 +52,7 @@ def read_scores(path: Path) -> PublishedScores:
     return PublishedScores(good, unscored)
 
 
-def read_place(path: Path) -> PublishedPlace:
+def read_place(path: Path) -> Candidate:
     """Position and layer that a run chose: one number each, or a list with the best first."""
     row = read_json(path)
     if isinstance(row, dict):
@@ -63,11 +60,10 @@ def read_place(path: Path) -> PublishedPlace:
     return _place(row, "pos", path.name)
 
 
-def _place(row: Any, key: str, where: str) -> PublishedPlace:
-    values: list[Any] = [row.get(key), row.get("layer")] if isinstance(row, dict) else []
-    if len(values) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
+def _place(row: object, key: str, where: str) -> Candidate:
+    pos, layer = (row.get(key), row.get("layer")) if isinstance(row, dict) else (None, None)
+    if type(pos) is not int or type(layer) is not int:  # True is no place
         raise DataError(f"{where}: expected whole numbers under {key!r} and 'layer'")
-    pos, layer = values
     if layer < 0:
         raise DataError(f"{where}: layer {layer} does not exist")
-    return PublishedPlace(pos, layer)
+    return Candidate(pos, layer)

@@ -33,10 +33,8 @@ def _directions(artifact: Artifact) -> list[str]:
         f"(position {best[0]}, layer {best[1]}), {len(known)} candidates"
     ]
     at = reliability_at(artifact, *best)
-    if at["ceiling"] is not None:
-        lines.append(
-            f"at best: reliability {at['full']:.2f}, noise ceiling {at['ceiling']:.2f} for its cosine to anything"
-        )
+    if at.ceiling is not None:
+        lines.append(f"at best: reliability {at.full:.2f}, noise ceiling {at.ceiling:.2f} for its cosine to anything")
     flat = len(halves) - len(known)
     return [*lines, f"no direction at {flat} candidates: both classes have the same mean"] if flat else lines
 
@@ -91,8 +89,8 @@ def _comprehension(artifact: Artifact) -> list[str]:
 
 def _cosmic(artifact: Artifact) -> list[str]:
     value = read_cosmic(artifact)
-    best = max(value["candidates"], key=lambda row: row["comply"] + row["refuse"])
-    where = f"streams compared at layers {', '.join(map(str, value['layers']))}"
+    best = max(value.candidates, key=lambda row: row.score)
+    where = f"streams compared at layers {', '.join(map(str, value.layers))}"
     return [f"highest cosines: {selection_words.choice_line(best)}", where]
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from refusalctl.records.rows import Kind
+from refusalctl.records.selection import SelectionLimits, Stability
 from refusalctl.records.transfer import Gate, MissingCell, ModelKey, RuleLimits, Transfer, TransferCell
 from refusalctl.settings import Settings
 from refusalctl.store.store import Artifact
@@ -41,10 +43,9 @@ class Choice:
 
     lang: str
     artifact: str
-    rule: Mapping[str, Any]
-    kept: Mapping[str, KeptPrompts]
-    resamples: int
-    none: float
+    rule: SelectionLimits
+    kept: Mapping[Kind, KeptPrompts]
+    stability: Stability | None  # None: nothing could be resampled
     candidates: tuple[CandidateRow, ...]
     shortened: str = ""  # what a search left out
 

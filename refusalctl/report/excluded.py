@@ -11,7 +11,7 @@ from refusalctl.records.report import ExcludedPrompt
 from refusalctl.records.rows import KINDS, SPLITS
 from refusalctl.report.content import Content
 from refusalctl.report.provenance import Provenance
-from refusalctl.steps.selection.scores import read_scores
+from refusalctl.steps.selection.scores import read_choice
 
 REASONS = {
     "duplicate": "says the same as another prompt",
@@ -63,12 +63,14 @@ def _filtered(rows: Content, found: Provenance) -> list[ExcludedPrompt]:
     result = []
     for lang, choice in rows.choices.items():
         selection = found.by_id[choice.artifact]
-        scores = read_scores(selection)
+        validation = read_choice(selection).validation
+        if validation is None or validation.baseline is None:
+            continue
         for kind in KINDS:
             ids = _val_ids(found, choice.artifact, kind)
-            kept = set(scores["kept"][kind])
+            kept = set(validation.kept.of(kind))
             wrong = "not above 0" if kind == "harmful" else "not below 0"
-            for i, value in enumerate(scores["baseline"][kind]):
+            for i, value in enumerate(validation.baseline.of(kind)):
                 if i not in kept and i < len(ids):
                     reason = f"baseline refusal score {value:.2f}, {wrong}"
                     result.append(ExcludedPrompt(kind, "val", ids[i], reason, (lang,), choice.artifact))

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from refusalctl.errors import Corrupt
 from refusalctl.records.cell import Condition
+from refusalctl.records.rows import KINDS
+from refusalctl.records.selection import Candidate
 from refusalctl.records.transfer import ChosenDirection, MissingCell, ModelKey, Transfer, TransferCell
 from refusalctl.report import selection_words
 from refusalctl.report.content import CandidateRow, Choice, Content, ControlDrops, DrawnPrompts, KeptPrompts, Row
 from refusalctl.report.provenance import Provenance
 from refusalctl.settings import Settings
+from refusalctl.stats.candidate_choice import CRITERIA
 from refusalctl.stats.selection_rule import Rule
 from refusalctl.steps.input_names import inputs_of
 from refusalctl.steps.selection.controls import read_controls
-from refusalctl.steps.selection.scores import read_scores
+from refusalctl.steps.selection.scores import read_choice
 from refusalctl.steps.transfer import read_transfer
 from refusalctl.store.store import Artifact, Store
-
-_LISTED_WINNERS = 10  # the selection lists no more; one that is missing then has an unknown share, not zero
 
 
 def _contradiction(artifact: Artifact, what: str) -> Corrupt:
@@ -85,33 +83,33 @@ def _nulls(found: Provenance, transfer: Artifact) -> tuple[ControlDrops, ...]:
     return tuple(rows)
 
 
-def _passes(scores: Mapping[str, Any], rule: Rule) -> bool | None:
-    """Whether a candidate meets the rule's limits, None where what was measured does not tell."""
-    # the selection scores no layer beyond the rule's limit, so that test is met by being there
-    unscored = scores["bypass"] is None and scores["induce"] is None
-    return (rule.by_kl_alone() if unscored else rule).passes(scores["induce"], scores["kl"])
-
-
 def choice(lang: str, selection: Artifact, picked: ChosenDirection) -> Choice:
     """Rows of one selection's `scores.json`; `picked` is the winner as the transfer names it."""
-    scores = read_scores(selection)
-    rule = Rule(**scores["rule"])
-    winners, tokens = scores["stability"]["winners"], scores["suffix_tokens"]
-    candidates = []
-    for row in scores["candidates"]:
-        unlisted = None if len(winners) >= _LISTED_WINNERS or not scores["stability"]["resamples"] else 0.0
-        share = winners.get(f"{row['pos']},{row['layer']}", unlisted)
-        is_winner = (row["pos"], row["layer"]) == (picked.pos, picked.layer)
-        bypass, induce, kl = (float("nan") if row[k] is None else float(row[k]) for k in ("bypass", "induce", "kl"))
-        token = tokens[row["pos"]]
-        told = (bypass, induce, kl, _passes(row, rule), is_winner, share)
-        candidates.append(CandidateRow(row["pos"], token, row["layer"], *told))
-    kept = {k: KeptPrompts(len(scores["kept"][k]), len(scores["baseline"][k])) for k in ("harmful", "harmless")}
-    steady = scores["stability"]
-    told_of = (steady["resamples"], steady["none"], tuple(candidates), selection_words.shortened(scores))
-    result = Choice(lang, selection.id, scores["rule"], kept, *told_of)
+    scores = read_choice(selection)
+    rule, asked, tokens = scores.rule, scores.validation, scores.suffix_tokens
+    if rule is None or asked is None or tokens is None:
+        raise _contradiction(selection, "it was chosen elsewhere, so no transfer can rest on it")
+    winner, steady = Candidate(picked.pos, picked.layer), scores.stability
+    candidates = tuple(
+        CandidateRow(
+            pos=row.pos,
+            token=tokens[row.pos],
+            layer=row.layer,
+            **{name: _or_nan(getattr(row, name)) for name in CRITERIA},
+            passes=Rule.of(rule).accepts(row),
+            chosen=row.place == winner,
+            share=steady.share(row.place) if steady else None,
+        )
+        for row in scores.candidates
+    )
     _must(any(c.chosen for c in candidates), selection, f"the winner {picked.pos, picked.layer} has no scores")
-    return result
+    kept = {k: KeptPrompts(len(asked.kept.of(k)), asked.n.of(k)) for k in KINDS}
+    left_out = selection_words.shortened(scores)
+    return Choice(lang, selection.id, rule, kept, steady, candidates, left_out)
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value
 
 
 def _choices(found: Provenance, transfer: Artifact, record: Transfer, asked: Settings) -> dict[str, Choice]:

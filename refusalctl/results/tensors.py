@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from refusalctl.errors import BadInput
+from refusalctl.records.selection import SelectionScores, SplitHalf
 from refusalctl.results.base import Result, Table
 from refusalctl.store import formats
 
@@ -99,11 +100,11 @@ class Selection(Vectors):
         return int(self._opened[1]["layer"])
 
     @cached_property
-    def table(self) -> dict[str, Any]:
+    def table(self) -> SelectionScores:
         """`scores.json`: candidates, stability, reliability, both criteria's choices."""
-        from refusalctl.steps.selection.scores import read_scores
+        from refusalctl.steps.selection.scores import read_choice
 
-        return read_scores(self.artifact)
+        return read_choice(self.artifact)
 
     @cached_property
     def scores(self) -> Table:
@@ -113,10 +114,9 @@ class Selection(Vectors):
         return Table(score_rows(self.artifact))
 
     @property
-    def reliability(self) -> dict[str, Any]:
+    def reliability(self) -> SplitHalf | None:
         """Split-half cosine, reliability for all prompts, and the noise ceiling of its cosine to anything."""
-        found: dict[str, Any] = self.table["reliability"]
-        return found
+        return self.table.reliability
 
 
 class Subspace(Vectors):

@@ -10,14 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refusalctl.errors import EmptySelection
+from refusalctl.records.selection import Candidate, Stability
 from refusalctl.stats.selection_rule import Rule, layer_limit
 
 Scores = NDArray[np.float64]
-
-
-class Candidate(NamedTuple):
-    pos: int
-    layer: int
 
 
 CRITERIA = ("bypass", "induce", "kl")
@@ -103,14 +99,6 @@ def _down(value: float) -> str:
     return f"{np.floor(value * 1000) / 1000:g}"
 
 
-class Stability(NamedTuple):
-    """How often each candidate wins when the validation prompts are resampled; `none` counts empty rules."""
-
-    resamples: int
-    winners: dict[str, float]
-    none: float
-
-
 def stability(
     scores: CandidateScores, rule: Rule, n_layers: int, generator: np.random.Generator, resamples: int = 1000
 ) -> Stability:
@@ -128,4 +116,4 @@ def stability(
         winner = scores.candidates[int(np.where(passing, scores.bypass[:, harmful].mean(1), np.inf).argmin())]
         wins[f"{winner.pos},{winner.layer}"] += 1
     none = wins.pop("none", 0) / resamples
-    return Stability(resamples, {k: v / resamples for k, v in wins.most_common(10)}, none)
+    return Stability(resamples, {k: v / resamples for k, v in wins.most_common(Stability.LISTED)}, none)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import Self
+
+import msgspec
+
+from refusalctl.records.selection import ScoredCandidate, SelectionLimits
 
 
-@dataclass(frozen=True)
-class Rule:
-    """A candidate must pass every limit; among those the lowest bypass score wins.
+class Rule(SelectionLimits, frozen=True):
+    """A candidate must pass every limit; among those the lowest bypass score wins."""
 
-    `max_layer_share`: layer < floor(share * n_layers). `min_induce` None switches that test off.
-    """
-
-    name: str
-    max_kl: float
-    min_induce: float | None
-    max_layer_share: float
+    @classmethod
+    def of(cls, limits: SelectionLimits) -> Self:
+        """The rule with limits that a file holds."""
+        return msgspec.convert(limits, cls, from_attributes=True)
 
     def passes(self, induce: float | None, kl: float | None) -> bool | None:
         """Whether mean scores meet the limits on induce and KL; None where what was measured (None: not) does not tell.
@@ -35,13 +35,17 @@ class Rule:
         """Whether ablating the direction keeps the model's answers to harmless prompts (KL in nats)."""
         return None if kl is None else bool(kl <= self.max_kl)
 
-    def by_kl_alone(self) -> Rule:
-        """The rule where no refusal scores are measured (COSMIC): without the test that needs them."""
-        return replace(self, min_induce=None)
+    def accepts(self, scored: ScoredCandidate) -> bool | None:
+        """`passes` for a row of a score table. Without refusal scores (COSMIC), the test that needs them is left out.
+
+        No layer beyond the limit is scored, so that test is met by being in the table.
+        """
+        unscored = scored.bypass is None and scored.induce is None
+        return self.keeps(scored.kl) if unscored else self.passes(scored.induce, scored.kl)
 
     def with_limits(self, **limits: float) -> Rule:
         """The same rule with other limits, by their names."""
-        return replace(self, **limits)  # type: ignore[arg-type]
+        return msgspec.structs.replace(self, **limits)
 
 
 PRESETS = {

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from refusalctl.errors import BadInput
 from refusalctl.records.rows import Kind
+from refusalctl.records.selection import SplitHalf
 from refusalctl.steps.activations import ACTIVATIONS_FILE, collect_activations
 from refusalctl.steps.prompts import draw_prompts
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
@@ -99,22 +100,17 @@ def split_half(artifact: Artifact) -> tuple[dict[tuple[int, int], float | None],
     return found, header["splits"]
 
 
-def reliability_at(artifact: Artifact, pos: int, layer: int) -> dict[str, Any]:
-    """How much of a candidate is its own train prompts: `half`, `full` and `ceiling`, None where they do not exist.
-
-    `half`: mean cosine between directions from random halves. `full`: Spearman-Brown, for all prompts. `ceiling`: its
-    root, the expected cosine to the direction of infinitely many prompts, and so the most that its cosine to
-    anything else can be expected to reach.
-    """
+def reliability_at(artifact: Artifact, pos: int, layer: int) -> SplitHalf:
+    """How much of a candidate is its own train prompts."""
     from refusalctl.stats.similarity import spearman_brown
 
     tensors, header = formats.read_vectors(artifact.path / DIRECTIONS_FILE, "directions")
     half = float(tensors["split_half"][header["positions"].index(pos), layer])
     if half != half:
-        return {"half": None, "full": None, "ceiling": None, "splits": header["splits"]}
+        return SplitHalf(None, None, None, header["splits"])
     full = spearman_brown(half)
     ceiling = None if full is None else full**0.5
-    return {"half": half, "full": full, "ceiling": ceiling, "splits": header["splits"]}
+    return SplitHalf(half, full, ceiling, header["splits"])
 
 
 EXTRACT = Step("extract", 2, "directions", _run)

@@ -196,7 +196,7 @@ def _run(job: Job) -> RunChecks:
 
 
 def _chosen_directions(selections: dict[str, Artifact]) -> dict[str, ChosenDirection]:
-    return {lang: ChosenDirection(each.id, **chosen_candidate(each)) for lang, each in sorted(selections.items())}
+    return {lang: chosen_candidate(each) for lang, each in sorted(selections.items())}
 
 
 TRANSFER = Step("transfer", 8, "transfer", _run)

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refusalctl.errors import BadInput, EmptySelection, ModelError
+from refusalctl.records.selection import Candidate
 from refusalctl.stats import openings
-from refusalctl.stats.candidate_choice import Candidate, CandidateScores, choose, stability
+from refusalctl.stats.candidate_choice import CandidateScores, choose, stability
 from refusalctl.stats.difference_in_means import RunningMean, difference_in_means
 from refusalctl.stats.rates import Rate, flips, outcome_rate
 from refusalctl.stats.refusal import kl_divergence, refusal_score
@@ -71,9 +72,7 @@ def test_the_advice_lets_the_best_candidate_in() -> None:
     table = scores((-1, 1, -5.0, -0.5, 0.2504))
     with pytest.raises(EmptySelection, match=r"--max-kl 0\.251 together with --min-induce -0\.5"):
         choose(table, ARDITI, 10)
-    from dataclasses import replace
-
-    assert choose(table, replace(ARDITI, max_kl=0.251, min_induce=-0.5), 10) == 0
+    assert choose(table, ARDITI.with_limits(max_kl=0.251, min_induce=-0.5), 10) == 0
 
 
 @pytest.mark.parametrize("column", ["bypass", "induce", "kl"])

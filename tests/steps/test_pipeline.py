@@ -22,7 +22,7 @@ from refusalctl.steps.interventions import SELECTION_FILE, InterventionSpec
 from refusalctl.steps.labelling.labels import judge_completions, read_labels
 from refusalctl.steps.prompts import draw_prompts, read_prompts
 from refusalctl.steps.selection.openings import read_openings
-from refusalctl.steps.selection.scores import SCORES_FILE, score_candidates, select_direction
+from refusalctl.steps.selection.scores import read_scores, score_candidates, select_direction
 from refusalctl.steps.step import Workbench
 from refusalctl.steps.transfer import measure_transfer, read_transfer
 from refusalctl.store import formats
@@ -81,10 +81,10 @@ def test_reliability_is_the_cosine_between_halves_of_the_train_prompts(bench: Wo
     half = float(np.mean(each))
     pos = header["positions"][1]
     told = reliability_at(found, pos, 2)
-    assert told["half"] == pytest.approx(half, abs=1e-5)
+    assert told.half == pytest.approx(half, abs=1e-5)
     if half > 0:
-        assert told["ceiling"] == pytest.approx((2 * half / (1 + half)) ** 0.5, abs=1e-5)
-    assert reliability_at(found, header["positions"][0], 0)["half"] is None  # the same token everywhere
+        assert told.ceiling == pytest.approx((2 * half / (1 + half)) ** 0.5, abs=1e-5)
+    assert reliability_at(found, header["positions"][0], 0).half is None  # the same token everywhere
     assert tensors["split_half"].shape == tensors["candidates"].shape[:2]
 
 
@@ -172,14 +172,19 @@ def test_the_chain_on_the_embedded_model_pairs_its_conditions(
 def test_scores_equal_a_plain_calculation(refuser: Workbench) -> None:
     """Bypass, induce and KL of one candidate, prompt by prompt, without batches, padding or cache."""
     scored = score_candidates(refuser.asking(SMALL), "de")
-    table = formats.read_json(scored.path / SCORES_FILE, "scores")
-    row = table["candidates"][0]
+    table = read_scores(scored)
+    row = table.candidates[0]
+    assert row.per_prompt is not None
+    assert row.per_prompt.bypass is not None
+    assert row.per_prompt.induce is not None
+    assert row.per_prompt.kl is not None
+    assert table.validation is not None
     opening = refuser.store.open("openings", scored.inputs["openings"])
     sequences = [list(each) for each in read_openings(opening).sequences]
     tensors, header = formats.read_vectors(
         refuser.store.open("directions", scored.inputs["directions"]).path / DIRECTIONS_FILE, "directions"
     )
-    vector = tensors["candidates"][header["positions"].index(row["pos"]), row["layer"]]
+    vector = tensors["candidates"][header["positions"].index(row.pos), row.layer]
     model = refuser.model
 
     def logodds(text: str, intervention: Intervention) -> float:
@@ -191,17 +196,17 @@ def test_scores_equal_a_plain_calculation(refuser: Workbench) -> None:
         return float(torch.logit(torch.tensor(p, dtype=torch.float64)))
 
     val = {k: read_prompts(refuser.store.open("prompts", scored.inputs[f"val_{k}"])) for k in KINDS}
-    first_harmful = val["harmful"][table["kept"]["harmful"][0]].text
-    first_harmless = val["harmless"][table["kept"]["harmless"][0]].text
-    ablation = Intervention("ablate", vector, row["layer"])
-    assert row["per_prompt"]["bypass"][0] == pytest.approx(logodds(first_harmful, ablation), abs=0.02)
-    addition = Intervention("add", vector, row["layer"])
-    assert row["per_prompt"]["induce"][0] == pytest.approx(logodds(first_harmless, addition), abs=0.02)
+    first_harmful = val["harmful"][table.validation.kept.harmful[0]].text
+    first_harmless = val["harmless"][table.validation.kept.harmless[0]].text
+    ablation = Intervention("ablate", vector, row.layer)
+    assert row.per_prompt.bypass[0] == pytest.approx(logodds(first_harmful, ablation), abs=0.02)
+    addition = Intervention("add", vector, row.layer)
+    assert row.per_prompt.induce[0] == pytest.approx(logodds(first_harmless, addition), abs=0.02)
     ids = torch.tensor([model.chat.encode(first_harmless)])
     before = model.model(ids).logits[0, -1].double().softmax(-1)
     with intervene(model.residual, ablation):
         after = model.model(ids).logits[0, -1].double().softmax(-1)
-    assert row["per_prompt"]["kl"][0] == pytest.approx(float((before * (before / after).log()).sum()), abs=1e-3)
+    assert row.per_prompt.kl[0] == pytest.approx(float((before * (before / after).log()).sum()), abs=1e-3)
 
 
 def test_a_selection_keeps_the_mean_harmless_activation_of_its_own_position_and_layer(refuser: Workbench) -> None:

@@ -10,8 +10,17 @@ from typing import Any
 from refusalctl.model.files.resolve import ModelRef
 from refusalctl.records.cell import Cell, Condition
 from refusalctl.records.rows import Completion, Label
+from refusalctl.records.selection import (
+    ByClass,
+    ScoredCandidate,
+    SelectionScores,
+    SplitHalf,
+    Stability,
+    ValidationPrompts,
+)
 from refusalctl.records.transfer import Transfer
 from refusalctl.settings import Machine, Settings
+from refusalctl.stats.selection_rule import PRESETS
 from refusalctl.steps.activations import COLLECT
 from refusalctl.steps.completions import COMPLETE, COMPLETIONS_FILE
 from refusalctl.steps.directions import EXTRACT
@@ -20,7 +29,7 @@ from refusalctl.steps.interventions import SELECTION_FILE
 from refusalctl.steps.labelling.labels import JUDGE, LABELS_FILE
 from refusalctl.steps.prompts import DRAW
 from refusalctl.steps.selection.openings import OPENINGS
-from refusalctl.steps.selection.scores import SCORES_FILE, SELECT
+from refusalctl.steps.selection.scores import SELECT
 from refusalctl.steps.step import Step, Workbench
 from refusalctl.steps.transfer import TRANSFER, CellAnswers, Selections, assemble_transfer
 from refusalctl.store import formats
@@ -101,7 +110,7 @@ class World:
         inputs["openings"] = self.put(OPENINGS, {"for": lang}, {}, about)
         inputs |= {f"val_{k}": self.prompts(lang, k, "val", 8) for k in ("harmful", "harmless")}
         write: dict[str, Write] = {
-            SCORES_FILE: lambda p: formats.write_json(p, "scores", score_table()),
+            SelectionScores.FILE: lambda p: formats.write_record(p.parent, score_table()),
             SELECTION_FILE: write_direction,
         }
         return self.put(SELECT, {"lang": lang}, inputs, about | {"rule": "arditi"}, write)
@@ -141,17 +150,27 @@ def write_direction(path: Path) -> None:
     formats.write_vectors(path, "selection", {"direction": torch.ones(4)}, {"pos": -1, "layer": 3})
 
 
-def score_table() -> dict[str, Any]:
-    def row(pos: int, layer: int) -> dict[str, Any]:
+def score_table() -> SelectionScores:
+    def row(pos: int, layer: int) -> ScoredCandidate:
         depth = abs(layer - 3) + abs(pos + 1)
-        return {"pos": pos, "layer": layer, "bypass": -5.0 + depth, "induce": 2.5 - depth, "kl": 0.02 * 3**depth}
+        return ScoredCandidate(pos, layer, -5.0 + depth, 2.5 - depth, 0.02 * 3**depth, None)
 
-    return {
-        "rule": {"name": "arditi", "max_kl": 0.1, "min_induce": 0.0, "max_layer_share": 0.8},
-        "positions": [-5, -2, -1],
-        "suffix_tokens": TOKENS,
-        "baseline": {"harmful": [1.0] * 8, "harmless": [-1.0] * 8},
-        "kept": {"harmful": [0, 1, 2, 3, 4], "harmless": list(range(8))},
-        "candidates": [row(pos, layer) for pos in (-5, -2, -1) for layer in range(6)],
-        "stability": {"resamples": 1000, "winners": {"-1,3": 0.812, "-1,2": 0.13}, "none": 0.058},
-    }
+    baseline = ByClass((1.0,) * 8, (-1.0,) * 8)
+    kept = ByClass((0, 1, 2, 3, 4), tuple(range(8)))
+    return SelectionScores(
+        n_layers=6,
+        positions=(-5, -2, -1),
+        suffix_tokens=tuple(TOKENS),
+        validation=ValidationPrompts(ByClass(8, 8), True, baseline, kept),
+        search="full",
+        flat=(),
+        unscored=(),
+        candidates=tuple(row(pos, layer) for pos in (-5, -2, -1) for layer in range(6)),
+        untold=None,
+        criterion="refusal-score",
+        rule=PRESETS["arditi"],
+        stability=Stability(1000, {"-1,3": 0.812, "-1,2": 0.13}, 0.058),
+        unsteady=None,
+        reliability=SplitHalf(0.9, 0.95, 0.97, 20),
+        choices=None,
+    )

@@ -24,7 +24,6 @@ from refusalctl.report.make import files_of
 from refusalctl.results import Activations, Directions, Selection
 from refusalctl.results.base import result
 from refusalctl.settings import Settings
-from refusalctl.stats.candidate_choice import CRITERIA
 from refusalctl.stats.controls import VERDICT_FAMILIES
 from refusalctl.steps.activations import ACTIVATIONS_FILE
 from refusalctl.steps.calibrate import read_calibration
@@ -41,9 +40,9 @@ from refusalctl.steps.labelling.panel import read_panel
 from refusalctl.steps.labelling.translations import TRANSLATIONS_FILE, read_translations
 from refusalctl.steps.prompts import PROMPTS_FILE, read_prompts
 from refusalctl.steps.selection.controls import read_controls
-from refusalctl.steps.selection.cosmic import COSMIC_FILE, read_cosmic
+from refusalctl.steps.selection.cosmic import read_cosmic
 from refusalctl.steps.selection.openings import read_openings
-from refusalctl.steps.selection.scores import SCORES_FILE, read_scores
+from refusalctl.steps.selection.scores import read_scores
 from refusalctl.steps.transfer import read_transfer
 from refusalctl.store.hashing import file_digest
 from refusalctl.store.store import KINDS, Artifact, Store
@@ -61,10 +60,13 @@ FORMATS = {
     "comprehension": (2, "3ee1807b4d4d"),
     "controls": (2, "61adb38499b7"),
     "correction": (2, "f36657c4a117"),
+    "cosmic": (2, "d920a1a2a9ad"),
     "geometry": (2, "e7c10f2cf110"),
     "openings": (2, "31c03279c32e"),
     "panel": (2, "8aa27586dbfe"),
     "report": (2, "58cc0cdcf69a"),
+    "scores": (2, "432efab73751"),
+    "selection": (2, "9eb8ab1ecb5d"),
     "transfer": (2, "5e850a3b08d6"),
 }
 
@@ -95,8 +97,7 @@ def transfer(artifact: Artifact) -> object:
 
 
 def scores(artifact: Artifact) -> object:
-    table = read_scores(artifact)
-    return all({"pos", "layer", *CRITERIA} <= set(row) for row in table["candidates"]) and table["candidates"]
+    return read_scores(artifact).complete
 
 
 def tables(artifact: Artifact) -> object:
@@ -116,9 +117,9 @@ READERS: dict[str, dict[str, Reader]] = {
     "activations": {ACTIVATIONS_FILE: opened(stream)},
     "directions": {DIRECTIONS_FILE: opened(directions)},
     "openings": {"openings.json": read_openings},
-    "scores": {SCORES_FILE: scores, COSMIC_FILE: read_cosmic},
-    "cosmic": {COSMIC_FILE: described},
-    "selection": {SELECTION_FILE: opened(selection), SCORES_FILE: described},
+    "scores": {"scores.json": scores, "cosmic.json": read_cosmic},
+    "cosmic": {"cosmic.json": described},
+    "selection": {SELECTION_FILE: opened(selection), "scores.json": described},
     "subspace": {SUBSPACE_FILE: opened(lambda found: found.basis.ndim == 2)},
     "control_directions": {CONTROLS_FILE: opened(lambda found: set(VERDICT_FAMILIES) <= set(found.tensors))},
     "controls": {"controls.json": read_controls},
@@ -141,10 +142,14 @@ def test_a_format_that_changes_has_another_version() -> None:
     found = {}
     for module in iter_modules(records.__path__):
         import_module(f"{records.__name__}.{module.name}")
-    for kind in Record.__subclasses__():
+    for kind in kinds(Record):
         shape = json.dumps(_bare(msgspec.json.schema(kind)), sort_keys=True)
         found[kind.FORMAT] = (kind.VERSION, sha256(shape.encode()).hexdigest()[:12])
     assert found == FORMATS
+
+
+def kinds(kind: type[Record]) -> list[type[Record]]:
+    return [each for child in kind.__subclasses__() for each in (child, *kinds(child))]
 
 
 def _bare(schema: Any) -> Any:

@@ -6,18 +6,19 @@ Published scores are means, so how steady a choice is cannot be told, and says s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refusalctl.data.published_scores import PublishedPlace, PublishedScores, read_place, read_scores
+from refusalctl.data.published_scores import PublishedScores, read_place, read_scores
 from refusalctl.errors import DataError, EmptySelection
+from refusalctl.records.selection import Candidate, ScoreTable, SelectionScores
 from refusalctl.stats.selection_rule import Rule
 from refusalctl.steps.directions import DIRECTIONS_FILE
 from refusalctl.steps.interventions import SELECTION_FILE
 from refusalctl.steps.published.request import VERSION, Request
-from refusalctl.steps.selection.scores import SCORES_FILE
-from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.steps.selection.scores import NOT_RESAMPLED, fields_of
+from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.hashing import file_digest
 from refusalctl.store.store import Artifact
@@ -25,10 +26,9 @@ from refusalctl.store.store import Artifact
 if TYPE_CHECKING:
     import torch
 
-UNTOLD: dict[str, Any] = {
-    "stability": {"resamples": 0, "winners": {}, "none": 0.0},
-    "reliability": {"half": None, "full": None, "ceiling": None, "splits": 0},
-}
+UNTOLD = "published scores are means: their prompts, baselines, search and train activations are not told"
+
+SCORES_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class PublishedDirection:
     """A published direction with its place; `sha256` of the two files."""
 
     vector: torch.Tensor
-    place: PublishedPlace
+    place: Candidate
     files: dict[str, str]
 
 
@@ -84,7 +84,7 @@ def _one(files: Sequence[Path]) -> Path | None:
 
 def _check_fit(candidates: torch.Tensor, scored: PublishedScores, name: str) -> None:
     n_pos, n_layers = candidates.shape[:2]
-    for pos, layer in [*((c["pos"], c["layer"]) for c in scored.candidates), *scored.unscored]:
+    for pos, layer in [*(c.place for c in scored.candidates), *scored.unscored]:
         if not (-n_pos <= pos < 0 and 0 <= layer < n_layers):
             raise DataError(
                 f"{name} scores position {pos}, layer {layer}; mean_diffs.pt has positions {-n_pos} to -1 "
@@ -136,7 +136,7 @@ def import_directions(bench: Workbench, found: PublishedDirections, request: Req
     if picked is not None and rule is not None and found.candidates is not None:
         vector = found.candidates[picked.pos, picked.layer]
         step = _selection_step(found, vector, picked, known["lang"], rule)
-        results.append(bench.obtain(step, params | {"rule": asdict(rule)}, inputs, about | {"rule": rule.name}))
+        results.append(bench.obtain(step, params | {"rule": rule.params()}, inputs, about | {"rule": rule.name}))
     return results
 
 
@@ -156,41 +156,40 @@ def _compare(bench: Workbench, found: PublishedDirections, chosen: PublishedDire
         )
 
 
-def _choose(found: PublishedDirections, rule: Rule) -> PublishedPlace:
+def _choose(found: PublishedDirections, rule: Rule) -> Candidate:
     import numpy as np
 
-    from refusalctl.stats.candidate_choice import Candidate, CandidateScores, choose
+    from refusalctl.stats.candidate_choice import CRITERIA, CandidateScores, choose
 
     if found.scored is None or found.candidates is None:
         raise EmptySelection("there are no published scores to choose by")
     rows = found.scored.candidates
-    columns = [np.array([[row[k]] for row in rows]) for k in ("bypass", "induce", "kl")]
-    places = [Candidate(row["pos"], row["layer"]) for row in rows]
-    return PublishedPlace(*places[choose(CandidateScores(places, *columns), rule, found.candidates.shape[1])])
+    columns = [np.array([[getattr(row, k)] for row in rows]) for k in CRITERIA]
+    places = [row.place for row in rows]
+    return places[choose(CandidateScores(places, *columns), rule, found.candidates.shape[1])]
 
 
-def _table(found: PublishedDirections) -> dict[str, Any]:
-    """`scores.json` without what published runs do not tell: prompts, baselines, survivors of the filter."""
+def _table(found: PublishedDirections) -> ScoreTable:
+    """Scores without what published runs do not tell."""
     scored = found.scored or PublishedScores([], [])
-    places = [*((c["pos"], c["layer"]) for c in scored.candidates), *scored.unscored]
+    places = [*(c.place for c in scored.candidates), *scored.unscored]
     n_pos = found.candidates.shape[0] if found.candidates is not None else -min((p for p, _ in places), default=0)
     n_layers = found.candidates.shape[1] if found.candidates is not None else max((n for _, n in places), default=0) + 1
-    return {
-        "n_layers": n_layers,
-        "positions": list(range(-n_pos, 0)),
-        "suffix_tokens": [],
-        "baseline": {"harmful": [], "harmless": []},
-        "filter_val": None,
-        "kept": {"harmful": [], "harmless": []},
-        "flat": [],
-        "unscored": [list(place) for place in scored.unscored],
-        "candidates": scored.candidates,
-        "provenance": "imported",
-    }
+    return ScoreTable(
+        n_layers=n_layers,
+        positions=tuple(range(-n_pos, 0)),
+        suffix_tokens=None,
+        validation=None,
+        search=None,
+        flat=None,
+        unscored=tuple(scored.unscored),
+        candidates=tuple(scored.candidates),
+        untold=UNTOLD,
+    )
 
 
 def _directions_step(candidates: torch.Tensor) -> Step:
-    def run(job: Job) -> dict[str, Any]:
+    def run(job: Job) -> RunChecks:
         import torch
 
         n_pos, n_layers, _ = candidates.shape
@@ -203,23 +202,30 @@ def _directions_step(candidates: torch.Tensor) -> Step:
     return Step("import-directions", VERSION, "directions", run)
 
 
-def _scores_step(table: dict[str, Any]) -> Step:
-    def run(job: Job) -> dict[str, Any]:
-        formats.write_json(job.out / SCORES_FILE, "scores", table)
-        return {"candidates": len(table["candidates"])}
+def _scores_step(table: ScoreTable) -> Step:
+    def run(job: Job) -> RunChecks:
+        formats.write_record(job.out, table)
+        return {"candidates": len(table.candidates)}
 
-    return Step("import-scores", VERSION, "scores", run)
+    return Step("import-scores", SCORES_VERSION, "scores", run)
 
 
 def _selection_step(
-    found: PublishedDirections, vector: torch.Tensor, place: PublishedPlace, lang: str, rule: Rule | None
+    found: PublishedDirections, vector: torch.Tensor, place: Candidate, lang: str, rule: Rule | None
 ) -> Step:
-    def run(job: Job) -> dict[str, Any]:
+    def run(job: Job) -> RunChecks:
         header = {"pos": place.pos, "layer": place.layer, "lang": lang, "suffix_tokens": []}
         formats.write_vectors(job.out / SELECTION_FILE, "selection", {"direction": vector}, header)
-        criterion = "refusal-score" if rule else "published"
-        chosen_by = {"rule": asdict(rule) if rule else {"name": "published"}, "criterion": criterion, **UNTOLD}
-        formats.write_json(job.out / SCORES_FILE, "scores", _table(found) | chosen_by)
+        scores = SelectionScores(
+            **fields_of(_table(found)),
+            criterion="refusal-score" if rule else "published",
+            rule=rule,
+            stability=None,
+            unsteady=NOT_RESAMPLED,
+            reliability=None,
+            choices=None,
+        )
+        formats.write_record(job.out, scores)
         return {"pos": place.pos, "layer": place.layer}
 
-    return Step("import-selection", VERSION, "selection", run)
+    return Step("import-selection", SCORES_VERSION, "selection", run)

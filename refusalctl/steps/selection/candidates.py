@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from refusalctl.errors import BadInput, EmptySelection
-from refusalctl.stats.candidate_choice import Candidate
+from refusalctl.records.selection import Candidate
 from refusalctl.stats.selection_rule import layer_limit
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ refusal score is measured per cell (`controls`), on validation prompts and witho
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,17 +14,19 @@ import numpy as np
 
 from refusalctl.errors import EmptySelection, UnfitOpenings
 from refusalctl.records.controls import Controls, CosineSize, FamilyDrops, ShuffledSelection
+from refusalctl.records.selection import Candidate
 from refusalctl.settings import Settings
 from refusalctl.stats import candidate_choice
 from refusalctl.stats.selection_rule import Rule, layer_limit
 from refusalctl.steps.activations import ACTIVATIONS_FILE, collect_activations
 from refusalctl.steps.directions import DIRECTIONS_FILE, KINDS, extract_directions
+from refusalctl.steps.finished_rows import FinishedRows
 from refusalctl.steps.interventions import CONTROLS_FILE as VECTORS
 from refusalctl.steps.interventions import SELECTION_FILE
 from refusalctl.steps.prompts import draw_prompts, read_prompts
 from refusalctl.steps.selection.openings import checked_openings, read_openings
 from refusalctl.steps.selection.scorer import Criteria, Scorer, mean
-from refusalctl.steps.selection.scores import read_scores, select_direction
+from refusalctl.steps.selection.scores import read_choice, select_direction
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
@@ -54,7 +55,7 @@ class Picked(NamedTuple):
 # --- control directions of a source ------------------------------------------------------------------------
 
 
-def spread(candidates: list[tuple[int, int]], winner: tuple[int, int], most: int) -> list[tuple[int, int]]:
+def spread(candidates: list[Candidate], winner: tuple[int, int], most: int) -> list[Candidate]:
     """At most `most` candidates (0: all), evenly spread in their order, the winner among them."""
     if not most or len(candidates) <= most:
         return candidates
@@ -84,9 +85,9 @@ def _sites(job: Job, winner: tuple[int, int], rule: Rule) -> tuple[list[Site], i
     import torch
 
     tensors, header = formats.read_vectors(job.inputs["directions"].path / DIRECTIONS_FILE, "directions")
-    table = read_scores(job.inputs["selection"])
-    limit = layer_limit(rule.max_layer_share, table["n_layers"])
-    candidates = [(c["pos"], c["layer"]) for c in table["candidates"] if c["layer"] < limit]
+    table = read_choice(job.inputs["selection"])
+    limit = layer_limit(rule.max_layer_share, table.n_layers)
+    candidates = [c.place for c in table.candidates if c.layer < limit]
     sites = []
     for pos, layer in spread(candidates, winner, job.params["max_candidates"]):
         column = header["positions"].index(pos)
@@ -105,11 +106,12 @@ class _Search:
         opening = read_openings(job.inputs["openings"])
         scorer = Scorer(job.bench.model, [list(each) for each in opening.sequences], job.bench.machine.batch_size)
         self.rule = rule
-        kept = read_scores(job.inputs["selection"])["kept"]
+        validation = read_choice(job.inputs["selection"]).validation
+        assert validation is not None  # chosen here: `select_direction`
         encoded: dict[str, list[list[int]]] = {}
         for kind in KINDS:
             texts = [p.text for p in read_prompts(job.inputs[f"val_{kind}"])]
-            chosen = kept[kind][: job.params["n_prompts"]]
+            chosen = validation.kept.of(kind)[: job.params["n_prompts"]]
             encoded[kind] = scorer.encode([texts[i] for i in chosen])
         self.criteria = Criteria(scorer, encoded["harmful"], encoded["harmless"])
         self.first = self.criteria.passes
@@ -167,18 +169,15 @@ def _run_directions(job: Job) -> RunChecks:
 
 def _pick_all(job: Job, rule: Rule, sites: list[Site], vectors: list[torch.Tensor]) -> tuple[list[dict[str, Any]], int]:
     """One choice per shuffle, and the prompts run for them. Finished ones outlive an interruption."""
-    kept = job.partial / "picked.jsonl"
-    rows = formats.read_finished_rows(kept)
+    rows = FinishedRows(job.partial, "picked.jsonl")
     search = _Search(job, rule)
     n = vectors[0].shape[0]
     with job.bench.progress.task(f"select among shuffled {job.inputs['directions'].about['lang']}", n) as advance:
         advance(len(rows))
         for i in range(len(rows), n):
-            found = search.pick(sites, [v[i] for v in vectors])
-            rows.append(found._asdict())
-            formats.append_rows(kept, rows[-1:])
+            rows.add(search.pick(sites, [v[i] for v in vectors])._asdict())
             advance()
-    return rows, search.first + sum(row["passes"] for row in rows)
+    return list(rows), search.first + sum(row["passes"] for row in rows)
 
 
 def _language_differences(job: Job, winner: tuple[int, int], length: float) -> list[tuple[str, torch.Tensor]]:
@@ -197,7 +196,7 @@ def _language_differences(job: Job, winner: tuple[int, int], length: float) -> l
     return found
 
 
-DIRECTIONS = Step("control-directions", 3, "control_directions", _run_directions, uses_model=True)
+DIRECTIONS = Step("control-directions", 4, "control_directions", _run_directions, uses_model=True)
 
 
 def family_size(settings: Settings) -> int:
@@ -241,7 +240,7 @@ def draw_control_directions(bench: Workbench, source: str) -> Artifact:
         "seed": bench.settings.prompts.seed,
         "n_prompts": bench.settings.controls.control_prompts,
         "max_candidates": bench.settings.controls.control_candidates,
-        "rule": asdict(bench.settings.selection.resolved_rule()),
+        "rule": bench.settings.selection.resolved_rule().params(),
     }
     about = {
         "model": bench.ref.name,
@@ -311,8 +310,8 @@ def _run(job: Job) -> RunChecks:
 def _drops(
     job: Job, families: dict[str, torch.Tensor], drop: Callable[[torch.Tensor], float]
 ) -> dict[str, list[float]]:
-    kept = job.partial / "drops.jsonl"
-    done = {(row["family"], row["i"]): row["drop"] for row in formats.read_finished_rows(kept)}
+    rows = FinishedRows(job.partial, "drops.jsonl")
+    done = {(row["family"], row["i"]): row["drop"] for row in rows}
     found: dict[str, list[float]] = {}
     name = f"controls {job.params['source']} in {job.params['target']}"
     with job.bench.progress.task(name, sum(len(v) for v in families.values())) as advance:
@@ -321,7 +320,7 @@ def _drops(
             for i, vector in enumerate(vectors):
                 if (family, i) not in done:
                     done[family, i] = drop(vector)
-                    formats.append_rows(kept, [{"family": family, "i": i, "drop": done[family, i]}])
+                    rows.add({"family": family, "i": i, "drop": done[family, i]})
                 found[family].append(done[family, i])
                 advance()
     return found

@@ -6,12 +6,14 @@ harmful prompts look like harmless ones inside the model, and adding it makes ha
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from refusalctl.errors import EmptySelection
+from refusalctl.records.selection import ByClass, Candidate, CosmicCandidate, CosmicTable
 from refusalctl.stats.selection_rule import Rule
 from refusalctl.steps.directions import DIRECTIONS_FILE, KINDS, extract_directions
+from refusalctl.steps.finished_rows import FinishedRows
 from refusalctl.steps.prompts import draw_prompts, read_prompts
 from refusalctl.steps.selection import search
 from refusalctl.steps.selection.candidates import candidates_of
@@ -23,14 +25,12 @@ from refusalctl.store.store import Artifact
 if TYPE_CHECKING:
     import torch
 
-COSMIC_FILE = "cosmic.json"
 SHARE = 0.1  # of the layers: those where the classes' means are least alike
 
 
-def choose_by_cosine(rows: list[dict[str, Any]], rule: Rule) -> dict[str, Any] | None:
+def choose_by_cosine(rows: Sequence[CosmicCandidate], rule: Rule) -> CosmicCandidate | None:
     """The row with the highest sum of both cosines (the first of equals) whose KL passes, or None."""
-    passing = [row for row in rows if rule.keeps(row["kl"])]
-    return max(passing, key=lambda row: row["comply"] + row["refuse"]) if passing else None
+    return max((row for row in rows if rule.keeps(row.kl)), key=lambda row: row.score, default=None)
 
 
 def least_alike(tensors: dict[str, torch.Tensor], column: int) -> list[int]:
@@ -43,8 +43,9 @@ def least_alike(tensors: dict[str, torch.Tensor], column: int) -> list[int]:
     return sorted(int(i) + 1 for i in likeness.argsort()[:n])
 
 
-def write_cosmic(out: Path, layers: list[int], n: dict[str, int], rows: list[dict[str, Any]]) -> None:
-    formats.write_json(out / COSMIC_FILE, "cosmic", {"layers": layers, "n": n, "candidates": rows})
+def cosmic_table(ledger: Ledger, layers: list[int], grid: list[Candidate]) -> CosmicTable:
+    """Both cosines of every candidate, which was scored on everything."""
+    return CosmicTable(tuple(layers), ByClass(**ledger.criteria.n), tuple(ledger.cosines(c) for c in grid))
 
 
 def _run(job: Job) -> RunChecks:
@@ -58,20 +59,20 @@ def _run(job: Job) -> RunChecks:
     criteria = Criteria(scorer, *encoded, layers=layers, n_directions=len(grid))
     vectors = {c: tensors["candidates"][positions.index(c.pos), c.layer] for c in grid}
     with job.bench.progress.task(f"cosmic {job.inputs['directions'].about['lang']}", len(grid)) as advance:
-        ledger = Ledger(criteria, vectors, job.partial / "cosmic.jsonl", advance)
+        ledger = Ledger(criteria, vectors, FinishedRows(job.partial, "cosmic.jsonl"), advance)
         search.full(ledger, grid)
-    write_cosmic(job.out, layers, criteria.n, [ledger.cosines(c) for c in grid])
+    formats.write_record(job.out, cosmic_table(ledger, layers, grid))
     return {"layers": layers} | scorer.checks.as_json() | {"sweeps": criteria.sweeps.as_json()}
 
 
-def _copy(job: Job) -> dict[str, Any]:
-    value = formats.read_json(job.inputs["scores"].path / COSMIC_FILE, "cosmic")
-    write_cosmic(job.out, value["layers"], value["n"], value["candidates"])
-    return {"layers": value["layers"]}
+def _copy(job: Job) -> RunChecks:
+    table = read_cosmic(job.inputs["scores"])
+    formats.write_record(job.out, table)
+    return {"layers": table.layers}
 
 
-COSMIC = Step("cosmic", 3, "cosmic", _run, uses_model=True)
-BESIDE = Step("cosmic-beside", 1, "cosmic", _copy)
+COSMIC = Step("cosmic", 4, "cosmic", _run, uses_model=True)
+BESIDE = Step("cosmic-beside", 2, "cosmic", _copy)
 
 
 def cosines_beside_scores(bench: Workbench, scores: Artifact) -> Artifact:
@@ -95,15 +96,15 @@ def score_by_cosine(bench: Workbench, lang: str) -> Artifact:
     return bench.obtain(COSMIC, params, inputs, about)
 
 
-def read_cosmic(artifact: Artifact) -> dict[str, Any]:
-    return formats.read_json(artifact.path / COSMIC_FILE, "cosmic")
+def read_cosmic(artifact: Artifact) -> CosmicTable:
+    return formats.read_record(artifact.path, CosmicTable)
 
 
-def winner_by_cosine(rows: list[dict[str, Any]], rule: Rule) -> dict[str, Any]:
+def winner_by_cosine(rows: Sequence[CosmicCandidate], rule: Rule) -> CosmicCandidate:
     """The chosen candidate's row. Raises `EmptySelection` where none keeps the model's answers (KL)."""
     row = choose_by_cosine(rows, rule)
     if row is None:
-        least = min(row["kl"] for row in rows)
+        least = min(row.kl for row in rows)
         raise EmptySelection(
             f"none of {len(rows)} candidates keeps the KL of harmless prompts at or below {rule.max_kl:g} (COSMIC)",
             hint=f"the best would pass with --max-kl {least:.3g}",

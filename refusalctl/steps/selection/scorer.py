@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from refusalctl.progress import Advance
-from refusalctl.stats.candidate_choice import CRITERIA, Candidate
-from refusalctl.steps.selection.search import Estimate
-from refusalctl.store import formats
+from refusalctl.records.selection import (
+    ByClass,
+    Candidate,
+    CosmicCandidate,
+    PromptScores,
+    ScoredCandidate,
+    ScoreEstimate,
+)
+from refusalctl.stats.candidate_choice import CRITERIA
+from refusalctl.steps.finished_rows import FinishedRows
 
 if TYPE_CHECKING:
     import torch
@@ -43,11 +49,6 @@ class Scorer:
 
         found = opening_logprob(self.model, encoded, self.openings, intervention, self.batch_size, self.checks)
         return refusal_score(found)
-
-    def logprobs(self, encoded: list[list[int]], intervention: Intervention) -> torch.Tensor:
-        from refusalctl.model.forward import last_logprobs
-
-        return last_logprobs(self.model, encoded, intervention, self.batch_size, self.checks)
 
 
 class Measured(NamedTuple):
@@ -134,7 +135,7 @@ class Criteria:
         refuse = _cosine(self._mean_streams(added)["harmless"], self.streams["harmful"])
         return Measured(scores, {"comply": comply, "refuse": refuse})
 
-    def estimates(self, vectors: Mapping[Candidate, torch.Tensor]) -> dict[Candidate, Estimate]:
+    def estimates(self, vectors: Mapping[Candidate, torch.Tensor]) -> dict[Candidate, ScoreEstimate]:
         """First-order means of every candidate, from a few backward passes over the prompts."""
         import torch
 
@@ -148,7 +149,7 @@ class Criteria:
         kl = kl_estimates(model, harmless, asked, size)
         columns = (bypass.score[:, None] + bypass.change, induce.score[:, None] + induce.change, kl)
         means = zip(*(column.double().mean(0).tolist() for column in columns))
-        return {candidate: Estimate(*each) for candidate, each in zip(vectors, means)}
+        return {candidate: ScoreEstimate(*each) for candidate, each in zip(vectors, means)}
 
     def _measure(self, how: InterventionKind, vector: torch.Tensor, layer: int, wanted: dict[str, Wanted]) -> Scores:
         return self._scores(self._under(how, vector, layer, wanted))
@@ -218,12 +219,12 @@ class Ledger:
     """
 
     def __init__(
-        self, criteria: Criteria, vectors: Mapping[Candidate, torch.Tensor], file: Path, advance: Advance
+        self, criteria: Criteria, vectors: Mapping[Candidate, torch.Tensor], finished: FinishedRows, advance: Advance
     ) -> None:
-        self.criteria, self.vectors, self.file, self.advance = criteria, vectors, file, advance
+        self.criteria, self.vectors, self.finished, self.advance = criteria, vectors, finished, advance
         self.known: dict[Candidate, Measured] = {}
-        self.estimated: dict[Candidate, Estimate] = {}
-        for row in formats.read_finished_rows(file):
+        self.estimated: dict[Candidate, ScoreEstimate] = {}
+        for row in finished:
             self._take(Candidate(row["pos"], row["layer"]), Measured(row["scores"], row["cosines"]))
 
     def mean(self, name: str, candidate: Candidate) -> float:
@@ -241,7 +242,7 @@ class Ledger:
         for name in self.criteria.names:
             self.mean(name, candidate)
 
-    def estimates(self) -> dict[Candidate, Estimate]:
+    def estimates(self) -> dict[Candidate, ScoreEstimate]:
         """First-order means of every candidate."""
         if not self.estimated:
             self.estimated = self.criteria.estimates(self.vectors)
@@ -251,23 +252,24 @@ class Ledger:
         """What was measured so far."""
         return self.known[candidate].scores if candidate in self.known else {}
 
-    def row(self, candidate: Candidate, kept: Mapping[str, list[int]]) -> dict[str, Any]:
+    def row(self, candidate: Candidate, kept: ByClass[tuple[int, ...]]) -> ScoredCandidate:
         """Means and scores per prompt over the prompts that are `kept`; None for a criterion that was not measured."""
         known = {
-            name: [values[i] for i in kept["harmful" if name == "bypass" else "harmless"]]
+            name: tuple(values[i] for i in (kept.harmful if name == "bypass" else kept.harmless))
             for name, values in self.scores(candidate).items()
         }
-        means = {name: mean(known[name]) if name in known else None for name in CRITERIA}
-        row = {**candidate._asdict(), **means, "per_prompt": {name: known.get(name) for name in CRITERIA}}
-        return row | {"estimate": self.estimated[candidate]._asdict()} if self.estimated else row
+        bypass, induce, kl = (mean(known[name]) if name in known else None for name in CRITERIA)
+        per_prompt = PromptScores(*(known.get(name) for name in CRITERIA))
+        estimate = self.estimated[candidate] if self.estimated else None
+        return ScoredCandidate(*candidate, bypass, induce, kl, per_prompt, estimate)
 
-    def cosines(self, candidate: Candidate) -> dict[str, Any]:
+    def cosines(self, candidate: Candidate) -> CosmicCandidate:
         """COSMIC's row: both cosines, and KL over all prompts."""
         found = self.known[candidate]
-        return {**candidate._asdict(), **found.cosines, "kl": mean(found.scores["kl"])}
+        return CosmicCandidate(*candidate, found.cosines["comply"], found.cosines["refuse"], mean(found.scores["kl"]))
 
     def _keep(self, candidate: Candidate, found: Measured) -> None:
-        formats.append_rows(self.file, [{**candidate._asdict(), **found._asdict()}])
+        self.finished.add({**candidate._asdict(), **found._asdict()})
         self._take(candidate, found)
 
     def _take(self, candidate: Candidate, found: Measured) -> None:
@@ -277,5 +279,5 @@ class Ledger:
         self.known[candidate] = Measured(before.scores | found.scores, before.cosines | found.cosines)
 
 
-def mean(values: list[float]) -> float:
+def mean(values: Sequence[float]) -> float:
     return float(np.mean(values))

@@ -5,15 +5,31 @@ Scoring runs the model; choosing does not, so another rule or threshold costs no
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from refusalctl.errors import EmptySelection, UnfitOpenings
-from refusalctl.stats.candidate_choice import CRITERIA, Candidate, CandidateScores, choose, stability
+from refusalctl.records.rows import Kind
+from refusalctl.records.selection import (
+    ByClass,
+    Candidate,
+    Choices,
+    ChosenByScore,
+    CosmicCandidate,
+    ScoredCandidate,
+    ScoreTable,
+    SelectionScores,
+    Stability,
+    ValidationPrompts,
+)
+from refusalctl.records.transfer import ChosenDirection
+from refusalctl.stats.candidate_choice import CRITERIA, CandidateScores, choose, stability
 from refusalctl.stats.selection_rule import Rule
 from refusalctl.steps.directions import DIRECTIONS_FILE, KINDS, extract_directions, n_layers, reliability_at
+from refusalctl.steps.finished_rows import FinishedRows
 from refusalctl.steps.interventions import SELECTION_FILE
 from refusalctl.steps.prompts import draw_prompts, read_prompts
 from refusalctl.steps.selection import search
@@ -21,116 +37,162 @@ from refusalctl.steps.selection.candidates import candidates_of
 from refusalctl.steps.selection.cosmic import (
     choose_by_cosine,
     cosines_beside_scores,
+    cosmic_table,
     least_alike,
     read_cosmic,
     score_by_cosine,
     winner_by_cosine,
-    write_cosmic,
 )
 from refusalctl.steps.selection.openings import checked_openings, read_openings
 from refusalctl.steps.selection.scorer import Criteria, Ledger, Scorer
-from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
 if TYPE_CHECKING:
     import torch
 
-SCORES_FILE = "scores.json"
 STABILITY_SEED = 0
-UNKNOWN: dict[str, Any] = {"resamples": 0, "winners": {}, "none": 0.0}  # nothing could be resampled
+NOT_RESAMPLED = "there are no scores per prompt to resample"
 
 
-def _run_score(job: Job) -> dict[str, Any]:
-    from refusalctl.model.hooks import Intervention
-
+def _run_score(job: Job) -> RunChecks:
     tensors, header = formats.read_vectors(job.inputs["directions"].path / DIRECTIONS_FILE, "directions")
-    vectors, positions = tensors["candidates"], header["positions"]
+    vectors, positions, search = tensors["candidates"], header["positions"], job.params["search"]
     opening = read_openings(job.inputs["openings"])
     scorer = Scorer(job.bench.model, [list(each) for each in opening.sequences], job.bench.machine.batch_size)
     encoded = {k: scorer.encode([p.text for p in read_prompts(job.inputs[f"val_{k}"])]) for k in KINDS}
-    full = job.params["search"] == "full"
     grid, flat = candidates_of(tensors, positions, job.params["max_layer_share"], job.params["layers"])
-    layers = least_alike(tensors, len(positions) - 1) if full else []
-    criteria = Criteria(scorer, *encoded.values(), layers=layers, n_directions=len(grid)) if full else None
-    baseline: dict[str, torch.Tensor] = (
-        criteria.baseline if criteria else {k: scorer.refusal(encoded[k], Intervention()) for k in KINDS}
-    )
-    kept = _keep(baseline, bool(job.params["filter_val"]))
-    table = {
-        "n_layers": vectors.shape[1],
-        "positions": positions,
-        "suffix_tokens": header["suffix_tokens"],
-        "baseline": {k: v.tolist() for k, v in baseline.items()},
-        "filter_val": bool(job.params["filter_val"]),
-        "kept": kept,
-        "flat": [list(c) for c in flat],
-        "search": job.params["search"],
-        "candidates": [],
-    }
     at = {c: vectors[positions.index(c.pos), c.layer] for c in grid}
-    savings: dict[str, Any] = {}
+    layers = least_alike(tensors, len(positions) - 1) if search == "full" else []
+    found = _all_scored(job, scorer, encoded, at, layers) if search == "full" else _searched(job, scorer, encoded, at)
+    table = ScoreTable(
+        n_layers=vectors.shape[1],
+        positions=tuple(positions),
+        suffix_tokens=tuple(header["suffix_tokens"]),
+        validation=found.validation,
+        search=search,
+        flat=tuple(flat),
+        unscored=(),
+        candidates=found.candidates,
+        untold=None,
+    )
+    formats.write_record(job.out, table)
+    counts = {"kept": {k: len(found.validation.kept.of(k)) for k in KINDS}, "candidates": len(table.complete)}
+    return counts | scorer.checks.as_json() | found.savings
+
+
+class _Scored(NamedTuple):
+    """What one search found, and what its passes cost."""
+
+    validation: ValidationPrompts
+    candidates: tuple[ScoredCandidate, ...]
+    savings: dict[str, object]
+
+
+def _all_scored(
+    job: Job,
+    scorer: Scorer,
+    encoded: dict[Kind, list[list[int]]],
+    vectors: dict[Candidate, torch.Tensor],
+    layers: list[int],
+) -> _Scored:
+    """Every candidate on every prompt, and COSMIC's table from the same passes."""
+    criteria = Criteria(scorer, encoded["harmful"], encoded["harmless"], layers=layers, n_directions=len(vectors))
+    validation = _validation({k: criteria.baseline[k] for k in KINDS}, bool(job.params["filter_val"]))
+    ledger = _ledger(job, criteria, vectors)
+    formats.write_record(job.out, cosmic_table(ledger, layers, list(vectors)))
     # an emptied class is a finding that `choose` reports: there is nothing to score, but COSMIC takes all prompts
-    if criteria:
-        ledger = _searched(grid, criteria, at, job)
-        table["candidates"] = [ledger.row(c, kept) for c in grid] if all(kept.values()) else []
-        write_cosmic(job.out, layers, criteria.n, [ledger.cosines(c) for c in grid])
-        savings = {"sweeps": criteria.sweeps.as_json(), "prompt_passes": criteria.passes}
-    elif all(kept.values()):
-        rows = ([encoded[kind][i] for i in kept[kind]] for kind in KINDS)
-        criteria = Criteria(scorer, *rows, n_directions=len(grid))
-        ledger = _searched(grid, criteria, at, job)
-        everything = {kind: list(range(n)) for kind, n in criteria.n.items()}
-        table["candidates"] = [ledger.row(c, everything) for c in grid]
-        savings = {"sweeps": criteria.sweeps.as_json(), "prompt_passes": criteria.passes}
-    formats.write_json(job.out / SCORES_FILE, "scores", table)
-    complete = sum(is_complete(row) for row in table["candidates"])
-    counts = {"kept": {k: len(v) for k, v in kept.items()}, "candidates": complete}
-    return counts | scorer.checks.as_json() | savings
+    rows = tuple(ledger.row(c, validation.kept) for c in vectors) if _is_scorable(validation) else ()
+    return _Scored(validation, rows, _savings(criteria))
 
 
-def _searched(grid: list[Candidate], criteria: Criteria, vectors: dict[Candidate, torch.Tensor], job: Job) -> Ledger:
+def _searched(
+    job: Job, scorer: Scorer, encoded: dict[Kind, list[list[int]]], vectors: dict[Candidate, torch.Tensor]
+) -> _Scored:
+    """Candidates on the prompts that are kept, as far as the search asks for them."""
+    from refusalctl.model.hooks import Intervention
+
+    baseline = {k: scorer.refusal(encoded[k], Intervention()) for k in KINDS}
+    validation = _validation(baseline, bool(job.params["filter_val"]))
+    if not _is_scorable(validation):
+        return _Scored(validation, (), {})
+    harmful, harmless = ([encoded[kind][i] for i in validation.kept.of(kind)] for kind in KINDS)
+    criteria = Criteria(scorer, harmful, harmless, n_directions=len(vectors))
+    ledger = _ledger(job, criteria, vectors)
+    everything = ByClass(**{kind: tuple(range(n)) for kind, n in criteria.n.items()})
+    return _Scored(validation, tuple(ledger.row(c, everything) for c in vectors), _savings(criteria))
+
+
+def _ledger(job: Job, criteria: Criteria, vectors: dict[Candidate, torch.Tensor]) -> Ledger:
     """Scores as far as the search asks for them."""
-    with job.bench.progress.task(f"score {job.inputs['directions'].about['lang']}", len(grid)) as advance:
-        ledger = Ledger(criteria, vectors, job.partial / "candidates.jsonl", advance)
-        search.run(job.params["search"], ledger, grid, job.params.get("rule"))
+    rule = Rule(**job.params["rule"]) if "rule" in job.params else None
+    with job.bench.progress.task(f"score {job.inputs['directions'].about['lang']}", len(vectors)) as advance:
+        ledger = Ledger(criteria, vectors, FinishedRows(job.partial, "candidates.jsonl"), advance)
+        search.run(job.params["search"], ledger, list(vectors), rule)
     return ledger
 
 
-def is_complete(row: dict[str, Any]) -> bool:
-    """Whether a candidate has all three scores."""
-    return all(row[name] is not None for name in CRITERIA)
+def _savings(criteria: Criteria) -> dict[str, object]:
+    return {"sweeps": criteria.sweeps.as_json(), "prompt_passes": criteria.passes}
 
 
-def _keep(baseline: dict[str, torch.Tensor], wanted: bool) -> dict[str, list[int]]:
-    """Indices of validation prompts that the model treats as their class says (Arditi et al. 2024, appendix B)."""
-    good = {"harmful": baseline["harmful"] > 0, "harmless": baseline["harmless"] < 0}
-    return {k: [i for i, ok in enumerate(good[k].tolist()) if ok or not wanted] for k in KINDS}
+def _validation(baseline: dict[Kind, torch.Tensor], wanted: bool) -> ValidationPrompts:
+    """With the filter `wanted`, prompts that the model treats as their class says (Arditi et al. 2024, appendix B)."""
+    scores = ByClass(**{k: tuple(baseline[k].tolist()) for k in KINDS})
+    good = {"harmful": [x > 0 for x in scores.harmful], "harmless": [x < 0 for x in scores.harmless]}
+    kept = ByClass(**{k: tuple(i for i, ok in enumerate(good[k]) if ok or not wanted) for k in KINDS})
+    return ValidationPrompts(ByClass(len(scores.harmful), len(scores.harmless)), wanted, scores, kept)
 
 
-def _run_select(job: Job) -> dict[str, Any]:
+def _is_scorable(validation: ValidationPrompts) -> bool:
+    """Whether both classes have a prompt left."""
+    return all(validation.kept.of(kind) for kind in KINDS)
+
+
+class _ByScore(NamedTuple):
+    """The table of refusal scores, the choice by them, and how steady it is or why nobody can tell."""
+
+    table: ScoreTable
+    winner: ScoredCandidate | None
+    stability: Stability | None = None
+    unsteady: str | None = None
+
+
+def _run_select(job: Job) -> RunChecks:
     rule, criterion = Rule(**job.params["rule"]), job.params["criterion"]
     tensors, header = formats.read_vectors(job.inputs["directions"].path / DIRECTIONS_FILE, "directions")
-    table, by_score = _by_score(job, rule, header)
-    rows = read_cosmic(job.inputs["cosmic"])["candidates"] if _is_full(job) else []
+    by_score = _by_score(job, rule, header)
+    rows = read_cosmic(job.inputs["cosmic"]).candidates if _is_full(job) else ()
     by_cosine = choose_by_cosine(rows, rule)
-    winner = winner_by_cosine(rows, rule) if criterion == "cosmic" else by_score
+    winner = winner_by_cosine(rows, rule) if criterion == "cosmic" else by_score.winner
     assert winner is not None  # by refusal scores, a choice that fails raises
-    pos, layer = winner["pos"], winner["layer"]
+    pos, layer = winner.place
     at = (header["positions"].index(pos), layer)
     vectors = {"direction": tensors["candidates"][at], "mean_harmless": tensors["mean_harmless"][at]}
     about = {"pos": pos, "layer": layer, "lang": job.inputs["directions"].about["lang"]}
     about |= {"suffix_tokens": header["suffix_tokens"], "criterion": criterion}
     reliable = reliability_at(job.inputs["directions"], pos, layer)
-    chosen_by = {"rule": asdict(rule), "reliability": reliable, "criterion": criterion}
-    chosen_by["choices"] = {"no_scores": job.params["no_scores"]} | _choices(
-        tensors["candidates"], header["positions"], by_score, by_cosine
+    choices = _choices(tensors["candidates"], header["positions"], by_score.winner, by_cosine)
+    found = SelectionScores(
+        **fields_of(by_score.table),
+        criterion=criterion,
+        rule=rule,
+        stability=by_score.stability,
+        unsteady=by_score.unsteady,
+        reliability=reliable,
+        choices=choices,
     )
-    formats.write_json(job.out / SCORES_FILE, "scores", table | chosen_by)
+    formats.write_record(job.out, found)
     formats.write_vectors(job.out / SELECTION_FILE, "selection", vectors, about)
-    share = table["stability"]["winners"].get(f"{pos},{layer}")  # None: not among the ten listed
-    facts = {"winner_share": share, "reliability": reliable["full"], "noise_ceiling": reliable["ceiling"]}
-    return facts | {"criterion": criterion, "cosine_of_choices": chosen_by["choices"]["cosine"]}
+    share = by_score.stability.share(winner.place) if by_score.stability else None
+    facts = {"winner_share": share, "reliability": reliable.full, "noise_ceiling": reliable.ceiling}
+    return facts | {"criterion": criterion, "cosine_of_choices": choices.cosine}
+
+
+def fields_of(table: ScoreTable) -> dict[str, Any]:
+    """What a selection takes over from the table that it is chosen from."""
+    return msgspec.structs.asdict(table)
 
 
 def _is_full(job: Job) -> bool:
@@ -138,64 +200,69 @@ def _is_full(job: Job) -> bool:
     return "cosmic" in job.inputs
 
 
-def _by_score(job: Job, rule: Rule, header: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """The table of refusal scores with the stability of its choice, and the choice.
-
-    Where the language has no refusal scores and the criterion needs none: an empty table, every score None.
-    """
+def _by_score(job: Job, rule: Rule, header: Mapping[str, Any]) -> _ByScore:
+    """The choice by refusal scores; where the language has none and the criterion needs none, a table without them."""
     if "scores" not in job.inputs:
-        free = read_cosmic(job.inputs["cosmic"])
-        empty = {k: list(range(free["n"][k])) for k in KINDS}
-        rows = [{"pos": r["pos"], "layer": r["layer"], "bypass": None, "induce": None, "kl": r["kl"]}
-                for r in free["candidates"]]  # fmt: skip
-        return {
-            "n_layers": job.params["n_layers"], "positions": header["positions"], "filter_val": False, "kept": empty,
-            "suffix_tokens": header["suffix_tokens"], "baseline": {k: [] for k in KINDS}, "flat": [],
-            "candidates": rows, "stability": UNKNOWN, "search": "full",
-        }, None  # fmt: skip
-    table = formats.read_json(job.inputs["scores"].path / SCORES_FILE, "scores")
-    table = {k: v for k, v in table.items() if k not in ("format", "version")}
+        return _ByScore(_without_scores(job, header), None, None, NOT_RESAMPLED)
+    table = read_scores(job.inputs["scores"])
     try:
         _check_kept(table)
         scores = _as_scores(table)
-        winner = scores.candidates[choose(scores, rule, table["n_layers"])]
-    except EmptySelection:
+        winner = table.at(scores.candidates[choose(scores, rule, table.n_layers)])
+    except EmptySelection as error:
         if job.params["criterion"] != "cosmic":
             raise
-        return table | {"stability": UNKNOWN}, None
-    row = next(r for r in table["candidates"] if (r["pos"], r["layer"]) == winner)
+        return _ByScore(table, None, None, f"refusal scores choose nothing here: {error.message}")
     if not _is_full(job):  # what was left out cannot win a resample either
-        return table | {"stability": UNKNOWN}, row
-    steady = stability(scores, rule, table["n_layers"], np.random.default_rng(STABILITY_SEED))
-    return table | {"stability": steady._asdict()}, row
+        return _ByScore(table, winner, None, "a shortened search leaves out what could win a resample")
+    return _ByScore(table, winner, stability(scores, rule, table.n_layers, np.random.default_rng(STABILITY_SEED)))
+
+
+def _without_scores(job: Job, header: Mapping[str, Any]) -> ScoreTable:
+    """A table whose candidates have a KL, from COSMIC, and no refusal scores."""
+    free = read_cosmic(job.inputs["cosmic"])
+    everything = ByClass(tuple(range(free.n.harmful)), tuple(range(free.n.harmless)))
+    return ScoreTable(
+        n_layers=job.params["n_layers"],
+        positions=tuple(header["positions"]),
+        suffix_tokens=tuple(header["suffix_tokens"]),
+        validation=ValidationPrompts(free.n, False, None, everything),
+        search="full",
+        flat=None,
+        unscored=(),
+        candidates=tuple(ScoredCandidate(c.pos, c.layer, None, None, c.kl, None) for c in free.candidates),
+        untold=job.params["no_scores"],
+    )
 
 
 def _choices(
     candidates: torch.Tensor,
     positions: list[int],
-    by_score: dict[str, Any] | None,
-    by_cosine: dict[str, Any] | None,
-) -> dict[str, Any]:
-    """Both criteria's choices side by side, and the cosine of the two vectors; None where one chooses nothing."""
+    by_score: ScoredCandidate | None,
+    by_cosine: CosmicCandidate | None,
+) -> Choices:
+    """Both criteria's choices side by side, and the cosine of the two vectors."""
     import torch
 
-    found: dict[str, Any] = {"refusal-score": None, "cosmic": by_cosine, "cosine": None}
-    vectors = []
+    chosen = None
     if by_score is not None:
-        found["refusal-score"] = {k: by_score[k] for k in ("pos", "layer", "bypass", "induce", "kl")}
-        vectors.append(candidates[positions.index(by_score["pos"]), by_score["layer"]].double())
-    if by_cosine is not None:
-        vectors.append(candidates[positions.index(by_cosine["pos"]), by_cosine["layer"]].double())
-    if len(vectors) == 2:
-        found["cosine"] = round(float(torch.nn.functional.cosine_similarity(vectors[0], vectors[1], dim=0)), 6)
-    return found
+        chosen = ChosenByScore(*by_score.place, *by_score.means())
+    if by_score is None or by_cosine is None:
+        return Choices(chosen, by_cosine, None)
+    a, b = (candidates[positions.index(each.pos), each.layer].double() for each in (by_score, by_cosine))
+    return Choices(chosen, by_cosine, round(float(torch.nn.functional.cosine_similarity(a, b, dim=0)), 6))
 
 
-def _check_kept(table: dict[str, Any]) -> None:
+def _check_kept(table: ScoreTable) -> None:
     """Raise `EmptySelection` when the filter left a class without validation prompts."""
-    for kind, sign, best in (("harmful", "> 0", max), ("harmless", "< 0", min)):
-        if not table["kept"][kind]:
-            scores = table["baseline"][kind]
+    asked = table.validation
+    if asked is None or asked.baseline is None:
+        return
+    asked_of: tuple[tuple[Kind, str, Callable[[Sequence[float]], float]], ...]
+    asked_of = (("harmful", "> 0", max), ("harmless", "< 0", min))
+    for kind, sign, best in asked_of:
+        if not asked.kept.of(kind):
+            scores = asked.baseline.of(kind)
             raise EmptySelection(
                 f"none of {len(scores)} {kind} validation prompts has a baseline refusal score {sign} "
                 f"(the best has {best(scores):.2f})",
@@ -203,14 +270,14 @@ def _check_kept(table: dict[str, Any]) -> None:
             )
 
 
-def _as_scores(table: dict[str, Any]) -> CandidateScores:
-    rows = [row for row in table["candidates"] if is_complete(row)]  # the others were found not to win
-    columns = (np.array([row["per_prompt"][k] for row in rows]) for k in ("bypass", "induce", "kl"))
-    return CandidateScores([Candidate(row["pos"], row["layer"]) for row in rows], *columns)
+def _as_scores(table: ScoreTable) -> CandidateScores:
+    rows = [(c.place, c.per_prompt) for c in table.complete if c.per_prompt is not None]  # the others cannot win
+    columns = (np.array([getattr(scores, name) for _place, scores in rows]) for name in CRITERIA)
+    return CandidateScores([place for place, _scores in rows], *columns)
 
 
-SCORE = Step("score", 4, "scores", _run_score, uses_model=True)
-SELECT = Step("select", 5, "selection", _run_select)
+SCORE = Step("score", 5, "scores", _run_score, uses_model=True)
+SELECT = Step("select", 6, "selection", _run_select)
 
 
 def score_candidates(bench: Workbench, lang: str) -> Artifact:
@@ -229,7 +296,7 @@ def score_candidates(bench: Workbench, lang: str) -> Artifact:
     }
     params["search"] = bench.settings.selection.search
     if bench.settings.selection.search != "full":
-        params["rule"] = asdict(bench.settings.selection.resolved_rule())
+        params["rule"] = bench.settings.selection.resolved_rule().params()
     about = {"model": bench.ref.name, "lang": lang, "data": bench.settings.prompts.data}
     return bench.obtain(SCORE, params, inputs, about)
 
@@ -255,19 +322,25 @@ def select_direction(bench: Workbench, lang: str) -> Artifact:
         inputs["cosmic"] = cosines_beside_scores(bench, inputs["scores"])
     about = {"model": bench.ref.name, "revision": bench.ref.revision, "lang": lang, "data": bench.settings.prompts.data}
     about |= {"rule": rule.name, "criterion": bench.settings.selection.criterion}
-    params: dict[str, Any] = {"rule": asdict(rule), "criterion": bench.settings.selection.criterion, "no_scores": why}
+    params: dict[str, Any] = {"rule": rule.params(), "criterion": bench.settings.selection.criterion, "no_scores": why}
     if why is not None:
         params["n_layers"] = n_layers(own)
     return bench.obtain(SELECT, params, inputs, about)
 
 
-def read_scores(artifact: Artifact) -> dict[str, Any]:
-    return formats.read_json(artifact.path / SCORES_FILE, "scores")
+def read_scores(artifact: Artifact) -> ScoreTable:
+    """The scores of every candidate, of a score table or of a selection from one."""
+    return read_choice(artifact) if artifact.kind == "selection" else formats.read_record(artifact.path, ScoreTable)
 
 
-def chosen_candidate(artifact: Artifact) -> dict[str, Any]:
-    """Position, layer and scores of the winner."""
+def read_choice(artifact: Artifact) -> SelectionScores:
+    return formats.read_record(artifact.path, SelectionScores)
+
+
+def chosen_candidate(artifact: Artifact) -> ChosenDirection:
+    """Position, layer and scores of the winner; no scores where it was published without."""
     _tensors, header = formats.read_vectors(artifact.path / SELECTION_FILE, "selection")
-    at = (header["pos"], header["layer"])
-    scores = next(c for c in read_scores(artifact)["candidates"] if (c["pos"], c["layer"]) == at)
-    return {"pos": at[0], "layer": at[1], **{k: scores[k] for k in ("bypass", "induce", "kl")}}
+    place = Candidate(header["pos"], header["layer"])
+    found = read_choice(artifact).at(place)
+    scores = (found.bypass, found.induce, found.kl) if found else (None, None, None)
+    return ChosenDirection(artifact.id, *place, *scores)

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import ceil
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
-from refusalctl.stats.candidate_choice import Candidate, pick
+from refusalctl.records.selection import Candidate, ScoreEstimate, Search
+from refusalctl.stats.candidate_choice import pick
 from refusalctl.stats.selection_rule import Rule
 
 # candidates that a screening scores at a time, and the share of a large grid: among 138 candidates on 8 prompts a class
@@ -24,14 +25,6 @@ SURVIVORS, SURVIVING = 12, 0.2
 KL_DOUBT, INDUCE_DOUBT = 3.0, 2.0
 
 
-class Estimate(NamedTuple):
-    """First-order means of a candidate's scores; of KL, which has no first order, the second."""
-
-    bypass: float
-    induce: float
-    kl: float
-
-
 class Measure(Protocol):
     """Scores of candidates, measured when asked for; `scorer.Ledger` is one."""
 
@@ -39,15 +32,15 @@ class Measure(Protocol):
 
     def complete(self, candidate: Candidate) -> None: ...
 
-    def estimates(self) -> Mapping[Candidate, Estimate]: ...
+    def estimates(self) -> Mapping[Candidate, ScoreEstimate]: ...
 
 
-def run(how: str, measure: Measure, grid: Sequence[Candidate], rule: Mapping[str, Any] | None = None) -> None:
-    """The search by its name; `rule` as recipes hold it, None for `full`."""
+def run(how: Search, measure: Measure, grid: Sequence[Candidate], rule: Rule | None = None) -> None:
+    """The search by its name; `full` needs no rule."""
     if how == "full" or rule is None:
         full(measure, grid)
     else:
-        {"prune": prune, "screen": screen}[how](measure, grid, Rule(**rule))
+        {"prune": prune, "screen": screen}[how](measure, grid, rule)
 
 
 def full(measure: Measure, grid: Sequence[Candidate]) -> None:
@@ -96,7 +89,7 @@ def screen(measure: Measure, grid: Sequence[Candidate], rule: Rule) -> bool:
     return False
 
 
-def looks_failing(estimate: Estimate, rule: Rule) -> bool:
+def looks_failing(estimate: ScoreEstimate, rule: Rule) -> bool:
     """Whether a candidate is estimated to fail by more than estimates are usually wrong."""
     too_weak = rule.min_induce is not None and estimate.induce < rule.min_induce - INDUCE_DOUBT
     return too_weak or estimate.kl > KL_DOUBT * rule.max_kl

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from refusalctl.errors import BadInput, DataError, EmptySelection, RefusalctlError
+from refusalctl.records.transfer import ChosenDirection
 from refusalctl.report.selection_words import described
 from refusalctl.settings import Machine
 from refusalctl.stats.rates import outcome_rate
@@ -24,9 +25,8 @@ from refusalctl.steps.labelling.translations import read_translations
 from refusalctl.steps.prompts import read_prompts
 from refusalctl.steps.published.request import Request
 from refusalctl.steps.published.runs import import_files
-from refusalctl.steps.selection.scores import SCORES_FILE, chosen_candidate
+from refusalctl.steps.selection.scores import chosen_candidate, read_scores
 from refusalctl.steps.step import Workbench
-from refusalctl.store import formats
 from refusalctl.store.store import Artifact, Store
 
 SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "published_labels"
@@ -247,13 +247,13 @@ def test_a_run_s_directions_can_be_applied_and_chosen_again(bench: Workbench, tm
     vectors = {a.id: resolve_direction(InterventionSpec("ablate", a)) for a in (published, chosen)}
     assert torch.equal(vectors[published.id].direction, means[-2, 2])
     assert torch.equal(vectors[chosen.id].direction, means[-1, 1])
-    assert chosen_candidate(published) == {"pos": -2, "layer": 2, "bypass": -9.0, "induce": -1.0, "kl": 0.15}
-    assert (chosen.about["rule"], chosen_candidate(chosen)["layer"]) == ("arditi", 1)
+    assert chosen_candidate(published) == ChosenDirection(published.id, -2, 2, -9.0, -1.0, 0.15)
+    assert (chosen.about["rule"], chosen_candidate(chosen).layer) == ("arditi", 1)
     assert any("how steady the choice is cannot be told" in line for line in described(chosen))
     one = InterventionSpec("ablate", found["directions"][0], pos=-1, layer=3)
     assert torch.equal(resolve_direction(one).direction, means[-1, 3])
     wang = by_kind(import_files(bench, [home], Request("de", "here", "m", rule=PRESETS["wang"])))
-    assert chosen_candidate(wang["selection"][1])["bypass"] == -9.0
+    assert chosen_candidate(wang["selection"][1]).bypass == -9.0
     assert not [n for n in bench.notes if "another run" in n]
 
 
@@ -282,9 +282,8 @@ def test_scores_that_are_all_nan_are_an_error_and_no_choice(bench: Workbench, tm
 
 
 def test_an_emptied_choice_leaves_nothing(bench: Workbench, tmp_path: Path) -> None:
-    from dataclasses import replace
 
-    rule = replace(PRESETS["arditi"], max_kl=0.01)
+    rule = PRESETS["arditi"].with_limits(max_kl=0.01)
     with pytest.raises(EmptySelection, match="none of 8 candidates passes"):
         import_files(bench, [run_folder(tmp_path) / "select_direction", tmp_path / "run" / "generate_directions"],
                      Request("de", rule=rule))  # fmt: skip
@@ -441,6 +440,7 @@ def test_malformed_labels_are_one_clear_line(bench: Workbench, tmp_path: Path, c
 
 def test_imported_scores_carry_no_made_up_prompts(bench: Workbench, tmp_path: Path) -> None:
     found = by_kind(import_files(bench, [run_folder(tmp_path)], Request("de")))
-    table = formats.read_json(found["scores"][0].path / SCORES_FILE, "scores")
-    assert table["baseline"] == {"harmful": [], "harmless": []}
-    assert "per_prompt" not in table["candidates"][0]
+    table = read_scores(found["scores"][0])
+    assert table.validation is None
+    assert table.candidates[0].per_prompt is None
+    assert table.untold

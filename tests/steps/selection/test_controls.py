@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from refusalctl.errors import BadInput, EmptySelection
+from refusalctl.records.selection import Candidate
 from refusalctl.settings import Machine, Settings
-from refusalctl.stats.candidate_choice import Candidate, CandidateScores, choose
+from refusalctl.stats.candidate_choice import CandidateScores, choose
 from refusalctl.stats.selection_rule import PRESETS
 from refusalctl.steps.selection.controls import (
     compare_controls,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import torch
 
 from refusalctl.errors import BadInput, EmptySelection, UnfitOpenings
 from refusalctl.model.hooks import Intervention, intervene
+from refusalctl.records.selection import ByClass, CosmicCandidate
 from refusalctl.report.selection_words import described
 from refusalctl.settings import Machine, Settings
 from refusalctl.stats.selection_rule import PRESETS
@@ -22,7 +22,7 @@ from refusalctl.steps.selection.cosmic import (
     score_by_cosine,
     winner_by_cosine,
 )
-from refusalctl.steps.selection.scores import chosen_candidate, read_scores, select_direction
+from refusalctl.steps.selection.scores import chosen_candidate, read_choice, select_direction
 from refusalctl.steps.step import Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Store
@@ -40,13 +40,18 @@ def test_both_criteria_find_the_planted_direction_and_stand_side_by_side(tmp_pat
     bench, experiment = organism(tmp_path)
     by_score = select_direction(bench.asking(experiment), "qaa")
     by_cosine = select_direction(bench.asking(experiment.changed(criterion="cosmic")), "qaa")
-    choices = read_scores(by_score)["choices"]
-    assert choices == read_scores(by_cosine)["choices"]
-    assert choices["cosine"] > 0.98
-    assert choices["cosmic"]["comply"] > 0.9
-    for found, name in ((by_score, "refusal-score"), (by_cosine, "cosmic")):
+    choices = read_choice(by_score).choices
+    assert choices is not None
+    assert choices == read_choice(by_cosine).choices
+    assert choices.cosine is not None
+    assert choices.cosine > 0.98
+    assert choices.cosmic is not None
+    assert choices.cosmic.comply > 0.9
+    both = ((by_score, "refusal-score", choices.refusal_score), (by_cosine, "cosmic", choices.cosmic))
+    for found, name, choice in both:
+        assert choice is not None
         at = chosen_candidate(found)
-        assert (at["pos"], at["layer"]) == (choices[name]["pos"], choices[name]["layer"])
+        assert (at.pos, at.layer) == (choice.pos, choice.layer)
         text = "\n".join(described(found))
         assert f"by {name}" in text
         for word in ("refusal-score: position", "cosmic: position", "cosine of the two", "bootstraps", "noise ceiling"):
@@ -58,11 +63,15 @@ def test_a_language_with_unfit_openings_is_chosen_without_tokens(tmp_path: Path)
     with pytest.raises(UnfitOpenings):
         select_direction(bench.asking(experiment), "qab")
     found = select_direction(bench.asking(experiment.changed(criterion="cosmic")), "qab")
-    value = read_scores(found)
-    assert "do not fit 'qab'" in value["choices"]["no_scores"]
-    assert value["choices"]["refusal-score"] is None
-    assert value["stability"]["resamples"] == 0
-    assert chosen_candidate(found)["bypass"] is None
+    value = read_choice(found)
+    assert "do not fit 'qab'" in (value.untold or "")
+    assert value.choices is not None
+    assert value.choices.refusal_score is None
+    assert value.stability is None
+    assert chosen_candidate(found).bypass is None
+    assert value.validation is not None
+    assert value.validation.baseline is None
+    assert value.validation.n == ByClass(12, 12)
     assert "refusal-score: chooses nothing here" in described(found)
     assert any("without refusal scores" in note for note in bench.notes)
 
@@ -72,11 +81,11 @@ def test_scores_are_cosines_of_mean_streams(tmp_path: Path) -> None:
     bench, experiment = organism(tmp_path)
     found = score_by_cosine(bench.asking(experiment), "qaa")
     value = read_cosmic(found)
-    row = value["candidates"][-1]
+    row = value.candidates[-1]
     tensors, header = formats.read_vectors(
         bench.store.open("directions", found.inputs["directions"]).path / DIRECTIONS_FILE, "directions"
     )
-    vector = tensors["candidates"][header["positions"].index(row["pos"]), row["layer"]]
+    vector = tensors["candidates"][header["positions"].index(row.pos), row.layer]
     model = bench.model
 
     def mean(kind: str, intervention: Intervention) -> torch.Tensor:
@@ -84,16 +93,16 @@ def test_scores_are_cosines_of_mean_streams(tmp_path: Path) -> None:
         for prompt in read_prompts(bench.store.open("prompts", found.inputs[f"val_{kind}"])):
             with intervene(model.residual, intervention):
                 out = model.model(torch.tensor([model.chat.encode(prompt.text)]), output_hidden_states=True)
-            states += [out.hidden_states[layer][0, -1].double() for layer in value["layers"]]
+            states += [out.hidden_states[layer][0, -1].double() for layer in value.layers]
         return torch.stack(states).mean(0)
 
     def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
         return float(torch.nn.functional.cosine_similarity(a, b, dim=0))
 
-    ablated = mean("harmful", Intervention("ablate", vector, row["layer"]))
-    assert row["comply"] == pytest.approx(cosine(ablated, mean("harmless", Intervention())), abs=1e-5)
-    added = mean("harmless", Intervention("add", vector, row["layer"]))
-    assert row["refuse"] == pytest.approx(cosine(added, mean("harmful", Intervention())), abs=1e-5)
+    ablated = mean("harmful", Intervention("ablate", vector, row.layer))
+    assert row.comply == pytest.approx(cosine(ablated, mean("harmless", Intervention())), abs=1e-5)
+    added = mean("harmless", Intervention("add", vector, row.layer))
+    assert row.refuse == pytest.approx(cosine(added, mean("harmful", Intervention())), abs=1e-5)
 
 
 def test_layers_are_those_where_the_classes_differ_most() -> None:
@@ -107,12 +116,12 @@ def test_layers_are_those_where_the_classes_differ_most() -> None:
 
 
 def test_the_best_score_whose_kl_passes_is_chosen_and_an_empty_choice_is_an_error() -> None:
-    rows = [{"comply": c, "refuse": 1.0, "kl": kl} for c, kl in ((0.9, 0.5), (0.5, 0.05), (0.7, 0.01))]
-    assert choose_by_cosine(rows, replace(PRESETS["arditi"], max_kl=0.1)) == rows[2]
-    assert choose_by_cosine(rows, replace(PRESETS["arditi"], max_kl=0.5)) == rows[0]
-    assert choose_by_cosine(rows, replace(PRESETS["arditi"], max_kl=0.001)) is None
+    rows = [CosmicCandidate(-1, i, c, 1.0, kl) for i, (c, kl) in enumerate(((0.9, 0.5), (0.5, 0.05), (0.7, 0.01)))]
+    assert choose_by_cosine(rows, PRESETS["arditi"].with_limits(max_kl=0.1)) == rows[2]
+    assert choose_by_cosine(rows, PRESETS["arditi"].with_limits(max_kl=0.5)) == rows[0]
+    assert choose_by_cosine(rows, PRESETS["arditi"].with_limits(max_kl=0.001)) is None
     with pytest.raises(EmptySelection, match=r"--max-kl 0\.01"):
-        winner_by_cosine(rows, replace(PRESETS["arditi"], max_kl=0.001))
+        winner_by_cosine(rows, PRESETS["arditi"].with_limits(max_kl=0.001))
 
 
 def test_an_unknown_criterion_is_refused() -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from refusalctl.errors import EmptySelection
+from refusalctl.records.selection import ScoreTable
 from refusalctl.settings import Machine, Settings
 from refusalctl.steps.selection import scores as score_step
-from refusalctl.steps.selection.scores import SCORES_FILE
 from refusalctl.steps.step import Job, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, Store
@@ -28,14 +27,18 @@ def test_a_class_that_the_filter_emptied_is_named_with_its_best_score(
     tmp_path: Path, harmful: list[float], harmless: list[float], message: str
 ) -> None:
     """The published failure: no harmful prompt passed, every score was NaN, and position 0 of layer 0 was taken."""
-    baseline = {"harmful": torch.tensor(harmful), "harmless": torch.tensor(harmless)}
-    table: dict[str, Any] = {
-        "n_layers": 4,
-        "baseline": {kind: values.tolist() for kind, values in baseline.items()},
-        "kept": score_step._keep(baseline, True),
-        "candidates": [],
-    }
-    formats.write_json(tmp_path / SCORES_FILE, "scores", table)
+    table = ScoreTable(
+        n_layers=4,
+        positions=(-1,),
+        suffix_tokens=("a",),
+        validation=score_step._validation({"harmful": torch.tensor(harmful), "harmless": torch.tensor(harmless)}, True),
+        search="full",
+        flat=(),
+        unscored=(),
+        candidates=(),
+        untold=None,
+    )
+    formats.write_record(tmp_path, table)
     scored = Artifact("scores", "0" * 64, tmp_path, {})
     bench = Workbench(Store(tmp_path / "store"), Machine("none"))
     job = Job({"criterion": "refusal-score"}, {"scores": scored}, tmp_path, tmp_path, bench)

@@ -5,30 +5,32 @@ from __future__ import annotations
 import csv
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from refusalctl.errors import BadInput, EmptySelection
 from refusalctl.progress import Silent
-from refusalctl.records.transfer import ChosenDirection
+from refusalctl.records.selection import ByClass, Candidate, ScoreEstimate, SelectionScores
 from refusalctl.report.make import make_report
 from refusalctl.report.selection_words import described
 from refusalctl.report.sources import choice
 from refusalctl.settings import Settings
-from refusalctl.stats.candidate_choice import CRITERIA, Candidate, CandidateScores, choose
+from refusalctl.stats.candidate_choice import CRITERIA, CandidateScores, choose
 from refusalctl.stats.selection_rule import PRESETS, Rule
 from refusalctl.steps.directions import KINDS
+from refusalctl.steps.finished_rows import FinishedRows
 from refusalctl.steps.prompts import draw_prompts, read_prompts
 from refusalctl.steps.selection import search
 from refusalctl.steps.selection.openings import derive_openings, read_openings
 from refusalctl.steps.selection.scorer import Criteria, Ledger, Measured, Scorer
-from refusalctl.steps.selection.scores import UNKNOWN, chosen_candidate, read_scores, select_direction
+from refusalctl.steps.selection.scores import chosen_candidate, read_choice, select_direction
 from refusalctl.store import formats
+from refusalctl.store.store import Artifact
 from tests.steps import world
 from tests.steps.selection.test_cosmic import organism
 from tests.steps.world import score_table
@@ -46,8 +48,8 @@ class Table:
         self.asked.add((name, candidate))
         return self.scores[candidate][CRITERIA.index(name)]
 
-    def estimates(self) -> dict[Candidate, search.Estimate]:
-        return {c: search.Estimate(*scores) for c, scores in self.scores.items()}
+    def estimates(self) -> dict[Candidate, ScoreEstimate]:
+        return {c: ScoreEstimate(*scores) for c, scores in self.scores.items()}
 
     def complete(self, candidate: Candidate) -> None:
         self.asked |= {(name, candidate) for name in CRITERIA}
@@ -87,33 +89,39 @@ def test_candidates_that_a_criterion_excluded_are_not_scored_on_the_next() -> No
     assert not table.asked & {(name, table.grid[3]) for name in ("induce", "kl")}
 
 
+def numbers(selection: Artifact) -> list[float | None]:
+    at = chosen_candidate(selection)
+    return [at.pos, at.layer, at.bypass, at.induce, at.kl]
+
+
 @pytest.mark.parametrize("design", ["shared", "separate", "decoy"])
 def test_the_choice_is_that_of_the_full_grid_and_what_was_left_out_is_no_number(design: str, tmp_path: Path) -> None:
     bench, experiment = organism(tmp_path, design, layers=(1, 2, 3, 4))
     full = select_direction(bench.asking(experiment), "qaa")
     pruned = select_direction(bench.asking(experiment.changed(search="prune")), "qaa")
-    assert chosen_candidate(pruned) == pytest.approx(chosen_candidate(full), abs=1e-6)
-    tables = [read_scores(found) for found in (full, pruned)]
-    assert [(row["pos"], row["layer"]) for row in tables[0]["candidates"]] == [
-        (row["pos"], row["layer"]) for row in tables[1]["candidates"]
-    ]
+    assert numbers(pruned) == pytest.approx(numbers(full), abs=1e-6)
+    tables = [read_choice(found) for found in (full, pruned)]
+    assert [row.place for row in tables[0].candidates] == [row.place for row in tables[1].candidates]
     missing = 0
-    for row, less in zip(tables[0]["candidates"], tables[1]["candidates"], strict=True):
+    for row, less in zip(tables[0].candidates, tables[1].candidates, strict=True):
         for name in CRITERIA:
-            missing += less[name] is None
-            assert less[name] is None or less[name] == pytest.approx(row[name], abs=1e-6)
-            assert (less["per_prompt"][name] is None) == (less[name] is None)
+            score = getattr(less, name)
+            missing += score is None
+            assert score is None or score == pytest.approx(getattr(row, name), abs=1e-6)
+            assert (getattr(less.per_prompt, name) is None) == (score is None)
     assert missing > 0
-    assert tables[1]["stability"]["resamples"] == 0
-    assert tables[0]["stability"]["resamples"] == 1000
+    assert tables[1].stability is None
+    assert "shortened search" in (tables[1].unsteady or "")
+    assert tables[0].stability is not None
+    assert tables[0].stability.resamples == 1000
     words = "\n".join(described(pruned))
     assert "search prune" in words
     assert "needs the full grid" in words
-    shown = choice("qaa", pruned, ChosenDirection(pruned.id, **chosen_candidate(pruned)))
+    shown = choice("qaa", pruned, chosen_candidate(pruned))
     assert "search prune" in shown.shortened
     assert {c.passes for c in shown.candidates} >= {True, None}
     assert all(c.share is None for c in shown.candidates)
-    assert not choice("qaa", full, ChosenDirection(full.id, **chosen_candidate(full))).shortened
+    assert not choice("qaa", full, chosen_candidate(full)).shortened
 
 
 @given(scores=st.lists(SCORES, min_size=1, max_size=40), name=st.sampled_from(sorted(PRESETS)))
@@ -131,10 +139,10 @@ def test_a_screened_search_with_right_estimates_chooses_the_same(
 
 def test_a_screening_tries_candidates_that_look_far_from_passing_last() -> None:
     rule = PRESETS["arditi"]
-    assert search.looks_failing(search.Estimate(-9.0, 1.0, 0.31), rule)
-    assert search.looks_failing(search.Estimate(-9.0, -2.1, 0.0), rule)
-    assert not search.looks_failing(search.Estimate(-9.0, -1.9, 0.29), rule)
-    assert not search.looks_failing(search.Estimate(-9.0, -99.0, 0.29), PRESETS["wang"])
+    assert search.looks_failing(ScoreEstimate(-9.0, 1.0, 0.31), rule)
+    assert search.looks_failing(ScoreEstimate(-9.0, -2.1, 0.0), rule)
+    assert not search.looks_failing(ScoreEstimate(-9.0, -1.9, 0.29), rule)
+    assert not search.looks_failing(ScoreEstimate(-9.0, -99.0, 0.29), PRESETS["wang"])
     n = search.SURVIVORS
     table = Table([*((-9.0, 1.0, 0.5) for _ in range(n)), (0.0, 1.0, 0.01)])
     assert search.screen(table, table.grid, rule)
@@ -166,11 +174,11 @@ def test_a_screening_of_organisms_finds_the_choice_of_the_full_grid(
     )
     full = select_direction(bench.asking(experiment.changed(search="prune")), "qaa")
     screened = select_direction(bench.asking(experiment.changed(search="screen")), "qaa")
-    assert chosen_candidate(screened) == pytest.approx(chosen_candidate(full), abs=1e-6)
-    rows = read_scores(screened)["candidates"]
-    left_out = [row for row in rows if all(row[name] is None for name in CRITERIA)]
+    assert numbers(screened) == pytest.approx(numbers(full), abs=1e-6)
+    rows = read_choice(screened).candidates
+    left_out = [row for row in rows if all(getattr(row, name) is None for name in CRITERIA)]
     assert len(left_out) == len(rows) - 3
-    assert all(set(row["estimate"]) == set(CRITERIA) for row in rows)
+    assert all(row.estimate is not None for row in rows)
     assert "search screen: 1 of" in "\n".join(described(screened))
 
 
@@ -207,12 +215,10 @@ def test_fast_criteria_equal_plain_ones(tmp_path: Path) -> None:
 
 
 def test_a_report_shows_what_was_left_out_and_no_number_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def table() -> dict[str, Any]:
-        value = score_table() | {"search": "prune", "stability": UNKNOWN}
-        for row in value["candidates"]:
-            if row["layer"] != 3:
-                row |= {"induce": None, "kl": None}
-        return value
+    def table() -> SelectionScores:
+        value = score_table()
+        rows = (row if row.layer == 3 else replace(row, induce=None, kl=None) for row in value.candidates)
+        return replace(value, search="prune", stability=None, unsteady="a test", candidates=tuple(rows))
 
     monkeypatch.setattr(world, "score_table", table)
     made = world.World(tmp_path)
@@ -254,14 +260,14 @@ def test_what_was_measured_outlives_an_interruption(tmp_path: Path) -> None:
     grid = [Candidate(-1, layer) for layer in range(4)]
     vectors = {c: torch.ones(2) for c in grid}
     file = tmp_path / "candidates.jsonl"
-    first = Ledger(Counting(3), vectors, file, Silent.advance)  # type: ignore[arg-type]
+    first = Ledger(Counting(3), vectors, FinishedRows(tmp_path, file.name), Silent.advance)  # type: ignore[arg-type]
     with pytest.raises(KeyboardInterrupt):
         search.full(first, grid)
     with file.open("ab") as out:
         out.write(b'{"pos":-1,"la')  # and cut short
     rest = Counting()
-    second = Ledger(rest, vectors, file, Silent.advance)  # type: ignore[arg-type]
+    second = Ledger(rest, vectors, FinishedRows(tmp_path, file.name), Silent.advance)  # type: ignore[arg-type]
     search.full(second, grid)
     assert rest.calls == 2
-    assert [second.row(c, {"harmful": [0], "harmless": [0]})["kl"] for c in grid] == [0.0, 1.0, 2.0, 3.0]
+    assert [second.row(c, ByClass((0,), (0,))).kl for c in grid] == [0.0, 1.0, 2.0, 3.0]
     assert len(formats.read_finished_rows(file)) == 4
