@@ -56,8 +56,7 @@ FORMATS_BEGIN = """\
 JSON Schemas (2020-12) of payloads and of what `--json` prints, made from the classes in `refusalctl/records/` that
 write and read them. A payload's file carries its format's name and version; a line of a JSONL payload is one row. What
 is not the name of a payload or a row is a document on stdout: a command that makes something prints `printed-result`,
-or a list of them. The `--json` of `doctor`, `data`, `calibrate`, `judge --list`,
-`artifacts show` and `artifacts gc` have no schema yet."""
+or a list of them."""
 ENVIRONMENT = {
     "`REFUSALCTL_STORE`": "Folder of the artifact store; `artifacts` by default.",
     "`REFUSALCTL_DATA_DIR`": "Folder of fetched prompts and of prompt sets of your own.",

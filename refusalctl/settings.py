@@ -30,6 +30,9 @@ Criterion = Literal["refusal-score", "cosmic"]
 Search = Literal["full", "prune", "screen"]
 
 
+DEFAULT_STORE, STORE_VARIABLE = "artifacts", "REFUSALCTL_STORE"  # no setting: it changes no result
+
+
 def option(
     text: str,
     *,

@@ -22,7 +22,7 @@ from refusalctl.records.rows import Kind, Split
 from refusalctl.report.comparison import compare_transfers
 from refusalctl.report.make import make_report
 from refusalctl.resolve import Resolved, resolve
-from refusalctl.settings import GeometrySettings, Machine, Settings, check_names
+from refusalctl.settings import DEFAULT_STORE, STORE_VARIABLE, GeometrySettings, Machine, Settings, check_names
 from refusalctl.steps.activations import collect_activations
 from refusalctl.steps.calibrate import CalibrationRun, Trial, run_calibration, trials
 from refusalctl.steps.completions import write_completions
@@ -45,13 +45,12 @@ from refusalctl.study_labels import Labelling
 if TYPE_CHECKING:
     from refusalctl.stats.precision import Deviation
 
-DEFAULT_STORE = "artifacts"
 GEOMETRY = GeometrySettings()
 
 
 def default_store() -> Path:
     """`$REFUSALCTL_STORE`, else `artifacts` in the folder one is in."""
-    return Path(os.environ.get("REFUSALCTL_STORE") or DEFAULT_STORE)
+    return Path(os.environ.get(STORE_VARIABLE) or DEFAULT_STORE)
 
 
 class Study(Labelling):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any
 
+import msgspec
 import typer
 from rich.markup import escape
 from rich.tree import Tree
@@ -12,7 +13,15 @@ from rich.tree import Tree
 from refusalctl.cli import out
 from refusalctl.cli.session import DEFAULT_STORE, JsonOption, StoreOption
 from refusalctl.errors import BadInput, Corrupt
-from refusalctl.records.printed import ListedArtifact, PrintedName, PrintedPath, Problem, Verified
+from refusalctl.records.printed import (
+    Collected,
+    ListedArtifact,
+    PrintedName,
+    PrintedPath,
+    Problem,
+    ShownArtifact,
+    Verified,
+)
 from refusalctl.store.garbage import garbage, leftovers, sweep
 from refusalctl.store.hashing import short
 from refusalctl.store.listing import listing
@@ -78,7 +87,7 @@ def show(ref: Reference, store: StoreOption = DEFAULT_STORE, json: JsonOption = 
     if json:
         told = {} if words is None else {"in_words": words}
         found = {"id": artifact.id, "path": str(artifact.path), **artifact.manifest, **told}
-        out.as_json({**found, "run": _run(opened, artifact)})
+        out.as_json(msgspec.convert({**found, "run": _run(opened, artifact)}, ShownArtifact))
         return
     tree = Tree(f"[bold]{artifact.kind}[/bold] {artifact.id}")
     for key, value in artifact.about.items():
@@ -173,7 +182,8 @@ def gc(
     if yes:
         sweep(opened, unneeded, drafts)
     if json:
-        out.as_json({"removed" if yes else "would_remove": [a.id for a in unneeded], "bytes": freed})
+        ids = tuple(a.id for a in unneeded)
+        out.as_json(Collected(freed, removed=ids) if yes else Collected(freed, would_remove=ids))
         return
     for artifact in unneeded:
         out.data(f"{artifact.label}  {out.about_line(artifact.about)}")

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec.structs import astuple
 
 from refusalctl.cli import out
 from refusalctl.cli.session import Session, asks
+from refusalctl.records.printed import PlannedTrial, PrintedCalibration
 
 if TYPE_CHECKING:
     from refusalctl.steps.calibrate import CalibrationRun, TrialRun
@@ -28,18 +30,19 @@ def calibrate(
     """
     todo = session.study.trials(designs, quick=quick)
     if session.dry_run:
-        heads = ("design", "architecture", "seed", "n", "rank")
-        rows = [(t.organism.design.name, t.organism.architecture, t.organism.seed, t.n, t.rank) for t in todo]
+        rows = [
+            PlannedTrial(t.organism.design.name, t.organism.architecture, t.organism.seed, t.n, t.rank) for t in todo
+        ]
         if session.json:
-            out.as_json([dict(zip(heads, row, strict=True)) for row in rows])
+            out.as_json(rows)
         else:
-            out.table_err(heads, rows)
+            out.table_err(PlannedTrial.__struct_fields__, [astuple(row) for row in rows])
         return
     found, kept = session.study.calibrate(todo)
     if session.name is not None:
         session.study.name(session.name, kept)
     if session.json:
-        out.as_json({"id": kept.id, "trials": found.record.to_json()["trials"]})
+        out.as_json(PrintedCalibration(kept.id, found.record.trials))
     else:
         _show(found, cells)
         out.data(kept.id)

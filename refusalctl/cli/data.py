@@ -10,19 +10,29 @@ import typer
 
 from refusalctl.cli import out
 from refusalctl.cli.session import JsonOption, LangOption, languages
+from refusalctl.records.printed import (
+    AddedPrompts,
+    FetchedPrompts,
+    ListedLanguage,
+    ListedPrompts,
+    PromptCount,
+    TranslatedPrompts,
+)
 from refusalctl.records.rows import KINDS, SPLITS, Kind, Split
+from refusalctl.settings import declared
 
 if TYPE_CHECKING:
-    from refusalctl.data.audit import Audit, SetAudit
+    from refusalctl.data.own_sets import MergeResult
+    from refusalctl.records.audit import Audit, Finding, SetAudit
+    from refusalctl.steps.prompt_sets import Counts
 
 app = typer.Typer(
     no_args_is_help=True,
     help="Prompt sets: fetch the published prompts, list and audit sets, add or translate languages.",
 )
 
-DataOption = Annotated[
-    str, typer.Option("--data", envvar="REFUSALCTL_DATA", help="Prompt set: sample, polyrefuse, or your own.")
-]
+_DATA = next(each for each in declared() if each.name == "data")
+DataOption = Annotated[str, typer.Option("--data", envvar=_DATA.env, help=_DATA.help)]
 KindOption = Annotated[str | None, typer.Option("--kind", help="harmful or harmless.")]
 SplitOption = Annotated[str | None, typer.Option("--split", help="train, val or test.")]
 SetOption = Annotated[str, typer.Option("--name", help="Name of your prompt set, for --data.")]
@@ -56,7 +66,7 @@ def fetch(
 
     done = prompt_sets.fetch(source, out.progress(quiet=json))
     if json:
-        out.as_json(done._asdict())
+        out.as_json(FetchedPrompts(done.files, done.rows))
         return
     out.success(f"{done.files} files verified, {len(done.rows)} languages, {sum(done.rows.values())} prompts")
     out.info("see `refusalctl data ls` and `refusalctl data audit --data polyrefuse`")
@@ -69,7 +79,7 @@ def ls(json: JsonOption = False) -> None:
 
     found = prompt_sets.listing()
     if json:
-        out.as_json([_set_as_json(name, langs) for name, langs in found.items()])
+        out.as_json([_listed(name, langs) for name, langs in found.items()])
         return
     columns = [f"{kind} {split}" for kind in KINDS for split in SPLITS]
     rows = [
@@ -84,21 +94,18 @@ def ls(json: JsonOption = False) -> None:
         out.info("polyrefuse: not fetched; run `refusalctl data fetch`")
 
 
-def _set_as_json(name: str, langs: dict[str, Any] | None) -> dict[str, Any]:
-    languages = [
-        {"lang": lang, "counts": {k: {s: c._asdict() for s, c in of_kind.items()} for k, of_kind in counts.items()}}
-        for lang, counts in (langs or {}).items()
-    ]
-    return {"name": name, "fetched": langs is not None, "languages": languages}
+def _listed(name: str, langs: dict[str, Counts] | None) -> ListedPrompts:
+    languages = tuple(ListedLanguage(lang, counts) for lang, counts in (langs or {}).items())
+    return ListedPrompts(name, langs is not None, languages)
 
 
-def _count(count: Any) -> str:
+def _count(count: PromptCount) -> str:
     return str(count.rows) if count.rows == count.usable else f"{count.usable}/{count.rows}"
 
 
 @app.command()
 def audit(
-    data: DataOption = "sample",
+    data: DataOption = _DATA.default,
     lang: Annotated[
         list[str] | None, typer.Option("--lang", help="Language code, or several: --lang ba,be. All by default.")
     ] = None,
@@ -112,12 +119,12 @@ def audit(
     with out.progress(quiet=json).task(f"audit {data}", len(langs) or len(sets.set_languages(data))) as advance:
         report = auditing.audit(data, langs, lambda _done, _total: advance())
     if json:
-        out.as_json(audit_findings.as_json(report))
+        out.as_json(audit_findings.with_findings(report))
     else:
         _show_audit(report, audit_findings.findings(report))
 
 
-def _show_audit(report: Audit, found: Sequence[Any]) -> None:
+def _show_audit(report: Audit, found: Sequence[Finding]) -> None:
     numbers = ("rows", "dup", "leak", "untransl", "html", "with en", "rho", "length", "short")
     out.table(
         f"prompt set {report.data}",
@@ -173,11 +180,15 @@ def add(
 
     done = prompt_sets.add(file, lang, name=name, kind=_kind(kind), split=_split(split), again=replace)
     if json:
-        out.as_json(done._asdict())
+        out.as_json(AddedPrompts(**_merged(done)))
         return
     out.data(str(done.path))
     out.success(f"{done.added} added, {done.replaced} replaced; {done.total} prompts of {lang} in {name!r}")
     _tell_flags(done.flagged)
+
+
+def _merged(done: MergeResult) -> dict[str, Any]:
+    return done._asdict() | {"path": str(done.path)}
 
 
 def _tell_flags(flagged: dict[str, int]) -> None:
@@ -189,7 +200,7 @@ def _tell_flags(flagged: dict[str, int]) -> None:
 def translate(
     to: Annotated[str, typer.Option("--to", help="Language code to translate into, such as be.")],
     translator: Annotated[str, typer.Option(help="google, nllb:MODEL (hub id or folder), or file:JSONL.")],
-    data: DataOption = "sample",
+    data: DataOption = _DATA.default,
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the set that is made; DATA-translated by default.")
     ] = None,
@@ -210,7 +221,9 @@ def translate(
     opened = prompt_sets.open_translator(translator, to, code)
     done = prompt_sets.translate(request, opened, out.progress(quiet=json), again=replace)
     if json:
-        out.as_json(done.added._asdict() | {"source": done.source, "resumed": done.resumed, "failed": done.failed})
+        out.as_json(
+            TranslatedPrompts(**_merged(done.added), source=done.source, resumed=done.resumed, failed=done.failed)
+        )
         return
     out.data(str(done.added.path))
     out.success(f"{done.added.total} prompts of {to} in {done.name!r}, {done.resumed} of them from an earlier run")

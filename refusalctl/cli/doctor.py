@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec.structs import replace
 
 from refusalctl.cli import out
 from refusalctl.cli.session import Session, asks
 from refusalctl.data import polyrefuse, sample
 from refusalctl.errors import RefusalctlError
+from refusalctl.records.printed import Checked, PrecisionChecked, PrintedDoctor
 from refusalctl.store.store import Store
 
 if TYPE_CHECKING:
@@ -33,11 +35,12 @@ def doctor(
         "store": _store(session.store),
         "model": _model(asked.model),
     }
-    facts: dict[str, Any] = {k: {"ok": ok, "found": text} for k, (ok, text) in checked.items()}
+    libraries, data, store, model = (Checked(*each) for each in checked.values())
+    facts = PrintedDoctor(libraries, data, store, model)
     if precision and checked["model"][0]:
         dtype = "bfloat16" if session.asked.origins["dtype"] == "default" else asked.dtype
         deviation = session.study.precision(dtype)
-        facts["precision"] = {"dtype": dtype, **deviation._asdict()}
+        facts = replace(facts, precision=PrecisionChecked(dtype, **deviation._asdict()))
         checked["precision"] = (True, _words(dtype, deviation))
     if session.json:
         out.as_json(facts)

@@ -8,6 +8,7 @@ import typer
 
 from refusalctl.cli import out
 from refusalctl.cli.session import Session, asks
+from refusalctl.records.printed import ListedJudge
 
 TEXTS = ("native", "back-translation", "both")
 
@@ -79,7 +80,7 @@ def _list(*, json: bool) -> None:
 
     rows = declarations()
     if json:
-        out.as_json([vars(d) for d in rows])
+        out.as_json([ListedJudge(**vars(d)) for d in rows])
         return
     table = [
         (

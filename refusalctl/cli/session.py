@@ -18,7 +18,8 @@ from msgspec import Meta
 from refusalctl.cli import out
 from refusalctl.records.printed import PrintedResult
 from refusalctl.resolve import Resolved, resolve
-from refusalctl.settings import Declared, declared
+from refusalctl.settings import DEFAULT_STORE as STORE
+from refusalctl.settings import STORE_VARIABLE, Declared, declared
 from refusalctl.settings import languages as as_languages
 from refusalctl.store.store import check_name
 
@@ -40,7 +41,7 @@ PANELS = {
 
 # --- options that are no settings --------------------------------------------------------------------------
 
-StoreOption = Annotated[Path, typer.Option("--store", envvar="REFUSALCTL_STORE", help="Folder of the artifact store.")]
+StoreOption = Annotated[Path, typer.Option("--store", envvar=STORE_VARIABLE, help="Folder of the artifact store.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")]
 ExplainOption = Annotated[bool, typer.Option("--explain", help="Show every setting and where it comes from, and stop.")]
@@ -51,7 +52,7 @@ ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="Experiment file (TOML); its settings are used where no flag is given.")
 ]
 LangOption = Annotated[str, typer.Option("--lang", help="Language code, such as ba.")]
-DEFAULT_STORE = Path("artifacts")
+DEFAULT_STORE = Path(STORE)
 
 
 def _good_name(name: str | None) -> str | None:

@@ -8,80 +8,18 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import product
 from statistics import median
 
 from refusalctl.data import polyrefuse, polyrefuse_tables, prompt_texts, sets
-from refusalctl.data.language_identification import Identification, identify
+from refusalctl.data.language_identification import identify
 from refusalctl.errors import BadInput
+from refusalctl.records.audit import Audit, Containment, Pool, SetAudit
 from refusalctl.records.rows import KINDS, SPLITS, Kind, Prompt, Split
 
 LENGTH_FACTOR = 4
 Name = tuple[Kind, Split]
 Texts = dict[Name, list[str]]
-
-
-@dataclass(frozen=True)
-class SetAudit:
-    """One language, class and split.
-
-    `pairing` says how rows are tied to English: `source text`, `position`, `id`, `none`, `itself`, or
-    `no English` where there is nothing to be tied to.
-    `rho` is Spearman's rank correlation of text lengths with the English ones, where rows can be paired.
-    `html_raw` counts rows with HTML entities as published, `html_left` what is left after cleaning.
-    """
-
-    lang: str
-    kind: Kind
-    split: Split
-    rows: int
-    duplicates: int
-    leaks: dict[str, int]
-    same_text: int
-    empty: int
-    untranslated: int
-    html_raw: int
-    html_left: int
-    pairing: str
-    shared_with_english: int
-    rho: float | None
-    length_outliers: tuple[str, ...]
-    identified: Identification
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Languages whose prompts of one class and split have exactly the same ids."""
-
-    kind: Kind
-    split: Split
-    langs: tuple[str, ...]
-    ids: int
-    shared_with_others: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Containment:
-    """A published English file, and how many of its rows are also prompts of a class and split."""
-
-    file: str
-    rows: int
-    kind: Kind
-    split: Split
-    inside: int
-
-
-@dataclass(frozen=True)
-class Audit:
-    """Everything counted about the languages `langs` of one set."""
-
-    data: str
-    langs: tuple[str, ...]
-    sets: list[SetAudit]
-    pools: list[Pool]
-    contained: list[Containment]
-    in_both_classes: dict[str, int]
 
 
 def audit(data: str, langs: Sequence[str] = (), progress: polyrefuse.Progress | None = None) -> Audit:
@@ -99,7 +37,7 @@ def audit(data: str, langs: Sequence[str] = (), progress: polyrefuse.Progress | 
     pools = _pools(data, wanted)
     contained = _contained() if data == sets.PUBLISHED_SET else []
     both = {lang: n for lang in wanted if (n := _in_both_classes(sets.prompts(data, lang)))}
-    return Audit(data, tuple(wanted), audits, pools, contained, both)
+    return Audit(data, tuple(wanted), tuple(audits), tuple(pools), tuple(contained), both)
 
 
 def _language(data: str, lang: str, has_english: bool) -> list[SetAudit]:

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
-from refusalctl.data.audit import LENGTH_FACTOR, Audit, Pool, SetAudit
-from refusalctl.data.language_identification import Identification, summed
+from msgspec.structs import replace
+
+from refusalctl.data.audit import LENGTH_FACTOR
+from refusalctl.data.language_identification import summed
+from refusalctl.records.audit import Audit, Finding, Identification, Pool, SetAudit
 from refusalctl.records.rows import KINDS, SPLITS
 
 IDENTIFIED = 0.9  # the share of texts below which a language's identification is a finding
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What, in which class and split, how often, in which languages, and what the number counts."""
-
-    about: str
-    where: str
-    count: int
-    langs: tuple[str, ...]
-    note: str
 
 
 def findings(report: Audit) -> list[Finding]:
@@ -100,9 +90,6 @@ def _language_finding(lang: str, found: Identification) -> list[Finding]:
     return [Finding("language", "all", found.checked - found.as_expected, (lang,), note)]
 
 
-def as_json(report: Audit) -> dict[str, Any]:
-    """The report and its findings as a JSON value, with the share of identified texts written out."""
-    result = asdict(report) | {"findings": [asdict(finding) for finding in findings(report)]}
-    for row, one in zip(result["sets"], report.sets, strict=True):
-        row["identified"]["share"] = one.identified.share
-    return result
+def with_findings(report: Audit) -> Audit:
+    """The report with its findings."""
+    return replace(report, findings=tuple(findings(report)))

@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
 from refusalctl.organisms.designs import LANGS
+from refusalctl.records.audit import Identification
 from refusalctl.records.rows import Prompt
 
 SOURCE = "organism"  # a language of one's own may have a private-use code too
@@ -28,22 +28,6 @@ class Guess(NamedTuple):
 
     lang: str
     score: float
-
-
-@dataclass(frozen=True)
-class Identification:
-    """How many texts were identified as their language. `unknown_to_identifier`: it cannot name it at all."""
-
-    checked: int
-    as_expected: int
-    too_short: int
-    others: dict[str, int]
-    suspect_ids: tuple[str, ...]  # another language at a confidence of `SUSPECT` or more
-    unknown_to_identifier: bool = False
-
-    @property
-    def share(self) -> float | None:
-        return self.as_expected / self.checked if self.checked and not self.unknown_to_identifier else None
 
 
 @cache
@@ -83,7 +67,8 @@ def identify(rows: Sequence[Prompt]) -> Identification:
     suspects = tuple(i for i, g in guesses if g.lang != expected and g.score >= SUSPECT)
     never = not right and all(expected not in {g.lang for g in named(p.text, 300)} for p in long_enough[:20])
     short = len(rows) - len(long_enough)
-    return Identification(len(guesses), right, short, dict(others.most_common()), suspects, bool(guesses) and never)
+    unknown = bool(guesses) and never
+    return Identification.counted(len(guesses), right, short, dict(others.most_common()), suspects, unknown=unknown)
 
 
 def _by_words(rows: Sequence[Prompt], expected: str) -> Identification:
@@ -93,7 +78,7 @@ def _by_words(rows: Sequence[Prompt], expected: str) -> Identification:
     found = [(p.id, spoken(p.text) or "none") for p in rows if p.text.strip()]
     others = Counter(lang for _, lang in found if lang != expected)
     wrong = tuple(i for i, lang in found if lang != expected)
-    return Identification(
+    return Identification.counted(
         len(found), len(found) - len(wrong), len(rows) - len(found), dict(others.most_common()), wrong
     )
 
@@ -103,11 +88,11 @@ def summed(parts: Sequence[Identification]) -> Identification:
     others: Counter[str] = Counter()
     for part in parts:
         others.update(part.others)
-    return Identification(
+    return Identification.counted(
         sum(p.checked for p in parts),
         sum(p.as_expected for p in parts),
         sum(p.too_short for p in parts),
         dict(others.most_common()),
         tuple(i for p in parts for i in p.suspect_ids),
-        bool(parts) and all(p.unknown_to_identifier for p in parts if p.checked),
+        unknown=bool(parts) and all(p.unknown_to_identifier for p in parts if p.checked),
     )

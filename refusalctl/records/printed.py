@@ -6,6 +6,9 @@ from typing import Any
 
 import msgspec
 
+from refusalctl.records.calibration import CalibrationTrial
+from refusalctl.records.rows import Kind, Split
+
 
 class Printed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One JSON document on stdout, or an entry of one."""
@@ -88,3 +91,149 @@ class Verified(Printed, frozen=True):
 
     checked: int
     problems: tuple[Problem, ...]
+
+
+class Checked(Printed, frozen=True):
+    """One thing that `doctor` looked at."""
+
+    ok: bool
+    found: str
+
+
+class PrecisionChecked(Printed, frozen=True):
+    """`doctor --precision`: half precision against float32 on `n` prompts, KL in nats."""
+
+    dtype: str
+    n: int
+    kl_mean: float
+    kl_max: float
+    other_first_token: int
+    stream_max: float
+    direction_cosine_min: float
+
+
+class PrintedDoctor(Printed, frozen=True):
+    """`doctor`."""
+
+    libraries: Checked
+    data: Checked
+    store: Checked
+    model: Checked
+    precision: PrecisionChecked | msgspec.UnsetType = msgspec.UNSET
+
+
+class FetchedPrompts(Printed, frozen=True):
+    """`data fetch`: published files, and the rows of each language's table."""
+
+    files: int
+    rows: dict[str, int]
+
+
+class PromptCount(Printed, frozen=True):
+    """Rows of one class and split, and how many of them an experiment may draw."""
+
+    rows: int
+    usable: int
+
+
+class ListedLanguage(Printed, frozen=True):
+    """One language of a prompt set: counts by class and split."""
+
+    lang: str
+    counts: dict[Kind, dict[Split, PromptCount]]
+
+
+class ListedPrompts(Printed, frozen=True):
+    """An entry of `data ls`."""
+
+    name: str
+    fetched: bool
+    languages: tuple[ListedLanguage, ...]
+
+
+class AddedPrompts(Printed, frozen=True):
+    """`data add`: rows that are new, replaced or left as they were, and flags over the whole file."""
+
+    path: str
+    added: int
+    replaced: int
+    unchanged: int
+    total: int
+    flagged: dict[str, int]
+
+
+class TranslatedPrompts(AddedPrompts, frozen=True):
+    """`data translate`: what was added, and the ids without a translation with the reason of each."""
+
+    source: str
+    resumed: int
+    failed: dict[str, str]
+
+
+class PlannedTrial(Printed, frozen=True):
+    """An entry of `calibrate --dry-run`."""
+
+    design: str
+    architecture: str
+    seed: int
+    n: int
+    rank: int
+
+
+class PrintedCalibration(Printed, frozen=True):
+    """`calibrate`: verdicts beside the truth, and the artifact that keeps them."""
+
+    id: str
+    trials: tuple[CalibrationTrial, ...]
+
+
+class ListedJudge(Printed, frozen=True):
+    """An entry of `judge --list`: a judge's facts, as its makers state them. `languages` None: none named."""
+
+    name: str
+    languages: tuple[str, ...] | None
+    licence: str
+    source: str
+    model: str | None
+    size: str
+    gated: bool
+    refusal_label: bool
+    harm_label: bool
+    needs_prompt: bool
+    verified: bool
+    version: int
+    only_listed: bool
+    endpoint: bool
+
+
+class ShownFile(Printed, frozen=True):
+    """A payload file of an artifact."""
+
+    bytes: int
+    sha256: str
+
+
+class ShownArtifact(Printed, frozen=True):
+    """`artifacts show`: the manifest, and `run`, what happened while it was computed (None: cannot be read).
+
+    `in_words`: what was done to the model, where it is about an intervention.
+    """
+
+    id: str
+    path: str
+    kind: str
+    format: str
+    version: int
+    about: dict[str, Any]
+    recipe: dict[str, Any]
+    files: dict[str, ShownFile]
+    run: dict[str, Any] | None
+    in_words: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class Collected(Printed, frozen=True):
+    """`artifacts gc`: what was removed with `--yes`, or would be without."""
+
+    bytes: int
+    removed: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    would_remove: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from refusalctl.stats.similarity import Draws
 
-DIRECTIONS_FILE = "directions.safetensors"
+DIRECTIONS_FILE = formats.VECTOR_FILES["directions"]
 KINDS: tuple[Kind, ...] = ("harmful", "harmless")
 
 SPLITS = 20

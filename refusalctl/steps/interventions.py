@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from refusalctl.errors import BadInput
 from refusalctl.model import intervention_words as words
 from refusalctl.model.intervention_checks import check_intervention
-from refusalctl.steps.directions import DIRECTIONS_FILE
 from refusalctl.steps.step import Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, Store
@@ -19,15 +18,9 @@ if TYPE_CHECKING:
 
     from refusalctl.model.hooks import Intervention
 
-SELECTION_FILE = "selection.safetensors"
-SUBSPACE_FILE = "subspace.safetensors"
-CONTROLS_FILE = "control_directions.safetensors"
-_FILES = {
-    "selection": SELECTION_FILE,
-    "directions": DIRECTIONS_FILE,
-    "subspace": SUBSPACE_FILE,
-    "control_directions": CONTROLS_FILE,
-}
+SELECTION_FILE = formats.VECTOR_FILES["selection"]
+SUBSPACE_FILE = formats.VECTOR_FILES["subspace"]
+CONTROLS_FILE = formats.VECTOR_FILES["control_directions"]
 
 
 class Source(NamedTuple):
@@ -43,7 +36,7 @@ class Source(NamedTuple):
     def check(self, bench: Workbench) -> None:
         """Raise `BadInput` unless this names directions of the model at hand."""
         named = self.pos is not None and self.layer is not None
-        if self.artifact.kind not in _FILES:
+        if self.artifact.kind not in formats.VECTOR_FILES:
             raise BadInput(f"{self.artifact.label} holds no direction", hint="give a selection or directions id")
         if self.artifact.kind == "directions" and not named:
             raise BadInput(
@@ -229,7 +222,7 @@ def resolve_direction(spec: InterventionSpec) -> Intervention:
 
 def _read(source: Source) -> _StoredDirection:
     artifact = source.artifact
-    tensors, header = formats.read_vectors(artifact.path / _FILES[artifact.kind], artifact.kind)
+    tensors, header = formats.read_vectors(artifact.path / formats.VECTOR_FILES[artifact.kind], artifact.kind)
     if artifact.kind == "subspace":
         return _StoredDirection(tensors["basis"], header["layer"], None)
     if artifact.kind == "control_directions":
@@ -260,7 +253,7 @@ def _control(source: Source, families: Mapping[str, torch.Tensor]) -> torch.Tens
 
 def end_of_instruction(artifact: Artifact) -> tuple[int, ...]:
     """All end-of-instruction positions of the template that an artifact's directions were read with."""
-    _tensors, header = formats.read_vectors(artifact.path / _FILES[artifact.kind], artifact.kind)
+    _tensors, header = formats.read_vectors(artifact.path / formats.VECTOR_FILES[artifact.kind], artifact.kind)
     if "suffix_tokens" not in header:
         raise BadInput(f"{artifact.label} does not say which positions the template has", hint="give numbers, -1,-5")
     return tuple(range(-len(header["suffix_tokens"]), 0))

@@ -18,6 +18,7 @@ from refusalctl.model.translators.google import open_google
 from refusalctl.model.translators.nllb import open_nllb
 from refusalctl.model.translators.protocol import Outcome, Translator, outcome
 from refusalctl.progress import Progress
+from refusalctl.records.printed import PromptCount
 from refusalctl.records.rows import KINDS, SPLITS, Kind, Prompt, Split
 from refusalctl.steps.finished_rows import FinishedRows
 
@@ -40,14 +41,7 @@ def fetch(source: Path | None, progress: Progress) -> FetchResult:
     return FetchResult(files, built)
 
 
-class Count(NamedTuple):
-    """Rows of one class and split, and how many of them an experiment may draw."""
-
-    rows: int
-    usable: int
-
-
-Counts = dict[str, dict[str, Count]]
+Counts = dict[Kind, dict[Split, PromptCount]]
 
 
 def listing() -> dict[str, dict[str, Counts] | None]:
@@ -65,7 +59,7 @@ def _counts(name: str) -> dict[str, Counts]:
 
 def _counts_of(name: str, lang: str) -> Counts:
     total = Counter((p.kind, p.split) for p in sets.prompts(name, lang))
-    return {k: {s: Count(total[k, s], len(sets.usable(name, lang, k, s))) for s in SPLITS} for k in KINDS}
+    return {k: {s: PromptCount(total[k, s], len(sets.usable(name, lang, k, s))) for s in SPLITS} for k in KINDS}
 
 
 def add(

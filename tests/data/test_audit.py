@@ -163,4 +163,4 @@ def test_asking_for_an_absent_language_names_those_there_are():
 
 def test_the_report_holds_no_prompt_text(tree, fetched):
     fetched(tree)
-    assert "letter number" not in str(audit_findings.as_json(audit("polyrefuse")))
+    assert "letter number" not in str(audit_findings.with_findings(audit("polyrefuse")))

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from refusalctl.cli.app import main
-from refusalctl.records import printed
+from refusalctl.records import audit, printed
 from refusalctl.store.store import Store
 from tests.golden.make import STORE
 
@@ -59,3 +59,34 @@ def test_documents_are_those_of_the_schemas(document: Callable[..., Any], tmp_pa
     )
     assert made.kind == "activations"
     assert Path(made.path).is_dir()
+
+
+def test_documents_about_prompts_judges_and_the_machine_are_those_of_the_schemas(
+    document: Callable[..., Any], tmp_path: Path
+) -> None:
+    checked = document("doctor", "--model", "organism:shared", "--store", str(tmp_path))
+    assert msgspec.convert(checked, printed.PrintedDoctor).store.ok
+    listed = msgspec.convert(document("data", "ls"), list[printed.ListedPrompts])
+    assert listed[0].languages[0].counts["harmful"]["test"].usable > 0
+    audited = msgspec.convert(document("data", "audit", "--lang", "ba"), audit.Audit)
+    assert {each.lang for each in audited.sets} == {"ba"}
+    judges = msgspec.convert(document("judge", "--list"), list[printed.ListedJudge])
+    assert "substring" in {each.name for each in judges}
+    planned = document("calibrate", "plane", "--dry-run", "--quick", "--store", str(tmp_path))
+    assert {each.design for each in msgspec.convert(planned, list[printed.PlannedTrial])} == {"plane"}
+
+
+def test_documents_about_stored_artifacts_are_those_of_the_schemas(
+    document: Callable[..., Any], tmp_path: Path
+) -> None:
+    shutil.copytree(STORE, tmp_path / "golden")
+    golden = ("--store", str(tmp_path / "golden"))
+    for kind, identifier in Store(STORE).ids():
+        shown = msgspec.convert(document("artifacts", "show", identifier, *golden), printed.ShownArtifact)
+        assert (shown.kind, shown.id) == (kind, identifier)
+        assert shown.run is not None
+    plan = msgspec.convert(document("artifacts", "gc", "--keep-hours", "0", *golden), printed.Collected)
+    assert isinstance(plan.would_remove, tuple)
+    assert plan.removed is msgspec.UNSET
+    done = msgspec.convert(document("artifacts", "gc", "--yes", "--keep-hours", "0", *golden), printed.Collected)
+    assert done == printed.Collected(plan.bytes, removed=plan.would_remove)
