@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -139,7 +138,7 @@ def _labels(
     labels = [_label(answers[row.prompt_id], sheet.labels[row.id], annotator) for row in rows]
     labels.sort(key=lambda label: label.prompt_id)
 
-    def run(job: Job) -> dict[str, Any]:
+    def run(job: Job) -> RunChecks:
         formats.write_rows(job.out / LABELS_FILE, (label.to_json() for label in labels))
         return {"n": len(labels)}
 

@@ -208,7 +208,7 @@ def panel_labels(bench: Workbench, made: Artifact, labels: Sequence[Artifact]) -
 
 
 def _writer(group: Group, rule: VoteRule) -> Any:
-    def run(job: Job) -> dict[str, Any]:
+    def run(job: Job) -> RunChecks:
         rows = [_together(each, rule) for each in zip(*group.rows.values())]
         formats.write_rows(job.out / LABELS_FILE, (row.to_json() for row in rows))
         return dict(Counter(row.outcome for row in rows))

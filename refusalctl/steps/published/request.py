@@ -12,7 +12,7 @@ from refusalctl.data.published_runs import INTERVENTIONS
 from refusalctl.errors import BadInput
 from refusalctl.records.rows import Kind, Row
 from refusalctl.stats.selection_rule import Rule
-from refusalctl.steps.step import Job, Step
+from refusalctl.steps.step import Job, RunChecks, Step
 from refusalctl.store import formats
 
 VERSION = 1
@@ -50,7 +50,7 @@ class Request:
 def rows_step(kind: str, rows: Sequence[Row], file: str) -> Step:
     """The step that writes rows which were read before."""
 
-    def run(job: Job) -> dict[str, Any]:
+    def run(job: Job) -> RunChecks:
         formats.write_rows(job.out / file, (row.to_json() for row in rows))
         return {"n": len(rows)}
 
