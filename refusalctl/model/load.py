@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from refusalctl.errors import BadInput
+from refusalctl.errors import BadInput, ModelError
 from refusalctl.model.adapter import check_mergeable, with_adapter
 from refusalctl.model.chat import Chat, open_chat
 from refusalctl.model.chat_model import ChatModel
@@ -84,6 +84,7 @@ def load(
     unchanged(ref)
     if model.device.type == "cuda":
         torch.cuda.set_device(model.device)  # streams, events and recordings are those of the current device
+    _check_end(model.generation_config.eos_token_id, ref.name)
     # greedy means greedy: some models ship a repetition penalty in their generation settings
     model.generation_config = GenerationConfig(
         eos_token_id=model.generation_config.eos_token_id, pad_token_id=tokenizer.pad_token_id
@@ -113,6 +114,16 @@ def foresee(ref: ModelRef, *, dtype: str = "auto", attention: str = "auto") -> N
     check_vocabulary(opened.model, _open_tokenizer(ref.tokenizer, ref.trust_remote_code), ref.name)
     if ref.adapter is not None:
         check_mergeable(ref.adapter, ref.name)
+
+
+def _check_end(ids: object, name: str) -> None:
+    """Raise `ModelError` for a token that ends answers and is none: they would not end, or fail late."""
+    listed = ids if isinstance(ids, list) else [ids]
+    if not all(each is None or (isinstance(each, int) and each >= 0) for each in listed):
+        raise ModelError(
+            f"{name}: generation_config.json says that answers end in the token {ids!r}, expected a number or several",
+            hint="correct eos_token_id there, or fetch the file again",
+        )
 
 
 def _wanted(ref: ModelRef, device: str, dtype: str, attention: str) -> Wanted:

@@ -18,7 +18,6 @@ from refusalctl.model.files import checkpoint
 
 _PACKAGE = str(Path(__file__).resolve().parents[1])
 _MOST = 240  # characters of a library's own words
-_REMOTE = "it brings code of its own: add --trust-remote-code if you trust it"
 _NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|cannot allocate memory", re.IGNORECASE)
 _UNKNOWN_TYPE = re.compile(r"model type `?'?([^`']+)`?'? but Transformers does not recognize")
 
@@ -92,8 +91,8 @@ def explained(
             hint="a newer one may: `pip install -U transformers`; or is model_type in config.json wrong?",
         )
     if "trust_remote_code" in text:
-        hint = _REMOTE
-    elif isinstance(error, ImportError):
+        return ModelError(f"{what} brings code of its own", hint="add --trust-remote-code if you trust it")
+    if isinstance(error, ImportError):
         hint = hint or "install what is missing"
     return ModelError(f"{what} cannot be loaded: {_words(error)}", hint=hint)
 

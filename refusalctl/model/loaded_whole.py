@@ -29,6 +29,7 @@ _WRAPPERS = {
     "lora_": "an unmerged LoRA adapter",
     "module.": "DistributedDataParallel",
 }
+_PLAIN = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _LAYER = re.compile(r"\.(?:layers|h|blocks|block|layer)\.(\d+)\.")
 
 
@@ -40,18 +41,23 @@ class Misfit(ModelError):
         self.missing, self.unread = missing, unread
 
 
-def check_names(model: Any, info: Mapping[str, Any], stored: Checkpoint, what: str, *, quantised: bool) -> None:
+def check_names(
+    model: Any, info: Mapping[str, Any], stored: Checkpoint, what: str, *, quantised: Mapping[str, Any] | None
+) -> None:
     """Raise `Misfit` where the checkpoint and the architecture differ in tensors or in their shapes.
 
     `info` is what `from_pretrained` says it did. It is not believed alone: every parameter carries a mark once it was
-    given a value, and numbers of other kinds than the architecture's are no weights.
+    given a value, and numbers of other kinds than the architecture's are no weights. `quantised`: what was done about a
+    scheme, whose own tensors bear no such mark.
     """
     missing = {str(name) for name in info["missing_keys"]}
     unread = {str(name) for name in info["unexpected_keys"]}
     shapes = sorted(info["mismatched_keys"], key=lambda each: str(each[0]))
-    if not quantised:
+    if quantised is None or quantised["dequantized"]:
         missing |= {n for n, p in model.named_parameters() if not getattr(p, "_is_hf_initialized", False)}
         missing -= {str(name) for name, *_ in shapes}
+        _refuse_raw(model, what)
+    if quantised is None:
         _refuse_integers(model, stored, what)
     if not missing and not unread and not shapes and not info.get("error_msgs"):
         return
@@ -91,12 +97,15 @@ def _cause(model: Any, missing: Collection[str], unread: Collection[str], shapes
     if missing and not unread and not shapes:
         if all(name.endswith(("lm_head.weight", "embed_out.weight")) for name in missing):
             return "if its output layer is its embedding, set tie_word_embeddings to true in config.json"
-        if not any(_LAYER.search(name) for name in missing) and hasattr(model.config, "id2label"):
+        if not any(_LAYER.search(name) for name in missing) and type(model).__name__.endswith("Classification"):
             return "was its head trained? Give the model that was"
     n_layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
     deepest = [int(found[1]) for name in unread if (found := _LAYER.search(name))]
     if deepest and n_layers is not None and not missing and min(deepest) >= n_layers:
         return f"config.json says {n_layers} layers, the checkpoint has {max(deepest) + 1}"
+    absent = [int(found[1]) for name in missing if (found := _LAYER.search(name))]
+    if absent and n_layers is not None and not unread and len(absent) == len(missing) and max(absent) + 1 == n_layers:
+        return f"config.json says {n_layers} layers: does the checkpoint have as many?"
     if shapes:
         return "is config.json that of this checkpoint?"
     return "give the checkpoint of this architecture, whole"
@@ -115,10 +124,22 @@ def _refuse_integers(model: Any, stored: Checkpoint, what: str) -> None:
     if wrong:
         kinds = ", ".join(sorted({stored.tensors[n].dtype for n in wrong}))
         raise Misfit(
-            f"{_count(wrong)} of {what} {kinds} numbers where weights are expected ({some(wrong)})",
+            f"the checkpoint of {what} holds {kinds} numbers where weights are expected: {some(wrong)}",
             "is it quantised without saying how? Give plain weights",
             (),
             wrong,
+        )
+
+
+def _refuse_raw(model: Any, what: str) -> None:
+    """Raise where parameters are still the numbers that a scheme packed: what would make weights of them is missing."""
+    raw = [n for n, p in model.named_parameters() if p.is_floating_point() and p.dtype not in _PLAIN]
+    if raw:
+        raise Misfit(
+            f"the checkpoint of {what} gives no scale for {len(raw)} packed weights ({some(raw)})",
+            "fetch the whole model again, or give it in bfloat16, float16 or float32",
+            raw,
+            (),
         )
 
 
@@ -141,14 +162,14 @@ def check_values(model: Any, stored: Checkpoint, what: str) -> None:
     once = {
         id(t): (n, t) for n, t in reversed(model.state_dict(keep_vars=True).items())
     }  # tied ones by their first name
-    named = [(n, t) for n, t in once.values() if t.is_floating_point() and t.numel() and not t.is_meta]
+    named = [(n, t) for n, t in once.values() if t.dtype in _PLAIN and t.numel() and not t.is_meta]
     suspects = {n for (n, _), ok in zip(named, _finite([t for _, t in named])) if not ok}
     wrong = [n for n, t in named if n in suspects and not bool(t.isfinite().all())]  # a sum may overflow by itself
     if wrong:
         narrow = {t.dtype for n, t in named if n in wrong} == {torch.float16}
         wide = narrow and any(each.dtype != "F16" for each in stored.tensors.values())
         raise ModelError(
-            f"{what}: {_count(wrong)} not finite, with NaN or infinite values ({some(wrong)})",
+            f"{what} holds NaN or infinite weights: {_count(wrong)} not finite ({some(wrong)})",
             hint="float16 does not hold such large weights: try --dtype bfloat16 or float32"
             if wide
             else "the checkpoint is damaged: fetch it again",

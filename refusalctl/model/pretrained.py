@@ -123,13 +123,13 @@ def _open(
             **_placement(wanted, declared),
             **({} if wanted.attention == "auto" else {"attn_implementation": wanted.attention}),
         )
-    applied = _applied(model, what, declared)
-    check_names(model, info, stored, what, quantised=applied is not None)
+    applied = _applied(model, what, declared, stored)
+    check_names(model, info, stored, what, quantised=applied)
     if not meta:
         check_values(model, stored, what)
         check_buffers(model, config, what)
         with loading(what, memory=memory):
-            if applied is None and wanted.device != "shard":
+            if (applied is None or applied["dequantized"]) and wanted.device != "shard":
                 model = model.to(wanted.device)
     return Opened(model.eval().requires_grad_(False), applied)
 
@@ -142,18 +142,24 @@ def _placement(wanted: Wanted, declared: dict[str, Any] | None) -> dict[str, Any
     return {}
 
 
-def _applied(model: Any, what: str, declared: dict[str, Any] | None) -> dict[str, Any] | None:
-    """What transformers made of the declared scheme. Raises `ModelError` where it made nothing of it."""
+def _applied(model: Any, what: str, declared: dict[str, Any] | None, stored: Checkpoint) -> dict[str, Any] | None:
+    """What transformers made of the declared scheme. Raises `ModelError` where it made nothing of it.
+
+    Where a machine has no kernels for it, weights are multiplied out once, and then the model is a plain one.
+    """
     if declared is None:
         return None
-    quantiser = getattr(model, "hf_quantizer", None)
-    if quantiser is None:
+    scheme = quantisation.method(declared)
+    if getattr(model, "hf_quantizer", None) is not None:
+        return {"method": scheme, "dequantized": False}
+    undone = getattr(model.config, "quantization_config", None) is None
+    if not undone or not quantisation.packed(stored.tensors):
         raise ModelError(
-            f"{what} is quantised by {quantisation.method(declared)!r}, which was not applied",
-            hint=quantisation.needs(declared),
+            f"{what} declares the quantisation {scheme!r}, "
+            + ("which was not applied" if not undone else "but its weights are plain numbers"),
+            hint=quantisation.needs(declared) if not undone else "is config.json that of this checkpoint?",
         )
-    undone = bool(getattr(quantiser.quantization_config, "dequantize", False))
-    return {"method": quantisation.method(declared), "dequantized": undone}
+    return {"method": scheme, "dequantized": True}
 
 
 def _check_memory(what: str, wanted: Wanted, stored: Checkpoint, declared: dict[str, Any] | None) -> str:

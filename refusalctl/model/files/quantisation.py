@@ -71,20 +71,27 @@ def _scheme_elsewhere(settings: Mapping[str, Any]) -> str:
     return f" ({named})" if named else ""
 
 
+def packed(tensors: Mapping[str, StoredTensor]) -> list[str]:
+    """Weights that are stored as packed or 8-bit numbers."""
+    return [
+        n
+        for n, t in tensors.items()
+        if t.dtype.startswith(("F8", "F6", "F4"))
+        or (t.dtype in _PACKED and len(t.shape) > 1 and n.endswith(("weight", "proj", "_blocks")))
+        or re.search(r"(^|\.)(qweight|weight_packed)$", n)
+    ]
+
+
 def refuse_undeclared(name: str, tensors: Mapping[str, StoredTensor]) -> None:
     """Raise `ModelError` for a checkpoint that declares nothing and holds weights in packed or 8-bit numbers."""
-    packed = [
-        n for n, t in tensors.items() if t.dtype in _PACKED and len(t.shape) > 1 and n.endswith(("weight", "proj"))
-    ]
-    packed += [n for n, t in tensors.items() if t.dtype.startswith(("F8", "F4", "F6")) and n not in packed]
-    packed += [n for n in tensors if re.search(r"(^|\.)(qweight|weight_packed)$", n) and n not in packed]
-    if packed:
+    found = packed(tensors)
+    if found:
         scales = [n for n in tensors if SCALES.search(n)]
         beside = f" beside scales that nothing reads ({some(scales, 2)})" if scales else ""
-        kinds = ", ".join(sorted({tensors[n].dtype for n in packed}))
+        kinds = ", ".join(sorted({tensors[n].dtype for n in found}))
         raise ModelError(
-            f"{name} is quantised, but config.json declares no scheme: {len(packed)} weights are {kinds} numbers "
-            f"({some(packed)}){beside}",
+            f"{name} is quantised, but config.json declares no scheme: {len(found)} weights are {kinds} numbers "
+            f"({some(found)}){beside}",
             hint="give the model in bfloat16, float16 or float32, or with its quantization_config",
         )
 
