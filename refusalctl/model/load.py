@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 
 from refusalctl.errors import BadInput, ModelError
-from refusalctl.model.adapter import check_mergeable, with_adapter
+from refusalctl.model.adapter import check_fit, with_adapter
 from refusalctl.model.chat import Chat, open_chat
 from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.files import quantisation
@@ -113,7 +113,7 @@ def foresee(ref: ModelRef, *, dtype: str = "auto", attention: str = "auto") -> N
     find_blocks(opened.model, text_config(opened.model).num_hidden_layers)
     check_vocabulary(opened.model, _open_tokenizer(ref.tokenizer, ref.trust_remote_code), ref.name)
     if ref.adapter is not None:
-        check_mergeable(ref.adapter, ref.name)
+        check_fit(opened.model, ref.adapter, ref.name, quantised=opened.quantization is not None)
 
 
 def _check_end(ids: object, name: str) -> None:
