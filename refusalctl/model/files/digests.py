@@ -9,6 +9,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -122,4 +123,5 @@ def _remember(memory: Path, known: dict[str, str]) -> None:
         draft.write_text(json.dumps(known), encoding="utf-8")
         draft.replace(memory)
     except OSError:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
