@@ -110,6 +110,7 @@ def foresee(ref: ModelRef, *, dtype: str = "auto", attention: str = "auto") -> N
         _open_tokenizer(ref.tokenizer, ref.trust_remote_code)
         return
     opened = open_weights(ref.folder, ref.name, _wanted(ref, META, dtype, attention))
+    _check_end(opened.model.generation_config.eos_token_id, ref.name)
     find_blocks(opened.model, text_config(opened.model).num_hidden_layers)
     check_vocabulary(opened.model, _open_tokenizer(ref.tokenizer, ref.trust_remote_code), ref.name)
     if ref.adapter is not None:

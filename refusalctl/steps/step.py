@@ -81,6 +81,7 @@ class Workbench:
     refs: dict[Machine, ModelRef] = field(default_factory=dict, repr=False)
     models: dict[Machine, ChatModel] = field(default_factory=dict, repr=False)
     foreseen: set[Machine] = field(default_factory=set, repr=False)  # models that a dry run has looked at
+    foreseen_judges: set[str] = field(default_factory=set, repr=False)  # the same, by digest
 
     def asking(self, settings: Settings) -> Workbench:
         """The same workbench with another question."""
@@ -108,6 +109,7 @@ class Workbench:
 
         asked = self.machine
         self._only(None)
+        self.foresee_judges()
         with self.progress.task(f"load {self.ref.name}", 1) as advance:
             model = load(
                 self.ref, device=asked.device, dtype=self.resolved_dtype, system=asked.system, attention=asked.attention
@@ -219,6 +221,14 @@ class Workbench:
                     run |= {"device": str(self.model.device), "batch_size": self._fitting()} | self._versions()
                     run |= {"quantization": self.model.quantization} if self.model.quantization else {}
                 return self.store.commit(out, step.kind, recipe, about, run)
+
+    def foresee_judges(self) -> None:
+        """Raise before the work what loading the opened judges would raise, as far as that shows."""
+        for judge in self.judges.values():
+            look = getattr(judge, "foresee", None)  # those without weights have none
+            if look is not None and judge.digest not in self.foreseen_judges:
+                look()
+                self.foreseen_judges.add(judge.digest)
 
     def _foresee(self) -> None:
         """Raise at once what loading would raise, as far as it shows without reading weights."""

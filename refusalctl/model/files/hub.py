@@ -85,7 +85,7 @@ def _listing(name: str, revision: str) -> list[str]:
 @contextmanager
 def _bars() -> Iterator[None]:
     """Bars of the download only where somebody looks at them."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     if sys.stderr.isatty() or are_progress_bars_disabled():
         yield

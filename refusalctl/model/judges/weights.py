@@ -11,6 +11,12 @@ from typing import Any
 from refusalctl.errors import ModelError
 from refusalctl.model.judges.protocol import Declaration
 
+_AUTOS = {
+    "generative": "AutoModelForCausalLM",
+    "multimodal": "AutoModelForImageTextToText",
+    "classifier": "AutoModelForSequenceClassification",
+}
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -90,16 +96,26 @@ def load(found: JudgeModel, settings: Settings, kind: str) -> tuple[Any, Any]:
     from refusalctl.model.load import pick_device, pick_dtype
     from refusalctl.model.pretrained import Wanted, check_vocabulary, open_tokenizer, open_weights
 
-    names = {"generative": "AutoModelForCausalLM", "multimodal": "AutoModelForImageTextToText"}
-    auto = names.get(kind, "AutoModelForSequenceClassification")
     what = f"the judge's model {found.name}"
     folder = found.complete()
     device = pick_device(settings.device, shard=True)
-    opened = open_weights(folder, what, Wanted((auto,), device, pick_dtype(settings.dtype, settings.device)))
+    opened = open_weights(folder, what, Wanted((_AUTOS[kind],), device, pick_dtype(settings.dtype, settings.device)))
     tokenizer = open_tokenizer(folder, what)
     check_vocabulary(opened.model, tokenizer, what)
     found.unchanged()
     return opened.model, tokenizer
+
+
+def foresee(found: JudgeModel, settings: Settings, kind: str) -> None:
+    """Raise what `load` would raise, as far as headers and settings show it; of a hub model nothing is here yet."""
+    if found.hub:
+        return
+    from refusalctl.model.load import pick_dtype
+    from refusalctl.model.pretrained import META, Wanted, check_vocabulary, open_tokenizer, open_weights
+
+    what = f"the judge's model {found.name}"
+    wanted = Wanted((_AUTOS[kind],), META, pick_dtype(settings.dtype, settings.device))
+    check_vocabulary(open_weights(found.folder, what, wanted).model, open_tokenizer(found.folder, what), what)
 
 
 def context(model: Any, tokenizer: Any) -> int:
