@@ -35,6 +35,7 @@ class ChatModel:
     batch_limit: BatchLimit = field(default_factory=BatchLimit)
     proved: dict[tuple[tuple[int, ...], ...], Beginning] = field(default_factory=dict)
     graph_trial: GraphTrial = field(default_factory=GraphTrial)
+    quantization: dict[str, Any] | None = None  # what was done about a scheme that its checkpoint declares
 
     @cached_property
     def residual(self) -> Residual:

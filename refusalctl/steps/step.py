@@ -80,6 +80,8 @@ class Workbench:
     notes: list[str] = field(default_factory=list)
     refs: dict[Machine, ModelRef] = field(default_factory=dict, repr=False)
     models: dict[Machine, ChatModel] = field(default_factory=dict, repr=False)
+    foreseen: set[Machine] = field(default_factory=set, repr=False)  # models that a dry run has looked at
+    foreseen_judges: set[str] = field(default_factory=set, repr=False)  # the same, by digest
 
     def asking(self, settings: Settings) -> Workbench:
         """The same workbench with another question."""
@@ -107,6 +109,7 @@ class Workbench:
 
         asked = self.machine
         self._only(None)
+        self.foresee_judges()
         with self.progress.task(f"load {self.ref.name}", 1) as advance:
             model = load(
                 self.ref, device=asked.device, dtype=self.resolved_dtype, system=asked.system, attention=asked.attention
@@ -189,6 +192,8 @@ class Workbench:
         sizes = {name: int(a.about["n"]) for name, a in inputs.items() if a.about.get("n") is not None}
         self._planned(Planned(step.name, about, False, key, params, sizes))
         if self.dry_run:
+            if step.uses_model:
+                self._foresee()
             manifest = {"recipe": recipe, "about": about, "files": {}}
             return Artifact(step.kind, key, Path(), manifest, planned=True)
         return self._compute(step, recipe, key, params, inputs, about)
@@ -214,7 +219,27 @@ class Workbench:
                 run = {"checks": checks, "seconds": round(time.time() - started, 3), "code": _code_version()}
                 if step.uses_model:
                     run |= {"device": str(self.model.device), "batch_size": self._fitting()} | self._versions()
+                    run |= {"quantization": self.model.quantization} if self.model.quantization else {}
                 return self.store.commit(out, step.kind, recipe, about, run)
+
+    def foresee_judges(self) -> None:
+        """Raise before the work what loading the opened judges would raise, as far as that shows."""
+        for judge in self.judges.values():
+            look = getattr(judge, "foresee", None)  # those without weights have none
+            if look is not None and judge.digest not in self.foreseen_judges:
+                look()
+                self.foreseen_judges.add(judge.digest)
+
+    def _foresee(self) -> None:
+        """Raise at once what loading would raise, as far as it shows without reading weights."""
+        if self.machine in self.models or self.machine in self.foreseen:
+            return
+        from refusalctl.model.load import foresee
+
+        with self.progress.task(f"look at {self.ref.name}", 1) as advance:
+            foresee(self.ref, dtype=self.machine.dtype, attention=self.machine.attention)
+            advance()
+        self.foreseen.add(self.machine)
 
     def _fitting(self) -> int:
         """The batch size that memory had room for."""

@@ -205,6 +205,17 @@ def test_a_hub_model_without_a_hub(run, tmp_path: Path, monkeypatch: pytest.Monk
     fails(run("collect", "--lang", "en", "--model", "org/model", model=False), 1, "org/model", "local folder")
 
 
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_a_checkpoint_that_is_not_the_models(run, tiny_folder: Path, tmp_path: Path, dry: tuple[str, ...]) -> None:  # type: ignore[no-untyped-def]
+    from tests.model.files import folders
+
+    broken = folders.copy(tiny_folder, tmp_path / "broken")
+    folders.with_weights(broken, folders.renamed("layers.1.", "layers.1._orig_mod."))
+    found = run("collect", "--lang", "en", "--n", "2", "--model", str(broken), *dry, model=False)
+    fails(found, 1, "9 tensors are missing", "9 tensors are not read", "torch.compile")
+    assert "LOAD REPORT" not in found.err
+
+
 def test_tokenizer_without_chat_template(run, tiny_folder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     import shutil
 

@@ -7,8 +7,10 @@ project (`adapters/NAME/README.md`) that makes the model refuse more, in several
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
+import io
 import os
 import shutil
 import subprocess
@@ -113,9 +115,13 @@ def _convert(gguf: Path, target: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    source = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    settings = {k: v for k, v in source.config.to_dict().items() if k != "quantization_config"}
-    fresh = AutoModelForCausalLM.from_config(type(source.config)(**settings), dtype=torch.float32)
-    fresh.load_state_dict(source.state_dict())
-    fresh.save_pretrained(target)
-    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)
+    from refusalctl.model.load_errors import loading
+
+    # its reader draws a bar of its own, which no setting of transformers turns off
+    with loading("the embedded model"), contextlib.redirect_stderr(io.StringIO()):
+        source = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        settings = {k: v for k, v in source.config.to_dict().items() if k != "quantization_config"}
+        fresh = AutoModelForCausalLM.from_config(type(source.config)(**settings), dtype=torch.float32)
+        fresh.load_state_dict(source.state_dict())
+        fresh.save_pretrained(target)
+        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)

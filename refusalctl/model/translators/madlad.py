@@ -29,7 +29,7 @@ class Madlad:
 
 def open_madlad(spec: str, device: str = "auto") -> Madlad:
     """A hub id (`org/name`) or a local folder. Raises `ModelError` if it is no MADLAD-400 model."""
-    model, tokenizer = open_model(spec, device)
+    model, tokenizer, folder = open_model(spec, device)
     if tokenizer.convert_tokens_to_ids("<2en>") in (None, tokenizer.unk_token_id):
         raise ModelError(f"the tokenizer of {spec} has no token <2en>", hint="give a MADLAD-400 translation model")
-    return Madlad(model, tokenizer, model_name("madlad", spec, model))
+    return Madlad(model, tokenizer, model_name("madlad", spec, folder))

@@ -154,6 +154,8 @@ def judge_completions(
     if not asked.verified:
         bench.note(f"the input format of {asked.name!r} is inferred, not documented")
     opened = bench.judge(judge)
+    if bench.dry_run:
+        bench.foresee_judges()
     inputs = {"completions": completions}
     if asked.needs_prompt:
         inputs["prompts"] = _prompts_of(bench, completions)
