@@ -19,13 +19,14 @@ PACKAGE = ROOT / "refusalctl"
 PLAIN = {"errors", "version", "setting_words"}  # which import nothing
 BOTTOM = {"records", "organisms", "language_codes"} | PLAIN  # plain descriptions and rows, which everybody may know
 LIBRARY = {"study", "study_labels", "results", "interventions", "resolve"}  # what `import refusalctl` offers
-ROOMS = {"settings", "progress", "steps", "model", "stats", "store", "data"}
+ROOMS = {"settings", "setting_values", "progress", "steps", "model", "stats", "store", "data"}
 MAY_IMPORT = {
     "cli": {"cli", "report"} | LIBRARY | ROOMS | BOTTOM,
     **{each: {"report"} | LIBRARY | ROOMS | BOTTOM for each in LIBRARY},  # resolve below is stricter
     "report": {"report", "settings", "steps", "stats", "store", "data"} | BOTTOM,
     "steps": ROOMS | BOTTOM,
-    "settings": {"stats"} | BOTTOM,
+    "settings": {"stats", "setting_values"} | BOTTOM,
+    "setting_values": BOTTOM,
     "resolve": {"settings"} | PLAIN,
     "progress": PLAIN,
     "model": {"model"} | BOTTOM,

@@ -18,8 +18,8 @@ from msgspec import Meta
 from refusalctl.cli import out
 from refusalctl.records.printed import PrintedResult
 from refusalctl.resolve import Resolved, resolve
+from refusalctl.setting_values import languages as as_languages
 from refusalctl.settings import Declared, declared
-from refusalctl.settings import languages as as_languages
 from refusalctl.store.store import check_name
 
 if TYPE_CHECKING:

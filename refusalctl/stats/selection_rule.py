@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
 
 
 @dataclass(frozen=True)
 class Rule:
     """A candidate must pass every limit; among those the lowest bypass score wins.
 
-    `max_layer_share`: layer < floor(share * n_layers). `min_induce` None switches that test off.
+    `max_layer_share`: layer < floor(share * n_layers). `max_kl` or `min_induce` None switches that test off.
     """
 
     name: str
-    max_kl: float
+    max_kl: float | None
     min_induce: float | None
     max_layer_share: float
 
@@ -33,6 +34,8 @@ class Rule:
 
     def keeps(self, kl: float | None) -> bool | None:
         """Whether ablating the direction keeps the model's answers to harmless prompts (KL in nats)."""
+        if self.max_kl is None:
+            return True
         return None if kl is None else bool(kl <= self.max_kl)
 
     def by_kl_alone(self) -> Rule:
@@ -40,8 +43,12 @@ class Rule:
         return replace(self, min_induce=None)
 
     def with_limits(self, **limits: float) -> Rule:
-        """The same rule with other limits, by their names."""
-        return replace(self, **limits)  # type: ignore[arg-type]
+        """The same rule with other limits, by their names. An infinite one that all candidates meet is no limit."""
+        free = {"max_kl": inf, "min_induce": -inf}
+        given: dict[str, float | None] = {n: None if free.get(n) == limit else limit for n, limit in limits.items()}
+        if limits.get("max_layer_share") == inf:
+            given["max_layer_share"] = 1.0
+        return replace(self, **given)  # type: ignore[arg-type]
 
 
 PRESETS = {
