@@ -17,6 +17,7 @@ from refusalctl.data.languages import check_code
 from refusalctl.data.prompt_files import NumberedPrompt
 from refusalctl.data.prompt_texts import flag_repeats, normal
 from refusalctl.errors import BadInput, DataError
+from refusalctl.language_codes import canonical
 from refusalctl.records.rows import KINDS, SPLITS, Prompt
 
 _DERIVED = ("duplicate", "leak-from-", "untranslated")
@@ -127,12 +128,14 @@ def _merged(
 
 def _load(folder: Path) -> dict[str, dict[str, Prompt]]:
     """Every language of a set: its prompts by id."""
-    return {
-        path.stem: {
-            row["id"]: Prompt.from_json(row, f"{path.name} line {n}") for n, row in enumerate(read_jsonl(path), start=1)
-        }
-        for path in sorted(folder.glob("*.jsonl"))
-    }
+    found: dict[str, dict[str, Prompt]] = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        lang = canonical(path.stem) or path.stem
+        if lang != path.stem:  # as an earlier version spelled it
+            path = path.rename(path.with_stem(lang))
+        rows = [row | {"lang": lang} for row in read_jsonl(path)]
+        found[lang] = {row["id"]: Prompt.from_json(row, f"{path.name} line {n}") for n, row in enumerate(rows, start=1)}
+    return found
 
 
 def _content(prompt: Prompt) -> tuple[str, str, str]:
