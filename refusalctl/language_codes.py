@@ -1,9 +1,10 @@
-"""Codes of languages: one spelling of each (BCP 47), the languages of ISO 639-1 by name, and what a wrong code meant."""
+"""Codes of languages: one spelling of each (BCP 47), those of ISO 639-1 by name, and what a wrong code meant."""
 
 from __future__ import annotations
 
 import difflib
 import re
+from itertools import pairwise
 
 # ISO 639-1, with the names that English speakers use
 ISO_639_1: dict[str, str] = {
@@ -78,7 +79,7 @@ def canonical(text: str) -> str | None:
         return None
     tags = [_spelled(tag) for tag in rest]
     kinds = [_rank(tag) for tag in tags]
-    ordered = all(a < b or a == b == 2 for a, b in zip(kinds, kinds[1:], strict=False))
+    ordered = all(a < b or a == b == 2 for a, b in pairwise(kinds))
     if None in (_LATER_TAGS.fullmatch(tag) and tag for tag in tags) or not ordered:
         return None
     return "-".join([first, *tags])

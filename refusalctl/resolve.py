@@ -103,7 +103,7 @@ def _parsed(name: str, text: str) -> dict[str, object]:
     if not text.strip():
         raise BadInput(f"{name} is empty", hint="expected [experiment] and [model]; see examples/")
     if "\0" in text:
-        raise BadInput(f"{name}: zero bytes, as in UTF-16 without its mark", hint="TOML is UTF-8: save the file as that")
+        raise BadInput(f"{name}: zero bytes, as in UTF-16", hint="TOML is UTF-8: save the file as that")
     try:
         return tomllib.loads(text.replace("\r\n", "\n").replace("\r", "\n"))
     except tomllib.TOMLDecodeError as error:
@@ -130,7 +130,7 @@ def _stray(name: str, section: str, values: object, keys: Mapping[str, Mapping[s
             f"{name}: unknown section [{section}]", hint=f"{_near(section, keys)}expected [experiment] and [model]"
         )
     if section in keys:
-        return BadInput(f"{name}: {section!r} is a value, expected a section", hint=f"write [{section}] on its own line")
+        return BadInput(f"{name}: {section!r} is no section", hint=f"write [{section}] on its own line")
     every = {key: each for each in keys for key in keys[each]}
     return BadInput(
         f"{name}: unknown key {section!r} before any section",

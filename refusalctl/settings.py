@@ -129,7 +129,7 @@ class SelectionSettings(Group, frozen=True):
         if any(layer < 0 for layer in self.layers or ()):
             raise BadInput(f"layers count from 0, found {self.layers}")
         if self.max_layer_share is not None and not self.max_layer_share > 0:
-            raise BadInput(f"max_layer_share is {self.max_layer_share:g}, expected a share above 0", hint="1: all layers")
+            raise BadInput(f"max_layer_share is {self.max_layer_share:g}, expected more than 0", hint="1: all layers")
         if not 0.5 <= self.min_opening_auroc <= 1:
             raise BadInput(f"min_opening_auroc is {self.min_opening_auroc:g}, expected 0.5 (chance) to 1")
         if any(not opening.strip() for opening in self.refusal_openings or ()):

@@ -38,7 +38,7 @@ def test_a_flag_wins_over_the_file_the_file_over_the_environment(tmp_path: Path)
         ({"max_kl": float("nan")}, "max_kl is nan, expected a number; no limit is inf"),
         ({"max_kl": float("-inf")}, "max_kl is -inf"),
         ({"min_induce": float("inf")}, "min_induce is inf, expected a number; no limit is -inf"),
-        ({"max_layer_share": 0.0}, "expected a share above 0"),
+        ({"max_layer_share": 0.0}, "expected more than 0"),
         ({"margin": float("nan")}, "margin is nan"),
         ({"seed": 2**63}, "seed is a number beyond 64 bits"),
         ({"n_train": 10**5000}, "n_train is a number beyond 64 bits"),

@@ -169,7 +169,7 @@ def add(
     split: SplitOption = None,
     text_column: Annotated[
         list[str] | None,
-        typer.Option("--text-column", help="Column of the prompts; several languages: en=goal, de=goal_de. Repeatable."),
+        typer.Option("--text-column", help="Column of the prompts; of several languages: de=goal_de. Repeatable."),
     ] = None,
     id_column: Annotated[str | None, typer.Option("--id-column", help="Column of the ids; `id` by default.")] = None,
     id_prefix: Annotated[str, typer.Option("--id-prefix", help="Put this before every id of the file.")] = "",

@@ -83,13 +83,10 @@ def decode(file: FileBytes, encoding: str | None = None) -> str:
     """
     said = next((name for mark, name in _MARKS if file.content.startswith(mark)), None)
     chosen = encoding or said or "utf-8"
-    try:
-        if not codecs.lookup(chosen)._is_text_encoding:
-            raise LookupError
-    except (LookupError, ValueError) as error:
+    if not _is_encoding(chosen):
         raise BadInput(
             f"{chosen[:40]!r} is no encoding of texts", hint="give one such as utf-8, utf-16, cp1252 or cp1251"
-        ) from error
+        )
     if encoding and said == "utf-8-sig" and codecs.lookup(encoding).name == "utf-8":
         chosen = said
     try:
@@ -100,6 +97,13 @@ def decode(file: FileBytes, encoding: str | None = None) -> str:
         kind = "utf-16-le" if file.content[1] == 0 else "utf-16-be"
         raise DataError(f"{file.name} row 1: zero bytes, as in UTF-16", hint=f"pass --encoding {kind}")
     return text.removeprefix("\ufeff")
+
+
+def _is_encoding(name: str) -> bool:
+    try:
+        return bool(codecs.lookup(name)._is_text_encoding)
+    except (LookupError, ValueError):
+        return False
 
 
 def _undecoded(file: FileBytes, encoding: str, error: UnicodeError) -> DataError:

@@ -93,7 +93,7 @@ def _as_row(where: str, value: Any) -> dict[str, Any]:
     if isinstance(value, dict):
         inner = value.get("row")  # as a dataset viewer's pages have it
         return inner if isinstance(inner, dict) and "row_idx" in value else value
-    raise DataError(f"{where}: {_kind(value)}, expected a text or an object", hint="such as {\"text\": ...}")
+    raise DataError(f"{where}: {_kind(value)}, expected a text or an object", hint='such as {"text": ...}')
 
 
 def _kind(value: Any) -> str:

@@ -1,5 +1,4 @@
-"""Prompts of one's own out of a file in any of the forms that people have: checked row by row, nothing lost in silence.
-"""
+"""Prompts of one's own out of a file in any of the forms that people have: checked row by row, nothing lost in silence."""
 
 from __future__ import annotations
 
@@ -76,7 +75,7 @@ def read_prompts(path: Path, asked: Asked) -> PromptFile:
     for number, row in table.rows:
         where = f"{table.name} row {number}"
         for code, column in _spoken(where, row, columns, lang):
-            if len(columns.texts) > 1 and tables.is_blank(row.get(column)):
+            if (len(columns.texts) > 1 or columns.anchor != column) and tables.is_blank(row.get(column)):
                 missing.setdefault(code, []).append(number)
                 continue
             prompt = _prompt(where, row, columns, asked, code, column, seen)

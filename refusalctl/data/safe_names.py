@@ -1,4 +1,4 @@
-"""Names out of a user's file, shown without showing a prompt: a file without a header has one where its names belong."""
+"""Names out of a user's file, shown without showing a prompt: without a header it has one where names belong."""
 
 from __future__ import annotations
 
