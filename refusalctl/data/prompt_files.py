@@ -1,4 +1,4 @@
-"""Prompts of one's own out of a file in any of the forms that people have: checked row by row, nothing lost in silence."""
+"""Prompts of one's own out of a file in any of the forms that people have: checked by row, nothing lost in silence."""
 
 from __future__ import annotations
 
