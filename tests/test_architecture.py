@@ -17,15 +17,16 @@ from tests.conftest import UNCHECKED, shaped
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "refusalctl"
 PLAIN = {"errors", "version", "setting_words"}  # which import nothing
-BOTTOM = {"records", "organisms"} | PLAIN  # plain descriptions and rows, which everybody may know
+BOTTOM = {"records", "organisms", "language_codes"} | PLAIN  # plain descriptions and rows, which everybody may know
 LIBRARY = {"study", "study_labels", "results", "interventions", "resolve"}  # what `import refusalctl` offers
-ROOMS = {"settings", "progress", "steps", "model", "stats", "store", "data"}
+ROOMS = {"settings", "setting_values", "progress", "steps", "model", "stats", "store", "data"}
 MAY_IMPORT = {
     "cli": {"cli", "report"} | LIBRARY | ROOMS | BOTTOM,
     **{each: {"report"} | LIBRARY | ROOMS | BOTTOM for each in LIBRARY},  # resolve below is stricter
     "report": {"report", "settings", "steps", "stats", "store", "data"} | BOTTOM,
     "steps": ROOMS | BOTTOM,
-    "settings": {"stats"} | BOTTOM,
+    "settings": {"stats", "setting_values"} | BOTTOM,
+    "setting_values": BOTTOM,
     "resolve": {"settings"} | PLAIN,
     "progress": PLAIN,
     "model": {"model"} | BOTTOM,
@@ -34,6 +35,7 @@ MAY_IMPORT = {
     "data": {"data"} | BOTTOM,
     "organisms": {"organisms", "records"} | PLAIN,
     "records": {"records"} | PLAIN,
+    "language_codes": set(),
     **{each: set() for each in PLAIN},
 }
 

@@ -18,9 +18,9 @@ from msgspec import Meta
 from refusalctl.cli import out
 from refusalctl.records.printed import PrintedResult
 from refusalctl.resolve import Resolved, resolve
+from refusalctl.setting_values import languages as as_languages
 from refusalctl.settings import DEFAULT_STORE as STORE
 from refusalctl.settings import STORE_VARIABLE, Declared, declared
-from refusalctl.settings import languages as as_languages
 from refusalctl.store.store import check_name
 
 if TYPE_CHECKING:

@@ -151,8 +151,8 @@ class ListedPrompts(Printed, frozen=True):
     languages: tuple[ListedLanguage, ...]
 
 
-class AddedPrompts(Printed, frozen=True):
-    """`data add`: rows that are new, replaced or left as they were, and flags over the whole file."""
+class MergedPrompts(Printed, frozen=True):
+    """Rows of one language that are new, replaced or left as they were, and flags over the whole set."""
 
     path: str
     added: int
@@ -162,7 +162,27 @@ class AddedPrompts(Printed, frozen=True):
     flagged: dict[str, int]
 
 
-class TranslatedPrompts(AddedPrompts, frozen=True):
+class ReadFile(Printed, frozen=True):
+    """What was read of a file of prompts: its form, the column of each language, columns that were not looked at, rows
+    without anything, and rows without a text in one language."""
+
+    name: str
+    form: str
+    columns: dict[str, str]
+    ignored: tuple[str, ...]
+    empty: tuple[int, ...]
+    missing: dict[str, tuple[int, ...]]
+
+
+class AddedPrompts(Printed, frozen=True):
+    """`data add`: what was read, and what became of it by language; `shared` counts ids that another language has."""
+
+    file: ReadFile
+    languages: dict[str, MergedPrompts]
+    shared: dict[str, int]
+
+
+class TranslatedPrompts(MergedPrompts, frozen=True):
     """`data translate`: what was added, and the ids without a translation with the reason of each."""
 
     source: str
