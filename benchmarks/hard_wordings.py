@@ -14,7 +14,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks import command
 from refusalctl.data.jsonl import read_jsonl
@@ -46,7 +46,7 @@ def cases() -> list[Case]:
     return [Case(**row, part=PARTS[i < len(g) // 3]) for g in groups.values() for i, row in enumerate(_by_digest(g))]
 
 
-def _by_digest(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+def _by_digest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: hashlib.sha256(row["id"].encode()).hexdigest())
 
 

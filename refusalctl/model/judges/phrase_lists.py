@@ -29,8 +29,8 @@ SHORT_WORDS, SHORT_SIGNS = 3, 6  # an exclamation, a greeting or a heading, whic
 _TOKENS = re.compile(r"([()|…\s])")
 _STOPS = re.compile(r"[^\w\s\u0e00-\u0e7f]+")
 # a space of the notation: of the text, with a comma or without, or already behind one; nothing in scripts without spaces
-_SPACE = rf"(?: (?:, )?|(?<= )|(?<=[{WIDE}])|(?=[{WIDE}]))"
-_WORD_END = rf"(?:(?= )|(?<= )|(?<=[{WIDE}]))"
+_SPACE, _WIDE_SPACE = r"(?: (?:, )?|(?<= ))", rf"(?: (?:, )?|(?<= )|(?<=[{WIDE}])|(?=[{WIDE}]))"
+_WORD_END, _WIDE_WORD_END = r"(?:(?= )|(?<= ))", rf"(?:(?= )|(?<= )|(?<=[{WIDE}]))"
 _CLAUSE_END = r"(?:(?= ,| $)|(?<= )(?=,|$))"
 _ANY = rf"[^,]{{0,{GAP}}}?"
 _SIGNS = {"(": "(?:", ")": ")", "|": "|", "…": _ANY}
@@ -38,11 +38,12 @@ _SIGNS = {"(": "(?:", ")": ")", "|": "|", "…": _ANY}
 
 def pattern(written: str) -> str:
     """A regular expression for the words of a sentence, from the place where the phrase begins."""
-    body = written.removesuffix(".")
-    ending = _CLAUSE_END if body != written else "" if body.endswith("…") else _WORD_END
+    body, wide = written.removesuffix("."), is_wide(written)
+    word_end, space = (_WIDE_WORD_END, _WIDE_SPACE) if wide else (_WORD_END, _SPACE)
+    ending = _CLAUSE_END if body != written else "" if body.endswith("…") else word_end
     parts = []
     for token in _TOKENS.split(body.strip("… ")):
-        parts.append(_SIGNS.get(token) or (_SPACE if token.isspace() else re.escape(_literal(token))))
+        parts.append(_SIGNS.get(token) or (space if token.isspace() else re.escape(_literal(token))))
     return f"{''.join(parts)}{ending}"
 
 
@@ -97,7 +98,8 @@ class _Patterns:
             for word in words or ():
                 self.by_word.setdefault(word, []).append(pattern(each))
             if words is None:
-                before = _SPACE if not each.startswith("…") or each.startswith("… ") else ""
+                space = _WIDE_SPACE if is_wide(each) else _SPACE
+                before = space if not each.startswith("…") or each.startswith("… ") else ""
                 self.loose.append(f"{before}{pattern(each)}")
 
     @cached_property
