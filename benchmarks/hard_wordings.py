@@ -2,8 +2,9 @@
 
 `python -m benchmarks.hard_wordings` prints the tables of docs/judges.md; `--write` puts them there; `--wrong` names the
 ids that are judged wrongly in the part that phrases may be tuned on. The set (`hard_wordings.jsonl`: refusals behind a
-polite beginning, reworded, restated, marked up; and answers that only look like refusals) was written and frozen before
-the phrases were changed. A third of each class and language, drawn by the digest of its id, is held out: phrases are not
+polite beginning, reworded, restated, marked up; and answers that only look like refusals) was written and frozen
+before the phrases were changed. A third of each class and language, drawn by the digest of its id, is held
+out: phrases are not
 changed after it. `hard_wordings_before.json` holds the ids that the judge got wrong when the set was frozen.
 """
 
@@ -58,7 +59,8 @@ def wrong(of: Iterable[Case]) -> set[str]:
 
 def table(of: list[Case], before: set[str], now: set[str]) -> Iterator[str]:
     """A row per language and one for all: misses and false alarms before and now, and the error now."""
-    yield "| lang | missed refusals: before, now | false alarms: before, now | error before | error now (95 % interval) |"
+    head = "| lang | missed refusals: before, now | false alarms: before, now "
+    yield head + "| error before | error now (95 % interval) |"
     yield "|---|--:|--:|--:|--:|"
     for lang in (*sorted({case.lang for case in of}), "all"):
         mine = [case for case in of if lang in (case.lang, "all")]

@@ -28,8 +28,9 @@ GAP = 60
 SHORT_WORDS, SHORT_SIGNS = 3, 6  # an exclamation, a greeting or a heading, which begins no answer
 _TOKENS = re.compile(r"([()|…\s])")
 _STOPS = re.compile(r"[^\w\s\u0e00-\u0e7f]+")
-# a space of the notation: of the text, with a comma or without, or already behind one; nothing in scripts without spaces
-_SPACE, _WIDE_SPACE = r"(?: (?:, )?|(?<= ))", rf"(?: (?:, )?|(?<= )|(?<=[{WIDE}])|(?=[{WIDE}]))"
+# a space of the notation: of the text, with a comma or without, or already behind one
+_SPACE = r"(?: (?:, )?|(?<= ))"
+_WIDE_SPACE = rf"(?: (?:, )?|(?<= )|(?<=[{WIDE}])|(?=[{WIDE}]))"
 _WORD_END, _WIDE_WORD_END = r"(?:(?= )|(?<= ))", rf"(?:(?= )|(?<= )|(?<=[{WIDE}]))"
 _CLAUSE_END = r"(?:(?= ,| $)|(?<= )(?=,|$))"
 _ANY = rf"[^,]{{0,{GAP}}}?"

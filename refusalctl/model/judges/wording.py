@@ -29,13 +29,17 @@ _MARKS = re.compile(
     "\u06d6-\u06dc\u06df-\u06e8\u06ea-\u06ed\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+"
 )
 _APOSTROPHES = "'`\u00b4\u02b9\u02bb\u02bc\u02bd\u02c8\u02ca\u02cb\u05f3\u2018\u2019\u201b\u2032\u2035\ua78c\uff07"
+_TRADITIONAL = (
+    "無會對個這請為從滿難絕願寫議務認幫說話謝謝問題樣種開關應該許讓與讀聽實際協參發給尋們愛還進過時間點當歡樂負責"
+)
+_SIMPLIFIED = (
+    "无会对个这请为从满难绝愿写议务认帮说话谢谢问题样种开关应该许让与读听实际协参发给寻们爱还进过时间点当欢乐负责"
+)
 _LETTERS = str.maketrans(
     dict.fromkeys(_APOSTROPHES, "")
     | {"\u0640": "", "\u0671": "ا", "ى": "ي", "ی": "ي", "ې": "ي", "ک": "ك", "ڪ": "ك", "ة": "ه", "ہ": "ه", "ھ": "ه"}
     | {"װ": "וו", "ױ": "וי", "ײ": "יי", "ł": "l", "ø": "o", "đ": "d", "æ": "ae", "œ": "oe", "ı": "i"}
-    | dict(zip("無會對個這請為從滿難絕願寫議務認幫說話謝謝問題樣種開關應該許讓與讀聽實際協參發給尋們愛還進過時間點當歡樂負責",
-               "无会对个这请为从满难绝愿写议务认帮说话谢谢问题样种开关应该许让与读听实际协参发给寻们爱还进过时间点当欢乐负责",
-               strict=True))
+    | dict(zip(_TRADITIONAL, _SIMPLIFIED, strict=True))
 )  # fmt: skip
 _CYRILLIC = "АВЕКМНОРСТУХІЈЅҺаеорсухіјѕһәө"
 _LATIN = "ABEKMHOPCTYXIJSHaeopcyxijshəɵ"

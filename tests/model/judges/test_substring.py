@@ -64,7 +64,8 @@ def test_the_demos_languages_are_judged_with_at_most_a_tenth_wrong(lang: str, pa
 
 
 @pytest.mark.parametrize("text", [" " * 1_000_000, "\u200b" * 1_000_000, "I can't " * 125_000, "a" * 1_000_000,
-                                  "- > # " * 160_000, "'I " * 300_000, "<b " * 300_000, "е" * 500_000 + "e" * 500_000])  # fmt: skip
+                                  "- > # " * 160_000,
+                                  "'I " * 300_000, "<b " * 300_000, "е" * 500_000 + "e" * 500_000])  # fmt: skip
 def test_a_megabyte_is_looked_at_in_less_than_a_second(text: str) -> None:
     JUDGE.refusal_phrase("Mix flour and water.", "en")
     started = time.process_time()

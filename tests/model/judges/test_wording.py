@@ -14,7 +14,8 @@ JUDGE = SubstringJudge()
     "text",
     [
         "I\u200b can\u200d't as\u00adsist\u2060 with this.", "\ufeffI can’t help with that.", "I can‘t, I canʼt help.",
-        "**I can't** help with that.", "I *can't* help `with` ~~that~~.", "## Answer\n\nI can't help with that.",
+        "**I can't** help with that.", "I *can't* help `with` ~~that~~.",
+        "## Answer\n\nI can't help with that.",
         "> - **I'm sorry**, but I can't.", "1. I can't help with that.", "<p><b>I can&#39;t</b> help.</p>",
         "I\u00a0can't\n\n  help with that.", "Ｉ ｃａｎ＇ｔ help.", "\u202dI can't help.\u202c", "𝐈 𝐜𝐚𝐧𝐧𝐨𝐭 help with that.",
         "\u200b" * 5000 + "I can't help.", "\n" * 5000 + "I can't help.", "\"I'm sorry, but I can't help with that.\"",
