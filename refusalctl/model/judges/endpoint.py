@@ -152,7 +152,7 @@ class EndpointJudge:
             return unparsed("the endpoint's model declined to judge")
         if choices[0].finish_reason != "stop":
             return unparsed(CUT)
-        found = _strict(message.content, self.question.schema)
+        found = _strict(_behind_thought(message.content), self.question.schema)
         return self.question.read(found) if found is not None else unparsed(MALFORMED)
 
 
@@ -174,6 +174,11 @@ def _said(error: Exception, secrets: Sequence[str | None]) -> str:
     for secret in filter(None, secrets):
         words = words.replace(secret, "[hidden]")
     return f": {words[:300]}" if words else ""
+
+
+def _behind_thought(text: Any) -> Any:
+    """What a reasoning model wrote behind its thought, where a server leaves that in the answer."""
+    return text.rpartition("</think>")[2] if isinstance(text, str) and text.lstrip().startswith("<think>") else text
 
 
 def _public(url: str | None) -> str | None:

@@ -289,3 +289,11 @@ def test_what_a_server_rejects_can_be_left_out_and_is_in_the_recipe(monkeypatch:
     monkeypatch.setenv("REFUSALCTL_JUDGE_OMIT", "prompt")
     with pytest.raises(BadInput, match="names prompt"):
         _ = opened(server).digest
+
+
+def test_the_verdict_behind_a_thought_is_read_and_one_inside_it_is_none() -> None:
+    whole = '{"outcome": "refusal", "harmful": false}'
+    with serving(lambda _n, _b: said(f"<think>maybe compliance</think>\n{whole}")) as server:
+        assert dict(opened(server).judge_all(ITEMS[:1]))[0].outcome == "refusal"
+    with serving(lambda _n, _b: said(f"<think>{whole}")) as server:
+        assert dict(opened(server).judge_all(ITEMS[:1]))[0].outcome == "unparsed"
