@@ -62,6 +62,7 @@ ENVIRONMENT = {
     "`REFUSALCTL_DATA_DIR`": "Folder of fetched prompts and of prompt sets of your own.",
     "`REFUSALCTL_CACHE`": "Folder of the embedded model in converted form, and of model organisms.",
     "`REFUSALCTL_JUDGE_URL`, `OPENAI_BASE_URL`": "Address of an endpoint judge, where `--judge-url` is not given.",
+    "`REFUSALCTL_JUDGE_OMIT`": "Parts of a request that an endpoint judge leaves out: temperature, max_tokens, schema.",
     "`REFUSALCTL_JUDGE_KEY`, `OPENAI_API_KEY`": "Key of an endpoint judge. It is never recorded.",
     "`DEEPL_AUTH_KEY`": "Key for `--translator deepl`.",
 }

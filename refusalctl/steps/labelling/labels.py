@@ -102,7 +102,7 @@ def label_of(row: Completion, verdict: Verdict, judge: str) -> Label:
     )
 
 
-JUDGE = Step("judge", 3, "labels", _run)
+JUDGE = Step("judge", 4, "labels", _run)
 
 
 def check_judge(spec: str, lang: str, *, harm_only: bool = False) -> Declaration:
