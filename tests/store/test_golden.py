@@ -40,7 +40,7 @@ from refusalctl.steps.labelling.labels import LABELS_FILE, read_labels
 from refusalctl.steps.labelling.panel import read_panel
 from refusalctl.steps.labelling.translations import TRANSLATIONS_FILE, read_translations
 from refusalctl.steps.prompts import PROMPTS_FILE, read_prompts
-from refusalctl.steps.selection.controls import read_controls
+from refusalctl.steps.selection.control_effects import read_controls
 from refusalctl.steps.selection.cosmic import COSMIC_FILE, read_cosmic
 from refusalctl.steps.selection.openings import read_openings
 from refusalctl.steps.selection.scores import SCORES_FILE, read_scores

@@ -11,14 +11,8 @@ from refusalctl.errors import BadInput, EmptySelection
 from refusalctl.settings import Machine, Settings
 from refusalctl.stats.candidate_choice import Candidate, CandidateScores, choose
 from refusalctl.stats.selection_rule import PRESETS
-from refusalctl.steps.selection.controls import (
-    compare_controls,
-    family_size,
-    n_controls,
-    pick_shuffled,
-    read_controls,
-    spread,
-)
+from refusalctl.steps.selection.control_effects import compare_controls, read_controls
+from refusalctl.steps.selection.controls import family_size, n_controls, pick_shuffled, spread
 from refusalctl.steps.step import Workbench
 from refusalctl.store.store import Store
 
@@ -46,6 +40,16 @@ def test_the_right_direction_beats_every_control_and_another_languages_beats_non
     other = read_controls(compare_controls(bench.asking(experiment), "qaa", "qab"))
     assert other.drop < 0.5
     assert other.p == 1.0
+    assert (own.p_reverse, own.rank) == (1.0, 1)
+    assert own.added is not None
+    assert own.added.coeff == 1.0
+    assert own.added.rise > 2
+    assert {name: (each.n, each.p, each.p_reverse) for name, each in own.added.families.items()} == {
+        "shuffled": (19, 0.05, 1.0), "covariance": (19, 0.05, 1.0)
+    }  # fmt: skip
+    assert other.added is not None
+    assert other.added.rise < 0.5
+    assert other.added.families["covariance"].p > 0.05
 
 
 def test_cells_of_one_source_share_its_controls_and_nothing_is_computed_twice(tmp_path: Path) -> None:
@@ -59,7 +63,11 @@ def test_cells_of_one_source_share_its_controls_and_nothing_is_computed_twice(tm
     assert not again.models
     value = read_controls(second)
     n, m = value.n_prompts, sum(f.n for f in value.families.values())
-    assert value.prompt_passes == value.n_val + n * (1 + m)
+    assert value.added is not None
+    k, added = value.added.n_prompts, sum(f.n for f in value.added.families.values())
+    assert value.prompt_passes == value.n_val + n * (1 + m) + value.n_val + k * (1 + added)
+    without = read_controls(compare_controls(bench.asking(experiment.changed(induce=False)), "qaa", "qab"))
+    assert (without.added, without.not_added, without.drop) == (None, None, value.drop)
 
 
 def test_a_target_that_refuses_nothing_has_no_null(tmp_path: Path) -> None:
