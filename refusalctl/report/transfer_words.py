@@ -33,6 +33,9 @@ def _row(cell: TransferCell) -> dict[str, object]:
         "removal_share": removal.removed if removal else None,
         "removal_low": removal.interval95.low if removal else None,
         "removal_high": removal.interval95.high if removal else None,
+        "removal_least": removal.least if removal else None,
+        "removal_most": removal.most if removal else None,
+        "lost": removal.lost if removal else None,
         "induction": induction.value if induction else None,
     }
 

@@ -147,16 +147,19 @@ def test_a_margin_that_cannot_be_meant_is_refused() -> None:
 
 def test_the_simulation_applies_this_rule() -> None:
     rng = random.Random(0)
-    for _ in range(60):
+    kinds = [a + b + c for a in "RCDOU" for b in "RCDOU" for c in "RC"]
+    for _ in range(40):
         n = rng.choice((48, 128))
-        forth = rng.randint(0, n // 3)
-        back, still = rng.randint(0, n // 8), rng.randint(0, n // 3)
-        rest = n - forth - back - still
-        made = pairs(
-            refusal_compliance=forth, compliance_refusal=back, refusal_refusal=still, compliance_compliance=rest
+        some = rng.sample(kinds, 3) if rng.random() < 0.5 else ["RCC", "CRC", "RDC"]
+        rest = rng.choice(("RRC", "CCC"))
+        drawn = [rng.randint(0, n // 5) for _ in some]
+        names, counts = [*some, rest], np.array([[*drawn, n - sum(drawn)]], float)
+        told = verdict_simulation.ORDER[verdict_simulation.verdicts(counts, names, n)[0]]
+        rows = [name for name, count in zip(names, counts[0]) for _ in range(int(count))]
+        before, after, own = (
+            {str(i): verdict_simulation.OUTCOMES[row[side]] for i, row in enumerate(rows)} for side in range(3)
         )
-        one = (np.array([float(count)]) for count in (forth, back, forth + still))
-        assert verdict_simulation.ORDER[verdict_simulation.verdicts(*one, n)[0]] == decide(*made, OPEN).value
+        assert told == decide(before, after, OPEN, native_after=own).value, (names, counts)
 
 
 def test_without_controls_nothing_is_a_transfer_unless_the_caller_says_so() -> None:
