@@ -81,6 +81,21 @@ def covariance_matched(
     return scaled.float()
 
 
+def subspaces(
+    harmless: Float[Tensor, "n_prompts d_model"], rank: int, n: int, generator: torch.Generator
+) -> Float[Tensor, "n rank d_model"]:
+    """Orthonormal bases of the spans of `rank` covariance-matched draws each, float32: what an ablation of `rank`
+    directions at once is compared with. Raises `BadInput` where harmless prompts span fewer directions."""
+    if len(harmless) <= rank:
+        raise BadInput(f"{len(harmless)} harmless prompts span no subspace of {rank} directions beside their mean")
+    draws = covariance_matched(harmless, 1.0, n * rank, generator).double().reshape(n, rank, -1)
+    bases, triangle = torch.linalg.qr(draws.transpose(1, 2))
+    if not bool((triangle.diagonal(dim1=1, dim2=2).abs() > 1e-6).all()):
+        raise BadInput(f"harmless activations vary along fewer than {rank} directions at the selected place")
+    found: Tensor = bases.transpose(1, 2)
+    return found.float()
+
+
 def isotropic(d_model: int, length: float, n: int, generator: torch.Generator) -> Float[Tensor, "n d_model"]:
     """Directions uniform on the sphere, at `length`, float32."""
     draws = torch.randn(n, d_model, generator=generator, dtype=torch.float64)

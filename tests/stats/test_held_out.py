@@ -27,7 +27,7 @@ def test_noise_has_an_area_of_one_half_within_folds_and_less_when_pooled() -> No
         within.append(stats.auroc_within(scores, harmful, groups).value)
         pooled.append(stats.auroc(scores[harmful], scores[~harmful]).value)
     assert np.mean(within) == pytest.approx(0.5, abs=3 * float(np.std(within)) / 40**0.5)
-    assert np.mean(pooled) < 0.47
+    assert np.mean(pooled) < 0.47 < np.mean(within) - 0.01
 
 
 def test_few_prompts_of_many_dimensions_pass_where_the_answer_is_there() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,12 +18,21 @@ from refusalctl.records.controls import (
     ShuffledSelection,
 )
 from refusalctl.records.rows import Label
-from refusalctl.records.transfer import OutcomeCounts
+from refusalctl.records.transfer import OutcomeCounts, ZeroPoint
 from refusalctl.records.verdict import Unusable
+from refusalctl.settings import VerdictSettings
 from refusalctl.steps.counts import judged_outcomes
 from refusalctl.steps.labelling.labels import LABELS_FILE
 from refusalctl.steps.transfer import read_transfer
-from refusalctl.steps.verdicts import Effects, against_controls, cell_controls
+from refusalctl.steps.verdicts import (
+    CellControls,
+    Compared,
+    Effects,
+    MatrixEvidence,
+    against_controls,
+    cell_controls,
+    decide_cells,
+)
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 from tests.steps import world
@@ -57,6 +68,58 @@ def test_moves_that_are_shown_are_those_that_the_verdict_counts(
     for verdict, flips in decided:
         assert flips is not None
         assert verdict.removed == pytest.approx((flips.removed - flips.gained) / flips.n)
+
+
+def labels(folder: Path, name: str, outcomes: str) -> Artifact:
+    words = {"R": "refusal", "C": "compliance"}
+    (folder / name).mkdir()
+    rows = [Label(f"p{i:03}", words[letter], "j").to_json() for i, letter in enumerate(outcomes)]  # type: ignore[arg-type]
+    formats.write_rows(folder / name / LABELS_FILE, rows)
+    return Artifact("labels", name, folder / name, {})
+
+
+def evidence(folder: Path, ablated: str, **known: Any) -> MatrixEvidence:
+    """One native cell of 100 prompts, half of them refused at baseline; added, the direction makes refuse all."""
+    found = {
+        "baseline>a": labels(folder, "base", "R" * 50 + "C" * 50),
+        "a>a": labels(folder, "ablated", ablated),
+        "induced:a>a": labels(folder, "induced", "R" * 100),
+    }
+    none = CellControls({}, {})
+    given = {"removal_controls": none, "induction_controls": none, "gates": {}, "zeros": {}} | known
+    return MatrixEvidence(found, {"a": labels(folder, "harmless", "C" * 100)}, **given)
+
+
+PAIR = LanguagePair("a", "a")
+BEYOND = CellControls({PAIR: Compared(0.05, 0.05, 0.05)}, {})
+
+
+def test_induction_is_no_transfer_without_controls_of_its_own(tmp_path: Path) -> None:
+    kept = evidence(tmp_path, "C" * 100, removal_controls=BEYOND)
+    found = decide_cells(VerdictSettings(), [PAIR], kept)[PAIR]
+    assert found.removal.value == "transfers"
+    assert found.induction is not None
+    assert (found.induction.value, found.induction.removed) == ("inconclusive", 1.0)
+    assert "no control directions were asked for" in found.induction.reason
+    both = dataclasses.replace(kept, induction_controls=BEYOND)
+    found = decide_cells(VerdictSettings(), [PAIR], both)[PAIR]
+    assert found.induction is not None
+    assert found.induction.value == "transfers"
+
+
+def test_a_reversal_beside_an_induction_is_a_contradiction_whatever_its_controls_say(tmp_path: Path) -> None:
+    found = decide_cells(VerdictSettings(), [PAIR], evidence(tmp_path, "R" * 100, removal_controls=BEYOND))[PAIR]
+    assert found.removal.removed == -0.5
+    assert (found.removal.value, "contradiction" in found.removal.reason) == ("inconclusive", True)
+
+
+def test_a_zero_on_the_harmful_side_reaches_the_rule(tmp_path: Path) -> None:
+    zero = {PAIR: ZeroPoint(-5.0, -1.0, 1.25, None, "means")}
+    kept = evidence(tmp_path, "R" * 100, removal_controls=BEYOND, zeros=zero)
+    alone = dataclasses.replace(kept, labels={k: v for k, v in kept.labels.items() if not k.startswith("induced")})
+    found = decide_cells(VerdictSettings(), [PAIR], alone)[PAIR]
+    assert found.induction is None
+    assert (found.removal.value, "1.25 of the way" in found.removal.reason) == ("inconclusive", True)
 
 
 def controls(folder: Path, key: str, real: float = 9.0, *, added: bool = True, rank: int = 1) -> Artifact:

@@ -6,7 +6,7 @@ Measured per cell on validation prompts and without writing completions: ablated
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from refusalctl.errors import EmptySelection
 from refusalctl.records.controls import (
@@ -18,13 +18,14 @@ from refusalctl.records.controls import (
     ShuffledSelection,
 )
 from refusalctl.steps.interventions import CONTROLS_FILE as VECTORS
-from refusalctl.steps.interventions import SELECTION_FILE
+from refusalctl.steps.interventions import SELECTION_FILE, SUBSPACE_FILE
 from refusalctl.steps.prompts import draw_prompts, read_prompts
-from refusalctl.steps.selection.controls import draw_control_directions, openings_to_compare_by
+from refusalctl.steps.selection.controls import SUBSPACES, draw_control_directions, openings_to_compare_by
 from refusalctl.steps.selection.openings import read_openings
 from refusalctl.steps.selection.scorer import Scorer
 from refusalctl.steps.selection.scores import select_direction
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
+from refusalctl.steps.subspace import build_subspace
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 def _run(job: Job) -> RunChecks:
     from refusalctl.model.hooks import Intervention
-    from refusalctl.stats.controls import VERDICT_FAMILIES
 
     families, header = formats.read_vectors(job.inputs["directions"].path / VECTORS, "control_directions")
     tensors, chosen = formats.read_vectors(job.inputs["selection"].path / SELECTION_FILE, "selection")
@@ -50,15 +50,18 @@ def _run(job: Job) -> RunChecks:
         )
     encoded, before = [everything[i] for i in index], float(baseline[index].mean())
 
-    def drop(vector: torch.Tensor) -> float:
-        return before - float(scorer.refusal(encoded, Intervention("ablate", vector, chosen["layer"])).mean())
+    rank, ablated = job.params["rank"], _ablated(job, tensors["direction"], families)
 
-    real = drop(tensors["direction"])
-    drops = _effects(job, families, drop, "drop")
+    def drop(vectors: torch.Tensor) -> float:
+        done = Intervention("ablate" if rank == 1 else "subspace", vectors, chosen["layer"])
+        return before - float(scorer.refusal(encoded, done).mean())
+
+    real = drop(ablated.real)
+    drops = _effects(job, ablated.families, drop, "drop")
     added, not_added, more = _added(job, scorer, tensors["direction"], chosen["layer"], families)
     passes = len(everything) + len(index) * (1 + sum(len(d) for d in drops.values())) + more
-    rows = _families(tensors["direction"], families, real, drops)
-    used = {name: rows[name] for name in VERDICT_FAMILIES}
+    rows = _families(tensors["direction"], ablated.families, real, drops)
+    used = {name: rows[name] for name in ablated.deciding}
     value = Controls(
         source=job.params["source"],
         target=job.params["target"],
@@ -69,7 +72,7 @@ def _run(job: Job) -> RunChecks:
         p_reverse=max(each.p_reverse for each in used.values()),
         p_families=tuple(used),
         smallest_p=max(1 / (each.n + 1) for each in used.values()),
-        rank=1,
+        rank=rank,
         n_prompts=len(index),
         n_val=len(everything),
         prompt_passes=passes,
@@ -80,6 +83,25 @@ def _run(job: Job) -> RunChecks:
     )
     formats.write_record(job.out, value)
     return {"prompt_passes": passes, "p": value.p}
+
+
+class Ablated(NamedTuple):
+    """What is ablated and compared: the real direction [d_model] and draws [n, d_model], or for several directions at
+    once bases [rank, d_model] and [n, rank, d_model]; and the families that decide."""
+
+    real: torch.Tensor
+    families: dict[str, torch.Tensor]
+    deciding: tuple[str, ...]
+
+
+def _ablated(job: Job, direction: torch.Tensor, families: dict[str, torch.Tensor]) -> Ablated:
+    """Draws of the rank of the ablation that they stand beside."""
+    from refusalctl.stats.controls import VERDICT_FAMILIES
+
+    if job.params["rank"] == 1:
+        return Ablated(direction, families, VERDICT_FAMILIES)
+    basis, _header = formats.read_vectors(job.inputs["subspace"].path / SUBSPACE_FILE, "subspace")
+    return Ablated(basis["basis"], {SUBSPACES: families[SUBSPACES]}, (SUBSPACES,))
 
 
 def _selection(header: dict[str, Any]) -> ShuffledSelection:
@@ -150,17 +172,25 @@ def _effects(
 def _families(
     direction: torch.Tensor, families: dict[str, torch.Tensor], real: float, drops: dict[str, list[float]]
 ) -> dict[str, FamilyDrops]:
-    import torch
-
     from refusalctl.stats.controls import p_value
 
     rows = {}
     for name, values in drops.items():
-        cosine = torch.nn.functional.cosine_similarity(families[name].double(), direction.double()[None]).abs()
+        cosine = _cosine(families[name].double(), direction.double())
         size = CosineSize(float(cosine.mean()), float(cosine.max()))
         reverse = p_value(-real, [-value for value in values])
         rows[name] = FamilyDrops(len(values), tuple(values), p_value(real, values), reverse, size)
     return rows
+
+
+def _cosine(draws: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
+    """|cosine| [n] of draws to a direction; of subspaces with orthonormal rows, to its projection on them."""
+    import torch
+
+    if draws.ndim == 3:
+        projected: torch.Tensor = (draws @ (direction / direction.norm())).norm(dim=1)
+        return projected
+    return torch.nn.functional.cosine_similarity(draws, direction[None]).abs()
 
 
 CONTROLS = Step("controls", 3, "controls", _run, uses_model=True)
@@ -178,6 +208,9 @@ def compare_controls(bench: Workbench, source: str, target: str) -> Artifact:
         "val_harmful": draw_prompts(bench, target, "harmful", "val"),
     }
     params: dict[str, Any] = {"source": source, "target": target, "n_prompts": bench.settings.controls.control_prompts}
+    params["rank"] = bench.settings.verdict.rank
+    if params["rank"] > 1:
+        inputs["subspace"] = build_subspace(bench, inputs["selection"], source)
     params["coeff"] = bench.settings.verdict.doses[0] if bench.settings.verdict.induce else None
     if params["coeff"] is not None:
         inputs["val_harmless"] = draw_prompts(bench, target, "harmless", "val")

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     import torch
 
 
+SUBSPACES = "subspaces"  # beside the families of single directions: [n, rank, d_model], where several are ablated
+
+
 class Site(NamedTuple):
     """A candidate's place with the train activations that its difference-in-means came from."""
 
@@ -142,6 +145,9 @@ def _run_directions(job: Job) -> RunChecks:
         "covariance": stats.covariance_matched(harmless, length, n, generator),
         "isotropic": stats.isotropic(len(direction), length, stats.LEAST, generator),
     }
+    rank = job.params["rank"]
+    if rank > 1:
+        families[SUBSPACES] = stats.subspaces(harmless, rank, n, generator)
     labels = stats.shuffles(n_harmful, len(harmless), n, generator)
     at_sites = [stats.shuffled_differences(s.rows, labels, s.real) for s in sites]
     chosen, passes = _pick_all(job, rule, sites, [vectors for vectors, _cosine in at_sites])
@@ -157,6 +163,7 @@ def _run_directions(job: Job) -> RunChecks:
         "chosen": [[sites[row["site"]].pos, sites[row["site"]].layer] for row in chosen],
         "plain_cosine": [round(float(at_sites[row["site"]][1][i]), 6) for i, row in enumerate(chosen)],
         "languages": [lang for lang, _vector in other],
+        "rank": rank,
         "prompt_passes": passes,
     }
     formats.write_vectors(job.out / VECTORS, "control_directions", families, about)
@@ -195,7 +202,7 @@ def _language_differences(job: Job, winner: tuple[int, int], length: float) -> l
     return found
 
 
-DIRECTIONS = Step("control-directions", 3, "control_directions", _run_directions, uses_model=True)
+DIRECTIONS = Step("control-directions", 4, "control_directions", _run_directions, uses_model=True)
 
 
 def family_size(settings: Settings) -> int:
@@ -240,6 +247,7 @@ def draw_control_directions(bench: Workbench, source: str) -> Artifact:
         "n_prompts": bench.settings.controls.control_prompts,
         "max_candidates": bench.settings.controls.control_candidates,
         "rule": asdict(bench.settings.selection.resolved_rule()),
+        "rank": bench.settings.verdict.rank,
     }
     about = {
         "model": bench.ref.name,

@@ -76,6 +76,17 @@ def test_a_target_that_refuses_nothing_has_no_null(tmp_path: Path) -> None:
         compare_controls(bench.asking(experiment), "qaa", "qac")
 
 
+def test_several_directions_at_once_are_compared_with_subspaces_of_their_rank(tmp_path: Path) -> None:
+    bench, experiment = organism(tmp_path, "plane", rank=2, control_candidates=1, induce=False)
+    found = read_controls(
+        compare_controls(bench.asking(experiment.changed(sources="qaa", targets="qab")), "qaa", "qab")
+    )
+    assert (found.rank, found.p_families, set(found.families)) == (2, ("subspaces",), {"subspaces"})
+    assert found.families["subspaces"].n == 19
+    assert found.drop > 2
+    assert found.p == 0.05
+
+
 def test_trying_in_order_of_bypass_chooses_what_the_rule_chooses() -> None:
     rng = np.random.default_rng(0)
     rule = PRESETS["arditi"]
