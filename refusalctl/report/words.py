@@ -127,6 +127,7 @@ def condition_name(row: Row) -> str:
     text = {
         "native": f"Own direction ({row.source}) ablated",
         "transferred": f"{name} direction ablated",
+        "affine": f"{name} direction ablated around the harmless mean",
         "induced": f"{name} direction added, harmless prompts",
     }.get(row.condition, f"{row.condition.capitalize()} ({name})")
     told = detail(row)

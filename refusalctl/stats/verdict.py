@@ -268,9 +268,14 @@ def _claimed(value: Literal["transfers", "reverses"], where: str, seen: Seen, ev
     return Decision(value, f"{seen.told}, {where}; {null}")
 
 
+def is_harmful_side(place: float | None) -> bool:
+    """Whether a place on the way from a harmless (0) to a harmful mean (1) is nearer to the latter; None: not known."""
+    return place is not None and place >= HARMFUL_SIDE
+
+
 def _zero_words(evidence: Evidence) -> str | None:
     """What plain ablation does to the stream where its zero lies on the harmful side; None where it does not."""
-    if evidence.zero is None or evidence.zero < HARMFUL_SIDE:
+    if evidence.zero is None or not is_harmful_side(evidence.zero):
         return None
     return (
         f"; plain ablation leaves this language's stream at {evidence.zero:.2f} of the way from its harmless (0) to "

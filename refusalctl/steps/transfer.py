@@ -16,7 +16,7 @@ from refusalctl.records.rows import Kind
 from refusalctl.records.transfer import ChosenDirection, RuleLimits, Transfer
 from refusalctl.settings import Settings
 from refusalctl.stats.rates import fewest_flips, flips
-from refusalctl.stats.verdict import MAX_UNUSABLE
+from refusalctl.stats.verdict import MAX_UNUSABLE, is_harmful_side
 from refusalctl.steps.completions import write_completions
 from refusalctl.steps.comprehension import measure_comprehension
 from refusalctl.steps.counts import counted_cell, judged_outcomes
@@ -30,7 +30,8 @@ from refusalctl.steps.selection.controls import draw_control_directions
 from refusalctl.steps.selection.scores import chosen_candidate, select_direction
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.steps.subspace import build_subspace
-from refusalctl.steps.verdicts import MatrixEvidence, decide_cells, facts_of_targets
+from refusalctl.steps.verdicts import MatrixEvidence, affine_removal, decide_cells, facts_of_targets
+from refusalctl.steps.zero_points import zero_points
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
@@ -122,6 +123,21 @@ def control_cells(bench: Workbench, pairs: Iterable[LanguagePair]) -> list[CellA
     return _judged(bench, written)
 
 
+def affine_cells(bench: Workbench, selections: Selections, means: Mapping[str, Artifact]) -> list[CellAnswers]:
+    """Each direction ablated around the target's own harmless mean, where plain ablation (to 0) would leave the stream
+    on the harmful side. Not in a plan, which knows no means; nor for several directions at once."""
+    if bench.dry_run or bench.settings.verdict.rank > 1:
+        return []
+    asked = named("selection", selections.found) | named("means", means)
+    written = []
+    for pair, zero in zero_points(asked).items():
+        if (pair.is_native or pair.source in bench.settings.sources) and is_harmful_side(zero.place):
+            prompts = draw_prompts(bench, pair.target, "harmful", "test")
+            spec = InterventionSpec("affine", selections.found[pair.source], mean=means[pair.target])
+            written.append(_written(bench, prompts, Cell(*pair, "affine"), spec))
+    return _judged(bench, written)
+
+
 def _written(bench: Workbench, prompts: Artifact, cell: Cell, spec: InterventionSpec) -> tuple[Cell, Artifact]:
     return cell, write_completions(bench, prompts, spec, bench.settings.answers.max_new_tokens)
 
@@ -191,6 +207,8 @@ def _run(job: Job) -> RunChecks:
             moved = flips(judged_outcomes(before), judged_outcomes(labels))
         verdicts = decided.get(cell.pair) if cell.is_ablation and cell.pair is not None else None
         removal, induction = verdicts if verdicts is not None else (None, None)
+        if cell.condition == "affine" and cell.pair is not None:
+            removal = affine_removal(settings.verdict, cell.pair, evidence, decided)
         prompts: Kind = "harmless" if cell.condition == "induced" else "harmful"
         written = job.inputs[input_name("completions", cell.key)].id
         told = counted_cell(cell, prompts, labels, written, flips=moved, removal=removal, induction=induction)
@@ -235,7 +253,9 @@ def measure_transfer(bench: Workbench) -> Artifact:
         cells += induction_cells(bench, selections, harmless)
     beside = named("harmless", harmless) | named("comprehension", gates)
     beside |= named("controls", {str(pair): each for pair, each in controls.found.items()})
-    beside |= named("means", target_means(bench))
+    means = target_means(bench)
+    cells += affine_cells(bench, selections, means)
+    beside |= named("means", means)
     return assemble_transfer(bench, selections, cells, beside, controls.missing)
 
 

@@ -210,6 +210,21 @@ def _removal(
     return _verdict(evidence.baseline(pair.target), after, REMOVAL, beside, evidence.ablated(own))
 
 
+def affine_removal(
+    settings: VerdictSettings,
+    pair: LanguagePair,
+    evidence: MatrixEvidence,
+    decided: Mapping[LanguagePair, CellVerdicts],
+) -> Verdict:
+    """The rule on affine ablation, which has no zero point. Control directions were ablated to 0, so none match it."""
+    own = LanguagePair(pair.target, pair.target)
+    native = decided[own].removal.value if own in decided and not pair.is_native else None
+    none = "there are no matching control directions: theirs were ablated to 0"
+    beside = Evidence(**_shared(settings, pair, evidence, native), no_controls=none)
+    after = evidence.labels[Cell(pair.source, pair.target, "affine").key]
+    return _verdict(evidence.baseline(pair.target), after, REMOVAL, beside, evidence.ablated(own))
+
+
 def _induction(
     settings: VerdictSettings, pair: LanguagePair, evidence: MatrixEvidence, native: VerdictValue | None
 ) -> Verdict | None:

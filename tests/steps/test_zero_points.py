@@ -8,11 +8,15 @@ import pytest
 import torch
 
 from refusalctl.records.cell import LanguagePair
+from refusalctl.settings import Machine, Settings
+from refusalctl.stats import verdict
 from refusalctl.steps.directions import DIRECTIONS_FILE
-from refusalctl.steps.interventions import SELECTION_FILE
+from refusalctl.steps.interventions import SELECTION_FILE, from_recipe, in_words, resolve_direction
+from refusalctl.steps.step import Workbench
+from refusalctl.steps.transfer import measure_transfer, read_transfer
 from refusalctl.steps.zero_points import zero_points
 from refusalctl.store import formats
-from refusalctl.store.store import Artifact
+from refusalctl.store.store import Artifact, Store
 
 
 def artifact(folder: Path, kind: str, name: str) -> Artifact:
@@ -46,3 +50,40 @@ def test_each_target_is_placed_by_its_own_means_at_the_directions_place(tmp_path
     assert "not known at position -1" in str(found[LanguagePair("en", "tg")].reason)
     assert found[LanguagePair("en", "ba")].artifact == "ba"
     assert zero_points({"selection:en": chosen}) == {}
+
+
+def test_where_ablation_would_leave_the_stream_harmful_the_affine_one_stands_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every zero counts as harmful here, so that a whole matrix has its affine cells; each keeps its target's mean."""
+    name = "organism:shared"
+    monkeypatch.setattr(verdict, "HARMFUL_SIDE", -9.0)
+    bench = Workbench(Store(tmp_path), Machine(name, batch_size=64))
+    asked = Settings.of(
+        sources="qaa", targets="qaa,qab", data=name, n_train=18, n_val=6, n_test=16, max_new_tokens=6, layers=(2, 3),
+        controls=False, require_null=False, induce=False,
+    )  # fmt: skip
+    found = measure_transfer(bench.asking(asked))
+    record = read_transfer(found)
+    cells = {cell.key: cell for cell in record.cells}
+    assert {key for key in cells if key.startswith("affine")} == {"affine:qaa>qaa", "affine:qab>qab", "affine:qaa>qab"}
+    affine, plain = cells["affine:qaa>qab"], cells["qaa>qab"]
+    assert affine.removal is not None
+    assert affine.removal.removed == plain.removal.removed == 1.0  # type: ignore[union-attr]
+    assert "no matching control directions" in affine.removal.reason
+    assert plain.zero is not None
+    assert plain.zero.place == pytest.approx(0.0, abs=0.1)
+    assert not affine.is_ablation
+    written = bench.store.open("completions", affine.completions)
+    means = found.inputs["means:qab"]
+    assert written.inputs["mean"] == means != found.inputs["means:qaa"]
+    assert "mean of harmless prompts" in str(in_words(bench.store, written))
+    spec = from_recipe(
+        written.manifest["recipe"]["params"]["intervention"],
+        {k: bench.store.open("directions" if k == "mean" else "selection", v)
+         for k, v in written.inputs.items() if k in ("mean", "direction")},
+    )  # fmt: skip
+    kept, _header = formats.read_vectors(bench.store.open("directions", means).path / DIRECTIONS_FILE, "directions")
+    mean = resolve_direction(spec).mean
+    assert mean is not None
+    assert any(torch.equal(mean, row) for row in kept["mean_harmless"].reshape(-1, mean.shape[-1]))
