@@ -13,7 +13,7 @@ from refusalctl.errors import BadInput
 from refusalctl.stats.paired import SHIFT
 
 POWER = 0.8
-EXACT = 1000  # prompts up to which all counts are summed
+EXACT = 400  # prompts up to which all counts are summed
 LARGEST_N = 100_000
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -64,7 +64,7 @@ def counts(n: int, forth: float, back: float) -> tuple[Array, Array, Array]:
 
 def chance_beyond(n: int, forth: float, back: float, delta: float, tail: float) -> float:
     """Chance that the lower limit of forth - back, at a one-sided level of `tail`, is above `delta` where these shares
-    are true. Exact up to 1,000 prompts, beyond that by the normal approximation to the score."""
+    are true. Exact up to 400 prompts, beyond that by the normal approximation to the score."""
     if n <= EXACT:
         f, b, p = counts(n, forth, back)
         return float(p[exceeds(f, b, n, delta, tail)].sum())

@@ -110,7 +110,7 @@ def test_induction_is_the_mirror() -> None:
     st.sampled_from([None, -0.3, 0.8]),
     st.sampled_from([-1, 0, 1]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_the_rule_is_total(  # type: ignore[no-untyped-def]
     rows, margin, p_null, require_null, native, comprehension, zero, added
 ) -> None:
@@ -237,7 +237,7 @@ def test_a_larger_margin_makes_no_transfer_and_unmakes_no_equivalence(
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_removal_and_induction_are_one_rule(moved: int, kept: int, back: int) -> None:
     if moved + kept + back == 0:
         return

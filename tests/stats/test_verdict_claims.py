@@ -269,7 +269,7 @@ def test_the_advice_settles_eight_experiments_of_ten(groups: tuple[tuple[int, st
     assert 0.67 <= hits / 60 <= 0.94
 
 
-def test_advice_is_exact_below_a_thousand_prompts_and_close_above() -> None:
+def test_advice_is_exact_for_few_prompts_and_close_for_many() -> None:
     forth, back, p = counts(EXACT, 0.2, 0.06)
     exact = float(p[exceeds(forth, back, EXACT, 0.1, 0.025)].sum())
     assert chance_beyond(EXACT, 0.2, 0.06, 0.1, 0.025) == exact
