@@ -39,14 +39,6 @@ def test_subspaces_are_orthonormal_and_lie_where_harmless_prompts_vary() -> None
         controls.subspaces(rows, 2, 3, generator)
 
 
-def test_enough_draws_for_holms_first_step() -> None:
-    assert controls.needed(1) == 19
-    for k in (2, 7, 20):
-        n = controls.needed(k)
-        assert 1 / (n + 1) <= 0.05 / k + 1e-12
-        assert 1 / n > 0.05 / k
-
-
 def test_shuffles_keep_the_class_sizes() -> None:
     labels = controls.shuffles(5, 3, 40, generator())
     assert labels.shape == (40, 8)

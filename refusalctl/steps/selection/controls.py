@@ -205,16 +205,11 @@ def _language_differences(job: Job, winner: tuple[int, int], length: float) -> l
 DIRECTIONS = Step("control-directions", 4, "control_directions", _run_directions, uses_model=True)
 
 
-def family_size(settings: Settings) -> int:
-    """Cells with a direction, native and transferred: the tests that a Holm correction counts."""
-    return sum(len(dict.fromkeys((target, *settings.sources))) for target in settings.targets) or 1
-
-
 def n_controls(settings: Settings) -> int:
-    """Draws per family: as given, or as many as the family of this experiment needs."""
-    from refusalctl.stats.controls import needed
+    """Draws per family: as given, or 39, whatever the number of cells."""
+    from refusalctl.stats.controls import DRAWS
 
-    return settings.controls.n_controls if settings.controls.n_controls is not None else needed(family_size(settings))
+    return settings.controls.n_controls if settings.controls.n_controls is not None else DRAWS
 
 
 def openings_to_compare_by(bench: Workbench, lang: str) -> Artifact:

@@ -12,7 +12,7 @@ from refusalctl.settings import Machine, Settings
 from refusalctl.stats.candidate_choice import Candidate, CandidateScores, choose
 from refusalctl.stats.selection_rule import PRESETS
 from refusalctl.steps.selection.control_effects import compare_controls, read_controls
-from refusalctl.steps.selection.controls import family_size, n_controls, pick_shuffled, spread
+from refusalctl.steps.selection.controls import n_controls, pick_shuffled, spread
 from refusalctl.steps.step import Workbench
 from refusalctl.store.store import Store
 
@@ -110,10 +110,10 @@ def test_the_search_keeps_the_winner_and_its_bound() -> None:
     assert spread(candidates, (-1, 3), 0) == candidates
 
 
-def test_the_number_of_draws_follows_the_family() -> None:
+def test_the_number_of_draws_does_not_grow_with_the_cells() -> None:
     langs = ("qaa", "qab", "qac")
-    assert n_controls(Settings.of(sources=("qaa",), targets=("qaa",))) == 19
-    assert family_size(Settings.of(sources=langs[:2], targets=langs)) == 7
-    assert n_controls(Settings.of(sources=langs[:2], targets=langs)) == 139
+    assert n_controls(Settings.of(sources=("qaa",), targets=("qaa",))) == 39
+    assert n_controls(Settings.of(sources=langs[:2], targets=langs)) == 39
+    assert n_controls(Settings.of(sources=langs[:2], targets=langs, n_controls=19)) == 19
     with pytest.raises(BadInput, match="at least 19"):
         Settings.of(n_controls=18)
