@@ -182,7 +182,7 @@ class ControlSettings(Group, frozen=True):
     """Control directions beside every cell; docs/methods.md says what they cost."""
 
     controls: Annotated[bool, option("Compare with control directions; costs forward passes.")] = False
-    n_controls: Annotated[int | None, option("Control draws per family.", short="as many as Holm needs")] = None
+    n_controls: Annotated[int | None, option("Control draws per family.", short="39")] = None
     control_prompts: Annotated[Count, option("Validation prompts that controls are selected and compared on.")] = 16
     control_completions: Annotated[
         Annotated[int, Meta(ge=0)], option("Draws per family whose answers are written out on the test prompts.")

@@ -33,7 +33,7 @@ from refusalctl.steps.geometry import compare_geometry
 from refusalctl.steps.interventions import Source, end_of_instruction
 from refusalctl.steps.precision import compare_precision
 from refusalctl.steps.prompts import draw_prompts
-from refusalctl.steps.selection.controls import compare_controls
+from refusalctl.steps.selection.control_effects import compare_controls
 from refusalctl.steps.selection.openings import checked_openings
 from refusalctl.steps.selection.scores import select_direction
 from refusalctl.steps.step import Planned, Workbench

@@ -46,6 +46,7 @@ BEHAVIOUR = {
     "model/judges/test_local_judges.py",
     "model/test_architectures.py",
     "organisms/test_organisms.py",
+    "stats/test_verdict_claims.py",
     "stats/test_verdict_inputs.py",
     "steps/test_pipeline.py",
     "store/test_golden.py",

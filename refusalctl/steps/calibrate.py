@@ -22,7 +22,6 @@ from refusalctl.records.calibration import (
 )
 from refusalctl.records.transfer import TransferCell
 from refusalctl.settings import Machine, Settings
-from refusalctl.stats.controls import needed
 from refusalctl.steps.input_names import inputs_of
 from refusalctl.steps.interventions import SELECTION_FILE
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
@@ -51,14 +50,12 @@ class Trial:
 
     def settings(self, base: Settings) -> Settings:
         langs, name = self.organism.design.langs, self.organism.name
-        claims = sum(source != target for source in self.sources for target in langs)
         return base.changed(
             sources=self.sources,
             targets=langs,
             data=name,
             n_test=self.n,
             rank=self.rank,
-            n_controls=needed(claims),
         )
 
 
@@ -199,7 +196,7 @@ def _run(job: Job) -> RunChecks:
     return {"trials": len(record.trials)}
 
 
-CALIBRATE = Step("calibrate", 2, "calibration", _run)
+CALIBRATE = Step("calibrate", 3, "calibration", _run)
 
 
 def run_calibration(bench: Workbench, chosen: Iterable[Trial], base: Settings = BASE) -> CalibrationRun:

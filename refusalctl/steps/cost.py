@@ -191,8 +191,12 @@ def _control_directions(params: Mapping[str, Any], n: Mapping[str, int], model: 
 
 
 def _controls(params: Mapping[str, Any], n: Mapping[str, int], _model: Shape, n_langs: int) -> Work:
-    draws = 2 * n["directions"] + LEAST + n_langs - 1
-    return Work(scored=n["val_harmful"] + min(n["val_harmful"], params["n_prompts"]) * (1 + draws))
+    families = 2 * n["directions"]
+    draws = families + LEAST + n_langs - 1 if params["rank"] == 1 else n["directions"]
+    scored = n["val_harmful"] + min(n["val_harmful"], params["n_prompts"]) * (1 + draws)
+    if params["coeff"] is not None:  # the same refusal scores, with the direction added
+        scored += n["val_harmless"] + min(n["val_harmless"], params["n_prompts"]) * (1 + families)
+    return Work(scored=scored)
 
 
 _COUNTS: dict[str, Count] = {

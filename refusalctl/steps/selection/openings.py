@@ -172,7 +172,7 @@ def _by_labels(job: Job) -> list[bool | None]:
     return judged
 
 
-OPENINGS = Step("openings", 4, "openings", _run, uses_model=True)
+OPENINGS = Step("openings", 5, "openings", _run, uses_model=True)
 
 
 def derive_openings(bench: Workbench, lang: str) -> Artifact:
