@@ -42,7 +42,7 @@ class ChatModel:
 
     @cached_property
     def chat(self) -> Chat:
-        return open_chat(self.tokenizer, self.system)
+        return open_chat(self.tokenizer, self.system, len(self.model.get_input_embeddings().weight))
 
     @property
     def device(self) -> torch.device:

@@ -49,9 +49,7 @@ def sequences_of(model: ChatModel, given: Sequence[str]) -> list[list[int]]:
     None begins another: the longer of such a pair is left out, its probability is part of the shorter one's.
     Raises `BadInput` for ids that the model does not have.
     """
-    from refusalctl.model.chat import render
-
-    prompt = render(model.tokenizer, "x", model.chat.system)
+    prompt = model.chat.rendered("x")
     before = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
     found: list[list[int]] = []
     for opening in given:
