@@ -71,14 +71,13 @@ def no_default(names: Sequence[str]) -> str:
     return f"the model has {len(names)} chat templates and none is the default: {', '.join(names)}"
 
 
-def _turns(
-    form: ContentForm, text: str, system: str | None, answer: str | None = None
-) -> list[dict[str, Any]]:
+def _turns(form: ContentForm, text: str, system: str | None, answer: str | None = None) -> list[dict[str, Any]]:
     def content(of: str, parts: bool) -> str | list[dict[str, str]]:
         return [{"type": "text", "text": of}] if parts else of
 
-    turns: list[dict[str, Any]] = [] if system is None else [{"role": "system", "content": content(system, form.system)}]
-    turns.append({"role": "user", "content": content(text, form.user)})
+    turns: list[dict[str, Any]] = [{"role": "user", "content": content(text, form.user)}]
+    if system is not None:
+        turns.insert(0, {"role": "system", "content": content(system, form.system)})
     if answer is not None:
         turns.append({"role": "assistant", "content": content(answer, form.user)})
     return turns

@@ -72,7 +72,7 @@ def load(
             use_safetensors=True,  # other formats are unpickled, and are not part of the revision
             **options,
         )
-        tokenizer = _open_tokenizer(folder, ref.trust_remote_code)
+        tokenizer = _open_tokenizer(folder, ref)
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = str(error).strip().splitlines()[0][:200]
         hint = (
@@ -97,11 +97,19 @@ def small(ref: ModelRef, system: str | None = None) -> tuple[Any, Chat]:
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(ref.folder, trust_remote_code=ref.trust_remote_code, local_files_only=True)
-    tokenizer = _open_tokenizer(ref.folder, ref.trust_remote_code)
+    tokenizer = _open_tokenizer(ref.folder, ref)
     return config, open_chat(tokenizer, system, getattr(config.get_text_config(), "vocab_size", None))
 
 
-def _open_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
+def _open_tokenizer(folder: Path, ref: ModelRef) -> Any:
+    """The tokenizer, with the chat template that the recipe names."""
+    tokenizer = _own_tokenizer(folder, ref.trust_remote_code)
+    if ref.template_source:
+        tokenizer.chat_template = ref.template_source
+    return tokenizer
+
+
+def _own_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
     """The tokenizer that `tokenizer.json` describes, where there is one.
 
     transformers 5 replaces the class of some model types (Qwen2, Phi-3, ...) whatever the folder says; with a

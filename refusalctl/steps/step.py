@@ -17,6 +17,7 @@ from refusalctl.store.hashing import digest, short
 from refusalctl.store.store import Artifact, Store
 
 if TYPE_CHECKING:
+    from refusalctl.model.chat import Chat
     from refusalctl.model.chat_model import ChatModel
     from refusalctl.model.files.resolve import ModelRef
     from refusalctl.model.judges.protocol import Judge
@@ -34,6 +35,7 @@ class Job:
     out: Path
     partial: Path
     bench: Workbench
+    asked: dict[str, Any] = field(default_factory=dict)  # what its prompts became, for run.json; see `asking`
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,25 @@ class Workbench:
     notes: list[str] = field(default_factory=list)
     refs: dict[Machine, ModelRef] = field(default_factory=dict, repr=False)
     models: dict[Machine, ChatModel] = field(default_factory=dict, repr=False)
+    smalls: dict[Machine, tuple[Any, Chat]] = field(default_factory=dict, repr=False)
+    foreseen: set[tuple[Machine, str, int]] = field(default_factory=set, repr=False)
 
     def asking(self, settings: Settings) -> Workbench:
         """The same workbench with another question."""
         return replace(self, settings=settings)
+
+    def planning(self) -> Workbench:
+        """The same workbench, which only plans. Its plan and notes are its own."""
+        return replace(self, dry_run=True, plan=[], notes=[])
+
+    @property
+    def small(self) -> tuple[Any, Chat]:
+        """The model's configuration and chat template, without its weights."""
+        if self.machine not in self.smalls:
+            from refusalctl.model.load import small
+
+            self.smalls[self.machine] = small(self.ref, self.machine.system)
+        return self.smalls[self.machine]
 
     @property
     def ref(self) -> ModelRef:
@@ -92,7 +109,9 @@ class Workbench:
             from refusalctl.model.files.resolve import resolve
 
             asked = self.machine
-            self.refs[asked] = resolve(asked.model, trust_remote_code=asked.trust_remote_code)
+            self.refs[asked] = resolve(
+                asked.model, trust_remote_code=asked.trust_remote_code, template=asked.chat_template
+            )
         return self.refs[self.machine]
 
     @property
@@ -169,7 +188,8 @@ class Workbench:
     def model_key(self) -> dict[str, Any]:
         """What of the model's side changes results by design: weights, template, dtype, attention kernel, system."""
         chosen = {
-            "dtype": self.resolved_dtype, "attention": self.machine.attention, "system": self.machine.system
+            "dtype": self.resolved_dtype, "attention": self.machine.attention, "system": self.machine.system,
+            "control_tokens": "broken",  # those inside prompts and system text: see model/control_tokens.py
         }  # fmt: skip
         return self.ref.key() | chosen
 
@@ -189,6 +209,10 @@ class Workbench:
         sizes = {name: int(a.about["n"]) for name, a in inputs.items() if a.about.get("n") is not None}
         self._planned(Planned(step.name, about, False, key, params, sizes))
         if self.dry_run:
+            if step.uses_model:
+                from refusalctl.steps.asking import foresee
+
+                foresee(self, params, inputs)
             manifest = {"recipe": recipe, "about": about, "files": {}}
             return Artifact(step.kind, key, Path(), manifest, planned=True)
         return self._compute(step, recipe, key, params, inputs, about)
@@ -210,8 +234,10 @@ class Workbench:
             if finished is not None:
                 return finished
             with self.store.draft() as out:
-                checks = step.run(Job(params, inputs, out, partial, self))
+                job = Job(params, inputs, out, partial, self)
+                checks = step.run(job)
                 run = {"checks": checks, "seconds": round(time.time() - started, 3), "code": _code_version()}
+                run |= {"asked": job.asked} if job.asked else {}
                 if step.uses_model:
                     run |= {"device": str(self.model.device), "batch_size": self._fitting()} | self._versions()
                 return self.store.commit(out, step.kind, recipe, about, run)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from refusalctl.errors import ModelError
 from refusalctl.model.files import embedded, organism
+from refusalctl.model.files.templates import chat_template
 
 _SMALL = ["*.json", "*.model", "*.txt", "*.jinja", "*.py"]
 _FILES = [*_SMALL, "*.safetensors"]
@@ -21,7 +22,8 @@ class ModelRef:
     """A model that is on this machine.
 
     `revision` identifies the weights (a hub commit, a digest of a local folder's files, or the digests of the
-    embedded ones) and goes into recipe keys; `template` is the SHA-256 of the chat template's source.
+    embedded ones) and goes into recipe keys; `template` is the SHA-256 of the chat template's source,
+    which is `template_source` (empty: whatever the tokenizer brings along).
     """
 
     name: str
@@ -30,6 +32,7 @@ class ModelRef:
     template: str
     trust_remote_code: bool = False
     hub: bool = False
+    template_source: str = ""
 
     def key(self) -> dict[str, str | bool]:
         """The part of a recipe that says which model was asked."""
@@ -41,11 +44,12 @@ class ModelRef:
         }
 
 
-def resolve(spec: str, *, trust_remote_code: bool = False) -> ModelRef:
+def resolve(spec: str, *, trust_remote_code: bool = False, template: str | None = None) -> ModelRef:
     """Find an embedded name, a model organism, a local folder, or a hub id (`org/name` or `org/name@revision`).
 
     Of a hub model only the small files are fetched here; its weights come with `weights`, when they are needed.
-    Raises `ModelError` when it is not there or its tokenizer has no chat template.
+    `template` is a chat template to use instead of its own: a file, or the name of one of its own.
+    Raises `ModelError` when it is not there or has no chat template, `BadInput` for a template that is not there.
     """
     hub = False
     if spec in embedded.NAMES:
@@ -65,7 +69,9 @@ def resolve(spec: str, *, trust_remote_code: bool = False) -> ModelRef:
             f"there is no model {spec!r}",
             hint=f"give {' or '.join(embedded.NAMES)}, a Hugging Face id (org/name), or a local folder",
         )
-    return ModelRef(name, folder, revision, _template_digest(folder, spec), trust_remote_code, hub)
+    source = chat_template(folder, spec, template)
+    digest = hashlib.sha256(source.encode()).hexdigest()
+    return ModelRef(name, folder, revision, digest, trust_remote_code, hub, source)
 
 
 def weights(ref: ModelRef) -> Path:
@@ -131,22 +137,3 @@ def _digests(paths: Iterable[Path]) -> list[str]:
         draft.write_text(json.dumps(known), encoding="utf-8")
         draft.replace(memory)
     return result
-
-
-def _template_digest(folder: Path, spec: str) -> str:
-    template = folder / "chat_template.jinja"
-    if template.is_file():
-        source = template.read_text(encoding="utf-8")
-    else:
-        try:
-            settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            settings = {}
-        found = settings.get("chat_template")
-        source = found if isinstance(found, str) else json.dumps(found, sort_keys=True) if found else ""
-    if not source:
-        raise ModelError(
-            f"the tokenizer of {spec!r} has no chat template",
-            hint="refusal is a property of chat models: give the chat or instruct version",
-        )
-    return hashlib.sha256(source.encode()).hexdigest()

@@ -108,9 +108,9 @@ class _Search:
         kept = read_scores(job.inputs["selection"])["kept"]
         encoded: dict[str, list[list[int]]] = {}
         for kind in KINDS:
-            texts = [p.text for p in read_prompts(job.inputs[f"val_{kind}"])]
+            rows = read_prompts(job.inputs[f"val_{kind}"])
             chosen = kept[kind][: job.params["n_prompts"]]
-            encoded[kind] = scorer.encode([texts[i] for i in chosen])
+            encoded[kind] = scorer.encode(job, [rows[i] for i in chosen])
         self.criteria = Criteria(scorer, encoded["harmful"], encoded["harmless"])
         self.first = self.criteria.passes
 
@@ -264,7 +264,7 @@ def _run(job: Job) -> RunChecks:
     tensors, chosen = formats.read_vectors(job.inputs["selection"].path / SELECTION_FILE, "selection")
     opening = read_openings(job.inputs["openings"])
     scorer = Scorer(job.bench.model, [list(each) for each in opening.sequences], job.bench.machine.batch_size)
-    everything = scorer.encode([p.text for p in read_prompts(job.inputs["val_harmful"])])
+    everything = scorer.encode(job, read_prompts(job.inputs["val_harmful"]))
     baseline = scorer.refusal(everything, Intervention())
     index = [i for i, score in enumerate(baseline.tolist()) if score > 0][: job.params["n_prompts"]]
     if not index:

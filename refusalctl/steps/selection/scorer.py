@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from refusalctl.progress import Advance
+from refusalctl.records.rows import Prompt
 from refusalctl.stats.candidate_choice import CRITERIA, Candidate
+from refusalctl.steps.asking import encode
 from refusalctl.steps.selection.search import Estimate
+from refusalctl.steps.step import Job
 from refusalctl.store import formats
 
 if TYPE_CHECKING:
@@ -33,8 +36,9 @@ class Scorer:
 
         self.model, self.openings, self.batch_size, self.checks = model, openings, batch_size, Checks()
 
-    def encode(self, texts: list[str]) -> list[list[int]]:
-        return [self.model.chat.encode(text) for text in texts]
+    def encode(self, job: Job, rows: Sequence[Prompt]) -> list[list[int]]:
+        """Token ids of prompts, with room for the openings behind them."""
+        return encode(job, rows, max(map(len, self.openings), default=1) - 1)
 
     def refusal(self, encoded: list[list[int]], intervention: Intervention) -> torch.Tensor:
         """Refusal score of each prompt under an intervention."""
