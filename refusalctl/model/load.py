@@ -13,6 +13,7 @@ from refusalctl.model.chat import Chat, open_chat
 from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.files import embedded
 from refusalctl.model.files.resolve import ModelRef, weights
+from refusalctl.model.padding import check_pad
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 DTYPES: tuple[DType, ...] = ("auto", "float32", "bfloat16", "float16")
@@ -54,7 +55,7 @@ def load(
     `attention` is transformers' name of a kernel (`sdpa`, `eager`, `flash_attention_2`), or `auto`: what it takes for
     this architecture.
     """
-    from transformers import AutoModelForCausalLM, GenerationConfig
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -64,8 +65,11 @@ def load(
     if attention != "auto":
         options["attn_implementation"] = attention
     try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=ref.trust_remote_code, local_files_only=True)
+        check_pad(config)
         model = AutoModelForCausalLM.from_pretrained(
             folder,
+            config=config,
             dtype=getattr(torch, pick_dtype(dtype, device)),
             trust_remote_code=ref.trust_remote_code,
             local_files_only=True,

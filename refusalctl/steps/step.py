@@ -131,6 +131,8 @@ class Workbench:
                 self.ref, device=asked.device, dtype=self.resolved_dtype, system=asked.system, attention=asked.attention
             )  # fmt: skip
             advance()
+        if not model.padding.together:
+            self.note(f"{self.ref.name} is run one prompt at a time: {model.padding.reason}")
         if self.resolved_dtype != "float32":
             check = f"refusalctl doctor --precision --model {asked.model} --dtype {self.resolved_dtype}"
             self.note(f"computed in {self.resolved_dtype}; `{check}` measures how far that is from float32")
@@ -240,13 +242,14 @@ class Workbench:
                 run |= {"asked": job.asked} if job.asked else {}
                 if step.uses_model:
                     run |= {"device": str(self.model.device), "batch_size": self._fitting()} | self._versions()
+                    run["padding"] = self.model.padding.as_json()
                 return self.store.commit(out, step.kind, recipe, about, run)
 
     def _fitting(self) -> int:
         """The batch size that memory had room for."""
         asked = self.machine.batch_size
         size = self.model.batch_limit.size(asked)
-        if size < asked:
+        if size < asked and not self.model.batch_limit.alone:
             self.note(f"{asked} prompts at once did not fit into memory: {size} were run at a time")
         return size
 
