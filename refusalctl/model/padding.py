@@ -2,8 +2,8 @@
 
 Attention leaves masked positions out, but states that are carried from token to token (Mamba, RWKV, linear attention)
 may take padding up, learned positions may count it, and experts with a capacity serve whoever comes first. Then what
-is recorded of a prompt depends on the prompts beside it. One short prompt is run alone and, padded on the left, beside a
-longer one: the stream entering every block and the logits must agree, in a plain pass and while an answer is written.
+is recorded of a prompt depends on the prompts beside it. One short prompt is run alone and, padded on the left, beside
+a longer one: the stream entering every block and the logits must agree, in a plain pass and while an answer is written.
 """
 
 from __future__ import annotations
