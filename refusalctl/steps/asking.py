@@ -5,10 +5,11 @@ Every step that runs prompts comes through here, in a plan as well as in earnest
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from refusalctl.data import sets
+from refusalctl.data.audit import has_marks
 from refusalctl.errors import ModelError
 from refusalctl.model.context import Longest, Positions, check_fits, positions_of
 from refusalctl.records.rows import Prompt
@@ -103,6 +104,21 @@ def foresee(bench: Workbench, params: Mapping[str, Any], inputs: Mapping[str, Ar
         _check(_read(chat, _rows(artifact)), positions_of(config), new_tokens)
         for note in chat.notes:
             bench.note(note)
+
+
+def marked_for(model: str | None) -> Callable[[str], bool]:
+    """What tells whether a text holds control tokens: well-known marks, and those of a model's tokenizer.
+
+    Weights are not read. Raises `ModelError` for a model that is not there.
+    """
+    if model is None:
+        return has_marks
+    from refusalctl.model.control_tokens import neutral
+    from refusalctl.model.files.resolve import resolve
+    from refusalctl.model.load import small
+
+    _config, chat = small(resolve(model))
+    return lambda text: has_marks(text) or neutral(chat.tokenizer, text) != text
 
 
 def _rows(artifact: Artifact) -> list[Prompt]:
