@@ -49,7 +49,7 @@ def test_a_prompt_that_the_template_or_the_system_text_also_holds_is_found_in_it
 def test_a_system_text_that_the_template_drops_is_an_error() -> None:
     with pytest.raises(ModelError, match="drops the system prompt"):
         chat(system="Be brief.", loop=" if m['role'] == 'user'")
-    with pytest.raises(ModelError, match="drops the system prompt.*empty"):
+    with pytest.raises(ModelError, match=r"drops the system prompt.*empty"):
         chat(system="", loop=" if m['content']")
     chat(system="")  # an empty system turn differs from none
 
@@ -73,7 +73,7 @@ def test_content_as_a_list_of_parts_is_served() -> None:
     looped = "{% for m in messages %}<turn>{{ m['role'] }}\n{% for p in m['content'] %}{% if p['type'] == 'text' %}"
     made = tiny.tokenizer()
     made.chat_template = looped + "{{ p['text'] }}{% endif %}{% endfor %}<end>\n{% endfor %}<turn>assistant\n"
-    assert open_chat(made).encode("Why?") == chat().encode("Why?")[1:]  # that one begins with <bos>
+    assert "<turn>user\nWhy?<end>" in open_chat(made).rendered("Why?")
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,6 @@ def test_a_prompt_without_room_is_named_with_the_numbers_and_what_to_do() -> Non
     limit = Positions(100, "n_positions")
     check_fits(limit, Longest("p-1", 60), 40)
     check_fits(Positions(None), Longest("p-1", 60), 4000)
-    with pytest.raises(ModelError, match="'p-1' has 60 tokens.*41 may follow: 101.*100 positions") as caught:
+    with pytest.raises(ModelError, match=r"'p-1' has 60 tokens.*41 may follow: 101.*100 positions") as caught:
         check_fits(limit, Longest("p-1", 60), 41)
     assert "--max-new-tokens 40 or less" in (caught.value.hint or "")

@@ -61,7 +61,7 @@ def test_a_token_that_cannot_be_broken_is_an_error(monkeypatch: pytest.MonkeyPat
 
     chat = open_chat(tiny.tokenizer())
     monkeypatch.setattr(module, "neutral", lambda _tokenizer, text, _also=None: text)
-    with pytest.raises(ModelError, match="'<end>' out of a prompt"):
+    with pytest.raises(ModelError, match="'<turn>' out of a prompt"):
         chat.encode(TURNS)
 
 
