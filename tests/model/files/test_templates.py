@@ -54,5 +54,5 @@ def test_a_file_is_taken_instead_of_the_models_own(tmp_path: Path) -> None:
 
 def test_settings_that_are_no_json_are_the_cause_that_is_named(tmp_path: Path) -> None:
     put(tmp_path, "tokenizer_config.json", "{")
-    with pytest.raises(ModelError, match="tokenizer_config.json is not JSON"):
+    with pytest.raises(ModelError, match=r"tokenizer_config\.json is not JSON"):
         chat_template(tmp_path, "m")
