@@ -255,6 +255,10 @@ class Machine(Group, frozen=True):
         Count, option("Prompts per batch; fewer where memory runs out.", env="REFUSALCTL_BATCH_SIZE")
     ] = 32
     system: Annotated[str | None, option("System prompt.", short="the template's own")] = None
+    chat_template: Annotated[
+        str | None,
+        option("Chat template: a Jinja file, or a name of the model's.", env="REFUSALCTL_CHAT_TEMPLATE"),
+    ] = None
     trust_remote_code: Annotated[bool, option("Run code that a model brings along.")] = False
 
     def changed(self, **values: Any) -> Machine:

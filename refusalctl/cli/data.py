@@ -113,15 +113,19 @@ def audit(
     lang: Annotated[
         list[str] | None, typer.Option("--lang", help="Language code, or several: --lang ba,be. All by default.")
     ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Also look for the control tokens of this model's tokenizer.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Count what is wrong with a set: duplicates, leaks, alignment, wrong languages, odd lengths. Exits 0."""
+    """Count what is wrong with a set: duplicates, leaks, alignment, languages, lengths, control tokens. Exits 0."""
     from refusalctl.data import audit as auditing
     from refusalctl.data import audit_findings, sets
+    from refusalctl.steps.asking import marked_for
 
     langs = languages(",".join(lang)) if lang else []
     with out.progress(quiet=json).task(f"audit {data}", len(langs) or len(sets.set_languages(data))) as advance:
-        report = auditing.audit(data, langs, lambda _done, _total: advance())
+        report = auditing.audit(data, langs, lambda _done, _total: advance(), marked_for(model))
     if json:
         out.as_json(audit_findings.with_findings(report))
     else:

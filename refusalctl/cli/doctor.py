@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from refusalctl.stats.precision import Deviation
 
 
-@asks("model", "device", "dtype", "trust_remote_code", dry_run=False, named=False, file=False)
+@asks("model", "device", "dtype", "chat_template", "trust_remote_code", dry_run=False, named=False, file=False)
 def doctor(
     session: Session,
     precision: Annotated[
@@ -33,7 +33,7 @@ def doctor(
         "libraries": _libraries(),
         "data": _data(),
         "store": _store(session.store),
-        "model": _model(asked.model),
+        "model": _model(asked.model, asked.chat_template),
     }
     libraries, data, store, model = (Checked(*each) for each in checked.values())
     facts = PrintedDoctor(libraries, data, store, model)
@@ -74,11 +74,11 @@ def _store(path: Path) -> tuple[bool, str]:
     return True, f"{path}: writable, {len(opened.ids())} artifacts"
 
 
-def _model(spec: str) -> tuple[bool, str]:
+def _model(spec: str, template: str | None) -> tuple[bool, str]:
     from refusalctl.model.files.resolve import resolve
 
     try:
-        ref = resolve(spec)
+        ref = resolve(spec, template=template)
     except RefusalctlError as error:
         return False, str(error)
     return True, f"{ref.name} at {ref.revision}"

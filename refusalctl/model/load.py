@@ -76,7 +76,7 @@ def load(
 
     ref = weights(ref)
     opened = open_weights(ref.folder, ref.name, _wanted(ref, pick_device(device, shard=True), dtype, attention))
-    tokenizer = _open_tokenizer(ref.tokenizer, ref.trust_remote_code)
+    tokenizer = _open_tokenizer(ref)
     model = opened.model
     if ref.adapter is not None:
         model = with_adapter(model, ref.adapter, ref.name, quantised=opened.quantization is not None)
@@ -107,12 +107,12 @@ def foresee(ref: ModelRef, *, dtype: str = "auto", attention: str = "auto") -> N
         if quantised is not None:
             quantisation.refuse_unknown(ref.name, quantised)
         classes_for(config, ref.name, _wanted(ref, META, dtype, attention))
-        _open_tokenizer(ref.tokenizer, ref.trust_remote_code)
+        _open_tokenizer(ref)
         return
     opened = open_weights(ref.folder, ref.name, _wanted(ref, META, dtype, attention))
     _check_end(opened.model.generation_config.eos_token_id, ref.name)
     find_blocks(opened.model, text_config(opened.model).num_hidden_layers)
-    check_vocabulary(opened.model, _open_tokenizer(ref.tokenizer, ref.trust_remote_code), ref.name)
+    check_vocabulary(opened.model, _open_tokenizer(ref), ref.name)
     if ref.adapter is not None:
         check_fit(opened.model, ref.adapter, ref.name, quantised=opened.quantization is not None)
 
@@ -135,10 +135,19 @@ def _wanted(ref: ModelRef, device: str, dtype: str, attention: str) -> Wanted:
 def small(ref: ModelRef, system: str | None = None) -> tuple[Any, Chat]:
     """Configuration and chat template without the weights, from files that a dry run has."""
     config = open_config(ref.folder, ref.name, ref.trust_remote_code)
-    return config, open_chat(_open_tokenizer(ref.tokenizer, ref.trust_remote_code), system)
+    tokenizer = _open_tokenizer(ref)
+    return config, open_chat(tokenizer, system, getattr(config.get_text_config(), "vocab_size", None))
 
 
-def _open_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
+def _open_tokenizer(ref: ModelRef) -> Any:
+    """The tokenizer, with the chat template that the recipe names."""
+    tokenizer = _own_tokenizer(ref.tokenizer, ref.trust_remote_code)
+    if ref.template_source:
+        tokenizer.chat_template = ref.template_source
+    return tokenizer
+
+
+def _own_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
     """The tokenizer that `tokenizer.json` describes, where there is one.
 
     transformers 5 replaces the class of some model types (Qwen2, Phi-3, ...) whatever the folder says; with a

@@ -16,6 +16,7 @@ from refusalctl.model.files import checkpoint, quantisation
 from refusalctl.model.files.checkpoint import Checkpoint
 from refusalctl.model.load_errors import loading, memory_of
 from refusalctl.model.loaded_whole import Misfit, check_buffers, check_names, check_values
+from refusalctl.model.padding import check_pad
 
 META = "meta"  # the device of a model without numbers: names, shapes and settings are checked, no weight is read
 
@@ -49,7 +50,9 @@ def open_config(folder: Path, what: str, trust_remote_code: bool = False) -> Any
     checkpoint.check_small_files(folder)
     checkpoint.config(folder)
     with loading(what, folder):
-        return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
+        found = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
+    check_pad(found)
+    return found
 
 
 def open_weights(folder: Path, what: str, wanted: Wanted) -> Opened:
@@ -114,6 +117,7 @@ def _open(
     with loading(what, folder, memory=memory, hint=quantisation.needs(declared) if declared is not None else None):
         model, info = getattr(transformers, auto).from_pretrained(
             folder,
+            config=config,
             dtype=getattr(torch, wanted.dtype) if wanted.dtype is not None else "auto",
             trust_remote_code=wanted.trust_remote_code,
             local_files_only=True,

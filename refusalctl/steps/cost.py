@@ -94,9 +94,7 @@ class Cost(NamedTuple):
 
 def shape(bench: Workbench) -> Shape:
     """Layers and positions to choose among, from the model's small files: no weights are read."""
-    from refusalctl.model.load import small
-
-    config, chat = small(bench.ref, bench.machine.system)
+    config, chat = bench.small
     positions = chat.positions if bench.settings.selection.positions is None else bench.settings.selection.positions
     share = bench.settings.selection.resolved_rule().max_layer_share
     return Shape(config.get_text_config().num_hidden_layers, len(positions), bench.settings.selection.layers, share)

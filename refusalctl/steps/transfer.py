@@ -241,7 +241,13 @@ TRANSFER = Step("transfer", 9, "transfer", _run)
 
 
 def measure_transfer(bench: Workbench) -> Artifact:
-    """The matrix over sources x targets, every missing input computed first."""
+    """The matrix over sources x targets, every missing input computed first.
+
+    All of it is planned before anything is computed: a prompt that the model cannot take is named before the first
+    pass, wherever in the matrix it is needed.
+    """
+    if not bench.dry_run:
+        measure_transfer(bench.planning())
     check_judge_is_there(bench, bench.settings.answers.judge, bench.settings.langs)
     selections = select_all(bench)
     cells = ablation_cells(bench, selections)

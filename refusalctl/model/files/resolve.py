@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from refusalctl.errors import ModelError
 from refusalctl.model.files import checkpoint, embedded, organism, quantisation
 from refusalctl.model.files.digests import adapter_digest, folder_digest
 from refusalctl.model.files.hub import check_listing, fetch
+from refusalctl.model.files.templates import chat_template
 
 __all__ = ["ModelRef", "fetch", "folder_digest", "resolve", "unchanged", "weights"]
 
@@ -20,7 +20,8 @@ class ModelRef:
     """A model that is on this machine.
 
     `revision` identifies the weights (a hub commit, a digest of a local folder's files, or the digests of the
-    embedded ones) and goes into recipe keys; `template` is the SHA-256 of the chat template's source. `quantization`
+    embedded ones) and goes into recipe keys; `template` is the SHA-256 of the chat template's source,
+    which is `template_source` (empty: whatever the tokenizer brings along). `quantization`
     is the scheme that config.json declares, `adapter` the folder of a PEFT adapter that is merged into the weights:
     `base` is then the model below it, and the hub's id of the adapter is `hub_adapter`.
     """
@@ -35,6 +36,7 @@ class ModelRef:
     adapter: Path | None = None
     base: ModelRef | None = None
     hub_adapter: str | None = None
+    template_source: str = ""
 
     def key(self) -> dict[str, str | bool]:
         """The part of a recipe that says which model was asked."""
@@ -53,15 +55,17 @@ class ModelRef:
         return own if own is not None and (own / "tokenizer_config.json").is_file() else self.folder
 
 
-def resolve(spec: str, *, trust_remote_code: bool = False) -> ModelRef:
+def resolve(spec: str, *, trust_remote_code: bool = False, template: str | None = None) -> ModelRef:
     """Find an embedded name, a model organism, a local folder, or a hub id (`org/name` or `org/name@revision`).
 
     A folder or repository may hold a PEFT adapter instead of a model; it names its base. Of a hub model only the small
-    files are fetched here; its weights come with `weights`, when they are needed. Raises `ModelError` when something is
-    not there or damaged, or when the tokenizer has no chat template.
+    files are fetched here; its weights come with `weights`, when they are needed. `template` is a chat template to use
+    instead of its own: a file, or the name of one of its own. Raises `ModelError` when something is not there or
+    damaged or there is no chat template, `BadInput` for a template that is not there.
     """
     found = _located(spec, trust_remote_code)
-    return replace(found, template=_template_digest(found.tokenizer, spec))
+    source = chat_template(found.tokenizer, spec, template)
+    return replace(found, template=hashlib.sha256(source.encode()).hexdigest(), template_source=source)
 
 
 def _located(spec: str, trust: bool, *, above: str | None = None) -> ModelRef:
@@ -168,22 +172,3 @@ def unchanged(ref: ModelRef) -> None:
             f"the files of {ref.name} changed after it was looked up",
             hint="ask again: the model that is there now is another one",
         )
-
-
-def _template_digest(folder: Path, spec: str) -> str:
-    template = folder / "chat_template.jinja"
-    if template.is_file():
-        source = template.read_text(encoding="utf-8")
-    else:
-        try:
-            settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            settings = {}
-        found = settings.get("chat_template")
-        source = found if isinstance(found, str) else json.dumps(found, sort_keys=True) if found else ""
-    if not source:
-        raise ModelError(
-            f"the tokenizer of {spec!r} has no chat template",
-            hint="refusal is a property of chat models: give the chat or instruct version",
-        )
-    return hashlib.sha256(source.encode()).hexdigest()

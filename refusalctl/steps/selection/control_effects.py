@@ -41,7 +41,7 @@ def _run(job: Job) -> RunChecks:
     tensors, chosen = formats.read_vectors(job.inputs["selection"].path / SELECTION_FILE, "selection")
     opening = read_openings(job.inputs["openings"])
     scorer = Scorer(job.bench.model, [list(each) for each in opening.sequences], job.bench.machine.batch_size)
-    everything = scorer.encode([p.text for p in read_prompts(job.inputs["val_harmful"])])
+    everything = scorer.encode(job, read_prompts(job.inputs["val_harmful"]))
     baseline = scorer.refusal(everything, Intervention())
     index = [i for i, score in enumerate(baseline.tolist()) if score > 0][: job.params["n_prompts"]]
     if not index:
@@ -129,7 +129,7 @@ def _added(
     coeff = job.params["coeff"]
     if coeff is None:
         return None, None, 0
-    everything = scorer.encode([p.text for p in read_prompts(job.inputs["val_harmless"])])
+    everything = scorer.encode(job, read_prompts(job.inputs["val_harmless"]))
     baseline = scorer.refusal(everything, Intervention())
     index = [i for i, score in enumerate(baseline.tolist()) if score < 0][: job.params["n_prompts"]]
     if not index:

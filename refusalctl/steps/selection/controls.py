@@ -111,9 +111,9 @@ class _Search:
         assert validation is not None  # chosen here: `select_direction`
         encoded: dict[str, list[list[int]]] = {}
         for kind in KINDS:
-            texts = [p.text for p in read_prompts(job.inputs[f"val_{kind}"])]
+            rows = read_prompts(job.inputs[f"val_{kind}"])
             chosen = validation.kept.of(kind)[: job.params["n_prompts"]]
-            encoded[kind] = scorer.encode([texts[i] for i in chosen])
+            encoded[kind] = scorer.encode(job, [rows[i] for i in chosen])
         self.criteria = Criteria(scorer, encoded["harmful"], encoded["harmless"])
         self.first = self.criteria.passes
 
