@@ -16,7 +16,7 @@ from tests.conftest import UNCHECKED, shaped
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "refusalctl"
-PLAIN = {"errors", "version", "setting_words"}  # which import nothing
+PLAIN = {"errors", "file_errors", "version", "setting_words"}  # which import nothing, or errors alone
 BOTTOM = {"records", "organisms"} | PLAIN  # plain descriptions and rows, which everybody may know
 LIBRARY = {"study", "study_labels", "results", "interventions", "resolve"}  # what `import refusalctl` offers
 ROOMS = {"settings", "progress", "steps", "model", "stats", "store", "data"}
@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "organisms": {"organisms", "records"} | PLAIN,
     "records": {"records"} | PLAIN,
     **{each: set() for each in PLAIN},
+    "file_errors": {"errors"},
 }
 
 
