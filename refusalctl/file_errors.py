@@ -65,7 +65,7 @@ _IN_TEXT = re.compile(r"(?:errno = |os error |\[Errno )(\d+)")
 # what libraries raise for bytes that are not what the file should hold, by the module and name of the class, so that
 # none of them is imported here
 _DAMAGED = {
-    ("_safetensors_rust", "SafetensorError"),
+    ("safetensors._safetensors_rust", "SafetensorError"),
     ("safetensors_rust", "SafetensorError"),
     ("json.decoder", "JSONDecodeError"),
     ("msgspec", "DecodeError"),
@@ -98,9 +98,14 @@ def system_reason(error: BaseException) -> tuple[int, str | None] | None:
     return (int(found[1]), None) if found else None
 
 
+def reason(code: int) -> Reason | None:
+    """What an errno means to a person; None for those of the network, and others that are no matter of files."""
+    return _REASONS.get(code)
+
+
 def is_damage(error: BaseException) -> bool:
     """Whether a library says that a file does not hold what it should."""
-    if any((kind.__module__.rpartition("safetensors.")[2], kind.__name__) in _DAMAGED for kind in type(error).__mro__):
+    if any((kind.__module__, kind.__name__) in _DAMAGED for kind in type(error).__mro__):
         return True
     text = str(error)
     if isinstance(error, OSError) and error.errno is None:
@@ -121,16 +126,18 @@ def explain(
     `doing` and `path` make `cannot {doing} {path}`; a file that the error itself names is more exact, and wins.
     `hint`: what to do instead of the usual advice. Without a path, only what surely is the machine's fault counts.
     """
+    if isinstance(error, MemoryError):
+        return kind("there is not enough memory", hint="close other programs, or use smaller batches or fewer prompts")
     found = system_reason(error)
     if found is None:
         return _damaged(error, path, hint, kind) if is_damage(error) and path is not None else _foreign(error, kind)
     code, named = found
-    reason = _REASONS.get(code)
+    known = reason(code)
     where = named or (None if path is None else str(path))
-    if reason is None or (where is None and not reason.alone):
+    if known is None or (where is None and not known.alone):
         return None
-    text = f"{reason.what}" if where is None else f"cannot {doing} {printable(where)}: {reason.what}"
-    return kind(text, hint=hint or reason.hint)
+    text = known.what if where is None else f"cannot {doing} {printable(where)}: {known.what}"
+    return kind(text, hint=hint or known.hint)
 
 
 def _foreign(error: BaseException, kind: type[RefusalctlError]) -> RefusalctlError | None:

@@ -16,7 +16,7 @@ from tests.conftest import UNCHECKED, shaped
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "refusalctl"
-PLAIN = {"errors", "file_errors", "version", "setting_words"}  # which import nothing, or errors alone
+PLAIN = {"errors", "file_errors", "disk", "locks", "version", "setting_words"}  # which import each other at most
 BOTTOM = {"records", "organisms"} | PLAIN  # plain descriptions and rows, which everybody may know
 LIBRARY = {"study", "study_labels", "results", "interventions", "resolve"}  # what `import refusalctl` offers
 ROOMS = {"settings", "progress", "steps", "model", "stats", "store", "data"}
@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "records": {"records"} | PLAIN,
     **{each: set() for each in PLAIN},
     "file_errors": {"errors"},
+    "disk": {"errors", "file_errors"},
 }
 
 
