@@ -9,8 +9,9 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,6 +20,7 @@ if sys.platform != "win32":
 
 from refusalctl.errors import BadInput, FileError
 from refusalctl.file_errors import explained, printable
+from refusalctl.locks import locked
 
 # left by desktops, editors, notebooks, network file systems and programs that synchronise folders
 _FOREIGN = re.compile(
@@ -141,3 +143,45 @@ def make_folder(folder: Path, what: str) -> None:
     """Create a folder with what is above it, with modes by the umask. Raises `FileError`."""
     with explained(f"create {what}", folder):
         folder.mkdir(parents=True, exist_ok=True)
+
+
+def share(folder: Path) -> None:
+    """Give every file below a folder the mode that a new file has here: libraries write theirs for their owner alone,
+    and colleagues of a shared folder could not read them."""
+    with _mode(folder) as mode:
+        for path in folder.rglob("*"):
+            if path.is_file() and not path.is_symlink() and path.stat().st_mode & mode != mode:
+                path.chmod(path.stat().st_mode | mode)
+
+
+@contextmanager
+def _mode(folder: Path) -> Iterator[int]:
+    """The mode of a new file, which the umask of this process gives; asking for the umask would change it."""
+    probe = folder / f".{uuid.uuid4().hex[:16]}.draft"
+    probe.touch()
+    try:
+        yield probe.stat().st_mode & 0o777
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def build_folder(folder: Path, mark: str, fill: Callable[[Path], None], hint: str) -> Path:
+    """A folder of a cache: there whole, or made by `fill` in a room beside it and moved into place.
+
+    `mark`: the file that says it is whole. Raises `FileError`, with `hint`, where the cache cannot be written.
+    """
+    if (folder / mark).is_file():
+        return folder
+    with explained("write to the cache", folder.parent, hint=hint):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with locked(folder.with_name(f"{folder.name}.lock")):
+            if not (folder / mark).is_file():
+                with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".building-") as room:
+                    made = Path(room) / "made"
+                    made.mkdir()
+                    fill(made)
+                    share(made)
+                    remove_tree(folder)  # without its mark: an interrupted copy
+                    made.rename(folder)
+                    sync(folder.parent)
+    return folder

@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "records": {"records"} | PLAIN,
     **{each: set() for each in PLAIN},
     "file_errors": {"errors"},
-    "disk": {"errors", "file_errors"},
+    "disk": {"errors", "file_errors", "locks"},
 }
 
 

@@ -11,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
-from filelock import FileLock
 from msgspec.structs import replace
 
 from refusalctl.data import sets
@@ -19,6 +18,7 @@ from refusalctl.data.jsonl import read_jsonl, write_jsonl
 from refusalctl.data.languages import check_code
 from refusalctl.data.prompt_texts import cluster_of, flag_repeats, normal
 from refusalctl.errors import BadInput, DataError
+from refusalctl.locks import locked
 from refusalctl.records.rows import KINDS, SPLITS, Kind, Prompt, Split
 
 COLUMNS = ("text", "id", "kind", "split", "text_en", "lang")
@@ -184,7 +184,7 @@ def merge(
     folder = sets.own_dir() / check_name(name)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / ".lock"):
+        with locked(folder / ".lock"):
             return _merge_locked(folder, check_code(lang), list(rows), replace_same, keep_same)
     finally:
         sets.prompts.cache_clear()
