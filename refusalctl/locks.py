@@ -79,7 +79,7 @@ def lives(pid: int, born: str, machine: str, boot: str) -> bool | None:
     except (PermissionError, OverflowError):
         pass
     found = _born(pid)
-    return not born or not found or found == born
+    return found != "ended" and (not born or not found or found == born)
 
 
 def _alive(owner: Owner) -> bool | None:
@@ -102,9 +102,11 @@ def _machine() -> tuple[str, str]:
 
 
 def _born(pid: int) -> str:
-    """When a process was started, in ticks since the machine was; empty where that cannot be seen."""
+    """When a process was started, in ticks since the machine was; empty where that cannot be seen, `ended` for one
+    that is dead but whose parent has not asked yet."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+        facts = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return "ended" if facts[0] in ("Z", "X") else facts[19]
     except (OSError, IndexError):
         return ""
 
