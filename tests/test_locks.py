@@ -48,7 +48,7 @@ def test_who_waits_is_told_for_whom_and_takes_over_when_that_one_is_killed(
             assert time.monotonic() - began > 0.4
     finally:
         other.kill()
-        other.wait()
+        other.communicate()
     assert any(f"waiting for {owner.user}@{owner.host} (process {other.pid}) since" in text for text in told)
     assert not list(tmp_path.glob("*.lease"))
 

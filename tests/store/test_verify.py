@@ -165,10 +165,20 @@ def test_rm_refuses_dependants_and_names_unless_asked(store: Store) -> None:
     assert store.names() == {}
 
 
-@pytest.mark.parametrize("form", ["sha256:{id}", "labels/{id}", "labels/sha256:{id}", "{root}/labels/{id}", "{root}/labels/{id}/manifest.json", "{short}"])  # fmt: skip
+FORMS = (
+    "sha256:{id}",
+    "labels/{id}",
+    "labels/sha256:{id}",
+    "{root}/labels/{id}",
+    "{root}/labels/{id}/run.json",
+    "{up}",
+)
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_references_in_the_forms_that_people_paste(store: Store, form: str) -> None:
     artifact = put(store)
-    asked = form.format(id=artifact.id, root=store.root, short=artifact.id[:9].upper())
+    asked = form.format(id=artifact.id, root=store.root, up=artifact.id[:9].upper())
     assert store.resolve(asked).id == artifact.id
 
 
