@@ -39,8 +39,8 @@ Every step finds or computes what it needs. A command prints the id of its resul
 stderr, so that commands chain in a shell: `D=$(refusalctl select --lang be)`. Ctrl-C is safe: the same command goes on
 where it stopped. Exit codes: 0 done, 1 known error (one line says what to do), 2 wrong usage, 130 interrupted, 141
 nobody reads the output, 143 terminated. With `--json` an error is the last line of stderr, as `printed-error` in
-[formats](formats/README.md) says it. `refusalctl --verbose COMMAND`, or `REFUSALCTL_VERBOSE=1`, shows what lies behind an
-error.
+[formats](formats/README.md) says it. `refusalctl --verbose COMMAND`, or `REFUSALCTL_VERBOSE=1`, shows what lies behind
+an error.
 
 Each command lists the settings that it takes as flags; [settings.md](settings.md) describes them. Most commands share
 these options:"""

@@ -136,7 +136,8 @@ def test_a_disk_that_fills_while_activations_are_written_is_one_line_and_no_cras
         "    if len(calls) > 2: raise OSError(28, 'No space left on device')\n"
         "    plain(file, content)\n"
         "formats._write_all = full\n"
-        f"with formats.write_activations(Path({str(tmp_path)!r}) / 'a.h5', formats.ActivationShape(3, 1, 1, 2), {{}}) as w:\n"
+        f"path, shape = Path({str(tmp_path)!r}) / 'a.h5', formats.ActivationShape(3, 1, 1, 2)\n"
+        "with formats.write_activations(path, shape, {}) as w:\n"
         "    for i in range(3): w.put([i], np.ones((1, 1, 1, 2), 'f4'))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
@@ -149,7 +150,8 @@ def test_a_limit_on_the_size_of_files_is_seen_before_hdf5_meets_it(tmp_path: Pat
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"
         "from pathlib import Path\nfrom refusalctl.store import formats\n"
-        f"with formats.write_activations(Path({str(tmp_path)!r}) / 'a.h5', formats.ActivationShape(9, 9, 9, 9), {{}}): pass\n"
+        f"path, shape = Path({str(tmp_path)!r}) / 'a.h5', formats.ActivationShape(9, 9, 9, 9)\n"
+        "with formats.write_activations(path, shape, {}): pass\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 1
