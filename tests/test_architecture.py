@@ -16,7 +16,8 @@ from tests.conftest import UNCHECKED, shaped
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "refusalctl"
-PLAIN = {"control_marks", "errors", "version", "setting_words"}  # which import nothing
+# which import each other at most
+PLAIN = {"control_marks", "errors", "file_errors", "disk", "locks", "version", "setting_words"}
 BOTTOM = {"records", "organisms", "language_codes"} | PLAIN  # plain descriptions and rows, which everybody may know
 LIBRARY = {"study", "study_labels", "results", "interventions", "resolve"}  # what `import refusalctl` offers
 ROOMS = {"settings", "setting_values", "progress", "steps", "model", "stats", "store", "data"}
@@ -37,6 +38,8 @@ MAY_IMPORT = {
     "records": {"records"} | PLAIN,
     "language_codes": set(),
     **{each: set() for each in PLAIN},
+    "file_errors": {"errors"},
+    "disk": {"errors", "file_errors", "locks"},
 }
 
 

@@ -8,7 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from filelock import FileLock
 from msgspec.structs import replace
 
 from refusalctl.data import sets
@@ -18,6 +17,7 @@ from refusalctl.data.prompt_files import NumberedPrompt
 from refusalctl.data.prompt_texts import flag_repeats, normal
 from refusalctl.errors import BadInput, DataError
 from refusalctl.language_codes import canonical
+from refusalctl.locks import locked
 from refusalctl.records.rows import KINDS, SPLITS, Prompt
 
 _DERIVED = ("duplicate", "leak-from-", "untranslated")
@@ -68,7 +68,7 @@ def merge_all(
     folder = sets.own_dir() / check_name(name)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / ".lock"):
+        with locked(folder / ".lock"):
             there = _load(folder)
             changes = {
                 check_code(lang): _checked(folder, lang, rows, there, replace_same, keep_same)

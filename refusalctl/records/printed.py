@@ -14,6 +14,19 @@ class Printed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One JSON document on stdout, or an entry of one."""
 
 
+class PrintedError(Printed, frozen=True):
+    """What a command with `--json` says on stderr, as its last line, when it fails; stdout stays empty.
+
+    `error` is the kind of failure, a class of `refusalctl.errors` or `Usage`, `Interrupted`, `Terminated`; `exit_code`
+    is that of the command.
+    """
+
+    error: str
+    message: str
+    hint: str | None
+    exit_code: int
+
+
 class PrintedResult(Printed, frozen=True):
     """What a step made; several results are printed as a list."""
 
@@ -87,10 +100,11 @@ class Problem(Printed, frozen=True):
 
 
 class Verified(Printed, frozen=True):
-    """`artifacts verify`."""
+    """`artifacts verify`. `foreign`: files of other programs, which nothing reads."""
 
     checked: int
     problems: tuple[Problem, ...]
+    foreign: tuple[str, ...] = ()
 
 
 class Checked(Printed, frozen=True):
@@ -118,6 +132,7 @@ class PrintedDoctor(Printed, frozen=True):
     libraries: Checked
     data: Checked
     store: Checked
+    cache: Checked
     model: Checked
     precision: PrecisionChecked | msgspec.UnsetType = msgspec.UNSET
 
@@ -257,3 +272,12 @@ class Collected(Printed, frozen=True):
     bytes: int
     removed: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     would_remove: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+
+
+class PrintedRemoval(Printed, frozen=True):
+    """`artifacts rm`: what was deleted, or would be without `--yes`."""
+
+    removed: bool
+    ids: tuple[str, ...]
+    names: tuple[str, ...]
+    bytes: int

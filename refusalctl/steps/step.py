@@ -208,6 +208,8 @@ class Workbench:
         if len(results) > 1:
             found = ", ".join(short(a.id) for a in results)
             self.note(f"{step.name}: this recipe gave {len(results)} different results ({found}); the oldest is used")
+        for problem in self.store.damaged(key) if not results else ():
+            self.note(f"{step.name}: {problem}: it is computed again")
         if results:
             self._planned(Planned(step.name, results[0].about, True, results[0].id))
             return results[0]
@@ -235,7 +237,7 @@ class Workbench:
         started = time.time()
         for artifact in inputs.values():
             self.store.check(artifact)
-        with self.store.partial(key) as partial:
+        with self.store.partial(key, [artifact.id for artifact in inputs.values()]) as partial:
             finished = self.store.find(key)  # another process may have done it while this one waited
             if finished is not None:
                 return finished

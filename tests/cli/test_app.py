@@ -262,11 +262,17 @@ def test_positions_and_layers_outside_the_model(run) -> None:  # type: ignore[no
 def test_a_truncated_artifact_is_named(run) -> None:  # type: ignore[no-untyped-def]
     first = run("collect", "--lang", "ba", "--n", "4").out.split()[0]
     file = Path(run("artifacts", "path", first).out.strip()) / "activations.h5"
-    file.write_bytes(file.read_bytes()[:5000])
-    fails(run("extract", "--lang", "ba", "--n-train", "4"), 1, "activations.h5: it has 5000 bytes", "artifacts verify")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:5000])
     verified = run("artifacts", "verify")
     assert verified.code == 1
     assert "5000 bytes, expected" in verified.out
+    again = run("collect", "--lang", "ba", "--n", "4")
+    assert "5000 bytes, expected" in again.err  # healed, and told of
+    assert (again.out.split()[0], file.read_bytes()) == (first, whole)
+    assert run("artifacts", "verify").code == 0
+    file.write_bytes(whole[:-1] + b"x")
+    fails(run("extract", "--lang", "ba", "--n-train", "4"), 1, "activations.h5: its bytes were changed", "artifacts rm")
 
 
 def test_wrong_usage_exits_with_two(run) -> None:  # type: ignore[no-untyped-def]

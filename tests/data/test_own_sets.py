@@ -184,4 +184,4 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path, monkeypatch):
         with pytest.raises(AttributeError):
             add(jsonl(tmp_path, row(2, "Тұз")))
     assert path.read_bytes() == before
-    assert {p.name for p in path.parent.iterdir()} == {"kk.jsonl", ".lock"}
+    assert {p.name for p in path.parent.iterdir()} == {"kk.jsonl"}

@@ -20,7 +20,8 @@ from refusalctl.steps.labelling.labels import LABELS_FILE, label_of, read_labels
 from refusalctl.steps.prompts import read_prompts
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
-from refusalctl.store.store import Artifact, check_name
+from refusalctl.store.names import check_name
+from refusalctl.store.store import Artifact
 
 SAMPLE_FILE = "sample.jsonl"
 HUMAN = "human:"
