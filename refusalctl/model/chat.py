@@ -14,6 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from refusalctl.errors import ModelError
+from refusalctl.model.reasoning import NONE, Asked, Thinking, thinking_of
 
 FIXED_DATE = "26 Jul 2024"  # what Llama 3's templates take where they are given no date
 _FIXED_NOW = "{%- macro strftime_now(format) -%}" + FIXED_DATE + "{%- endmacro -%}"
@@ -44,6 +45,7 @@ class Chat:
     suffix: tuple[int, ...]
     pad_id: int
     system: str | None = None
+    thinking: Thinking = NONE
 
     @property
     def positions(self) -> list[int]:
@@ -58,9 +60,22 @@ class Chat:
     def suffix_tokens(self) -> list[str]:
         return [self.tokenizer.decode([i]) for i in self.suffix]
 
+    def rendered(self, text: str) -> str:
+        """The prompt with all that stands before the answer, or before the model's own thought."""
+        on = self.thinking.arm == "on"
+        return render(self.tokenizer, text, self.system, on=on) + self.thinking.appended
+
+    def scored(self, text: str) -> str:
+        """The prompt up to where an answer begins: a thought that the model would have is closed and empty."""
+        return self.rendered(text) + (self.thinking.close if self.thinking.arm == "on" else "")
+
+    def encode_scored(self, text: str) -> list[int]:
+        """Ids of `scored`: where the openings of answers are scored."""
+        return _tokenize(self.tokenizer, self.scored(text)) if self.thinking.arm == "on" else self.encode(text)
+
     def encode(self, text: str) -> list[int]:
         """Ids of the rendered prompt. Raises `ModelError` if it does not end in the template's suffix."""
-        ids = _tokenize(self.tokenizer, render(self.tokenizer, text, self.system))
+        ids = _tokenize(self.tokenizer, self.rendered(text))
         if tuple(ids[-len(self.suffix) :]) != self.suffix or len(ids) <= len(self.suffix):
             raise ModelError("a prompt does not end in the template's end-of-instruction tokens")
         return ids
@@ -74,16 +89,26 @@ class Chat:
 
 
 def render(
-    tokenizer: Any, text: str, system: str | None = None, *, answer: str | None = None, generate: bool = True
+    tokenizer: Any,
+    text: str,
+    system: str | None = None,
+    *,
+    answer: str | None = None,
+    thought: str | None = None,
+    generate: bool = True,
+    on: bool = False,
 ) -> str:
-    """The prompt as the model sees it, in non-thinking mode where the template offers one; with its answer, if given.
+    """The prompt as the model sees it; with its answer, if given, and the thought before that.
+
+    In non-thinking mode where the template offers one, unless thoughts are asked for (`on`).
 
     Raises `ModelError` where the template refuses it (Gemma's takes no system prompt).
     """
     turns = [{"role": "system", "content": system}] if system is not None else []
     turns.append({"role": "user", "content": text})
     if answer is not None:
-        turns.append({"role": "assistant", "content": answer})
+        thoughts = dict.fromkeys(("reasoning_content", "reasoning", "thinking"), thought) if thought else {}
+        turns.append({"role": "assistant", "content": answer, **thoughts})
     template = tokenizer.get_chat_template()
     from jinja2 import TemplateError
 
@@ -92,7 +117,8 @@ def render(
             turns,
             tokenize=False,
             add_generation_prompt=generate,
-            enable_thinking=False,
+            enable_thinking=on,
+            thinking=on,
             # some templates write today's date: a run over midnight would compare two different prompts
             date_string=FIXED_DATE,
             chat_template=f"{_FIXED_NOW}{template}" if "strftime_now" in template else template,
@@ -126,11 +152,16 @@ def end_of_turn(tokenizer: Any) -> int | None:
     return rest[0] if rest and rest[0] in added and added[rest[0]].special else None
 
 
-def open_chat(tokenizer: Any, system: str | None = None) -> Chat:
-    """Derive the end-of-instruction tokens of a template. Raises `ModelError` if it has none."""
+def open_chat(tokenizer: Any, system: str | None = None, thinking: Asked = "auto") -> Chat:
+    """Derive the end-of-instruction tokens of a template, tags of an opened or closed thought among them.
+
+    Raises `ModelError` if it has none.
+    """
+    settled = thinking_of(tokenizer, system, thinking, render)
+    opened = Chat(tokenizer, (), 0, system, settled)
     encoded = []
     for probe in _PROBES:
-        rendered = render(tokenizer, probe, system)
+        rendered = opened.rendered(probe)
         if probe not in rendered:
             raise ModelError("the chat template does not repeat the instruction as it is given")
         tail = rendered[rendered.rindex(probe) + len(probe) :]
@@ -149,4 +180,4 @@ def open_chat(tokenizer: Any, system: str | None = None) -> Chat:
             hint="is this a chat model's template?",
         )
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    return Chat(tokenizer, tuple(suffix), int(pad if pad is not None else 0), system)
+    return Chat(tokenizer, tuple(suffix), int(pad if pad is not None else 0), system, settled)

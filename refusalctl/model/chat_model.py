@@ -10,8 +10,10 @@ import torch
 
 from refusalctl.model.batching import BatchLimit
 from refusalctl.model.chat import Chat, end_of_turn, open_chat
+from refusalctl.model.reasoning import Asked
 from refusalctl.model.residual import Residual, find_residual
 from refusalctl.model.savings.beginnings import Beginning
+from refusalctl.model.thoughts import Reader
 
 
 @dataclass
@@ -35,6 +37,7 @@ class ChatModel:
     batch_limit: BatchLimit = field(default_factory=BatchLimit)
     proved: dict[tuple[tuple[int, ...], ...], Beginning] = field(default_factory=dict)
     graph_trial: GraphTrial = field(default_factory=GraphTrial)
+    thinking: Asked = "auto"
 
     @cached_property
     def residual(self) -> Residual:
@@ -42,7 +45,12 @@ class ChatModel:
 
     @cached_property
     def chat(self) -> Chat:
-        return open_chat(self.tokenizer, self.system)
+        return open_chat(self.tokenizer, self.system, self.thinking)
+
+    @cached_property
+    def reader(self) -> Reader:
+        """Tells thought from answer in what the model wrote."""
+        return Reader(self.tokenizer, self.chat.thinking)
 
     @property
     def device(self) -> torch.device:

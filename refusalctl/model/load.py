@@ -13,6 +13,7 @@ from refusalctl.model.chat import Chat, open_chat
 from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.files import embedded
 from refusalctl.model.files.resolve import ModelRef, weights
+from refusalctl.model.reasoning import Asked
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 DTYPES: tuple[DType, ...] = ("auto", "float32", "bfloat16", "float16")
@@ -48,6 +49,7 @@ def load(
     dtype: str = "auto",
     system: str | None = None,
     attention: str = "auto",
+    thinking: Asked = "auto",
 ) -> ChatModel:
     """Load weights from local files. Raises `ModelError` if they cannot be read as a causal model.
 
@@ -89,15 +91,15 @@ def load(
     model.generation_config = GenerationConfig(
         eos_token_id=model.generation_config.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
-    return ChatModel(model.eval().requires_grad_(False), tokenizer, system)
+    return ChatModel(model.eval().requires_grad_(False), tokenizer, system, thinking=thinking)
 
 
-def small(ref: ModelRef, system: str | None = None) -> tuple[Any, Chat]:
+def small(ref: ModelRef, system: str | None = None, thinking: Asked = "auto") -> tuple[Any, Chat]:
     """Configuration and chat template without the weights, from files that a dry run has."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(ref.folder, trust_remote_code=ref.trust_remote_code, local_files_only=True)
-    return config, open_chat(_open_tokenizer(ref.folder, ref.trust_remote_code), system)
+    return config, open_chat(_open_tokenizer(ref.folder, ref.trust_remote_code), system, thinking)
 
 
 def _open_tokenizer(folder: Path, trust_remote_code: bool) -> Any:

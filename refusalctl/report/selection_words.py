@@ -15,7 +15,8 @@ def described(artifact: Artifact) -> list[str]:
     table, at = read_scores(artifact), chosen_candidate(artifact)
     steady, reliable = table["stability"], table["reliability"]
     choices = table.get("choices")  # an imported selection has one criterion's
-    lines = [f"by {table.get('criterion', 'refusal-score')}: position {at['pos']}, layer {at['layer']}"]
+    where = f"position {at['pos']}{_token(table, at['pos'])}, layer {at['layer']}"
+    lines = [f"by {table.get('criterion', 'refusal-score')}: {where}"]
     left_out = shortened(table)
     if left_out and choices:
         lines += [f"refusal-score: {choice_line(choices['refusal-score'])}", left_out]
@@ -40,6 +41,12 @@ def described(artifact: Artifact) -> list[str]:
             f"noise ceiling {reliable['ceiling']:.2f} for its cosine to anything"
         )
     return lines
+
+
+def _token(table: dict[str, Any], pos: int) -> str:
+    """The token of the template at a position, where the table says which: a thought's tags are among them."""
+    tokens = table.get("suffix_tokens")
+    return f" ({tokens[pos]!r})" if tokens and -len(tokens) <= pos < 0 else ""
 
 
 def shortened(table: dict[str, Any]) -> str:

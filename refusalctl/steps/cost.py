@@ -96,7 +96,7 @@ def shape(bench: Workbench) -> Shape:
     """Layers and positions to choose among, from the model's small files: no weights are read."""
     from refusalctl.model.load import small
 
-    config, chat = small(bench.ref, bench.machine.system)
+    config, chat = small(bench.ref, bench.machine.system, bench.machine.thinking)
     positions = chat.positions if bench.settings.selection.positions is None else bench.settings.selection.positions
     share = bench.settings.selection.resolved_rule().max_layer_share
     return Shape(config.get_text_config().num_hidden_layers, len(positions), bench.settings.selection.layers, share)
@@ -152,7 +152,9 @@ def _collect(_params: Mapping[str, Any], n: Mapping[str, int], _model: Shape, _n
 
 
 def _ablate(params: Mapping[str, Any], n: Mapping[str, int], _model: Shape, _n_langs: int) -> Work:
-    return Work(answers=n["prompts"], new_tokens=n["prompts"] * params["max_new_tokens"])
+    thinks = str(params.get("thinking", "")).startswith("on")
+    most = params["max_new_tokens"] + (params["max_think_tokens"] if thinks else 0)
+    return Work(answers=n["prompts"], new_tokens=n["prompts"] * most)
 
 
 def _score(params: Mapping[str, Any], n: Mapping[str, int], model: Shape, _n_langs: int) -> Work:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from refusalctl.model.chat_model import ChatModel
     from refusalctl.model.files.resolve import ModelRef
     from refusalctl.model.judges.protocol import Judge
+    from refusalctl.model.reasoning import Thinking
 
 
 RunChecks = Mapping[str, object]  # what a step measured while it ran, for run.json
@@ -80,6 +81,7 @@ class Workbench:
     notes: list[str] = field(default_factory=list)
     refs: dict[Machine, ModelRef] = field(default_factory=dict, repr=False)
     models: dict[Machine, ChatModel] = field(default_factory=dict, repr=False)
+    thoughts: dict[Machine, Thinking] = field(default_factory=dict, repr=False)
 
     def asking(self, settings: Settings) -> Workbench:
         """The same workbench with another question."""
@@ -109,7 +111,8 @@ class Workbench:
         self._only(None)
         with self.progress.task(f"load {self.ref.name}", 1) as advance:
             model = load(
-                self.ref, device=asked.device, dtype=self.resolved_dtype, system=asked.system, attention=asked.attention
+                self.ref, device=asked.device, dtype=self.resolved_dtype, system=asked.system,
+                attention=asked.attention, thinking=asked.thinking,
             )  # fmt: skip
             advance()
         if self.resolved_dtype != "float32":
@@ -154,6 +157,22 @@ class Workbench:
 
         return pick_dtype(asked.dtype, asked.device)
 
+    @property
+    def thinking(self) -> Thinking:
+        """What is done about the model's thoughts, from its small files: `auto` resolved. No weights are read."""
+        asked = self.machine
+        if asked not in self.thoughts:
+            from refusalctl.model.reasoning import NONE, may_think
+
+            if asked.thinking != "on" and not may_think(self.ref.folder):
+                self.thoughts[asked] = NONE
+            else:
+                from refusalctl.model.load import small
+
+                chat = small(self.ref, asked.system, asked.thinking)[1]
+                self.thoughts[asked] = chat.thinking
+        return self.thoughts[asked]
+
     def recipe(self, step: Step, params: Mapping[str, Any], inputs: Mapping[str, Artifact]) -> dict[str, Any]:
         """What was asked, as the JSON value whose digest is the recipe key."""
         recipe: dict[str, Any] = {
@@ -167,9 +186,10 @@ class Workbench:
         return recipe
 
     def model_key(self) -> dict[str, Any]:
-        """What of the model's side changes results by design: weights, template, dtype, attention kernel, system."""
+        """What of the model's side changes results by design: weights, template, dtype, attention, system, thinking."""
         chosen = {
-            "dtype": self.resolved_dtype, "attention": self.machine.attention, "system": self.machine.system
+            "dtype": self.resolved_dtype, "attention": self.machine.attention, "system": self.machine.system,
+            "thinking": self.thinking.label,
         }  # fmt: skip
         return self.ref.key() | chosen
 

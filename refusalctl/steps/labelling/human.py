@@ -32,9 +32,11 @@ def _run(job: Job) -> RunChecks:
 
     strata: dict[tuple[str, str], list[int]] = {}
     rows: list[tuple[str, Label]] = []
+    answered = _answered(job)
     for name, artifact in sorted(job.inputs.items()):
         if name.startswith("labels:"):
-            rows += [(artifact.inputs["completions"], row) for row in read_labels(artifact)]
+            source = artifact.inputs["completions"]
+            rows += [(source, row) for row in read_labels(artifact) if (source, row.prompt_id) in answered]
     for i, (source, row) in enumerate(rows):
         strata.setdefault((source, row.outcome), []).append(i)
     chosen = draw(strata, job.params["n"], job.params["seed"])
@@ -46,13 +48,19 @@ def _run(job: Job) -> RunChecks:
     return {"strata": len(strata), "drawn": len(made), "of": len(rows)}
 
 
+def _answered(job: Job) -> set[tuple[str, str]]:
+    """Completions with an answer: where a thought did not end there is nothing that people could judge."""
+    written = [each for name, each in job.inputs.items() if name.startswith("completions:")]
+    return {(each.id, row.prompt_id) for each in written for row in read_completions(each) if not row.unfinished}
+
+
 def _sheet_row(row: tuple[str, Label], size: int, drawn: int, seed: int) -> SheetRow:
     source, label = row
     opaque = hashlib.sha256(f"{seed}:{source}:{label.prompt_id}".encode()).hexdigest()[:16]
     return SheetRow(opaque, source, label.prompt_id, label.outcome, size, drawn, label.cluster)
 
 
-SAMPLE = Step("sample", 1, "sample", _run)
+SAMPLE = Step("sample", 2, "sample", _run)
 
 
 def draw_sample(bench: Workbench, labels: Sequence[Artifact], n: int, seed: int = 0) -> Artifact:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from refusalctl.errors import BadInput, EmptySelection
 from refusalctl.records.openings import Openings, OpeningValidation
+from refusalctl.records.rows import Completion
 from refusalctl.settings import STYLE_JUDGE
 from refusalctl.steps.completions import read_completions, write_completions
 from refusalctl.steps.directions import KINDS
@@ -44,14 +45,12 @@ def given_for(openings: Sequence[str] | None, lang: str) -> list[str]:
 
 
 def sequences_of(model: ChatModel, given: Sequence[str]) -> list[list[int]]:
-    """Token ids of given openings, each read where an answer begins; `ids:40,2121` are two one-token openings.
+    """Token ids of given openings, each read where an answer begins, behind a thought that is closed and empty; `ids:40,2121` are two one-token openings.
 
     None begins another: the longer of such a pair is left out, its probability is part of the shorter one's.
     Raises `BadInput` for ids that the model does not have.
     """
-    from refusalctl.model.chat import render
-
-    prompt = render(model.tokenizer, "x", model.chat.system)
+    prompt = model.chat.scored("x")
     before = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
     found: list[list[int]] = []
     for opening in given:
@@ -110,15 +109,26 @@ def _run(job: Job) -> RunChecks:
 def _derive(job: Job) -> DerivedOpenings:
     from refusalctl.stats.openings import derive
 
-    refusals, others = [], []
+    refusals, others, unfinished, n = [], [], 0, 0
     for kind in KINDS:
         outcome = outcomes_by_prompt(job.inputs[f"labels_{kind}"])
         for row in read_completions(job.inputs[f"completions_{kind}"]):
+            unfinished, n = unfinished + row.unfinished, n + 1
+            if row.unfinished:
+                continue
             if outcome[row.prompt_id] == "refusal":
                 refusals.append(row.token_ids)
             elif outcome[row.prompt_id] != "unparsed" and row.token_ids:
                 others.append(row.token_ids)
-    return derive(refusals, others)
+    try:
+        return derive(refusals, others)
+    except EmptySelection as error:
+        if not unfinished:
+            raise
+        raise EmptySelection(
+            f"{error.message}; {unfinished} of {n} train answers were not reached: the thoughts before them did not end",
+            hint="give thoughts more tokens (--max-think-tokens), or --thinking off",
+        ) from error
 
 
 def _validate(job: Job, sequences: Sequence[Sequence[int]]) -> OpeningValidation:
@@ -135,13 +145,13 @@ def _validate(job: Job, sequences: Sequence[Sequence[int]]) -> OpeningValidation
             texts.append(prompt.text)
             answers.append(rows[prompt.id])
     model, size = job.bench.model, job.bench.machine.batch_size
-    encoded = [model.chat.encode(text) for text in texts]
+    encoded = [model.chat.encode_scored(text) for text in texts]
     ids = [list(each) for each in sequences]
     scores = refusal_score(opening_logprob(model, encoded, ids, Intervention(), size)).numpy()
     judge, style = job.params["opening_judge"], None
     try:
         if judge == STYLE_JUDGE:
-            judged, style = _by_style(job, texts, [a.text for a in answers])
+            judged, style = _by_style(job, texts, answers)
         else:
             judged = _by_labels(job)
     except EmptySelection as error:  # a finding to keep beside the openings; `checked_openings` raises it
@@ -149,17 +159,17 @@ def _validate(job: Job, sequences: Sequence[Sequence[int]]) -> OpeningValidation
     return replace(validate(judge, scores, judged, [a.token_ids for a in answers], ids), style_auroc=style)
 
 
-def _by_style(job: Job, questions: list[str], answers: list[str]) -> tuple[list[bool | None], float]:
+def _by_style(job: Job, questions: list[str], answers: list[Completion]) -> tuple[list[bool | None], float]:
     from refusalctl.stats.opening_check import judge_by_style, without_question
 
     train: dict[str, list[str]] = {}
     for kind in KINDS:
         asked = {p.id: p.text for p in read_prompts(job.inputs[f"train_{kind}"])}
         written = read_completions(job.inputs[f"completions_{kind}"])
-        train[kind] = [without_question(row.text, asked[row.prompt_id]) for row in written]
-    checked = [without_question(a, q) for a, q in zip(answers, questions, strict=True)]
+        train[kind] = [without_question(row.text, asked[row.prompt_id]) for row in written if not row.unfinished]
+    checked = [without_question(a.text, q) for a, q in zip(answers, questions, strict=True)]
     style = judge_by_style(train["harmful"], train["harmless"], checked)
-    return list(style.refusal), style.auroc
+    return [None if a.unfinished else r for a, r in zip(answers, style.refusal, strict=True)], style.auroc
 
 
 def _by_labels(job: Job) -> list[bool | None]:

@@ -34,7 +34,8 @@ class Scorer:
         self.model, self.openings, self.batch_size, self.checks = model, openings, batch_size, Checks()
 
     def encode(self, texts: list[str]) -> list[list[int]]:
-        return [self.model.chat.encode(text) for text in texts]
+        """Prompts up to where their answers begin."""
+        return [self.model.chat.encode_scored(text) for text in texts]
 
     def refusal(self, encoded: list[list[int]], intervention: Intervention) -> torch.Tensor:
         """Refusal score of each prompt under an intervention."""
@@ -166,7 +167,7 @@ class Criteria:
 
         from refusalctl.stats.refusal import kl_divergence
 
-        self.scorer.checks.verify()
+        self.scorer.checks.verify(self.scorer.model.model)
         refusals = self._opened(found)
         scores = {name: refusals[kind].tolist() for kind, name in OPENED.items() if kind in refusals}
         kl = torch.full((self.n["harmless"],), float("nan"), dtype=torch.float64)
