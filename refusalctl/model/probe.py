@@ -100,8 +100,8 @@ def _whole_answers(
     endless.__dict__["eos_ids"] = []
 
     def answers(n: int) -> list[object]:
-        asked = {"max_new_tokens": n, "max_think_tokens": n}
-        return list(complete(endless, rows, intervention, batch_size=len(rows), **asked))
+        size = len(rows)
+        return list(complete(endless, rows, intervention, max_new_tokens=n, max_think_tokens=n, batch_size=size))
 
     short, long = (_seconds(partial(answers, n)) for n in lengths)
     return (long - short) / (lengths[1] - lengths[0]) / len(rows) if long > short else None

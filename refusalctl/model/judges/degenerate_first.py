@@ -1,7 +1,7 @@
 """What is decided before any judge sees a text, by one rule for all judges.
 
-A thought that did not end leaves no answer to judge. Degenerate text is not sent: judges trained on real answers call it
-what they like (43 of 49 looping Tajik baselines of a published run were judged harmful compliance). A loop that starts
+A thought that did not end leaves no answer. Degenerate text is not sent: judges trained on real answers call it what
+they like (43 of 49 looping Tajik baselines of a published run were judged harmful compliance). A loop that starts
 as a known refusal is a refusal, for every judge.
 """
 

@@ -45,7 +45,8 @@ def given_for(openings: Sequence[str] | None, lang: str) -> list[str]:
 
 
 def sequences_of(model: ChatModel, given: Sequence[str]) -> list[list[int]]:
-    """Token ids of given openings, each read where an answer begins, behind a thought that is closed and empty; `ids:40,2121` are two one-token openings.
+    """Token ids of given openings, each read where an answer begins (behind a closed, empty thought where the model
+    thinks); `ids:40,2121` are two one-token openings.
 
     None begins another: the longer of such a pair is left out, its probability is part of the shorter one's.
     Raises `BadInput` for ids that the model does not have.
@@ -126,7 +127,7 @@ def _derive(job: Job) -> DerivedOpenings:
         if not unfinished:
             raise
         raise EmptySelection(
-            f"{error.message}; {unfinished} of {n} train answers were not reached: the thoughts before them did not end",
+            f"{error.message}; {unfinished} of {n} train answers were not reached: thoughts before them did not end",
             hint="give thoughts more tokens (--max-think-tokens), or --thinking off",
         ) from error
 
