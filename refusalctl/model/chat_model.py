@@ -45,7 +45,8 @@ class ChatModel:
 
     @cached_property
     def chat(self) -> Chat:
-        return open_chat(self.tokenizer, self.system, self.thinking)
+        n_embeddings = len(self.model.get_input_embeddings().weight)
+        return open_chat(self.tokenizer, self.system, n_embeddings, self.thinking)
 
     @cached_property
     def reader(self) -> Reader:

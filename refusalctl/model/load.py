@@ -99,7 +99,8 @@ def small(ref: ModelRef, system: str | None = None, thinking: Asked = "auto") ->
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(ref.folder, trust_remote_code=ref.trust_remote_code, local_files_only=True)
-    return config, open_chat(_open_tokenizer(ref.folder, ref.trust_remote_code), system, thinking)
+    tokenizer = _open_tokenizer(ref.folder, ref.trust_remote_code)
+    return config, open_chat(tokenizer, system, getattr(config.get_text_config(), "vocab_size", None), thinking)
 
 
 def _open_tokenizer(folder: Path, trust_remote_code: bool) -> Any:

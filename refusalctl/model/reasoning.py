@@ -266,7 +266,7 @@ class Render(Protocol):
     ) -> str: ...
 
 
-def thinking_of(tokenizer: Any, system: str | None, asked: Asked, render: Render) -> Thinking:
+def thinking_of(tokenizer: Any, system: str | None, asked: Asked, render: Render, template: str) -> Thinking:
     """The arm of a tokenizer's model under a system prompt. Raises what `decide` and `render` do."""
     vocabulary = tokenizer.get_vocab()
 
@@ -292,4 +292,4 @@ def thinking_of(tokenizer: Any, system: str | None, asked: Asked, render: Render
     def is_token(text: str) -> bool:
         return text in vocabulary and vocabulary[text] != tokenizer.unk_token_id
 
-    return decide(asked, Sources(tokenizer.get_chat_template(), system or "", begins, whole, turn, is_token))
+    return decide(asked, Sources(template, system or "", begins, whole, turn, is_token))

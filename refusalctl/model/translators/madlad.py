@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from refusalctl.errors import ModelError
-from refusalctl.model.judges.encoding import neutral
+from refusalctl.model.control_tokens import neutral
 from refusalctl.model.translators.protocol import Outcome
 from refusalctl.model.translators.sequence_models import MAX_NEW_TOKENS, model_name, open_model, translation, write
 
