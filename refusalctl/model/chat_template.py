@@ -86,7 +86,9 @@ def _turns(
     def content(of: str, parts: bool) -> str | list[dict[str, str]]:
         return [{"type": "text", "text": of}] if parts else of
 
-    turns: list[dict[str, Any]] = [] if system is None else [{"role": "system", "content": content(system, form.system)}]
+    turns: list[dict[str, Any]] = (
+        [] if system is None else [{"role": "system", "content": content(system, form.system)}]
+    )
     turns.append({"role": "user", "content": content(text, form.user)})
     if answer is not None:
         # each under the name that its templates read

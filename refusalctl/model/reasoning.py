@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
-from refusalctl.errors import BadInput, ModelError
+from refusalctl.errors import ModelError
 
 Asked = Literal["auto", "off", "on"]
 Arm = Literal["none", "off", "on"]
@@ -224,26 +224,6 @@ def _read(path: Path) -> str:
     for sign in "<>◁▷":
         text = text.replace(json.dumps(sign)[1:-1], sign).replace(f"\\u{ord(sign):04x}", sign)
     return text
-
-
-def check_asked(asked: str) -> None:
-    """Raise `BadInput` for what is no arm."""
-    if asked not in ("auto", "off", "on"):
-        raise BadInput(f"thinking is {asked!r}, expected auto, off or on")
-
-
-def words(label: str) -> str:
-    """What was done about a model's thoughts, for a reader."""
-    return _WORDS[label]
-
-
-_WORDS: dict[str, str] = {
-    "none": "nothing says that this model thinks before it answers",
-    "off:template": "off: the chat template asks for an answer without thoughts",
-    "off:appended": "off: a closed, empty thought is appended to the prompt",
-    "on:template": "on: the chat template opens the thought, the model's own stands before each answer",
-    "on:model": "on: the model opens its own thought where it has one",
-}
 
 
 # words that no template holds
