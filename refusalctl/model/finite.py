@@ -41,7 +41,8 @@ def not_finite(model: nn.Module, step: str, what: str, layer: int | None = None)
     dtype = str(next((p.dtype for p in model.parameters() if p.is_floating_point()), "")).removeprefix("torch.")
     where = f"the {what}" if layer is None else f"the {what} that enters layer {layer}"
     holds = "hold" if what == "logits" else "holds"
-    told = f"{step}: {where} of {type(model).__name__} {holds} NaN or infinite values in {dtype}"
+    whose = f" of {type(model).__name__} {holds} NaN or infinite values in {dtype}" if dtype else ""
+    told = f"{step}: {where}{whose or f' {holds} NaN or infinite values'}"
     broken = next((name for name, p in model.named_parameters() if not bool(torch.isfinite(p).all())), None)
     wider = {"float16": "--dtype bfloat16 or float32", "bfloat16": "--dtype float32"}.get(dtype)
     if broken is not None:

@@ -101,8 +101,11 @@ class Completion(Row, frozen=True):
         return self.reasoning_state == "unfinished"
 
     def __repr__(self) -> str:
-        """Without the token ids, which say nothing to a reader."""
-        shown = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name != "token_ids")
+        """Without the token ids, which say nothing to a reader, and without a thought where there is none."""
+        names = [name for name in self.__struct_fields__ if name != "token_ids"]
+        if self.reasoning_state == "none":
+            names = [name for name in names if not name.startswith("reasoning")]
+        shown = (f"{name}={getattr(self, name)!r}" for name in names)
         return f"Completion({', '.join(shown)})"
 
 
