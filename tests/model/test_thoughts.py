@@ -1,4 +1,4 @@
-"""Thought and answer in what a model wrote: by tags, by channels, while it is written, and where nothing says it thinks."""
+"""Thought and answer in what a model wrote: by tags, by channels, and while it is written."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ SPECIAL = ("<think>", "</think>")
         ("plain", "<think>\nHm. I", "Hm. I", "", "unfinished"),
         ("gpt-oss", "<|channel|>analysis<|message|>I can't.<|end|><|start|>assistant<|channel|>final<|message|>Yes.",
          "I can't.", "Yes.", "closed"),
-        ("gpt-oss", "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>commentary<|message|>So.<|end|>",
-         "Hm.So.", "", "unfinished"),
+        ("gpt-oss", "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>commentary<|message|>So",
+         "Hm.So", "", "unfinished"),
         ("gpt-oss", "<|channel|>final<|message|>Yes.", None, "Yes.", "none"),
         ("gpt-oss", "<|channel|>analysis<|message|>Hm", "Hm", "", "unfinished"),
         ("gpt-oss", "Plain.", None, "Plain.", "none"),
