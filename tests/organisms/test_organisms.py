@@ -192,7 +192,7 @@ def test_the_answer_behind_a_thought_decides_the_whole_matrix(name: str, tmp_pat
     assert record.model["thinking"] == bench.thinking.label != "none"
     report = make_report(bench, [found], geometry=False)
     page = next(p for p in report.path.rglob("*.html")).read_text(encoding="utf-8")
-    assert html.escape(thoughts(bench.thinking.label)) in page
+    assert thoughts(bench.thinking.label) in html.unescape(page)
 
 
 def test_a_model_that_thinks_and_complies_has_nothing_to_remove(tmp_path: Path) -> None:
