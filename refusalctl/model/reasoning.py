@@ -201,12 +201,13 @@ def tags_of_turn(rendered: str, begins: str, thought: str, answer: str) -> tuple
 
 
 def may_think(folder: Path, template: str = "") -> bool:
-    """Whether a model's small files, or the template that it is asked with, speak of thoughts at all. No tokenizer is opened: most models' do not."""
+    """Whether a model's small files, or the template that it is asked with, speak of thoughts at all.
+
+    No tokenizer is opened: most models' files do not.
+    """
     sources = [*sorted(folder.glob("*.jinja")), *sorted(folder.glob("additional_chat_templates/*.jinja"))]
-    texts = [
-        template,
-        *(_read(path) for path in (*sources, folder / "chat_template.json", folder / "tokenizer_config.json")),
-    ]
+    sources += [folder / "chat_template.json", folder / "tokenizer_config.json"]
+    texts = [template, *map(_read, sources)]
     marks = [mark for form in FORMS for mark in (form.opens, form.closes)]
     if any(mark in text for text in texts for mark in (*marks, *_SWITCHES)):
         return True
