@@ -22,7 +22,6 @@ from refusalctl.records.calibration import (
 )
 from refusalctl.records.transfer import TransferCell
 from refusalctl.settings import Machine, Settings
-from refusalctl.stats.controls import needed
 from refusalctl.steps.input_names import inputs_of
 from refusalctl.steps.interventions import SELECTION_FILE
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
@@ -50,6 +49,8 @@ class Trial:
         return self.organism.design.langs[:2]
 
     def settings(self, base: Settings) -> Settings:
+        from refusalctl.stats.controls import needed  # torch comes with it
+
         langs, name = self.organism.design.langs, self.organism.name
         claims = sum(source != target for source in self.sources for target in langs)
         return base.changed(

@@ -7,7 +7,6 @@ from dataclasses import asdict, astuple, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from refusalctl.data import sets
-from refusalctl.stats.controls import LEAST
 from refusalctl.stats.selection_rule import layer_limit
 from refusalctl.steps.comprehension import MOST_TEXTS
 from refusalctl.steps.step import Planned, Workbench
@@ -191,6 +190,8 @@ def _control_directions(params: Mapping[str, Any], n: Mapping[str, int], model: 
 
 
 def _controls(params: Mapping[str, Any], n: Mapping[str, int], _model: Shape, n_langs: int) -> Work:
+    from refusalctl.stats.controls import LEAST  # torch comes with it
+
     draws = 2 * n["directions"] + LEAST + n_langs - 1
     return Work(scored=n["val_harmful"] + min(n["val_harmful"], params["n_prompts"]) * (1 + draws))
 
