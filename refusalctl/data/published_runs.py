@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from refusalctl.data.prompt_texts import cluster_of, flag_repeats, normal
+from refusalctl.data.response_language import response_language
 from refusalctl.errors import DataError
 from refusalctl.records.rows import Completion, Kind, Prompt, Split, Translation
 
@@ -145,8 +146,6 @@ def _prompts(rows: Sequence[Mapping[str, Any]], lang: str, kind: Kind) -> list[P
 
 def _check_language(prompts: Sequence[Prompt], lang: str, name: str) -> None:
     """Raise `DataError` when most prompts are plainly in another language: a published run was so, unnoticed."""
-    from refusalctl.data.response_language import response_language
-
     same = sum(lang != "en" and p.text_en is not None and normal(p.text) == normal(p.text_en) for p in prompts)
     other = sum(response_language(p.text, lang).off is True for p in prompts)
     if max(same, other) * 2 > len(prompts):

@@ -14,6 +14,7 @@ from refusalctl.errors import BadInput
 from refusalctl.report import tables as tables
 from refusalctl.report.book import Book, book, reference_language
 from refusalctl.report.excluded import unfit
+from refusalctl.report.figures import DESCRIPTIONS
 from refusalctl.report.page import page
 from refusalctl.report.provenance import Provenance
 from refusalctl.settings import GeometrySettings, Settings
@@ -83,7 +84,6 @@ def _run(job: Job) -> RunChecks:
 
 def _draw(job: Job, rows: Book) -> dict[str, str]:
     """Write every figure in three formats; return them as elements of the page."""
-    from refusalctl.report.figures import DESCRIPTIONS
     from refusalctl.report.figures import style as look
 
     planned = list(_figures(rows))

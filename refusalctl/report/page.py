@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from refusalctl.data.languages import name as language_name
@@ -82,8 +83,6 @@ def _decimals(value: float | None, n: int = 2) -> str:
 
 
 def _median(values: list[float]) -> float:
-    from statistics import median
-
     return median(values)
 
 

@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from refusalctl.report.artifact_words import described
 from refusalctl.store.hashing import short
 
 if TYPE_CHECKING:
@@ -119,8 +120,6 @@ class Result:
 
     def words(self) -> list[str]:
         """What it found, in a few lines; none for kinds that hold no finding."""
-        from refusalctl.report.artifact_words import described
-
         return described(self.artifact)
 
     def facts(self) -> dict[str, object]:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from refusalctl.errors import BadInput
 from refusalctl.records.selection import SelectionScores, SplitHalf
+from refusalctl.report.selection_words import score_rows
 from refusalctl.results.base import Result, Table
+from refusalctl.steps.selection.scores import read_choice
 from refusalctl.store import formats
 
 if TYPE_CHECKING:
@@ -102,15 +104,11 @@ class Selection(Vectors):
     @cached_property
     def table(self) -> SelectionScores:
         """`scores.json`: candidates, stability, reliability, both criteria's choices."""
-        from refusalctl.steps.selection.scores import read_choice
-
         return read_choice(self.artifact)
 
     @cached_property
     def scores(self) -> Table:
         """Mean bypass, induce (log-odds) and KL (nats) of every candidate; empty where it was not scored."""
-        from refusalctl.report.selection_words import score_rows
-
         return Table(score_rows(self.artifact))
 
     @property

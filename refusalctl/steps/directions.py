@@ -9,6 +9,7 @@ import numpy as np
 from refusalctl.errors import BadInput
 from refusalctl.records.rows import Kind
 from refusalctl.records.selection import SplitHalf
+from refusalctl.stats.similarity import LabelledActivations, direction, halved, halves, reliability, spearman_brown
 from refusalctl.steps.activations import ACTIVATIONS_FILE, collect_activations
 from refusalctl.steps.prompts import draw_prompts
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
@@ -57,8 +58,6 @@ def _split_half(job: Job, ids: list[tuple[str, ...]], n_pos: int) -> torch.Tenso
     """
     import torch
 
-    from refusalctl.stats.similarity import halves
-
     signs = np.repeat(np.array([1, -1], np.int8), [len(each) for each in ids])
     splits = halves(ids, SPLITS, np.random.default_rng(SPLIT_SEED))
     columns = []
@@ -73,8 +72,6 @@ def _split_half(job: Job, ids: list[tuple[str, ...]], n_pos: int) -> torch.Tenso
 
 
 def _agreement(rows: NDArray[np.float32], ids: list[tuple[str, ...]], signs: NDArray[np.int8], splits: Draws) -> float:
-    from refusalctl.stats.similarity import LabelledActivations, direction, halved, reliability
-
     sample = LabelledActivations(rows, (*ids[0], *ids[1]), signs)
     if min(map(len, ids)) < 2 or direction(sample) is None:
         return float("nan")
@@ -102,8 +99,6 @@ def split_half(artifact: Artifact) -> tuple[dict[tuple[int, int], float | None],
 
 def reliability_at(artifact: Artifact, pos: int, layer: int) -> SplitHalf:
     """How much of a candidate is its own train prompts."""
-    from refusalctl.stats.similarity import spearman_brown
-
     tensors, header = formats.read_vectors(artifact.path / DIRECTIONS_FILE, "directions")
     half = float(tensors["split_half"][header["positions"].index(pos), layer])
     if half != half:

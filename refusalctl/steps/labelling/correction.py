@@ -20,7 +20,9 @@ from refusalctl.records.correction import (
     OutcomeCorrection,
     RateCorrections,
 )
+from refusalctl.stats.judge_error import SampleCell, better_than_chance, corrected, errors
 from refusalctl.stats.outcomes import USABLE
+from refusalctl.stats.rates import outcome_rate
 from refusalctl.steps.labelling.human import HUMAN, read_sample
 from refusalctl.steps.labelling.labels import outcomes_by_prompt
 from refusalctl.steps.labelling.panel import judge_name
@@ -104,8 +106,6 @@ def _errors(
     outcome: str,
 ) -> tuple[JudgeErrors | None, str]:
     """The calibration, or why there is none."""
-    from refusalctl.stats.judge_error import SampleCell, better_than_chance, errors
-
     counts: dict[tuple[str, bool, float], list[int]] = {}
     for (source, prompt), (stratum, weight) in weights.items():
         verdict = said.get(source, {}).get(prompt, "unparsed")
@@ -131,8 +131,6 @@ def _rate(
     artifact: Artifact, outcomes: Mapping[str, str], outcome: str, calibration: JudgeErrors | None, why: str
 ) -> ConditionRate:
     """The judge's own rate in one condition, and the corrected one, None with its reason where there is none."""
-    from refusalctl.stats.rates import outcome_rate
-
     rate, fixed = None, None
     try:
         own = outcome_rate(list(outcomes.values()), outcome)
@@ -145,8 +143,6 @@ def _rate(
 
 
 def _corrected(rate: JudgedRate, calibration: JudgeErrors) -> CorrectedRate:
-    from refusalctl.stats.judge_error import corrected
-
     return CorrectedRate(*corrected(rate.count, rate.n, calibration))
 
 

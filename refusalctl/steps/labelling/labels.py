@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from refusalctl.data.response_language import response_language
 from refusalctl.errors import BadInput
+from refusalctl.model.judges import declared
+from refusalctl.model.judges.degenerate_first import judge_rows
+from refusalctl.model.judges.protocol import Item
 from refusalctl.records.rows import Completion, Label
 from refusalctl.steps.completions import read_completions
 from refusalctl.steps.finished_rows import FinishedRows
@@ -38,8 +41,6 @@ def _run(job: Job) -> RunChecks:
 
 
 def _judge(job: Job, rows: list[Completion], finished: FinishedRows, done: frozenset[int]) -> None:
-    from refusalctl.model.judges.degenerate_first import judge_rows
-
     judge = job.bench.judges[job.params["judge_digest"]]
     items = items_of(rows, job.inputs.get("prompts"))
     english = translated_items(items, job.inputs)
@@ -68,8 +69,6 @@ def _machine(job: Job, declaration: Declaration) -> dict[str, Any]:
 
 def items_of(rows: Sequence[Completion], prompts: Artifact | None) -> list[Item]:
     """What a judge is given. Raises `BadInput` naming a completion whose prompt the artifact does not hold."""
-    from refusalctl.model.judges.protocol import Item
-
     if prompts is None:
         return [Item(None, row.text, row.lang) for row in rows]
     texts = {prompt.id: prompt.text for prompt in read_prompts(prompts)}
@@ -111,8 +110,6 @@ def check_judge(spec: str, lang: str, *, harm_only: bool = False) -> Declaration
     Raises `BadInput` for an unknown judge, a language that it cannot judge, or one that gives no refusal label where
     that is needed.
     """
-    from refusalctl.model.judges import declared
-
     asked = declared(spec)
     if asked.only_listed and lang not in (asked.languages or ()):
         raise BadInput(

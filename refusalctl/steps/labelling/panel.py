@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from refusalctl.errors import BadInput
 from refusalctl.records.panel import Disagreement, JudgeAgreement, JudgePair, LanguagePanel, PanelAgreement, VoteRule
 from refusalctl.records.rows import Label, Outcome
+from refusalctl.stats.panel import TIE, agreement, shared_flag, vote
 from refusalctl.steps.labelling.labels import LABELS_FILE, read_labels
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
@@ -135,8 +136,6 @@ def _run(job: Job) -> RunChecks:
 
 def _language(found: Sequence[Group], rule: VoteRule) -> LanguagePanel:
     """Agreement over all completions of one language, what the rule makes of them, and where judges disagree."""
-    from refusalctl.stats.panel import TIE, agreement, vote
-
     votes = [row for group in found for row in group.votes]
     clusters = [cluster for group in found for cluster in group.clusters]
     names = list(found[0].rows)
@@ -159,8 +158,6 @@ def _pair(
     i: int,
     j: int,
 ) -> JudgePair:
-    from refusalctl.stats.panel import agreement
-
     two = [(row[i], row[j]) for row in votes]
     apart: dict[tuple[Outcome, Outcome], list[tuple[str, str]]] = {}
     for pair, each in zip(two, where):
@@ -218,8 +215,6 @@ def _writer(group: Group, rule: VoteRule) -> Any:
 
 def _together(rows: Sequence[Label], rule: VoteRule) -> Label:
     """One label of several. A tie is `unparsed` with the votes as its reason: it is in no rate."""
-    from refusalctl.stats.panel import TIE, shared_flag, vote
-
     said = vote([row.outcome for row in rows], rule)
     tied = said.outcome == TIE
     return replace(

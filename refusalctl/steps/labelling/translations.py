@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from refusalctl.data.response_language import response_language
 from refusalctl.errors import BadInput, NotFound
+from refusalctl.model.judges.degenerate import degenerate_reason
+from refusalctl.model.judges.protocol import Item, unparsed
+from refusalctl.model.translators.into_english import identity, open_back_translator
 from refusalctl.records.rows import Completion, Translation
 from refusalctl.steps.completions import read_completions
 from refusalctl.steps.prompts import read_prompts
@@ -75,8 +78,6 @@ def checked(answer: Outcome) -> Outcome:
 
 
 def _degenerate(text: str) -> bool:
-    from refusalctl.model.judges.degenerate import degenerate_reason
-
     return degenerate_reason(text) is not None
 
 
@@ -99,8 +100,6 @@ def translate_completions(
     twice. `opened` is a translator of the caller's own; `translator` then names it. Raises `BadInput` for English
     completions or an unknown translator, `ModelError` when it is not there or its service gives up.
     """
-    from refusalctl.model.translators.into_english import identity, open_back_translator
-
     lang = completions.about["lang"]
     if lang == "en":
         raise BadInput(f"{completions.label} is in English already", hint="judge its native text")
@@ -143,8 +142,6 @@ def read_translations(artifact: Artifact) -> list[Translation]:
 
 def translated_items(items: Sequence[Item], inputs: Mapping[str, Artifact]) -> list[Item | Verdict] | None:
     """What a judge gets instead of the native texts: translation and English prompt, or why there is none."""
-    from refusalctl.model.judges.protocol import Item, unparsed
-
     if "translations" not in inputs:
         return None
     rows = {row.prompt_id: row for row in read_translations(inputs["translations"])}

@@ -10,9 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from refusalctl.data.published_scores import PublishedScores, read_place, read_scores
 from refusalctl.errors import DataError, EmptySelection
+from refusalctl.model.files import published_tensors
 from refusalctl.records.selection import Candidate, ScoreTable, SelectionScores
+from refusalctl.stats.candidate_choice import CRITERIA, CandidateScores, choose
 from refusalctl.stats.selection_rule import Rule
 from refusalctl.steps.directions import DIRECTIONS_FILE
 from refusalctl.steps.interventions import SELECTION_FILE
@@ -53,8 +57,6 @@ class PublishedDirections:
 
 def find_directions(files: Sequence[Path], reselect: bool) -> PublishedDirections | None:
     """Read every `.pt` and its JSON companions. Raises `DataError` when one is malformed or lacks its companion."""
-    from refusalctl.model.files import published_tensors
-
     means = _one([p for p in files if p.name == "mean_diffs.pt"])
     scores = [p for p in files if p.stem.startswith("direction_evaluations") and "filtered" not in p.stem]
     scores_file = _one([p for p in scores if "addition" not in p.stem] or scores)
@@ -95,8 +97,6 @@ def _check_fit(candidates: torch.Tensor, scored: PublishedScores, name: str) -> 
 
 def _chosen(path: Path, places: Sequence[Path]) -> PublishedDirection:
     """The vector of one `direction*.pt` and the place that its metadata file names."""
-    from refusalctl.model.files import published_tensors
-
     vector = published_tensors.direction(path)
     suffix = path.stem.removeprefix("direction")
     fitting = [p for p in places if p.stem == f"direction_metadata{suffix}"] or list(places)
@@ -157,10 +157,6 @@ def _compare(bench: Workbench, found: PublishedDirections, chosen: PublishedDire
 
 
 def _choose(found: PublishedDirections, rule: Rule) -> Candidate:
-    import numpy as np
-
-    from refusalctl.stats.candidate_choice import CRITERIA, CandidateScores, choose
-
     if found.scored is None or found.candidates is None:
         raise EmptySelection("there are no published scores to choose by")
     rows = found.scored.candidates
