@@ -5,10 +5,25 @@ from __future__ import annotations
 from refusalctl.errors import BadInput
 
 NAMES: dict[str, str] = {
-    "ar": "Arabic", "ba": "Bashkir", "be": "Belarusian", "de": "German", "en": "English", "es": "Spanish",
-    "fr": "French", "it": "Italian", "ja": "Japanese", "ko": "Korean", "nl": "Dutch", "pl": "Polish",
-    "ru": "Russian", "tg": "Tajik", "th": "Thai", "yi": "Yiddish", "yo": "Yoruba", "zh": "Chinese",
-}  # fmt: skip
+    "ar": "Arabic",
+    "ba": "Bashkir",
+    "be": "Belarusian",
+    "de": "German",
+    "en": "English",
+    "es": "Spanish",
+    "fr": "French",
+    "it": "Italian",
+    "ja": "Japanese",
+    "ko": "Korean",
+    "nl": "Dutch",
+    "pl": "Polish",
+    "ru": "Russian",
+    "tg": "Tajik",
+    "th": "Thai",
+    "yi": "Yiddish",
+    "yo": "Yoruba",
+    "zh": "Chinese",
+}
 PAPER = ("en", "de", "es", "fr", "it", "nl", "ja", "pl", "ru", "zh", "ko", "ar", "th", "yo")
 SAMPLE = ("en", "de", "ru", "be", "ba", "tg")
 

@@ -28,12 +28,13 @@ INTERVENTIONS = {"baseline": "none", "ablation": "ablate", "actadd": "add"}
 KIND_OF: dict[str, Kind] = {"harmful": "harmful", "jailbreakbench": "harmful", "harmless": "harmless"}
 YES_NO = {1: True, 0: False, "yes": True, "no": False, "1": True, "0": False}
 AVERAGES = {
-    "wildguard_refusal": ("wildguard", "refusal", True), "wildguard_compliance": ("wildguard", "refusal", False),
+    "wildguard_refusal": ("wildguard", "refusal", True),
+    "wildguard_compliance": ("wildguard", "refusal", False),
     "wildguard_harmful": ("wildguard", "harmful", True),
     "substring_matching_success_rate": ("substring-matching", "refusal", False),
     "llamaguard2_success_rate": ("llamaguard2", "harmful", True),
     "harmbench_success_rate": ("harmbench", "harmful", True),
-}  # fmt: skip
+}
 
 
 class PublishedLabel(NamedTuple):

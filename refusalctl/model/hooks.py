@@ -130,8 +130,11 @@ class Session:
         asked.check(self.residual)
         n_layers = self.residual.n_layers
         assert (asked.kind, asked.rank, asked.acts_at(n_layers), asked.positions) == (
-            self.asked.kind, self.asked.rank, self.asked.acts_at(n_layers), self.asked.positions,
-        )  # fmt: skip
+            self.asked.kind,
+            self.asked.rank,
+            self.asked.acts_at(n_layers),
+            self.asked.positions,
+        )
         self.asked, self.target = asked, asked.target()
         for known in self._placed.values():
             for there, new in zip(known, self.target):

@@ -61,11 +61,20 @@ def environment() -> Any:
         lstrip_blocks=True,
     )
     env.filters |= {
-        "percent": words.percent, "points": words.points, "signed": words.signed, "short": short, "lang": words.label,
-        "name": language_name, "repr": repr, "shade": shade, "listed": words.listed, "condition": words.condition_name,
+        "percent": words.percent,
+        "points": words.points,
+        "signed": words.signed,
+        "short": short,
+        "lang": words.label,
+        "name": language_name,
+        "repr": repr,
+        "shade": shade,
+        "listed": words.listed,
+        "condition": words.condition_name,
         "decimals": _decimals,
-        "cap": _capital, "median": _median,
-    }  # fmt: skip
+        "cap": _capital,
+        "median": _median,
+    }
     env.tests["measured"] = lambda row: isinstance(row, TransferCell)
     env.globals |= {"MARKS": words.MARKS, "OPEN_ROWS": OPEN_ROWS, "MOST_TEXTS": MOST_TEXTS}
     return env

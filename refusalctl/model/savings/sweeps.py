@@ -119,9 +119,11 @@ class Sweeps:
     def as_json(self) -> dict[str, Any]:
         """What a run keeps about its savings."""
         return {
-            "shared_tokens": self.shared, "skips_layers": self.skips, "repeats_passes": self.repeats,
+            "shared_tokens": self.shared,
+            "skips_layers": self.skips,
+            "repeats_passes": self.repeats,
             "deviation_nats": self.deviation,
-        }  # fmt: skip
+        }
 
     @property
     def repeats(self) -> bool:

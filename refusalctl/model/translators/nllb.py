@@ -10,10 +10,25 @@ from refusalctl.model.translators.protocol import Outcome
 from refusalctl.model.translators.sequence_models import MAX_NEW_TOKENS, model_name, open_model, translation, write
 
 CODES: dict[str, str] = {
-    "ar": "arb_Arab", "ba": "bak_Cyrl", "be": "bel_Cyrl", "de": "deu_Latn", "en": "eng_Latn", "es": "spa_Latn",
-    "fr": "fra_Latn", "it": "ita_Latn", "ja": "jpn_Jpan", "ko": "kor_Hang", "nl": "nld_Latn", "pl": "pol_Latn",
-    "ru": "rus_Cyrl", "tg": "tgk_Cyrl", "th": "tha_Thai", "yi": "ydd_Hebr", "yo": "yor_Latn", "zh": "zho_Hans",
-}  # fmt: skip
+    "ar": "arb_Arab",
+    "ba": "bak_Cyrl",
+    "be": "bel_Cyrl",
+    "de": "deu_Latn",
+    "en": "eng_Latn",
+    "es": "spa_Latn",
+    "fr": "fra_Latn",
+    "it": "ita_Latn",
+    "ja": "jpn_Jpan",
+    "ko": "kor_Hang",
+    "nl": "nld_Latn",
+    "pl": "pol_Latn",
+    "ru": "rus_Cyrl",
+    "tg": "tgk_Cyrl",
+    "th": "tha_Thai",
+    "yi": "ydd_Hebr",
+    "yo": "yor_Latn",
+    "zh": "zho_Hans",
+}
 
 
 @dataclass

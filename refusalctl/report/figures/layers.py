@@ -76,9 +76,17 @@ def _panel(axes: Axes, found: Choice, score: str) -> None:
         axes.axhline(limit, color=INK, linestyle=(0, (4, 3)), linewidth=0.9, label="threshold of the rule")
     winner = found.winner
     axes.plot(
-        winner.layer, getattr(winner, score), marker="o", markersize=9, markerfacecolor="none", color=INK,
-        linestyle="none", markeredgewidth=1.4, clip_on=False, label="chosen",
-    )  # fmt: skip
+        winner.layer,
+        getattr(winner, score),
+        marker="o",
+        markersize=9,
+        markerfacecolor="none",
+        color=INK,
+        linestyle="none",
+        markeredgewidth=1.4,
+        clip_on=False,
+        label="chosen",
+    )
     axes.grid(color=RULE, linewidth=0.6)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 

@@ -110,9 +110,11 @@ def _chosen(path: Path, places: Sequence[Path]) -> PublishedDirection:
 def import_directions(bench: Workbench, found: PublishedDirections, request: Request) -> list[Artifact]:
     """Artifacts in order of dependence. Raises `EmptySelection` when no candidate passes the rule asked for."""
     known = {
-        "model": request.model, "revision": request.revision, "lang": request.needed_lang(found.first),
+        "model": request.model,
+        "revision": request.revision,
+        "lang": request.needed_lang(found.first),
         "source": request.source,
-    }  # fmt: skip
+    }
     params: dict[str, Any] = {"files": found.files, **known}
     about = {**known, "data": "imported", "provenance": "imported"}
     rule = request.rule

@@ -98,12 +98,21 @@ def _import_run(bench: Workbench, file: _PublishedFile, run: PublishedRun, reque
     """Prompts, answers, translations where there are any, and every judge's labels."""
     lang, kind = run.prompts[0].lang, run.prompts[0].kind
     params: dict[str, Any] = {
-        "file": file.path.name, "sha256": file.sha256, "source": request.source, "lang": lang, "kind": kind
-    }  # fmt: skip
+        "file": file.path.name,
+        "sha256": file.sha256,
+        "source": request.source,
+        "lang": lang,
+        "kind": kind,
+    }
     about: dict[str, Any] = {
-        "data": f"imported:{run.dataset}", "lang": lang, "kind": kind, "split": "test", "n": len(run.prompts),
-        "provenance": "imported", "source": request.source,
-    }  # fmt: skip
+        "data": f"imported:{run.dataset}",
+        "lang": lang,
+        "kind": kind,
+        "split": "test",
+        "n": len(run.prompts),
+        "provenance": "imported",
+        "source": request.source,
+    }
     prompts = bench.obtain(rows_step("prompts", run.prompts, PROMPTS_FILE), params, {}, about)
     model = {"model": request.model, "revision": request.revision}
     about = about | model | request.about(run.condition)
