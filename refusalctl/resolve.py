@@ -6,7 +6,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -35,7 +35,7 @@ def resolve(
     known = {each.name: each for each in declared()}
     check_names(flags)
     written = read_file(file) if file is not None else {}
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     origins: dict[str, str] = {}
     for name, each in known.items():
         if flags.get(name) is not None:

@@ -16,7 +16,7 @@ from tests.conftest import UNCHECKED, shaped
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "refusalctl"
-PLAIN = {"errors", "version", "setting_words"}  # which import nothing
+PLAIN = {"errors", "version", "setting_words", "json_types"}  # which import nothing
 BOTTOM = {"records", "organisms"} | PLAIN  # plain descriptions and rows, which everybody may know
 LIBRARY = {"study", "study_labels", "results", "interventions", "resolve"}  # what `import refusalctl` offers
 ROOMS = {"settings", "progress", "steps", "model", "stats", "store", "data"}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jsonlines
 
 from refusalctl.errors import DataError
+from refusalctl.json_types import Json
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
@@ -24,7 +25,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         raise DataError(f"{path}: not JSON lines of objects ({str(error).splitlines()[0][:120]})") from error
 
 
-def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Json]]) -> None:
     """Write `rows` beside `path` and move them into place, so that the file is whole or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")

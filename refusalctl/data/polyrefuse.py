@@ -161,12 +161,12 @@ def _download(path: str) -> str:
     return path
 
 
-def read_published(path: str) -> list[dict[str, Any]]:
+def read_published(path: str) -> list[dict[str, str]]:
     """Rows of one fetched file, verified again. Raises `DataError` if it is missing or changed."""
     try:
         content = (published_dir() / path).read_bytes()
     except FileNotFoundError as error:
         raise DataError(f"{path} has not been fetched", hint="run `refusalctl data fetch`") from error
     check_bytes(path, content)
-    rows: list[dict[str, Any]] = json.loads(content)
+    rows: list[dict[str, str]] = json.loads(content)
     return rows

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from refusalctl.data.prompt_texts import cluster_of, flag_repeats, normal
 from refusalctl.data.response_language import response_language
 from refusalctl.errors import DataError
+from refusalctl.json_types import Json
 from refusalctl.records.rows import Completion, Kind, Prompt, Split, Translation
 
 FAILED = "Translation failed"  # what the published code writes where Google gave up, and then judges
@@ -67,14 +68,15 @@ class PublishedRun:
         return INTERVENTIONS.get(self.condition, self.condition)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> Json:
     """Raises `DataError` for a file that is missing or is not JSON."""
     try:
-        return json.loads(path.read_bytes())
+        content: Json = json.loads(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path.name} cannot be read ({type(error).__name__})") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path.name} is not JSON, or was cut ({str(error)[:80]})", hint="fetch it again") from error
+    return content
 
 
 def name_parts(path: Path) -> tuple[str, str]:
@@ -118,7 +120,7 @@ def read_run(path: Path, lang: str, kind: Kind | None = None, condition: str | N
     )
 
 
-def _check(row: Any, number: int, name: str) -> None:
+def _check(row: Json, number: int, name: str) -> None:
     where = f"{name} row {number}"
     if not isinstance(row, dict):
         raise DataError(f"{where} is {type(row).__name__}, expected an object")
@@ -202,18 +204,16 @@ def _judged(
     return found
 
 
-def yes_no(value: Any) -> bool | None:
+def yes_no(value: Json) -> bool | None:
     """1, 0, yes or no, in the published spellings; None for anything else, which nobody may take for 'no'."""
     if isinstance(value, float):
         value = int(value) if value in (0.0, 1.0) else None
-    return YES_NO.get(value.strip().lower() if isinstance(value, str) else value) if _plain(value) else None
+    if isinstance(value, str):
+        return YES_NO.get(value.strip().lower())
+    return YES_NO.get(value) if isinstance(value, int) else None
 
 
-def _plain(value: Any) -> bool:
-    return isinstance(value, (int, str))
-
-
-def _wildguard(found: Any, failed: str) -> PublishedLabel:
+def _wildguard(found: Json, failed: str) -> PublishedLabel:
     if failed:
         return PublishedLabel(None, None, failed)
     if not isinstance(found, dict):
@@ -222,7 +222,7 @@ def _wildguard(found: Any, failed: str) -> PublishedLabel:
     return PublishedLabel(refusal, harmful, "" if refusal is not None else "malformed verdict")
 
 
-def _jailbreak(judge: str, value: Any, failed: str) -> PublishedLabel:
+def _jailbreak(judge: str, value: Json, failed: str) -> PublishedLabel:
     """Substring matching tells refusal; the other two judges tell harm."""
     if failed:
         return PublishedLabel(None, None, failed)
@@ -232,17 +232,19 @@ def _jailbreak(judge: str, value: Any, failed: str) -> PublishedLabel:
     return PublishedLabel(not found, None) if judge == "substring-matching" else PublishedLabel(None, found)
 
 
-def _all_zero(row: Mapping[str, Any]) -> bool:
+def _all_zero(row: Mapping[str, Json]) -> bool:
     found = row.get("wildguard")
     return isinstance(found, dict) and bool(found) and all(value == 0 for value in found.values())
 
 
-def _reported(content: Mapping[str, Any], name: str) -> dict[str, float]:
-    found = {key: content[key] for key in AVERAGES if key in content}
-    for key, value in found.items():
+def _reported(content: Mapping[str, Json], name: str) -> dict[str, float]:
+    found = {}
+    for key in (key for key in AVERAGES if key in content):
+        value = content[key]
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1 + 1e-9:
             raise DataError(f"{name}: {key} is not a share")
-    return {key: float(value) for key, value in found.items()}
+        found[key] = float(value)
+    return found
 
 
 def differing(reported: Mapping[str, float], judged: Mapping[str, Sequence[PublishedLabel]]) -> list[str]:

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from refusalctl.errors import BadInput, DataError
+from refusalctl.json_types import Json, JsonObject
 from refusalctl.records.rows import OUTCOMES
 
 COLUMNS = ("id", "prompt", "response", "label", "comment")
@@ -88,7 +88,7 @@ def read(path: Path, ids: Sequence[str]) -> Sheet:
     return Sheet(labels, tuple(empty))
 
 
-def _text(row: Mapping[str, Any], key: str, where: str) -> str:
+def _text(row: Mapping[str, Json], key: str, where: str) -> str:
     value = row.get(key)
     if value is None and key == "label":
         return ""
@@ -97,7 +97,7 @@ def _text(row: Mapping[str, Any], key: str, where: str) -> str:
     return value
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _rows(path: Path) -> list[JsonObject]:
     """CSV with commas, semicolons or tabs, as spreadsheets save it, or JSON lines."""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -112,15 +112,13 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     header = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=header.count)
     try:
-        rows: list[dict[str, Any]] = list(
-            csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        )
+        rows: list[JsonObject] = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except csv.Error as error:
         raise DataError(f"{path.name} is no CSV ({error})") from error
     return rows
 
 
-def _object(line: str, number: int, name: str) -> dict[str, Any]:
+def _object(line: str, number: int, name: str) -> JsonObject:
     try:
         row = json.loads(line)
     except ValueError:

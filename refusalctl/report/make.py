@@ -87,7 +87,7 @@ def _draw(job: Job, rows: Book) -> dict[str, str]:
     from refusalctl.report.figures import style as look
 
     planned = list(_figures(rows))
-    inline: dict[str, Any] = {}
+    inline: dict[str, str] = {}
     with job.bench.progress.task("report: figures", len(planned)) as advance:
         for name, what, draw in planned:
             drawing = draw()

@@ -37,7 +37,7 @@ def settings_toml(rows: Content) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _toml(value: Any) -> str:
+def _toml(value: object) -> str:
     # JSON's strings, numbers, lists and booleans are TOML's too
     return json.dumps(value, ensure_ascii=False)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from refusalctl.errors import BadInput
+from refusalctl.json_types import JsonObject
 from refusalctl.results.base import Result, Table
 from refusalctl.stats.outcomes import READ_OUTCOMES, read_outcome
 from refusalctl.stats.rates import outcome_rate
@@ -49,9 +50,9 @@ class Completions(Result):
         return read_completions(self.artifact)
 
     @property
-    def checks(self) -> dict[str, Any]:
+    def checks(self) -> JsonObject:
         """What was measured while they were written: hooks fired, projection left at every block."""
-        found: dict[str, Any] = self.store.run_info(self.artifact)["checks"]
+        found: JsonObject = self.store.run_info(self.artifact)["checks"]
         return found
 
     def __len__(self) -> int:

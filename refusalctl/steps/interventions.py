@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from refusalctl.errors import BadInput
+from refusalctl.json_types import JsonObject
 from refusalctl.model import intervention_words as words
 from refusalctl.model.intervention_checks import check_intervention
 from refusalctl.steps.step import Workbench
@@ -113,9 +114,9 @@ class InterventionSpec:
                 hint="repeat --direction, give a subspace artifact, or use --intervention ablate",
             )
 
-    def params(self) -> dict[str, Any]:
+    def params(self) -> JsonObject:
         """What the recipe says beside the ids of the directions' artifacts."""
-        asked = {
+        asked: JsonObject = {
             "kind": self.kind,
             "pos": self.pos,
             "layer": self.layer,

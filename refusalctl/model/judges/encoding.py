@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from refusalctl.errors import ModelError
+from refusalctl.json_types import Json
 from refusalctl.model.judges.protocol import Item
 
 # role and instruction marks that formats write as plain text where a tokenizer has no token for them
@@ -98,7 +99,7 @@ def _controls_of_format(tokenizer: Any, render: Render, special: bool) -> Counte
     return _controls(tokenizer, ids)
 
 
-def turns(roles: Callable[[Item], list[dict[str, Any]]]) -> Render:
+def turns(roles: Callable[[Item], Sequence[Mapping[str, Json]]]) -> Render:
     """A format that is the tokenizer's own chat template over some turns, up to where the judge answers."""
 
     def render(tokenizer: Any, item: Item) -> str:

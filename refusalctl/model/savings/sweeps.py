@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from refusalctl.json_types import JsonObject
 from refusalctl.model.batching import plan_batches
 from refusalctl.model.chat import Batch
 from refusalctl.model.chat_model import ChatModel
@@ -116,7 +117,7 @@ class Sweeps:
     def shared(self) -> int:
         return len(self.beginning)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """What a run keeps about its savings."""
         return {
             "shared_tokens": self.shared,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from refusalctl.data.response_language import response_language
 from refusalctl.errors import BadInput
@@ -52,7 +52,7 @@ def _judge(job: Job, rows: list[Completion], finished: FinishedRows, done: froze
             advance(1)
 
 
-def _machine(job: Job, declaration: Declaration) -> dict[str, Any]:
+def _machine(job: Job, declaration: Declaration) -> RunChecks:
     """Which device and libraries a judge with weights ran on."""
     if declaration.model is None:
         return {}

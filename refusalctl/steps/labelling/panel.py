@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 from msgspec.structs import replace
 
 from refusalctl.errors import BadInput
+from refusalctl.json_types import JsonObject
 from refusalctl.records.panel import Disagreement, JudgeAgreement, JudgePair, LanguagePanel, PanelAgreement, VoteRule
 from refusalctl.records.rows import Label, Outcome
 from refusalctl.stats.panel import TIE, agreement, shared_flag, vote
@@ -26,7 +26,7 @@ class Group:
     """The labels of one completions artifact, by the judges' names, each in one order of prompts."""
 
     key: str
-    about: dict[str, Any]
+    about: JsonObject
     artifacts: dict[str, Artifact]
     rows: dict[str, list[Label]]
 
@@ -204,7 +204,7 @@ def panel_labels(bench: Workbench, made: Artifact, labels: Sequence[Artifact]) -
     return artifacts
 
 
-def _writer(group: Group, rule: VoteRule) -> Any:
+def _writer(group: Group, rule: VoteRule) -> Callable[[Job], RunChecks]:
     def run(job: Job) -> RunChecks:
         rows = [_together(each, rule) for each in zip(*group.rows.values())]
         formats.write_rows(job.out / LABELS_FILE, (row.to_json() for row in rows))

@@ -16,7 +16,7 @@ from refusalctl.model.translators.into_english import identity, open_back_transl
 from refusalctl.records.rows import Completion, Translation
 from refusalctl.steps.completions import read_completions
 from refusalctl.steps.prompts import read_prompts
-from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.cache import TextCache
 from refusalctl.store.hashing import digest
@@ -32,7 +32,7 @@ LOOPS = "the completion is degenerate"  # its outcome is decided without a trans
 Open = Callable[[], Any]  # opens a translator: texts in, outcomes out, with a `batch`
 
 
-def _run(open_translator: Open, job: Job) -> dict[str, Any]:
+def _run(open_translator: Open, job: Job) -> RunChecks:
     rows = read_completions(job.inputs["completions"])
     todo = {_sha(row.text): row.text for row in rows if not _degenerate(row.text)}
     cache = TextCache(job.bench.store, "translations", digest(dict(job.params)))

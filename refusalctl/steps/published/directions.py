@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from refusalctl.data.published_scores import PublishedScores, read_place, read_scores
 from refusalctl.errors import DataError, EmptySelection
+from refusalctl.json_types import JsonObject
 from refusalctl.model.files import published_tensors
 from refusalctl.records.selection import Candidate, ScoreTable, SelectionScores
 from refusalctl.stats.candidate_choice import CRITERIA, CandidateScores, choose
@@ -115,7 +116,7 @@ def import_directions(bench: Workbench, found: PublishedDirections, request: Req
         "lang": request.needed_lang(found.first),
         "source": request.source,
     }
-    params: dict[str, Any] = {"files": found.files, **known}
+    params: JsonObject = {"files": found.files, **known}
     about = {**known, "data": "imported", "provenance": "imported"}
     rule = request.rule
     inputs: dict[str, Artifact] = {}

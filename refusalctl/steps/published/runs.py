@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from refusalctl.data.published_labels import ConditionLabels, is_labels, read_labels
 from refusalctl.data.published_runs import CUT_AT, PublishedRun, differing, name_parts, read_json, read_run
 from refusalctl.errors import BadInput
+from refusalctl.json_types import JsonObject
 from refusalctl.steps.completions import COMPLETIONS_FILE
 from refusalctl.steps.labelling.labels import LABELS_FILE
 from refusalctl.steps.labelling.translations import TRANSLATIONS_FILE
@@ -97,14 +97,14 @@ def _import_json(bench: Workbench, file: _PublishedFile, request: Request) -> li
 def _import_run(bench: Workbench, file: _PublishedFile, run: PublishedRun, request: Request) -> list[Artifact]:
     """Prompts, answers, translations where there are any, and every judge's labels."""
     lang, kind = run.prompts[0].lang, run.prompts[0].kind
-    params: dict[str, Any] = {
+    params: JsonObject = {
         "file": file.path.name,
         "sha256": file.sha256,
         "source": request.source,
         "lang": lang,
         "kind": kind,
     }
-    about: dict[str, Any] = {
+    about: JsonObject = {
         "data": f"imported:{run.dataset}",
         "lang": lang,
         "kind": kind,

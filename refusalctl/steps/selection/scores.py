@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from refusalctl.errors import EmptySelection, UnfitOpenings
+from refusalctl.json_types import JsonObject
 from refusalctl.records.rows import Kind
 from refusalctl.records.selection import (
     ByClass,
@@ -289,7 +290,7 @@ def score_candidates(bench: Workbench, lang: str) -> Artifact:
     }
     layers = sorted(bench.settings.selection.layers) if bench.settings.selection.layers is not None else None
     share = bench.settings.selection.resolved_rule().max_layer_share
-    params: dict[str, Any] = {
+    params: JsonObject = {
         "filter_val": bench.settings.selection.filter_val,
         "layers": layers,
         "max_layer_share": share,
@@ -322,7 +323,7 @@ def select_direction(bench: Workbench, lang: str) -> Artifact:
         inputs["cosmic"] = cosines_beside_scores(bench, inputs["scores"])
     about = {"model": bench.ref.name, "revision": bench.ref.revision, "lang": lang, "data": bench.settings.prompts.data}
     about |= {"rule": rule.name, "criterion": bench.settings.selection.criterion}
-    params: dict[str, Any] = {"rule": rule.params(), "criterion": bench.settings.selection.criterion, "no_scores": why}
+    params: JsonObject = {"rule": rule.params(), "criterion": bench.settings.selection.criterion, "no_scores": why}
     if why is not None:
         params["n_layers"] = n_layers(own)
     return bench.obtain(SELECT, params, inputs, about)
