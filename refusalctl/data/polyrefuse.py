@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from refusalctl.data import sample
 from refusalctl.data.languages import NAMES
@@ -24,6 +24,12 @@ from refusalctl.records.rows import Kind, Split
 Progress = Callable[[int, int], None]
 
 
+class PublishedFile(TypedDict):
+    sha256: str
+    bytes: int
+    rows: int
+
+
 @dataclass(frozen=True)
 class Manifest:
     """The pinned commit and, for each file below `dataset/`, its SHA-256, size and number of rows."""
@@ -31,7 +37,7 @@ class Manifest:
     repository: str
     commit: str
     base_url: str
-    files: dict[str, dict[str, Any]]
+    files: dict[str, PublishedFile]
 
 
 @cache

@@ -15,7 +15,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from refusalctl.data.prompt_texts import cluster_of, flag_repeats, normal
 from refusalctl.data.response_language import response_language
@@ -100,47 +100,67 @@ def read_run(path: Path, lang: str, kind: Kind | None = None, condition: str | N
         raise DataError(
             f"{path.name} holds no completions", hint="expected a list of rows, or an object with 'completions'"
         )
-    for number, row in enumerate(rows):
-        _check(row, number, path.name)
-    prompts = _prompts(rows, lang, kind)
+    checked = [_checked(row, number, path.name) for number, row in enumerate(rows)]
+    prompts = _prompts(checked, lang, kind)
     _check_language(prompts, lang, path.name)
     translations = (
-        _translations(prompts, rows) if lang != "en" and any("response_translated" in r for r in rows) else None
+        [translation(p, r.response, r.translated) for p, r in zip(prompts, checked)]
+        if lang != "en" and any("response_translated" in r.raw for r in checked)
+        else None
     )
     averages = content if isinstance(content, dict) else {}
     return PublishedRun(
         dataset,
         condition,
         prompts,
-        [_completion(p, r) for p, r in zip(prompts, rows)],
+        [_completion(p, r) for p, r in zip(prompts, checked)],
         translations,
-        _judged(rows, translations),
+        _judged(checked, translations),
         _reported(averages, path.name),
-        sum(_all_zero(row) for row in rows),
+        sum(_all_zero(row.raw) for row in checked),
     )
 
 
-def _check(row: Json, number: int, name: str) -> None:
+class _PublishedRow(NamedTuple):
+    """One row whose texts were checked; judges' verdicts are still as published in `raw`."""
+
+    prompt: str
+    english: str | None
+    response: str
+    translated: str | None
+    tokens: str | None
+    raw: Mapping[str, Json]
+
+
+def _checked(row: Json, number: int, name: str) -> _PublishedRow:
     where = f"{name} row {number}"
     if not isinstance(row, dict):
         raise DataError(f"{where} is {type(row).__name__}, expected an object")
     asked = row.get("instruction", row.get("prompt"))
     if not isinstance(asked, str) or not asked.strip():
         raise DataError(f"{where} has no prompt", hint="expected the key 'instruction' or 'prompt' with a text")
-    if not isinstance(row.get("response"), str):
+    response = row.get("response")
+    if not isinstance(response, str):
         raise DataError(f"{where} has no response", hint="expected the key 'response' with a text")
-    for key in ("instruction_en", "response_translated", "generation_tokens"):
-        if row.get(key) is not None and not isinstance(row[key], str):
-            raise DataError(f"{where}: {key} is {type(row[key]).__name__}, expected a text")
+    english, translated, tokens = (
+        _text_or_none(row, key, where) for key in ("instruction_en", "response_translated", "generation_tokens")
+    )
+    return _PublishedRow(asked, english, response, translated, tokens, row)
 
 
-def _prompts(rows: Sequence[Mapping[str, Any]], lang: str, kind: Kind) -> list[Prompt]:
+def _text_or_none(row: Mapping[str, Json], key: str, where: str) -> str | None:
+    value = row.get(key)
+    if value is not None and not isinstance(value, str):
+        raise DataError(f"{where}: {key} is {type(value).__name__}, expected a text")
+    return value
+
+
+def _prompts(rows: Sequence[_PublishedRow], lang: str, kind: Kind) -> list[Prompt]:
     """Prompts with the ids that `data fetch` gives the same English texts, so that old and new runs pair up."""
     split: Split = "test"
     found = []
     for number, row in enumerate(rows):
-        text = str(row.get("instruction", row.get("prompt")))
-        text_en = text if lang == "en" else row.get("instruction_en")
+        text, text_en = row.prompt, row.prompt if lang == "en" else row.english
         cluster = cluster_of(text_en) if text_en else f"{lang}-{cluster_of(text)}"
         name = cluster if text_en else f"{lang}-{number:03d}"
         found.append(Prompt(f"{kind}-{split}-{name}", lang, kind, split, text, text_en, "imported", (), cluster))
@@ -159,9 +179,9 @@ def _check_language(prompts: Sequence[Prompt], lang: str, name: str) -> None:
         )
 
 
-def _completion(prompt: Prompt, row: Mapping[str, Any]) -> Completion:
-    ids = _token_ids(row.get("generation_tokens"))
-    return Completion(prompt.id, prompt.lang, prompt.kind, row["response"], len(ids) or None, None, ids, prompt.cluster)
+def _completion(prompt: Prompt, row: _PublishedRow) -> Completion:
+    ids = _token_ids(row.tokens)
+    return Completion(prompt.id, prompt.lang, prompt.kind, row.response, len(ids) or None, None, ids, prompt.cluster)
 
 
 def _token_ids(text: str | None) -> tuple[int, ...]:
@@ -175,10 +195,6 @@ def _token_ids(text: str | None) -> tuple[int, ...]:
     return tuple(ids)
 
 
-def _translations(prompts: Sequence[Prompt], rows: Sequence[Mapping[str, Any]]) -> list[Translation]:
-    return [translation(p, r["response"], r.get("response_translated")) for p, r in zip(prompts, rows)]
-
-
 def translation(prompt: Prompt | Completion, original: str, english: str | None) -> Translation:
     """A published translation; the words that stand for a failed one are a failure, not a text."""
     failed = "as published" if english is None or english.strip() in ("", FAILED) else ""
@@ -188,8 +204,9 @@ def translation(prompt: Prompt | Completion, original: str, english: str | None)
 
 
 def _judged(
-    rows: Sequence[Mapping[str, Any]], translations: list[Translation] | None
+    checked: Sequence[_PublishedRow], translations: list[Translation] | None
 ) -> dict[str, list[PublishedLabel]]:
+    rows = [row.raw for row in checked]
     failed = ["failed translation" if t.failed else "" for t in translations] if translations else [""] * len(rows)
     found: dict[str, list[PublishedLabel]] = {}
     if any("wildguard" in row for row in rows):

@@ -6,14 +6,16 @@ extracted from. No prompt is ever shown, and completions only when asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from refusalctl.errors import BadInput
 from refusalctl.report import tables as tables
 from refusalctl.report.book import Book, book, reference_language
-from refusalctl.report.excluded import unfit
+from refusalctl.report.excluded import Unfit, unfit
 from refusalctl.report.figures import DESCRIPTIONS
 from refusalctl.report.page import page
 from refusalctl.report.provenance import Provenance
@@ -69,7 +71,7 @@ def _run(job: Job) -> RunChecks:
         job.bench.store,
         list(transfers.values()),
         {transfers[number].id: geometry for number, geometry in geometries.items()},
-        params["unfit"],
+        msgspec.convert(params["unfit"], list[Unfit]),
         reference=params["reference"],
         with_published=params["published"],
         with_text=params["with_text"],
@@ -144,7 +146,7 @@ def make_report(
         "reference": asked,
         "published": published,
         "with_text": with_text,
-        "unfit": [] if bench.dry_run else [_unfit(t) for t in transfers],
+        "unfit": [] if bench.dry_run else [_unfit(t).to_json() for t in transfers],
     }
     return bench.obtain(REPORT, params, inputs, about)
 
@@ -153,7 +155,7 @@ def _joined(transfers: Sequence[Artifact], key: str) -> str:
     return " + ".join(dict.fromkeys(str(t.about[key]) for t in transfers))
 
 
-def _unfit(transfer: Artifact) -> Mapping[str, Any]:
+def _unfit(transfer: Artifact) -> Unfit:
     asked = Settings.from_json(read_transfer(transfer).settings)
     return unfit(str(transfer.about["data"]), asked.langs)
 

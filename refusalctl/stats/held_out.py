@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refusalctl.errors import BadInput
 from refusalctl.records.estimates import Auroc
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 Array = NDArray[np.float64]
 TOPICS = 5
@@ -91,7 +94,7 @@ def _inner(rows: Array, harmful: NDArray[np.bool_], groups: NDArray[np.int64]) -
     return float(roc_auc_score(harmful, found))
 
 
-def _classifier() -> Any:
+def _classifier() -> Pipeline:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from refusalctl.errors import BadInput
 from refusalctl.records.geometry import (
@@ -70,7 +70,7 @@ def _run(job: Job) -> RunChecks:
     return {"languages": len(value.langs), "place": list(place)}
 
 
-def _cosine(one: Any, two: Any) -> float | None:
+def _cosine(one: NDArray[np.float64] | None, two: NDArray[np.float64] | None) -> float | None:
     """Cosine of two directions [d_model]; None where one of them is none."""
     return None if one is None or two is None else float(cosines(one[None], two[None])[0])
 

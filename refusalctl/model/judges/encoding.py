@@ -11,16 +11,19 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from refusalctl.errors import ModelError
 from refusalctl.json_types import Json
 from refusalctl.model.judges.protocol import Item
 
+if TYPE_CHECKING:
+    from refusalctl.model.transformers_types import Tokenizer
+
 # role and instruction marks that formats write as plain text where a tokenizer has no token for them
 _MARKS = re.compile(r"<\|[^<>|\n]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?think>|<(?:BEGIN|END) [A-Z ]{1,60}>", re.IGNORECASE)
 _SHORTEST = 64  # characters of a text that are left when it is cut to fit
-Render = Callable[[Any, Item], str]
+Render = Callable[["Tokenizer", Item], str]
 
 
 class EncodedItem(NamedTuple):
@@ -32,20 +35,20 @@ class EncodedItem(NamedTuple):
 
 
 @lru_cache(maxsize=8)
-def _control(tokenizer: Any) -> re.Pattern[str] | None:
+def _control(tokenizer: Tokenizer) -> re.Pattern[str] | None:
     """All control tokens of a tokenizer, longest first."""
     names = sorted(set(_control_tokens(tokenizer).values()), key=len, reverse=True)
     return re.compile("|".join(map(re.escape, names))) if names else None
 
 
 @lru_cache(maxsize=8)
-def _control_tokens(tokenizer: Any) -> dict[int, str]:
+def _control_tokens(tokenizer: Tokenizer) -> dict[int, str]:
     """Added tokens by id. Whitespace and single characters among them are text."""
     added = {int(i): str(t.content) for i, t in tokenizer.added_tokens_decoder.items()}
     return {i: content for i, content in added.items() if len(content) > 1 and not content.isspace()}
 
 
-def neutral(tokenizer: Any, text: str) -> str:
+def neutral(tokenizer: Tokenizer, text: str) -> str:
     """The text with its control strings broken: `<|im_end|>` becomes `< |im_end|>`. Other text is unchanged."""
     for pattern in (_MARKS, _control(tokenizer)):
         if pattern is not None:
@@ -53,7 +56,7 @@ def neutral(tokenizer: Any, text: str) -> str:
     return text
 
 
-def encode(tokenizer: Any, render: Render, item: Item, limit: int, *, special: bool = False) -> EncodedItem:
+def encode(tokenizer: Tokenizer, render: Render, item: Item, limit: int, *, special: bool = False) -> EncodedItem:
     """Ids of the judge's prompt, at most `limit` of them; the longer of the two texts is cut where it is too long.
 
     `special` asks the tokenizer for its own first and last tokens; formats that write them do without.
@@ -73,7 +76,7 @@ def encode(tokenizer: Any, render: Render, item: Item, limit: int, *, special: b
     return EncodedItem(ids, cut)
 
 
-def _ids(tokenizer: Any, render: Render, item: Item, special: bool) -> list[int] | None:
+def _ids(tokenizer: Tokenizer, render: Render, item: Item, special: bool) -> list[int] | None:
     rendered = render(tokenizer, item)
     if item.response.strip() not in rendered or (item.prompt or "").strip() not in rendered:
         return None  # some templates drop or rewrite parts of a message
@@ -89,12 +92,12 @@ def _shortened(item: Item, share: float) -> Item:
     return Item(prompt[:keep], response[:keep], item.lang)
 
 
-def _controls(tokenizer: Any, ids: list[int]) -> Counter[int]:
+def _controls(tokenizer: Tokenizer, ids: list[int]) -> Counter[int]:
     known = _control_tokens(tokenizer)
     return Counter(i for i in ids if i in known)
 
 
-def _controls_of_format(tokenizer: Any, render: Render, special: bool) -> Counter[int]:
+def _controls_of_format(tokenizer: Tokenizer, render: Render, special: bool) -> Counter[int]:
     ids: list[int] = tokenizer(render(tokenizer, Item("a", "a", "en")), add_special_tokens=special)["input_ids"]
     return _controls(tokenizer, ids)
 
@@ -102,7 +105,7 @@ def _controls_of_format(tokenizer: Any, render: Render, special: bool) -> Counte
 def turns(roles: Callable[[Item], Sequence[Mapping[str, Json]]]) -> Render:
     """A format that is the tokenizer's own chat template over some turns, up to where the judge answers."""
 
-    def render(tokenizer: Any, item: Item) -> str:
+    def render(tokenizer: Tokenizer, item: Item) -> str:
         if not tokenizer.chat_template:
             raise ModelError(
                 "the judge's tokenizer has no chat template",
@@ -117,7 +120,7 @@ def turns(roles: Callable[[Item], Sequence[Mapping[str, Json]]]) -> Render:
 def fill(template: str) -> Render:
     """A format that is a text with {prompt} and {response}; braces in the judged text stay text."""
 
-    def render(_tokenizer: Any, item: Item) -> str:
+    def render(_tokenizer: Tokenizer, item: Item) -> str:
         return template.format(prompt=item.prompt, response=item.response)
 
     return render

@@ -12,6 +12,7 @@ from refusalctl.report.content import Choice, Content
 from refusalctl.report.figures.style import INK, PALETTE, RULE, STYLES, columns, empty, plain, style
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 FEW = 6  # languages with three panels each; of more, bypass alone is drawn, in small panels
@@ -91,8 +92,8 @@ def _panel(axes: Axes, found: Choice, score: str) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _unique_legend(panels: list[Axes]) -> tuple[list[Any], list[str]]:
-    seen: dict[str, Any] = {}
+def _unique_legend(panels: list[Axes]) -> tuple[list[Artist], list[str]]:
+    seen: dict[str, Artist] = {}
     for axes in panels:
         for handle, text in zip(*axes.get_legend_handles_labels()):
             seen.setdefault(text, handle)

@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 from refusalctl.data.response_language import response_language
 from refusalctl.errors import BadInput, NotFound
@@ -29,7 +29,18 @@ if TYPE_CHECKING:
 TRANSLATIONS_FILE = "translations.jsonl"
 VERSION = 1
 LOOPS = "the completion is degenerate"  # its outcome is decided without a translation
-Open = Callable[[], Any]  # opens a translator: texts in, outcomes out, with a `batch`
+
+
+class TextTranslator(Protocol):
+    """Texts in, outcomes out in their order; `batch` is how many to hand over at once."""
+
+    @property
+    def batch(self) -> int: ...
+
+    def __call__(self, texts: list[str]) -> Sequence[Outcome]: ...
+
+
+Open = Callable[[], TextTranslator]
 
 
 def _run(open_translator: Open, job: Job) -> RunChecks:
@@ -49,7 +60,7 @@ def _run(open_translator: Open, job: Job) -> RunChecks:
 
 
 def _translate(
-    job: Job, translator: Any, missing: Mapping[str, str], known: dict[str, str], cache: TextCache
+    job: Job, translator: TextTranslator, missing: Mapping[str, str], known: dict[str, str], cache: TextCache
 ) -> dict[str, str]:
     """Translate what is missing into `known` and the cache; returns the reasons of those that failed."""
     failed: dict[str, str] = {}
@@ -92,7 +103,11 @@ def _row(row: Completion, known: Mapping[str, str], failed: Mapping[str, str]) -
 
 
 def translate_completions(
-    bench: Workbench, completions: Artifact, translator: str, code: str | None = None, opened: Any = None
+    bench: Workbench,
+    completions: Artifact,
+    translator: str,
+    code: str | None = None,
+    opened: TextTranslator | None = None,
 ) -> Artifact:
     """Every completion in English by `nllb[:MODEL]`, `madlad[:MODEL]`, `google` or `deepl`.
 
@@ -103,10 +118,11 @@ def translate_completions(
     lang = completions.about["lang"]
     if lang == "en":
         raise BadInput(f"{completions.label} is in English already", hint="judge its native text")
-    given = opened is not None
-    params = {"translator": translator} if given else identity(translator, lang, code)
+    params = {"translator": translator} if opened is not None else identity(translator, lang, code)
     params = {**params, "from": lang}
-    opening = (lambda: opened) if given else partial(open_back_translator, translator, lang, code, bench.machine.device)
+    opening: Open = partial(open_back_translator, translator, lang, code, bench.machine.device)
+    if opened is not None:
+        opening = partial(lambda given: given, opened)
     step = Step("translate", VERSION, "translations", partial(_run, opening))
     name = params["translator"] if not params.get("model") else f"{params['translator']}:{params['model']}"
     return bench.obtain(step, params, {"completions": completions}, {**completions.about, "translator": name})
