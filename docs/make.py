@@ -37,8 +37,10 @@ BEGIN, END = "<!-- tree: written by docs/make.py -->", "<!-- end of tree -->"
 COMMANDS_BEGIN = """\
 Every step finds or computes what it needs. A command prints the id of its result on stdout and everything else on
 stderr, so that commands chain in a shell: `D=$(refusalctl select --lang be)`. Ctrl-C is safe: the same command goes on
-where it stopped. Exit codes: 0 done, 1 known error (one line says what to do), 2 wrong usage, 130 interrupted, 143
-terminated.
+where it stopped. Exit codes: 0 done, 1 known error (one line says what to do), 2 wrong usage, 130 interrupted, 141
+nobody reads the output, 143 terminated. With `--json` an error is the last line of stderr, as `printed-error` in
+[formats](formats/README.md) says it. `refusalctl --verbose COMMAND`, or `REFUSALCTL_VERBOSE=1`, shows what lies behind
+an error.
 
 Each command lists the settings that it takes as flags; [settings.md](settings.md) describes them. Most commands share
 these options:"""
@@ -59,9 +61,11 @@ is not the name of a payload or a row is a document on stdout: a command that ma
 or a list of them."""
 ENVIRONMENT = {
     "`REFUSALCTL_STORE`": "Folder of the artifact store; `artifacts` by default.",
+    "`REFUSALCTL_VERBOSE`": "Show what lies behind an error, as `--verbose` does.",
     "`REFUSALCTL_DATA_DIR`": "Folder of fetched prompts and of prompt sets of your own.",
     "`REFUSALCTL_CACHE`": "Folder of the embedded model in converted form, and of model organisms.",
     "`REFUSALCTL_JUDGE_URL`, `OPENAI_BASE_URL`": "Address of an endpoint judge, where `--judge-url` is not given.",
+    "`REFUSALCTL_JUDGE_OMIT`": "Parts of a request that an endpoint judge leaves out: temperature, max_tokens, schema.",
     "`REFUSALCTL_JUDGE_KEY`, `OPENAI_API_KEY`": "Key of an endpoint judge. It is never recorded.",
     "`DEEPL_AUTH_KEY`": "Key for `--translator deepl`.",
 }

@@ -1,5 +1,26 @@
-"""`python -m refusalctl`."""
+"""`python -m refusalctl`, and the console script: Ctrl-C works from the first moment, before anything is loaded."""
 
-from refusalctl.cli.app import main
+import os
+import signal
+from types import FrameType
 
-main()
+
+def _at_once(number: int, _frame: FrameType | None) -> None:
+    """While modules are loaded nothing has begun that would have to end well."""
+    word = "interrupted" if number == signal.SIGINT else "terminated"
+    os.write(2, f"note: {word}; nothing had begun\n".encode())
+    os._exit(128 + number)
+
+
+def main() -> None:
+    """Load the command line, and run the command."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _at_once)
+    from refusalctl.cli.app import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -27,6 +27,10 @@ class DataError(RefusalctlError):
     """A prompt file that is missing, changed or malformed."""
 
 
+class FileError(RefusalctlError):
+    """A file or folder that the operating system or a library cannot read or write."""
+
+
 class StoreError(RefusalctlError):
     """The artifact store cannot be read or written."""
 

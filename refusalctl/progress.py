@@ -26,8 +26,18 @@ class Progress(Protocol):
     def task(self, what: str, total: int) -> Iterator[Advance]: ...
 
 
+def say(shown: Progress, text: str) -> None:
+    """Tell what a person should know at once, where a progress display of somebody's own can; notes come at the end."""
+    told = getattr(shown, "say", None)
+    if told is not None:
+        told(text)
+
+
 class Silent:
     """Shows nothing."""
+
+    def say(self, text: str) -> None:
+        """Nobody listens."""
 
     @contextmanager
     def task(self, what: str, total: int) -> Iterator[Advance]:  # noqa: ARG002
@@ -38,11 +48,18 @@ class Silent:
         """Nothing to show."""
 
 
-class Lines(Silent):
-    """One line when a task begins, for logs."""
+class Messages(Silent):
+    """No progress, but what must be told, such as whom one waits for."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
+
+    def say(self, text: str) -> None:
+        _print(self.console, text)
+
+
+class Lines(Messages):
+    """One line when a task begins, for logs."""
 
     @contextmanager
     def task(self, what: str, total: int) -> Iterator[Advance]:
@@ -52,11 +69,8 @@ class Lines(Silent):
         yield self.advance
 
 
-class Bars:
+class Bars(Messages):
     """One bar per task, gone when the task ends; in a notebook rich draws it as a widget."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @contextmanager
     def task(self, what: str, total: int) -> Iterator[Advance]:
@@ -72,6 +86,12 @@ class Bars:
         with rich.Progress(*columns, console=self.console, transient=True) as bars:
             task = bars.add_task(what, total=total)
             yield lambda n=1: bars.advance(task, n)
+
+
+def _print(console: Console, text: str) -> None:
+    from rich.markup import escape
+
+    console.print(f"[yellow]note:[/yellow] {escape(text)}", soft_wrap=True)
 
 
 def progress(how: How | Progress = "auto", console: Console | None = None) -> Progress:

@@ -26,7 +26,10 @@ def type_name(kind: Any) -> str:
 def misfit(name: str, value: object, kind: Any, problem: str) -> str:
     """`n_train is 0, expected a whole number of at least 1`; `problem` is msgspec's complaint."""
     least = re.search(r">= (\d+)", problem)
-    return f"{name} is {value!r}, expected {type_name(kind)}" + (f" of at least {least[1]}" if least else "")
+    huge = isinstance(value, int) and value.bit_length() > 64  # longer ones cannot even be written out
+    shown = "a number beyond 64 bits" if huge else repr(value)
+    shown = shown if len(shown) <= 80 else f"{shown[:60]}..."
+    return f"{name} is {shown}, expected {type_name(kind)}" + (f" of at least {least[1]}" if least else "")
 
 
 def nearest(name: str, known: Mapping[str, object]) -> str:

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from refusalctl.errors import BadInput
+from refusalctl.setting_values import UNLIMITED, check_languages, check_number, languages, read, written
 from refusalctl.setting_words import misfit, nearest
 from refusalctl.stats.selection_rule import PRESETS, Rule
 
@@ -55,16 +56,18 @@ class Group(Struct, frozen=True, forbid_unknown_fields=True):
                 msgspec.convert(value, field.type)
             except msgspec.ValidationError as error:
                 raise BadInput(misfit(field.name, value, field.type, str(error))) from error
+            for each in value if isinstance(value, tuple) else (value,):
+                check_number(field.name, each)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain dictionaries, as recipes hold them."""
+        """Plain dictionaries, as recipes hold them; infinity, which JSON lacks, as a text."""
         found: dict[str, Any] = msgspec.to_builtins(self)
-        return found
+        return {name: written(value) for name, value in found.items()}
 
     @classmethod
     def from_json(cls, value: object) -> Self:
         """The record that `to_json` wrote. Raises `msgspec.ValidationError` for anything else."""
-        return msgspec.convert(value, cls)
+        return msgspec.convert(read(value), cls)
 
 
 class PromptSettings(Group, frozen=True):
@@ -128,10 +131,8 @@ class SelectionSettings(Group, frozen=True):
             raise BadInput(f"positions count back from the prompt's end: expected -1 or less, found {self.positions}")
         if any(layer < 0 for layer in self.layers or ()):
             raise BadInput(f"layers count from 0, found {self.layers}")
-        for name in ("max_kl", "min_induce", "max_layer_share"):
-            value = getattr(self, name)
-            if value is not None and not isfinite(value):
-                raise BadInput(f"{name} is {value}, expected a number")
+        if self.max_layer_share is not None and not self.max_layer_share > 0:
+            raise BadInput(f"max_layer_share is {self.max_layer_share:g}, expected more than 0", hint="1: all layers")
         if not 0.5 <= self.min_opening_auroc <= 1:
             raise BadInput(f"min_opening_auroc is {self.min_opening_auroc:g}, expected 0.5 (chance) to 1")
         if any(not opening.strip() for opening in self.refusal_openings or ()):
@@ -143,7 +144,7 @@ class SelectionSettings(Group, frozen=True):
 
     def resolved_rule(self) -> Rule:
         """The preset with the thresholds that were given."""
-        given = {name: getattr(self, name) for name in ("max_kl", "min_induce", "max_layer_share")}
+        given = {name: getattr(self, name) for name in UNLIMITED}
         return PRESETS[self.rule].with_limits(**{name: value for name, value in given.items() if value is not None})
 
 
@@ -181,7 +182,7 @@ class ControlSettings(Group, frozen=True):
     """Control directions beside every cell; docs/methods.md says what they cost."""
 
     controls: Annotated[bool, option("Compare with control directions; costs forward passes.")] = False
-    n_controls: Annotated[int | None, option("Control draws per family.", short="as many as Holm needs")] = None
+    n_controls: Annotated[int | None, option("Control draws per family.", short="39")] = None
     control_prompts: Annotated[Count, option("Validation prompts that controls are selected and compared on.")] = 16
     control_completions: Annotated[
         Annotated[int, Meta(ge=0)], option("Draws per family whose answers are written out on the test prompts.")
@@ -209,6 +210,11 @@ class Settings(Group, frozen=True):
     answers: AnswerSettings = AnswerSettings()
     verdict: VerdictSettings = VerdictSettings()
     controls: ControlSettings = ControlSettings()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_languages("sources", self.sources)
+        check_languages("targets", self.targets)
 
     @property
     def langs(self) -> tuple[str, ...]:
@@ -249,6 +255,10 @@ class Machine(Group, frozen=True):
         Count, option("Prompts per batch; fewer where memory runs out.", env="REFUSALCTL_BATCH_SIZE")
     ] = 32
     system: Annotated[str | None, option("System prompt.", short="the template's own")] = None
+    chat_template: Annotated[
+        str | None,
+        option("Chat template: a Jinja file, or a name of the model's.", env="REFUSALCTL_CHAT_TEMPLATE"),
+    ] = None
     trust_remote_code: Annotated[bool, option("Run code that a model brings along.")] = False
 
     def changed(self, **values: Any) -> Machine:
@@ -330,20 +340,20 @@ def build(values: Mapping[str, object], origins: Mapping[str, str]) -> tuple[Set
     for name, value in values.items():
         each = known[name]
         home = machine if each.section == "model" else groups.setdefault(each.group, {})
-        home[name] = languages(value) if name in ("sources", "targets") else value
+        home[name] = _languages_of(each, value, origins.get(name, "flag")) if name in ("sources", "targets") else value
     plain = groups.pop("", {})
     nested = {group: _record(Settings, group, given, origins) for group, given in groups.items()}
     settings = _convert(plain | nested, Settings, origins)
     return settings, _convert(machine, Machine, origins)
 
 
-def languages(given: object) -> object:
-    """`en,be` or a list of codes without repeats; what is neither is left for the check of types."""
-    if isinstance(given, str):
-        given = [part.strip() for part in given.split(",") if part.strip()]
-        if not given:
-            raise BadInput("no language was named", hint="give codes such as en,be")
-    return tuple(dict.fromkeys(given)) if isinstance(given, list | tuple) else given
+def _languages_of(each: Declared, given: object, origin: str) -> object:
+    try:
+        return languages(given)
+    except BadInput as error:
+        if origin in ("flag", "default"):
+            raise
+        raise BadInput(f"{origin}: {each.key} in [{each.section}]: {error.message}", hint=error.hint) from error
 
 
 def _record(owner: type[Struct], group: str, given: Mapping[str, object], origins: Mapping[str, str]) -> Group:

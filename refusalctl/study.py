@@ -10,14 +10,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from refusalctl import results as r
+from refusalctl.disk import given_path
 from refusalctl.errors import BadInput, NotFound
 from refusalctl.interventions import Intervention
 from refusalctl.organisms.designs import DESIGNS
-from refusalctl.progress import How, Progress, progress
+from refusalctl.progress import How, Progress, progress, say
 from refusalctl.records.rows import Kind, Split
 from refusalctl.report.comparison import compare_transfers
 from refusalctl.report.make import make_report
@@ -33,7 +35,7 @@ from refusalctl.steps.geometry import compare_geometry
 from refusalctl.steps.interventions import Source, end_of_instruction
 from refusalctl.steps.precision import compare_precision
 from refusalctl.steps.prompts import draw_prompts
-from refusalctl.steps.selection.controls import compare_controls
+from refusalctl.steps.selection.control_effects import compare_controls
 from refusalctl.steps.selection.openings import checked_openings
 from refusalctl.steps.selection.scores import select_direction
 from refusalctl.steps.step import Planned, Workbench
@@ -50,7 +52,8 @@ GEOMETRY = GeometrySettings()
 
 def default_store() -> Path:
     """`$REFUSALCTL_STORE`, else `artifacts` in the folder one is in."""
-    return Path(os.environ.get(STORE_VARIABLE) or DEFAULT_STORE)
+    given = os.environ.get(STORE_VARIABLE)
+    return given_path(given, STORE_VARIABLE) if given else Path(DEFAULT_STORE)
 
 
 class Study(Labelling):
@@ -85,8 +88,9 @@ class Study(Labelling):
         dry_run: bool,
         judge_url: str | None = None,
     ) -> None:
-        kept = Store(default_store() if store is None else Path(store))
-        self.bench = Workbench(kept, asked.machine, asked.settings, progress(how), dry_run, judge_url)
+        shown = progress(how)
+        kept = Store(default_store() if store is None else given_path(store, "store"), partial(say, shown))
+        self.bench = Workbench(kept, asked.machine, asked.settings, shown, dry_run, judge_url)
 
     @classmethod
     def of(
@@ -368,7 +372,7 @@ def open(reference: str, *, store: Path | str | None = None) -> r.Result:
 
     Raises `NotFound`, `Ambiguous` (naming the candidates) or `BadInput`.
     """
-    kept = Store(default_store() if store is None else Path(store))
+    kept = Store(default_store() if store is None else given_path(store, "store"))
     return r.result(kept, kept.resolve(reference))
 
 

@@ -16,16 +16,18 @@ from tests.conftest import UNCHECKED, shaped
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "refusalctl"
-PLAIN = {"errors", "version", "setting_words", "json_types"}  # which import nothing
-BOTTOM = {"records", "organisms"} | PLAIN  # plain descriptions and rows, which everybody may know
+# which import each other at most
+PLAIN = {"control_marks", "errors", "file_errors", "json_types", "disk", "locks", "version", "setting_words"}
+BOTTOM = {"records", "organisms", "language_codes"} | PLAIN  # plain descriptions and rows, which everybody may know
 LIBRARY = {"study", "study_labels", "results", "interventions", "resolve"}  # what `import refusalctl` offers
-ROOMS = {"settings", "progress", "steps", "model", "stats", "store", "data"}
+ROOMS = {"settings", "setting_values", "progress", "steps", "model", "stats", "store", "data"}
 MAY_IMPORT = {
     "cli": {"cli", "report"} | LIBRARY | ROOMS | BOTTOM,
     **{each: {"report"} | LIBRARY | ROOMS | BOTTOM for each in LIBRARY},  # resolve below is stricter
     "report": {"report", "settings", "steps", "stats", "store", "data"} | BOTTOM,
     "steps": ROOMS | BOTTOM,
-    "settings": {"stats"} | BOTTOM,
+    "settings": {"stats", "setting_values"} | BOTTOM,
+    "setting_values": BOTTOM,
     "resolve": {"settings"} | PLAIN,
     "progress": PLAIN,
     "model": {"model"} | BOTTOM,
@@ -34,7 +36,10 @@ MAY_IMPORT = {
     "data": {"data"} | BOTTOM,
     "organisms": {"organisms", "records"} | PLAIN,
     "records": {"records"} | PLAIN,
+    "language_codes": set(),
     **{each: set() for each in PLAIN},
+    "file_errors": {"errors"},
+    "disk": {"errors", "file_errors", "locks"},
 }
 
 
@@ -44,6 +49,7 @@ BEHAVIOUR = {
     "model/judges/test_local_judges.py",
     "model/test_architectures.py",
     "organisms/test_organisms.py",
+    "stats/test_verdict_claims.py",
     "stats/test_verdict_inputs.py",
     "steps/test_pipeline.py",
     "store/test_golden.py",

@@ -1,18 +1,19 @@
 """The command line: registers commands, and turns known errors into one line and an exit code.
 
-Exit codes: 0 done, 1 known error, 2 wrong usage, 130 interrupted, 143 terminated. Torch and transformers are
-imported inside command bodies, so that `--help` stays instant.
+Exit codes: 0 done, 1 known error, 2 wrong usage, 130 interrupted, 141 nobody reads the output, 143 terminated. Torch
+and transformers are imported inside command bodies, so that `--help` stays instant.
 """
 
 from __future__ import annotations
 
-import signal
 import sys
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
-from refusalctl.cli import artifacts, data, labels, out
+from refusalctl.cli import artifacts, data, labels, out, process
 from refusalctl.cli.ablate import ablate
 from refusalctl.cli.calibrate import calibrate
 from refusalctl.cli.collect import collect
@@ -28,10 +29,33 @@ from refusalctl.cli.select import select
 from refusalctl.cli.transfer import transfer
 from refusalctl.cli.translate import translate
 from refusalctl.errors import RefusalctlError
+from refusalctl.file_errors import explain, explained
 from refusalctl.version import __version__
+
+USAGE: type[Exception] = typer.BadParameter.__mro__[2]  # what Typer raises for every wrong call
+
+
+class Carried(Exception):
+    """An error that Typer would turn into something else on its way out."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Commands(TyperGroup):
+    """All commands. Typer takes the end of a file for a user who gave up, and a broken pipe for a known error."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (EOFError, BrokenPipeError) as error:
+            raise Carried(error) from error
+
 
 app = typer.Typer(
     name="refusalctl",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_show_locals=False,
@@ -61,8 +85,21 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _verbose(wanted: bool) -> None:
+    out.tell_causes(wanted)
+
+
 @app.callback()
 def options(
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            envvar="REFUSALCTL_VERBOSE",
+            callback=_verbose,
+            help="Show what lies behind an error; stands before the command.",
+        ),
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -70,21 +107,48 @@ def options(
     """Does the refusal direction of a chat model carry over from one language to another, and how sure are we?"""
 
 
-def _terminated(_signal: int, _frame: Any) -> None:
-    raise SystemExit(143)  # unwinds, so that drafts are removed
-
-
 def main() -> None:
     """Entry point of the console script."""
-    signal.signal(signal.SIGTERM, _terminated)
+    process.prepare()
+    json = "--json" in sys.argv[1:]
     try:
-        app()
-    except RefusalctlError as error:
-        out.error(error)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        out.warn("interrupted; finished work is kept, and the same command continues from there")
-        sys.exit(130)
+        code = _call(json)
+        with explained("write to", "standard output"):
+            sys.stdout.flush()
     except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(141)
+        code = process.BROKEN_PIPE
+    except RefusalctlError as error:  # of the last words on standard output
+        code = out.error(error, json=json)
+    process.drop_output()
+    process.deaf()
+    sys.exit(code)
+
+
+def _call(json: bool) -> int:
+    """Run the command; what went wrong is told, and becomes the exit code."""
+    try:
+        code = get_command(app).main(prog_name="refusalctl", standalone_mode=False)
+    except RefusalctlError as error:
+        return out.error(error, json=json)
+    except USAGE as error:
+        return out.usage(error, json=json)
+    except Carried as carried:
+        return _foreign(carried.error, json)
+    except (KeyboardInterrupt, typer.Abort):
+        code = process.INTERRUPTED
+    except process.Stopped as stopped:
+        return out.stopped("terminated", int(stopped.code or 0), json=json)
+    except Exception as error:  # a bug keeps its traceback; what a disk or a file did is told in one line
+        return _foreign(error, json)
+    if code == process.INTERRUPTED:  # Typer's way to tell of Ctrl-C
+        return out.stopped("interrupted", code, json=json)
+    return int(code or 0)
+
+
+def _foreign(error: Exception, json: bool) -> int:
+    """Raises the error again unless it is the machine's or a file's fault."""
+    told = None if isinstance(error, BrokenPipeError) else explain(error)
+    if told is None:
+        raise error
+    told.__cause__ = error
+    return out.error(told, json=json)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -12,24 +14,39 @@ from rich.tree import Tree
 
 from refusalctl.cli import out
 from refusalctl.cli.session import DEFAULT_STORE, JsonOption, StoreOption
-from refusalctl.errors import BadInput, Corrupt
+from refusalctl.errors import Corrupt
+from refusalctl.file_errors import printable
 from refusalctl.records.printed import (
     Collected,
     ListedArtifact,
     PrintedName,
     PrintedPath,
+    PrintedRemoval,
     Problem,
     ShownArtifact,
     Verified,
 )
+from refusalctl.store import removal
 from refusalctl.store.garbage import garbage, leftovers, sweep
 from refusalctl.store.hashing import short
-from refusalctl.store.listing import listing
-from refusalctl.store.store import KINDS, Artifact, Store
+from refusalctl.store.listing import ListingLine, listing
+from refusalctl.store.references import check_kind, short_revision
+from refusalctl.store.store import Artifact, Store
+from refusalctl.store.verify import require_store
+from refusalctl.store.verify import verify as verify_store
 
 app = typer.Typer(no_args_is_help=True, help="Look into the artifact store.")
 
-Reference = Annotated[str, typer.Argument(help="Id, unique prefix, name, or a query such as directions:lang=ba.")]
+Reference = Annotated[
+    str, typer.Argument(help="Id, unique prefix, name, folder, or a query such as directions:lang=ba.")
+]
+
+
+def _opened(path: Path) -> Store:
+    """The store, which must be there: nothing found in no store is no good news."""
+    store = Store(path, out.warn)
+    require_store(store)
+    return store
 
 
 def size_text(size: int) -> str:
@@ -48,10 +65,11 @@ def list_artifacts(
     json: JsonOption = False,
 ) -> None:
     """List artifacts, oldest first."""
-    if kind is not None and kind not in KINDS:
-        raise BadInput(f"{kind!r} is not a kind of artifact", hint=f"kinds: {', '.join(KINDS)}")
-    opened = Store(store)
+    if kind is not None:
+        check_kind(kind)
+    opened = _opened(store)
     found = listing(opened, kind)
+    abouts = _told_apart(found)
     names: dict[str, list[str]] = {}
     for name, target in opened.names().items():
         names.setdefault(target.partition("/")[2], []).append(name)
@@ -62,14 +80,29 @@ def list_artifacts(
         (
             a.kind,
             short(a.id),
-            out.about_line(a.about),
+            out.about_line(about),
             size_text(a.bytes),
             _when(a.written),
             " ".join(names.get(a.id, [])),
         )
-        for a in found
+        for a, about in zip(found, abouts, strict=True)
     ]
     out.table("", ("kind", "id", "about", "size", "written", "names"), rows, right=("size",))
+
+
+def _told_apart(lines: Sequence[ListingLine]) -> list[dict[str, Any]]:
+    """What each is about; a model's name with its revision where two models have that name."""
+    revisions: dict[str, set[str]] = {}
+    for line in lines:
+        if line.revision:
+            revisions.setdefault(str(line.about.get("model")), set()).add(line.revision)
+    several = {name for name, found in revisions.items() if len(found) > 1}
+    abouts = []
+    for line in lines:
+        name = str(line.about.get("model"))
+        more = {"model": f"{name}@{short_revision(line.revision)}"} if name in several and line.revision else {}
+        abouts.append({**line.about, **more})
+    return abouts
 
 
 def _when(written: float) -> str:
@@ -81,7 +114,7 @@ def show(ref: Reference, store: StoreOption = DEFAULT_STORE, json: JsonOption = 
     """Show one artifact: what it is, how it was computed, and its lineage as a tree."""
     from refusalctl.steps.interventions import in_words
 
-    opened = Store(store)
+    opened = _opened(store)
     artifact = opened.resolve(ref)
     words = in_words(opened, artifact)
     if json:
@@ -91,18 +124,23 @@ def show(ref: Reference, store: StoreOption = DEFAULT_STORE, json: JsonOption = 
         return
     tree = Tree(f"[bold]{artifact.kind}[/bold] {artifact.id}")
     for key, value in artifact.about.items():
-        tree.add(f"{key}: {value}")
+        tree.add(_line(f"{key}: {value}"))
     for line in _words(artifact):
-        tree.add(escape(line))
+        tree.add(_line(line))
     if words is not None:
-        tree.add(escape(f"done to the model: {words}"))
+        tree.add(_line(f"done to the model: {words}"))
     for file, facts in artifact.manifest["files"].items():
-        tree.add(f"{file}  {size_text(facts['bytes'])}  sha256:{short(facts['sha256'])}")
+        tree.add(_line(f"{file}  {size_text(facts['bytes'])}  sha256:{short(facts['sha256'])}"))
     run = _run(opened, artifact)
     if run is not None:
-        tree.add(f"computed in {run['seconds']} s; checks {run['checks']}")
+        tree.add(_line(f"computed in {run.get('seconds')} s; checks {run.get('checks')}"))
     _lineage(opened, artifact, tree.add("made from"), set())
     out.show(tree)
+
+
+def _line(text: str) -> str:
+    """Text from an artifact for rich: its brackets are no markup, and it stays on one line."""
+    return escape(printable(text))
 
 
 def _words(artifact: Artifact) -> list[str]:
@@ -129,11 +167,16 @@ def _lineage(store: Store, artifact: Artifact, branch: Tree, seen: set[str]) -> 
     for role, identifier in artifact.inputs.items():
         kind = kinds.get(identifier)
         if kind is None:
-            branch.add(f"{role}: {short(identifier)} [red]not in the store[/red]")
+            branch.add(f"{_line(role)}: {short(identifier)} [red]not in the store[/red]")
             continue
-        needed = store.open(kind, identifier)
+        try:
+            needed = store.open(kind, identifier)
+        except Corrupt as problem:
+            branch.add(f"{_line(role)}: {kind}/{short(identifier)} [red]{_line(problem.message)}[/red]")
+            continue
         again = identifier in seen
-        leaf = branch.add(f"{role}: {needed.label}  {out.about_line(needed.about)}" + (" (above)" if again else ""))
+        line = f"{role}: {needed.label}  {out.about_line(needed.about)}" + (" (above)" if again else "")
+        leaf = branch.add(_line(line))
         if not again:
             seen.add(identifier)
             _lineage(store, needed, leaf, seen)
@@ -142,7 +185,7 @@ def _lineage(store: Store, artifact: Artifact, branch: Tree, seen: set[str]) -> 
 @app.command()
 def path(ref: Reference, store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
     """Print the folder of an artifact."""
-    artifact = Store(store).resolve(ref)
+    artifact = _opened(store).resolve(ref)
     out.as_json(PrintedPath(artifact.id, str(artifact.path))) if json else out.data(str(artifact.path))
 
 
@@ -152,17 +195,20 @@ def verify(
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
-    """Hash every file again and report what was changed. Deletes nothing; exits 1 when something was."""
-    opened = Store(store)
-    problems = opened.verify(kind)
+    """Hash every file again and report what was changed, is missing or unfinished. Deletes nothing; exits 1 when
+    something was."""
+    found = verify_store(Store(store, out.warn), kind)
     if json:
-        out.as_json(Verified(len(opened.ids(kind)), tuple(Problem(p.where, p.what) for p in problems)))
+        problems = tuple(Problem(p.where, p.what) for p in found.problems)
+        out.as_json(Verified(found.checked, problems, tuple(found.foreign)))
     else:
-        for problem in problems:
+        for problem in found.problems:
             out.data(f"{problem.where}: {problem.what}")
-        if not problems:
-            out.success(f"{len(opened.ids(kind))} artifacts are as their manifests say")
-    if problems:
+        if found.foreign:
+            out.info(f"left by other programs, and passed over: {', '.join(map(printable, found.foreign))}")
+        if not found.problems:
+            out.success(f"{found.checked} artifacts are as their manifests say")
+    if found.problems:
         raise typer.Exit(1)
 
 
@@ -175,20 +221,57 @@ def gc(
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
-    """Delete artifacts that no name, report or transfer needs. Shows the plan first; --yes carries it out."""
-    opened = Store(store)
-    unneeded, drafts = garbage(opened, 3600 * keep_hours), leftovers(opened, 3600 * keep_hours)
+    """Delete artifacts that no name, report, transfer or person's work needs. Shows the plan first; --yes carries it
+    out. What people labelled, sampled or imported is kept."""
+    opened = _opened(store)
+    unneeded, drafts = garbage(opened, 3600 * keep_hours), leftovers(opened.root, 3600 * keep_hours)
     freed = sum(a.size for a in unneeded)
+    if not json:
+        for artifact in unneeded:
+            out.data(f"{artifact.label}  {out.about_line(artifact.about)}")
+        for draft in drafts:
+            out.data(f"tmp/{printable(draft.name)}  left by a process that has ended")
     if yes:
         sweep(opened, unneeded, drafts)
     if json:
         ids = tuple(a.id for a in unneeded)
         out.as_json(Collected(freed, removed=ids) if yes else Collected(freed, would_remove=ids))
         return
-    for artifact in unneeded:
-        out.data(f"{artifact.label}  {out.about_line(artifact.about)}")
     verb = "removed" if yes else "would remove (add --yes)"
     out.info(f"{verb}: {len(unneeded)} artifacts, {size_text(freed)}; {len(drafts)} unfinished drafts")
+
+
+@app.command("rm")
+def remove_artifacts(
+    refs: Annotated[list[str], typer.Argument(metavar="REF...", help="What to delete, each as for `show`.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Delete; without this only the plan is shown.")] = False,
+    dependants: Annotated[
+        bool, typer.Option("--dependants", help="Delete what was made from them too, and what was made from that.")
+    ] = False,
+    names: Annotated[
+        bool, typer.Option("--names", help="Delete them though names point to them, with the names.")
+    ] = False,
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Delete artifacts, damaged ones too. Shows the plan first; --yes carries it out.
+
+    Refuses where others were made from them, or names point to them, unless asked to delete these too.
+    """
+    opened = _opened(store)
+    plan = removal.plan(opened, refs)
+    if not json:
+        for line in (*plan.asked, *plan.dependants):
+            out.data(f"{line.kind}/{short(line.id)}  {out.about_line(line.about)}".rstrip())
+    plan.check(dependants=dependants, names=names)
+    if yes:
+        plan.carry_out(opened)
+    if json:
+        out.as_json(PrintedRemoval(yes, plan.ids, tuple(plan.names), plan.bytes))
+        return
+    verb = "removed" if yes else "would remove (add --yes)"
+    told = f"{verb}: {len(plan.ids)} artifacts, {size_text(plan.bytes)}"
+    out.info(told + (f", and the names {', '.join(plan.names)}" if plan.names else ""))
 
 
 @app.command()
@@ -199,7 +282,7 @@ def name(
     json: JsonOption = False,
 ) -> None:
     """Let a name point to an artifact."""
-    opened = Store(store)
+    opened = _opened(store)
     artifact = opened.resolve(ref)
     opened.name(name, artifact)
     out.as_json(PrintedName(name, artifact.id)) if json else out.success(f"{name} is {artifact.label}")

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from refusalctl.cli import out
-from refusalctl.cli.session import JsonOption, LangOption, languages
+from refusalctl.cli.session import JsonOption, languages
+from refusalctl.data.safe_names import shown
 from refusalctl.records.printed import (
     AddedPrompts,
     FetchedPrompts,
     ListedLanguage,
     ListedPrompts,
+    MergedPrompts,
     PromptCount,
+    ReadFile,
     TranslatedPrompts,
 )
 from refusalctl.records.rows import KINDS, SPLITS, Kind, Split
@@ -23,6 +26,7 @@ from refusalctl.settings import declared
 
 if TYPE_CHECKING:
     from refusalctl.data.own_sets import MergeResult
+    from refusalctl.data.prompt_files import PromptFile
     from refusalctl.records.audit import Audit, Finding, SetAudit
     from refusalctl.steps.prompt_sets import Counts
 
@@ -109,15 +113,19 @@ def audit(
     lang: Annotated[
         list[str] | None, typer.Option("--lang", help="Language code, or several: --lang ba,be. All by default.")
     ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Also look for the control tokens of this model's tokenizer.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Count what is wrong with a set: duplicates, leaks, alignment, wrong languages, odd lengths. Exits 0."""
+    """Count what is wrong with a set: duplicates, leaks, alignment, languages, lengths, control tokens. Exits 0."""
     from refusalctl.data import audit as auditing
     from refusalctl.data import audit_findings, sets
+    from refusalctl.steps.asking import marked_for
 
     langs = languages(",".join(lang)) if lang else []
     with out.progress(quiet=json).task(f"audit {data}", len(langs) or len(sets.set_languages(data))) as advance:
-        report = auditing.audit(data, langs, lambda _done, _total: advance())
+        report = auditing.audit(data, langs, lambda _done, _total: advance(), marked_for(model))
     if json:
         out.as_json(audit_findings.with_findings(report))
     else:
@@ -163,28 +171,74 @@ def _identified(a: SetAudit) -> str:
 @app.command()
 def add(
     file: Annotated[
-        Path, typer.Argument(help="JSON lines or CSV with a column text; also read: id, kind, split, text_en.")
+        Path,
+        typer.Argument(help="CSV, JSON, JSON lines, Parquet, or text with one prompt a line; - reads standard input."),
     ],
-    lang: LangOption,
+    lang: Annotated[
+        str | None, typer.Option("--lang", help="Language code, such as ba, where the file does not say it.")
+    ] = None,
     name: SetOption = "own",
     kind: KindOption = None,
     split: SplitOption = None,
+    text_column: Annotated[
+        list[str] | None,
+        typer.Option("--text-column", help="Column of the prompts; of several languages: de=goal_de. Repeatable."),
+    ] = None,
+    id_column: Annotated[str | None, typer.Option("--id-column", help="Column of the ids; `id` by default.")] = None,
+    id_prefix: Annotated[str, typer.Option("--id-prefix", help="Put this before every id of the file.")] = "",
+    form: Annotated[
+        str | None, typer.Option("--format", help="csv, tsv, txt, json, jsonl or parquet, where the name does not say.")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option("--encoding", help="Encoding of the file, such as cp1252; UTF-8 by default.")
+    ] = None,
     replace: ReplaceOption = False,
     json: JsonOption = False,
 ) -> None:
     """Add prompts of your own or a new language, checked row by row. Use them with --data NAME.
 
-    Give the translations of one prompt the same id: only then are languages compared on the same prompts.
+    The column of the prompts is found by its name (text, prompt, goal, instruction, ...), or by languages as names
+    (en, de, ...); also read are id, kind, split, text_en and lang. Other columns are left out and named.
+
+    Give the translations of one prompt the same id, or put them into columns of one row: only then are languages
+    compared on the same prompts.
     """
+    from refusalctl.data.prompt_files import Asked
     from refusalctl.steps import prompt_sets
 
-    done = prompt_sets.add(file, lang, name=name, kind=_kind(kind), split=_split(split), again=replace)
+    columns = tuple(text_column or ())
+    asked = Asked(lang, _kind(kind), _split(split), columns, id_column, id_prefix, form, encoding)
+    done = prompt_sets.add(file, asked, name=name, again=replace)
     if json:
-        out.as_json(AddedPrompts(**_merged(done)))
+        f = done.file
+        read = ReadFile(f.name, f.form, f.columns, f.ignored, f.empty, f.missing)
+        merged = {code: MergedPrompts(**_merged(each)) for code, each in done.sets.items()}
+        out.as_json(AddedPrompts(read, merged, done.shared))
         return
-    out.data(str(done.path))
-    out.success(f"{done.added} added, {done.replaced} replaced; {done.total} prompts of {lang} in {name!r}")
-    _tell_flags(done.flagged)
+    _tell_file(done.file)
+    for code, each in done.sets.items():
+        out.data(str(each.path))
+        out.success(f"{each.added} added, {each.replaced} replaced; {each.total} prompts of {code} in {name!r}")
+        _tell_flags(each.flagged)
+    for code, n in done.shared.items():
+        out.info(f"{n} ids are in {code} too: they count as translations of one prompt")
+
+
+def _tell_file(file: PromptFile) -> None:
+    """What was read and what was not: counts and names of columns, never a text."""
+    columns = ", ".join(f"{lang} in {column!r}" for lang, column in file.columns.items())
+    numbered = {row.row for rows in file.rows.values() for row in rows}
+    out.info(f"{file.name}: {file.form}; {len(numbered)} rows of prompts ({columns})")
+    if file.ignored:
+        out.info(f"columns that were not read: {', '.join(map(shown, file.ignored))}")
+    if file.empty:
+        out.info(f"{len(file.empty)} empty rows were left out ({_numbers(file.empty)})")
+    for lang, rows in file.missing.items():
+        out.warn(f"{lang}: {len(rows)} rows have no text and were left out ({_numbers(rows)})")
+
+
+def _numbers(rows: Sequence[int]) -> str:
+    return ("row " if len(rows) == 1 else "rows ") + ", ".join(map(str, rows[:8])) + (", ..." if len(rows) > 8 else "")
 
 
 def _merged(done: MergeResult) -> dict[str, Any]:

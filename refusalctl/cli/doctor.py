@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,9 @@ from msgspec.structs import replace
 from refusalctl.cli import out
 from refusalctl.cli.session import Session, asks
 from refusalctl.data import polyrefuse, sample
+from refusalctl.disk import write_whole
 from refusalctl.errors import RefusalctlError
+from refusalctl.file_errors import explain, explained
 from refusalctl.records.printed import Checked, PrecisionChecked, PrintedDoctor
 from refusalctl.store.store import Store
 
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from refusalctl.stats.precision import Deviation
 
 
-@asks("model", "device", "dtype", "trust_remote_code", dry_run=False, named=False, file=False)
+@asks("model", "device", "dtype", "chat_template", "trust_remote_code", dry_run=False, named=False, file=False)
 def doctor(
     session: Session,
     precision: Annotated[
@@ -30,13 +33,14 @@ def doctor(
     """Check this machine: libraries, device, model, data, store. Exits 1 when something is missing."""
     asked = session.asked.machine
     checked = {
-        "libraries": _libraries(),
-        "data": _data(),
-        "store": _store(session.store),
-        "model": _model(asked.model),
+        "libraries": _checked(_libraries),
+        "data": _checked(_data),
+        "store": _checked(lambda: _store(session.store)),
+        "cache": _checked(_cache),
+        "model": _checked(lambda: _model(asked.model, asked.chat_template)),
     }
-    libraries, data, store, model = (Checked(*each) for each in checked.values())
-    facts = PrintedDoctor(libraries, data, store, model)
+    libraries, data, store, cache, model = (Checked(*each) for each in checked.values())
+    facts = PrintedDoctor(libraries, data, store, cache, model)
     if precision and checked["model"][0]:
         dtype = "bfloat16" if session.asked.origins["dtype"] == "default" else asked.dtype
         deviation = session.study.precision(dtype)
@@ -49,6 +53,30 @@ def doctor(
         out.table("", ("what", "state", "found"), rows)
     if not all(ok for ok, _ in checked.values()):
         raise typer.Exit(1)
+
+
+def _checked(look: Callable[[], tuple[bool, str]]) -> tuple[bool, str]:
+    """One check. What a disk refuses is found by it, and the others go on."""
+    try:
+        return look()
+    except RefusalctlError as error:
+        return False, str(error)
+    except OSError as error:
+        told = explain(error)
+        if told is None:
+            raise
+        return False, str(told)
+
+
+def _cache() -> tuple[bool, str]:
+    from refusalctl.model.files import embedded
+
+    folder = embedded.cache_dir()
+    with explained("write to the cache", folder, hint=embedded.UNWRITABLE):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / "probe", b"x")
+        (folder / "probe").unlink()
+    return True, f"{folder}: writable"
 
 
 def _libraries() -> tuple[bool, str]:
@@ -66,21 +94,15 @@ def _data() -> tuple[bool, str]:
 
 def _store(path: Path) -> tuple[bool, str]:
     opened = Store(path)
-    try:
-        with opened.draft() as draft:
-            (draft / "probe").write_bytes(b"x")
-    except RefusalctlError as error:
-        return False, str(error)
+    with opened.draft() as draft:
+        write_whole(draft / "probe", b"x")
     return True, f"{path}: writable, {len(opened.ids())} artifacts"
 
 
-def _model(spec: str) -> tuple[bool, str]:
+def _model(spec: str, template: str | None) -> tuple[bool, str]:
     from refusalctl.model.files.resolve import resolve
 
-    try:
-        ref = resolve(spec)
-    except RefusalctlError as error:
-        return False, str(error)
+    ref = resolve(spec, template=template)
     return True, f"{ref.name} at {ref.revision}"
 
 

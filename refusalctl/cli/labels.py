@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from refusalctl.cli import out
-from refusalctl.cli.session import Session, asks
+from refusalctl.cli.session import Session, asks, path_option
 
 if TYPE_CHECKING:
     from refusalctl.records.correction import ConditionRate, CorrectedRate, JudgeAccuracy, JudgedRate
@@ -24,7 +24,7 @@ def sample(
     labels: Annotated[
         list[str], typer.Argument(help="Labels by one judge, one per condition; any languages.", show_default=False)
     ],
-    to: Annotated[Path, typer.Option("--out", help="Folder of the sheets; one sheet-LANG file per language.")],
+    to: Annotated[Path, path_option("--out", "Folder of the sheets; one sheet-LANG file per language.")],
     n: Annotated[int, typer.Option("--n", min=1, help="Completions per language.")] = 120,
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
     format_: Annotated[str, typer.Option("--format", help="csv or jsonl.")] = "csv",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from refusalctl.cli.process import KEPT, unicode_output
 from refusalctl.errors import RefusalctlError
-from refusalctl.progress import Progress
+from refusalctl.file_errors import explained, printable
+from refusalctl.progress import Messages, Progress
 from refusalctl.progress import progress as reporting
-from refusalctl.records.printed import PrintedPlan, PrintedSetting, PrintedStep
+from refusalctl.records.printed import PrintedError, PrintedPlan, PrintedSetting, PrintedStep
 
 if TYPE_CHECKING:
     from refusalctl.resolve import Resolved
@@ -25,19 +28,37 @@ if TYPE_CHECKING:
     from refusalctl.steps.cost import Cost, Work
     from refusalctl.steps.step import Planned
 
+PIPE = 200  # columns of a table in a pipe
+ENDLESS = 100_000  # columns of a tree in a pipe, where a line ends where it ends
 LONG = 500  # rows; rich lays out about a thousand in a second
 
-err = Console(stderr=True, highlight=False)
+
+class Pipe(Console):
+    """A console that leaves a broken pipe to the end of the command, which knows the exit code."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+err = Pipe(stderr=True, highlight=False)
 
 
 def data(text: str) -> None:
     """One line of result, as it is."""
-    sys.stdout.write(text + "\n")
+    with explained("write to", "standard output"):
+        sys.stdout.write(text + "\n")
+
+
+def _console(width: int) -> Console:
+    """Standard output for rich; a pipe has no colours, and this many columns."""
+    out = Pipe(file=sys.stdout, highlight=False)
+    return out if out.is_terminal else Pipe(file=sys.stdout, highlight=False, width=width, no_color=True)
 
 
 def as_json(value: Any) -> None:
     """One JSON document on stdout. NaN is refused: a missing measurement is null or absent, never a number."""
-    data(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain))
+    escaped = not unicode_output()  # an escape of the stream's own would be no JSON
+    data(json.dumps(value, indent=2, ensure_ascii=escaped, allow_nan=False, default=_plain))
 
 
 def _plain(value: object) -> object:
@@ -49,15 +70,13 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
     if len(rows) > LONG:
         data("\n".join(_aligned([columns, *rows], {columns.index(c) for c in right})))
         return
-    out = Console(file=sys.stdout, highlight=False)
-    if not out.is_terminal:
-        out = Console(file=sys.stdout, highlight=False, width=200, no_color=True)
     grid = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for column in columns:
         grid.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*(escape(str(cell)) for cell in row))
-    out.print(grid)
+        grid.add_row(*(escape(printable(str(cell))) for cell in row))
+    with explained("write to", "standard output"):
+        _console(PIPE).print(grid)
 
 
 def _aligned(rows: Sequence[Sequence[object]], right: set[int]) -> Iterator[str]:
@@ -74,7 +93,7 @@ def _aligned(rows: Sequence[Sequence[object]], right: set[int]) -> Iterator[str]
 
 def table_err(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
     """A summary for the eye on stderr, beside the data on stdout; a log gets it as wide as it needs."""
-    where = err if err.is_terminal else Console(file=sys.stderr, highlight=False, width=200, no_color=True)
+    where = err if err.is_terminal else Pipe(file=sys.stderr, highlight=False, width=PIPE, no_color=True)
     grid = Table(header_style="bold", box=None, pad_edge=False)
     for column in columns:
         grid.add_column(column, justify="right" if column in right else "left", overflow="fold")
@@ -84,8 +103,9 @@ def table_err(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right
 
 
 def show(renderable: Any) -> None:
-    """A rich renderable (a tree, say) on stdout."""
-    Console(file=sys.stdout, highlight=False).print(renderable)
+    """A rich renderable (a tree, say) on stdout. A pipe gets its lines whole."""
+    with explained("write to", "standard output"):
+        _console(ENDLESS).print(renderable, soft_wrap=True)
 
 
 def info(text: str) -> None:
@@ -100,13 +120,56 @@ def warn(text: str) -> None:
     err.print(f"[yellow]note:[/yellow] {escape(text)}", soft_wrap=True)
 
 
-def error(problem: RefusalctlError) -> None:
-    err.print(f"[red]error:[/red] {escape(str(problem))}", soft_wrap=True)
+def tell_causes(wanted: bool) -> None:
+    """Whether errors are shown with what lies behind them."""
+    global _causes
+    _causes = wanted
+
+
+_causes = False
+
+
+def error(problem: RefusalctlError, *, json: bool = False) -> int:
+    """Tell a known failure; with `json` as one JSON line. The exit code."""
+    if _causes:
+        err.print(escape("".join(traceback.format_exception(problem)).rstrip()), style="dim", soft_wrap=True)
+    if json:
+        _json_error(PrintedError(type(problem).__name__, problem.message, problem.hint, 1))
+    else:
+        err.print(f"[red]error:[/red] {escape(printable(str(problem)))}", soft_wrap=True)
+    return 1
+
+
+def usage(problem: Any, *, json: bool) -> int:
+    """Tell a wrong call, as Typer does. The exit code."""
+    code = int(problem.exit_code)
+    if json:
+        message = problem.format_message() or "a command is missing"
+        _json_error(PrintedError("Usage", message, "see --help", code))
+        return code
+    from typer.rich_utils import rich_format_error
+
+    rich_format_error(problem)
+    return code
+
+
+def stopped(how: str, code: int, *, json: bool) -> int:
+    """Tell that a signal ended the command. The exit code."""
+    if json:
+        _json_error(PrintedError(how.capitalize(), how, KEPT, code))
+    else:
+        warn(f"{how}; {KEPT}")
+    return code
+
+
+def _json_error(told: PrintedError) -> None:
+    """One line, without colour or wrapping."""
+    sys.stderr.write(json.dumps(_plain(told)) + "\n")
 
 
 def progress(*, quiet: bool = False) -> Progress:
-    """Bars in a terminal, a line per task elsewhere, nothing where JSON is asked for."""
-    return reporting("silent") if quiet else reporting("auto", err)
+    """Bars in a terminal, a line per task elsewhere; where JSON is asked for only what must be told."""
+    return Messages(err) if quiet else reporting("auto", err)
 
 
 def explain(asked: Resolved, settings: Sequence[Declared], *, json: bool) -> None:

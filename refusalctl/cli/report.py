@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from refusalctl.cli import out
-from refusalctl.cli.session import Session, asks
+from refusalctl.cli.session import Session, asks, path_option
+from refusalctl.disk import whole
 from refusalctl.errors import BadInput
+from refusalctl.file_errors import explained
 from refusalctl.records.printed import PrintedReport
 
 if TYPE_CHECKING:
     from refusalctl.results import Report
 
+OutOption = Annotated[Path | None, path_option("--out", "Copy the report's files to this folder.")]
 FORMATS = ("html", "md", "csv", "latex", "json", "png", "svg", "pdf")
 PRINTED = ("md", "latex", "json", "csv")
 
@@ -46,7 +49,7 @@ def report(
     with_text: Annotated[
         bool, typer.Option("--with-text", help="Show answers too, folded away; some may be harmful.")
     ] = False,
-    out_folder: Annotated[Path | None, typer.Option("--out", help="Copy the report's files to this folder.")] = None,
+    out_folder: OutOption = None,
     show: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Make one page with figures and tables from transfers. Answers are shown only with --with-text."""
@@ -87,13 +90,10 @@ def tell(found: Report, paths: list[Path], kind: str | None, *, json: bool) -> N
 
 
 def copy_files(report: Report, folder: Path, names: list[str] | None = None) -> Path:
-    """Copy a report's files to a folder. Raises `BadInput` where that cannot be written."""
-    try:
+    """Copy a report's files to a folder, each whole. Raises `BadInput` where that cannot be written."""
+    with explained("write to", folder, hint="choose another folder for --out", kind=BadInput):
         folder.mkdir(parents=True, exist_ok=True)
         for name in names if names is not None else [p.name for p in report.files]:
-            shutil.copyfile(report.path / name, folder / name)
-    except OSError as error:
-        raise BadInput(
-            f"cannot write to {folder} ({error.strerror})", hint="choose another folder for --out"
-        ) from error
+            with whole(folder / name) as draft:
+                shutil.copyfile(report.path / name, draft)
     return folder

@@ -8,19 +8,22 @@ from typing import Annotated
 import typer
 
 from refusalctl.cli import out
-from refusalctl.cli.report import copy_files
+from refusalctl.cli.report import OutOption, copy_files
 from refusalctl.cli.session import EVERYTHING, Session, asks
 from refusalctl.cli.transfer import check_languages, show_matrix
+from refusalctl.disk import make_folder
 
 
 @asks(*EVERYTHING, probe=True)
 def run(
     session: Session,
     file: Annotated[Path | None, typer.Argument(help="Experiment file (TOML); see examples/.")] = None,  # noqa: ARG001
-    out_folder: Annotated[Path | None, typer.Option("--out", help="Copy the report's files to this folder.")] = None,
+    out_folder: OutOption = None,
 ) -> None:
     """Do everything, from prompts to the report. Finished steps are not computed again; flags win over the file."""
     check_languages(session)
+    if out_folder is not None and not session.dry_run:
+        make_folder(out_folder, "the folder of --out")  # now, not after hours of work
     matrix = session.study.transfer()
     if matrix.planned:
         session.finish(matrix, forecast=True)

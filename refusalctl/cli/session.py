@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from functools import cached_property, wraps
+from functools import cached_property, partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
@@ -16,18 +16,19 @@ import typer
 from msgspec import Meta
 
 from refusalctl.cli import out
+from refusalctl.disk import given_path
 from refusalctl.records.printed import PrintedResult
 from refusalctl.resolve import Resolved, resolve
+from refusalctl.setting_values import languages as as_languages
 from refusalctl.settings import DEFAULT_STORE as STORE
 from refusalctl.settings import STORE_VARIABLE, Declared, declared
-from refusalctl.settings import languages as as_languages
-from refusalctl.store.store import check_name
+from refusalctl.store.names import check_free, check_name
 
 if TYPE_CHECKING:
     from refusalctl.results import Result
     from refusalctl.study import Study
 
-MACHINE = ("model", "device", "dtype", "attention", "batch_size", "system", "trust_remote_code")
+MACHINE = ("model", "device", "dtype", "attention", "batch_size", "system", "chat_template", "trust_remote_code")
 DRAW = ("data", "seed")
 SELECT = (
     "rule", "max_kl", "min_induce", "max_layer_share", "filter_val", "n_train", "n_val", "positions", "layers", "judge",
@@ -41,7 +42,18 @@ PANELS = {
 
 # --- options that are no settings --------------------------------------------------------------------------
 
-StoreOption = Annotated[Path, typer.Option("--store", envvar=STORE_VARIABLE, help="Folder of the artifact store.")]
+
+def path_option(flag: str, told: str, envvar: str | None = None) -> Any:
+    """An option that takes a path as people write it: `~` and `$VARIABLE` expanded, nothing empty."""
+    parser = partial(_given_path, flag)
+    return typer.Option(flag, envvar=envvar, help=told, parser=parser, metavar="<path>")
+
+
+def _given_path(flag: str, text: str | Path) -> Path:
+    return given_path(text, flag)
+
+
+StoreOption = Annotated[Path, path_option("--store", "Folder of the artifact store.", STORE_VARIABLE)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")]
 ExplainOption = Annotated[bool, typer.Option("--explain", help="Show every setting and where it comes from, and stop.")]
@@ -49,7 +61,8 @@ ProbeOption = Annotated[
     bool, typer.Option("--probe", help="With --dry-run: load the model, run a few prompts, and forecast the time.")
 ]
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="Experiment file (TOML); its settings are used where no flag is given.")
+    Path | None,
+    path_option("--config", "Experiment file (TOML); its settings are used where no flag is given."),
 ]
 LangOption = Annotated[str, typer.Option("--lang", help="Language code, such as ba.")]
 DEFAULT_STORE = Path(STORE)
@@ -81,6 +94,8 @@ class Session:
         probe: bool = False,
         judge_url: str | None = None,
     ) -> None:
+        if name is not None:
+            check_free(store / "names", name)  # now, not after hours of work
         self.asked, self.store, self.name, self.json = asked, store, name, json
         self.dry_run, self.probe, self.judge_url = dry_run, probe, judge_url
 

@@ -7,10 +7,13 @@ there are and what else a reader of the results should know. It names ids and co
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 from statistics import median
 
+from msgspec.structs import replace
+
+from refusalctl.control_marks import marks
 from refusalctl.data import polyrefuse, polyrefuse_tables, prompt_texts, sets
 from refusalctl.data.language_identification import identify
 from refusalctl.errors import BadInput
@@ -22,8 +25,24 @@ Name = tuple[Kind, Split]
 Texts = dict[Name, list[str]]
 
 
-def audit(data: str, langs: Sequence[str] = (), progress: polyrefuse.Progress | None = None) -> Audit:
-    """Audit the languages `langs` of a set, or all. Raises `BadInput` for a language that the set lacks."""
+Marked = Callable[[str], bool]
+
+
+def has_marks(text: str) -> bool:
+    """Whether a text holds a well-known control token of chat formats."""
+    return bool(marks(text))
+
+
+def audit(
+    data: str,
+    langs: Sequence[str] = (),
+    progress: polyrefuse.Progress | None = None,
+    marked: Marked = has_marks,
+) -> Audit:
+    """Audit the languages `langs` of a set, or all. Raises `BadInput` for a language that the set lacks.
+
+    `marked` says whether a text holds control tokens; a model's tokenizer knows more of its own.
+    """
     known = sets.set_languages(data)
     wanted = list(dict.fromkeys(langs)) or known
     absent = [lang for lang in wanted if lang not in known]
@@ -31,7 +50,7 @@ def audit(data: str, langs: Sequence[str] = (), progress: polyrefuse.Progress | 
         raise BadInput(f"the prompt set {data!r} has no {absent[0]!r}", hint=f"it has {', '.join(known)}")
     audits: list[SetAudit] = []
     for done, lang in enumerate(wanted, start=1):
-        audits += _language(data, lang, "en" in known)
+        audits += _language(data, lang, "en" in known, marked)
         if progress:
             progress(done, len(wanted))
     pools = _pools(data, wanted)
@@ -40,15 +59,17 @@ def audit(data: str, langs: Sequence[str] = (), progress: polyrefuse.Progress | 
     return Audit(data, tuple(wanted), tuple(audits), tuple(pools), tuple(contained), both)
 
 
-def _language(data: str, lang: str, has_english: bool) -> list[SetAudit]:
+def _language(data: str, lang: str, has_english: bool, marked: Marked) -> list[SetAudit]:
     prompts = sets.prompts(data, lang)
     english = by_set(sets.prompts(data, "en")) if has_english else {}
     raw = _published_texts(lang) if data == sets.PUBLISHED_SET else {}
     leaks = leaks_of(prompts)
-    return [
-        _one_set(rows, english.get(name, []), raw.get(name, [p.text for p in rows]), leaks.get(name, Counter()))
-        for name, rows in by_set(prompts).items()
-    ]
+    found = []
+    for name, rows in by_set(prompts).items():
+        texts = raw.get(name, [p.text for p in rows])
+        one = _one_set(rows, english.get(name, []), texts, leaks.get(name, Counter()))
+        found.append(replace(one, control_marks=tuple(p.id for p in rows if marked(p.text))))
+    return found
 
 
 def by_set(prompts: Iterable[Prompt]) -> dict[Name, list[Prompt]]:

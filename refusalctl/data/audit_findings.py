@@ -60,6 +60,7 @@ def _numbers(a: SetAudit) -> list[tuple[str, int, str]]:
         *(("leak", n, f"of {a.rows} rows are in {origin} too") for origin, n in a.leaks.items()),
         ("same text", max(0, a.same_text - a.duplicates), f"of {a.rows} rows read like another whose source differs"),
         ("empty", a.empty, f"of {a.rows} rows"),
+        ("control tokens", len(a.control_marks), f"of {a.rows} rows hold marks by which chat formats open turns"),
         ("untranslated", a.untranslated, f"of {a.rows} rows are their English source"),
         ("not aligned", apart, f"rows cannot be paired with English (rho {a.rho})"),
         ("length", len(a.length_outliers), f"of {a.rows} rows over {LENGTH_FACTOR} times longer or shorter than usual"),

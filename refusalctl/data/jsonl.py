@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jsonlines
 
+from refusalctl.disk import write_whole
 from refusalctl.errors import DataError
+from refusalctl.file_errors import explained
 from refusalctl.json_types import Json
 
 
@@ -27,11 +28,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Json]]) -> None:
     """Write `rows` beside `path` and move them into place, so that the file is whole or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with draft.open("w", encoding="utf-8") as out:
-            out.writelines(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    lines = "".join(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows)
+    with explained("write", path, hint="name another folder with REFUSALCTL_DATA_DIR", kind=DataError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, lines.encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from refusalctl.errors import BadInput
+from refusalctl.language_codes import ISO_639_1, base, canonical, suggestion
 
 NAMES: dict[str, str] = {
     "ar": "Arabic",
@@ -29,15 +30,18 @@ SAMPLE = ("en", "de", "ru", "be", "ba", "tg")
 
 
 def name(lang: str) -> str:
-    """English name of a language code, or the code itself for a language added by the user."""
-    return NAMES.get(lang, lang)
+    """English name of a language code, `Chinese (Hant)` of `zh-Hant`; or the code itself where it has no name."""
+    known = ISO_639_1.get(base(lang))
+    rest = lang[len(base(lang)) + 1 :]
+    return lang if known is None else f"{known} ({rest})" if rest else known
 
 
 def check_code(lang: str) -> str:
-    """Return `lang` if it looks like an ISO 639 code. Raises `BadInput` otherwise."""
-    if not (2 <= len(lang) <= 8 and lang.replace("_", "").replace("-", "").isalnum() and lang.islower()):
+    """The one spelling of a language code (BCP 47), `zh-Hant` of `zh_hant`. Raises `BadInput` for what is none."""
+    found = canonical(lang)
+    if found is None:
         raise BadInput(
-            f"language {lang!r} is not an ISO 639 code",
-            hint=f"known: {', '.join(sorted(NAMES))}; or a code of your own with `data add`",
+            f"{lang[:40]!r} is no language code",
+            hint=suggestion(lang, tuple(NAMES)) or f"give an ISO 639 code such as {', '.join(sorted(NAMES))}, zh-Hant",
         )
-    return lang
+    return found

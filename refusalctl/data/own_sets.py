@@ -1,36 +1,27 @@
-"""Prompts of one's own: read from JSON lines or CSV, checked row by row, kept as one file per language."""
+"""Prompts of one's own, kept as one file per language: several languages are added together or not at all."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import NamedTuple
 
-from filelock import FileLock
 from msgspec.structs import replace
 
 from refusalctl.data import sets
 from refusalctl.data.jsonl import read_jsonl, write_jsonl
 from refusalctl.data.languages import check_code
-from refusalctl.data.prompt_texts import cluster_of, flag_repeats, normal
+from refusalctl.data.prompt_files import NumberedPrompt
+from refusalctl.data.prompt_texts import flag_repeats, normal
 from refusalctl.errors import BadInput, DataError
-from refusalctl.records.rows import KINDS, SPLITS, Kind, Prompt, Split
+from refusalctl.language_codes import canonical
+from refusalctl.locks import locked
+from refusalctl.records.rows import KINDS, SPLITS, Prompt
 
-COLUMNS = ("text", "id", "kind", "split", "text_en", "lang")
 _DERIVED = ("duplicate", "leak-from-", "untranslated")
-_Choice = TypeVar("_Choice", bound=str)
-
-
-class NumberedPrompt(NamedTuple):
-    """A prompt and the row of the user's file that it came from."""
-
-    row: int
-    prompt: Prompt
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # no files of these names on Windows
 
 
 class MergeResult(NamedTuple):
@@ -46,146 +37,44 @@ class MergeResult(NamedTuple):
 
 def check_name(name: str) -> str:
     """Return `name` if a prompt set of one's own can be called so. Raises `BadInput` otherwise."""
-    if name in (sets.SAMPLE_SET, sets.PUBLISHED_SET):
+    if name.casefold() in (sets.SAMPLE_SET, sets.PUBLISHED_SET):
         raise BadInput(f"{name!r} is a set that ships with the tool", hint="choose another --name")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", name):
-        raise BadInput(f"{name!r} cannot name a prompt set", hint="use letters, digits, '-', '_', '+' and '.'")
-    return name
-
-
-def read_file(path: Path, lang: str, kind: Kind | None = None, split: Split | None = None) -> list[NumberedPrompt]:
-    """Prompts of a `.jsonl` or `.csv` file; `kind` and `split` stand in where a row has none.
-
-    Rows are numbered as an editor or a spreadsheet shows them: from 1, a CSV's header being row 1.
-    Raises `DataError` naming file and row for empty text, an unknown column, class or split, a repeated id
-    or prompt, and bytes that are not UTF-8.
-    """
-    check_code(lang)
-    raw = _raw_rows(path)
-    found = [NumberedPrompt(n, _prompt(f"{path.name} row {n}", row, lang, kind, split)) for n, row in raw]
-    if not found:
-        raise DataError(f"{path.name} holds no prompts")
-    _check_unique(path.name, found)
-    return found
-
-
-def _raw_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    if path.suffix.lower() not in (".jsonl", ".csv"):
-        raise BadInput(f"{path.name} is neither .jsonl nor .csv", hint="save it as one of them, in UTF-8")
-    try:
-        text = _decoded(path.name, path.read_bytes())
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror})") from error
-    return _csv_rows(path.name, text) if path.suffix.lower() == ".csv" else _json_rows(path.name, text)
-
-
-def _decoded(name: str, content: bytes) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        row = content[: error.start].count(b"\n") + 1
-        raise DataError(f"{name} row {row}: not UTF-8 (byte {error.start})", hint="save the file as UTF-8") from error
-
-
-def _json_rows(name: str, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{name} row {number}: not JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise DataError(f"{name} row {number}: a {type(row).__name__}, expected an object with the key 'text'")
-        yield number, row
-
-
-def _csv_rows(name: str, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
-    number = 0
-    header: list[str] | None = None
-    try:
-        for number, cells in enumerate(rows, start=1):
-            if header is None:
-                header = [cell.strip() for cell in cells]
-                _check_columns(f"{name} row {number}", header)
-            elif cells:  # a blank line has none
-                yield number, _cells_of(f"{name} row {number}", header, cells)
-    except csv.Error as error:
-        raise DataError(f"{name} row {number + 1}: not CSV ({error})") from error
-
-
-def _cells_of(where: str, header: Sequence[str], cells: Sequence[str]) -> dict[str, Any]:
-    if len(cells) != len(header):
-        raise DataError(
-            f"{where}: {len(cells)} cells, expected {len(header)} ({', '.join(header)})",
-            hint="put a text that holds a comma in double quotes",
+    fits = re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._+-]{0,62}[A-Za-z0-9_+-])?", name)
+    if not fits or _RESERVED.fullmatch(name):
+        raise BadInput(
+            f"{name[:64]!r} cannot name a prompt set",
+            hint="use up to 64 letters, digits, '-', '_', '+' and '.', a letter or digit first",
         )
-    return dict(zip(header, cells, strict=True))
-
-
-def _check_columns(where: str, columns: Iterable[str]) -> None:
-    listed = list(columns)
-    unknown = [column for column in listed if column not in COLUMNS]
-    if unknown:
-        raise DataError(f"{where}: unknown column {unknown[0]!r}", hint=f"expected among {', '.join(COLUMNS)}")
-    if len(set(listed)) < len(listed):
-        raise DataError(f"{where}: a column is there twice ({', '.join(listed)})")
-    if "text" not in listed:
-        raise DataError(f"{where}: no column 'text'", hint=f"found {', '.join(listed) or 'nothing'}")
-
-
-def _prompt(where: str, row: dict[str, Any], lang: str, kind: Kind | None, split: Split | None) -> Prompt:
-    _check_columns(where, row)
-    wrong = [column for column, value in row.items() if value is not None and not isinstance(value, str)]
-    if wrong:
-        raise DataError(f"{where}: {wrong[0]!r} is a {type(row[wrong[0]]).__name__}, expected text")
-    cells = {column: (value or "").strip() for column, value in row.items()}
-    if not normal(cells["text"]):
-        raise DataError(f"{where}: empty text")
-    if cells.get("lang", lang) not in ("", lang):
-        raise DataError(f"{where}: the language is {cells['lang']!r}, --lang says {lang!r}")
-    its_kind = _choice(where, "kind", cells.get("kind") or kind, KINDS)
-    its_split = _choice(where, "split", cells.get("split") or split, SPLITS)
-    text_en = cells["text"] if lang == "en" else cells.get("text_en") or None
-    cluster = cluster_of(text_en or cells["text"])
-    identifier = cells.get("id") or f"{its_kind}-{its_split}-{cluster}"
-    return Prompt(identifier, lang, its_kind, its_split, cells["text"], text_en, "own", (), cluster)
-
-
-def _choice(where: str, column: str, found: str | None, known: Sequence[_Choice]) -> _Choice:
-    if not found:
-        raise DataError(f"{where}: no {column}", hint=f"give a column {column!r} or --{column}")
-    if found not in known:
-        raise DataError(f"{where}: unknown {column} {found!r}", hint=f"expected one of {', '.join(known)}")
-    return cast(_Choice, found)
-
-
-def _check_unique(name: str, rows: Iterable[NumberedPrompt]) -> None:
-    seen: dict[str, int] = {}
-    for row, prompt in rows:
-        first = seen.setdefault(prompt.id, row)
-        if first != row:
-            raise DataError(
-                f"{name} row {row}: duplicate id {prompt.id!r}, as in row {first}",
-                hint="ids are derived from class, split and text where the file gives none",
-            )
+    return name
 
 
 def merge(
     name: str, lang: str, rows: Iterable[NumberedPrompt], *, replace_same: bool = False, keep_same: bool = False
 ) -> MergeResult:
-    """Add prompts to `own/<name>/<lang>.jsonl`, the file being whole or as it was.
+    """`merge_all` of one language."""
+    return merge_all(name, {lang: list(rows)}, replace_same=replace_same, keep_same=keep_same)[lang]
+
+
+def merge_all(
+    name: str, new: Mapping[str, list[NumberedPrompt]], *, replace_same: bool = False, keep_same: bool = False
+) -> dict[str, MergeResult]:
+    """Add prompts to `own/<name>/<lang>.jsonl`, the files being whole or as they were.
 
     A row whose id is there already is replaced with `replace_same`, left as it is with `keep_same` if class,
     split and text agree, and otherwise a `DataError`; so is an id that has another class or split in another
-    language. Flags and the links to the set's English rows are made anew over the whole file.
+    language. All is checked before the first file is written. Flags and the links to the set's English rows are made
+    anew over the whole file.
     """
     folder = sets.own_dir() / check_name(name)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / ".lock"):
-            return _merge_locked(folder, check_code(lang), list(rows), replace_same, keep_same)
+        with locked(folder / ".lock"):
+            there = _load(folder)
+            changes = {
+                check_code(lang): _checked(folder, lang, rows, there, replace_same, keep_same)
+                for lang, rows in new.items()
+            }
+            return {lang: _merged(folder, lang, new[lang], change, there) for lang, change in changes.items()}
     finally:
         sets.prompts.cache_clear()
         if not any(folder.glob("*.jsonl")):  # nothing was added: leave no empty set behind
@@ -194,35 +83,59 @@ def merge(
                 folder.rmdir()
 
 
-def _merge_locked(
-    folder: Path, lang: str, rows: list[NumberedPrompt], replace_same: bool, keep_same: bool
-) -> MergeResult:
-    there = _load(folder)
+class _Change(NamedTuple):
+    """Rows whose id is there already, and which of these stay as they are."""
+
+    same: int
+    kept: set[str]
+
+
+def _checked(
+    folder: Path,
+    lang: str,
+    rows: list[NumberedPrompt],
+    there: dict[str, dict[str, Prompt]],
+    replace_same: bool,
+    keep_same: bool,
+) -> _Change:
     _check_parallel(rows, lang, there)
     before = there.get(lang, {})
     same = [row for row in rows if row.prompt.id in before]
     kept = {r.prompt.id for r in same if keep_same and _content(r.prompt) == _content(before[r.prompt.id])}
     clash = [row for row in same if row.prompt.id not in kept and not replace_same]
     if clash:
+        first, old = clash[0], before[clash[0].prompt.id]
+        other = (old.kind, old.split) != (first.prompt.kind, first.prompt.split)
         raise DataError(
-            f"row {clash[0].row}: id {clash[0].prompt.id!r} is in {folder.name}/{lang} already ({len(clash)} such)",
-            hint="pass --replace to replace these rows, or choose another --name",
+            f"row {first.row}: id {first.prompt.id!r} is in {folder.name}/{lang} already ({len(clash)} such)"
+            + (f", there as {old.kind}/{old.split}" if other else ""),
+            hint="tell the files' ids apart with --id-prefix, or choose another --name"
+            if other
+            else "pass --replace to replace these rows, or choose another --name",
         )
-    there[lang] = before | {r.prompt.id: r.prompt for r in rows if r.prompt.id not in kept}
+    return _Change(len(same), kept)
+
+
+def _merged(
+    folder: Path, lang: str, rows: list[NumberedPrompt], change: _Change, there: dict[str, dict[str, Prompt]]
+) -> MergeResult:
+    there[lang] = there.get(lang, {}) | {r.prompt.id: r.prompt for r in rows if r.prompt.id not in change.kept}
     written = _write(folder, lang, there)
     flagged = {flag: sum(flag in p.flags for p in written) for flag in sorted({f for p in written for f in p.flags})}
-    replaced, path = len(same) - len(kept), folder / f"{lang}.jsonl"
-    return MergeResult(path, len(rows) - len(same), replaced, len(kept), len(written), flagged)
+    replaced, path = change.same - len(change.kept), folder / f"{lang}.jsonl"
+    return MergeResult(path, len(rows) - change.same, replaced, len(change.kept), len(written), flagged)
 
 
 def _load(folder: Path) -> dict[str, dict[str, Prompt]]:
     """Every language of a set: its prompts by id."""
-    return {
-        path.stem: {
-            row["id"]: Prompt.from_json(row, f"{path.name} line {n}") for n, row in enumerate(read_jsonl(path), start=1)
-        }
-        for path in sorted(folder.glob("*.jsonl"))
-    }
+    found: dict[str, dict[str, Prompt]] = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        lang = canonical(path.stem) or path.stem
+        if lang != path.stem:  # as an earlier version spelled it
+            path = path.rename(path.with_stem(lang))
+        rows = [row | {"lang": lang} for row in read_jsonl(path)]
+        found[lang] = {row["id"]: Prompt.from_json(row, f"{path.name} line {n}") for n, row in enumerate(rows, start=1)}
+    return found
 
 
 def _content(prompt: Prompt) -> tuple[str, str, str]:

@@ -7,6 +7,10 @@
 3. Otherwise lid.176's first guess: the language itself; a close relative (reported apart, never off-language by
    itself); another language from confidence 0.5 on (off-language); below that, not told.
 
+A prompt's region or script does not count: a Portuguese answer to `pt-BR` and one in simplified characters to `zh-Hant`
+are in the prompt's language. A script that the code names and the rule's letters are not of (`tg-Latn`) leaves the
+letters out, and there only a guess of English makes an answer off-language: lid.176 knows most languages in one script.
+
 Measured on 700 published prompts per language (docs/judges.md): the letters are what separates Bashkir from Tatar and
 Russian, and Belarusian and Tajik from Russian, where lid.176 alone errs on up to 13 %.
 """
@@ -18,6 +22,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from refusalctl.data.language_identification import MIN_LETTERS, guess, letters
+from refusalctl.language_codes import base, script
 
 Fit = Literal["same", "near", "other", "unsure", "short"]
 ENOUGH = 60  # letters from which the absence of a language's own letters says something
@@ -54,6 +59,7 @@ ALPHABETS: dict[str, Alphabet] = {
     "tg": _letters("ғӣқӯҳҷ", "әөңһҙҫҡўіщы"),
     "zh": _letters("\u4e00-\u9fff", "\u3040-\u30ff\uac00-\ud7af", 0.5),
 }
+SCRIPTS = {"ja": ("Jpan",), "zh": ("Hans", "Hant", "Hani")}  # that the letters are of; Cyrillic in the others
 
 
 class ResponseLanguage(NamedTuple):
@@ -74,16 +80,18 @@ class ResponseLanguage(NamedTuple):
 
 
 def response_language(text: str, expected: str) -> ResponseLanguage:
-    """`expected` is the prompt's language; a region or script after '-' or '_' is not looked at."""
-    expected = re.split("[-_]", expected)[0]
+    """`expected` is the code of the prompt's language, such as `be`, `pt-BR` or `sr-Latn`."""
+    written = script(expected)
+    expected = base(expected)
+    lettered = written is None or written in SCRIPTS.get(expected, ("Cyrl",) if expected in ALPHABETS else ())
     n = letters(text)
     if n < MIN_LETTERS:
         return ResponseLanguage(None, None, "short")
     found = guess(text)
-    spelled = _spelled(text, expected)
+    spelled = _spelled(text, expected) if lettered else None
     if spelled is True:
         return ResponseLanguage(expected, found.score if found.lang == expected else None, "same")
-    fit: Fit = "other" if found.score >= SURE else "unsure"
+    fit: Fit = "other" if found.score >= SURE and (lettered or found.lang == "en") else "unsure"
     if found.lang == expected:
         fit = "same" if spelled is None else "unsure"
     elif spelled is None and found.lang in RELATIVES.get(expected, ()):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from refusalctl.data.jsonl import read_jsonl
 from refusalctl.data.languages import SAMPLE
+from refusalctl.disk import given_path
 from refusalctl.errors import DataError
 from refusalctl.records.rows import Prompt
 
@@ -26,7 +27,7 @@ def user_home() -> Path:
     """Where fetched and own prompts live: `$REFUSALCTL_DATA_DIR`, the checkout, or the user's data folder."""
     override = os.environ.get("REFUSALCTL_DATA_DIR")
     if override:
-        return Path(override)
+        return given_path(override, "REFUSALCTL_DATA_DIR")
     if (home().parent / "pyproject.toml").is_file():
         return home()
     from platformdirs import user_data_path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from refusalctl.data import organisms, polyrefuse, sample
 from refusalctl.data.jsonl import read_jsonl
 from refusalctl.data.languages import NAMES, check_code, name
 from refusalctl.errors import BadInput, DataError
+from refusalctl.language_codes import canonical, suggestion
 from refusalctl.records.rows import Kind, Prompt, Split
 
 SAMPLE_SET = "sample"
@@ -39,8 +41,12 @@ def set_languages(data: str) -> list[str]:
         return sample.languages()
     if is_organism(data):
         return organisms.languages(data)
-    folder = _folder(data)
-    return sorted(p.stem for p in folder.glob("*.jsonl"))
+    return sorted(canonical(p.stem) or p.stem for p in _folder(data).glob("*.jsonl"))
+
+
+def _file_of(data: str, lang: str) -> Path:
+    """The file of one language, also where an earlier version spelled its code in another way (`zh_tw`)."""
+    return next(p for p in sorted(_folder(data).glob("*.jsonl")) if lang in (p.stem, canonical(p.stem)))
 
 
 def _folder(data: str) -> Path:
@@ -53,26 +59,32 @@ def _folder(data: str) -> Path:
         return polyrefuse.tables_dir()
     folder = own_dir() / data
     if data not in set_names():
-        raise BadInput(f"there is no prompt set {data!r}", hint=f"known: {', '.join(set_names())}")
+        near = get_close_matches(data, set_names(), n=1)
+        raise BadInput(
+            f"there is no prompt set {data!r}",
+            hint=(f"did you mean {near[0]!r}? " if near else "") + f"known: {', '.join(set_names())}",
+        )
     return folder
 
 
 @cache
 def prompts(data: str, lang: str) -> tuple[Prompt, ...]:
     """Every prompt of one set and language. Raises `BadInput` when the set lacks the language."""
-    check_code(lang)
     known = set_languages(data)
     if lang not in known:
+        check_code(lang)
         other = f" or --data polyrefuse ({len(NAMES)} languages)" if data == SAMPLE_SET else ""
+        near = suggestion(lang, tuple(known))
         raise BadInput(
             f"the prompt set {data!r} has no {name(lang)} ({lang})",
-            hint=f"it has {', '.join(known)}; choose one of them{other}, or add your own with `data add`",
+            hint=f"{near}{' ' if near else ''}it has {', '.join(known)}; choose one of them{other}, "
+            "or add your own with `data add`",
         )
     if data == SAMPLE_SET:
         return tuple(sample.prompts(lang))
     if is_organism(data):
         return organisms.prompts(data, lang)
-    path = _folder(data) / f"{lang}.jsonl"
+    path = _file_of(data, lang)
     return tuple(Prompt.from_json(row, f"{path.name} line {i}") for i, row in enumerate(read_jsonl(path), start=1))
 
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from refusalctl.data.safe_names import shown
+from refusalctl.data.tables import read_table
 from refusalctl.errors import BadInput, DataError
 from refusalctl.json_types import Json, JsonObject
 from refusalctl.records.rows import OUTCOMES
 
 COLUMNS = ("id", "prompt", "response", "label", "comment")
 ALLOWED = tuple("unsure" if outcome == "unparsed" else outcome for outcome in OUTCOMES)
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # wide ones too, where those are typed
+_LOST = re.compile(r"[\d.,]+(E\+?\d+)?", re.IGNORECASE)  # what a spreadsheet makes of an id that looks like a number
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,18 @@ def _write_csv(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
     with path.open("w", encoding="utf-8-sig", newline="") as out:  # the mark lets spreadsheets read every script
         writer = csv.DictWriter(out, COLUMNS, quoting=csv.QUOTE_ALL)
         writer.writeheader()
-        writer.writerows({key: _safe(row.get(key, "")) for key in COLUMNS} for row in rows)
+        writer.writerows({key: neutral(row.get(key, "")) for key in COLUMNS} for row in rows)
 
 
-def _safe(text: str) -> str:
-    """A model's text must not become a formula in the annotator's spreadsheet; texts are never read back."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
+def neutral(text: str) -> str:
+    """A model's text must not become a formula in the annotator's spreadsheet: an apostrophe goes before it, and before
+    one that begins with an apostrophe, so that `plain` gives every text back."""
+    return f"'{text}" if text.startswith((*_FORMULA, "'")) else text
+
+
+def plain(cell: str) -> str:
+    """The text that `neutral` made a cell of."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith((*_FORMULA, "'")) else cell
 
 
 def read(path: Path, ids: Sequence[str]) -> Sheet:
@@ -66,18 +75,18 @@ def read(path: Path, ids: Sequence[str]) -> Sheet:
     when drawn rows are gone. Label case and spaces do not matter.
     """
     known, labels, empty, seen = set(ids), {}, [], Counter[str]()
-    for number, row in enumerate(_rows(path), start=1):
+    for number, row in _rows(path):
         where = f"{path.name} row {number}"
         key, label = _text(row, "id", where).strip(), _text(row, "label", where).strip().lower()
         seen[key] += 1
         if key not in known:
-            raise DataError(
-                f"{where}: id {key[:40]!r} was not drawn in this sample", hint="give the sheet's own sample"
-            )
+            changed = "a spreadsheet took it for a number: open the sheet anew, with ids as text"
+            hint = changed if _LOST.fullmatch(key) else "give the sheet's own sample"
+            raise DataError(f"{where}: id {shown(key)} was not drawn in this sample", hint=hint)
         if seen[key] > 1:
             raise DataError(f"{where}: id {key!r} is there twice", hint="keep one row of each id")
         if label and label not in ALLOWED:
-            raise DataError(f"{where}: label {label[:40]!r} is not one of {', '.join(ALLOWED)}")
+            raise DataError(f"{where}: label {shown(label)} is not one of {', '.join(ALLOWED)}")
         if label:
             labels[key] = label
         else:
@@ -97,32 +106,9 @@ def _text(row: Mapping[str, Json], key: str, where: str) -> str:
     return value
 
 
-def _rows(path: Path) -> list[JsonObject]:
-    """CSV with commas, semicolons or tabs, as spreadsheets save it, or JSON lines."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({type(error).__name__})") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path.name} is not UTF-8", hint="save it as CSV UTF-8") from error
-    if path.suffix == ".jsonl":
-        return [
-            _object(line, number, path.name) for number, line in enumerate(text.split("\n"), start=1) if line.strip()
-        ]
-    header = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=header.count)
-    try:
-        rows: list[JsonObject] = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
-    except csv.Error as error:
-        raise DataError(f"{path.name} is no CSV ({error})") from error
-    return rows
-
-
-def _object(line: str, number: int, name: str) -> JsonObject:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        row = None
-    if not isinstance(row, dict):
-        raise DataError(f"{name} row {number} is no JSON object")
-    return row
+def _rows(path: Path) -> list[tuple[int, JsonObject]]:
+    """Rows with the number that a spreadsheet shows: CSV with any delimiter, as spreadsheets save it, or JSON lines."""
+    table = read_table(path, lambda names: "id" in names and "label" in names)
+    if "id" not in table.columns:
+        raise DataError(f"{table.name}: no column 'id'", hint=f"a sheet has the columns {', '.join(COLUMNS)}")
+    return table.rows

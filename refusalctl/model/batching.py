@@ -21,12 +21,18 @@ def plan_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
 
 @dataclass
 class BatchLimit:
-    """How many rows fit into memory at once. None until memory ran out once; every pass of a model learns from it."""
+    """How many rows fit into memory at once. None until memory ran out once; every pass of a model learns from it.
+
+    `alone`: rows must not be padded, so each is run by itself (`model/padding.py`).
+    """
 
     most: int | None = None
+    alone: bool = False
 
     def size(self, batch_size: int) -> int:
-        """`batch_size`, or what fits."""
+        """`batch_size`, or what fits; 1 where rows are run alone."""
+        if self.alone:
+            return 1
         return batch_size if self.most is None else min(batch_size, self.most)
 
     def batches(self, plan: Iterable[Sequence[int]], work: Callable[[list[int]], T]) -> Iterator[tuple[list[int], T]]:

@@ -1,22 +1,26 @@
-"""From an instruction to token ids: the tokenizer's own template, its end-of-instruction tokens, padding.
+"""From an instruction to token ids: the chat template around it, its end-of-instruction tokens, padding.
 
 The end-of-instruction tokens are what the template writes between the instruction and the model's answer
 (Arditi et al. 2024, arXiv 2406.11717, section 2.3 and appendix C.3: "post-instruction tokens"). They are
 derived here by rendering several different instructions and comparing.
 """
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from refusalctl.control_marks import TURN_MARKS
 from refusalctl.errors import ModelError
+from refusalctl.model.chat_template import OTHER, Frame, frame, placed, render
+from refusalctl.model.control_tokens import control_tokens, controls, neutral
 
-FIXED_DATE = "26 Jul 2024"  # what Llama 3's templates take where they are given no date
-_FIXED_NOW = "{%- macro strftime_now(format) -%}" + FIXED_DATE + "{%- endmacro -%}"
+__all__ = ["Batch", "Chat", "EncodedPrompt", "end_of_turn", "open_chat", "render"]
+
 # endings that a tokenizer may merge with what follows them
 _PROBES = (
     "Name a colour",
@@ -36,14 +40,43 @@ class Batch(NamedTuple):
     position_ids: Int[Tensor, "batch seq"]
 
 
+class EncodedPrompt(NamedTuple):
+    """Ids of a rendered prompt, and what was done to it.
+
+    `neutralised`: it held control tokens, which were broken. `trimmed`: the template left its outer whitespace out.
+    `unknown`: tokens of it that the tokenizer has no sign for, so that the model does not see them.
+    """
+
+    ids: list[int]
+    neutralised: bool = False
+    trimmed: bool = False
+    unknown: int = 0
+
+
+class Padding(NamedTuple):
+    """The token that fills rows up, and what is to be said about it. It is masked: any id of the model will do."""
+
+    id: int
+    note: str = ""
+
+
 @dataclass(frozen=True)
 class Chat:
-    """A tokenizer with its template; `suffix` holds the ids of the end-of-instruction tokens."""
+    """A tokenizer with its template; `suffix` holds the ids of the end-of-instruction tokens.
+
+    `system` is the system text as it was asked for; `frame` what the template writes around every prompt, with that
+    text in it; `controls` the control tokens of a prompt that holds none itself. `n_embeddings`: how many tokens the
+    model has (None: not known). `notes`: what a user should know.
+    """
 
     tokenizer: Any
     suffix: tuple[int, ...]
     pad_id: int
     system: str | None = None
+    frame: Frame = field(default_factory=lambda: Frame("", ""))
+    controls: tuple[int, ...] = ()
+    n_embeddings: int | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def positions(self) -> list[int]:
@@ -58,12 +91,35 @@ class Chat:
     def suffix_tokens(self) -> list[str]:
         return [self.tokenizer.decode([i]) for i in self.suffix]
 
+    def rendered(self, text: str) -> str:
+        """The prompt with all that the template writes around it."""
+        return self._rendered(self._neutral(text))
+
     def encode(self, text: str) -> list[int]:
-        """Ids of the rendered prompt. Raises `ModelError` if it does not end in the template's suffix."""
-        ids = _tokenize(self.tokenizer, render(self.tokenizer, text, self.system))
+        """Ids of the rendered prompt. Raises `ModelError` as `read` does."""
+        return self.read(text).ids
+
+    def read(self, text: str) -> EncodedPrompt:
+        """The rendered prompt as ids, proved to be what was asked.
+
+        Raises `ModelError` where the prompt is empty or does not stand in it whole and once, where it holds control
+        tokens that cannot be broken or tokens that the model does not have, and where it does not end in the
+        template's suffix.
+        """
+        if not text.strip():
+            raise ModelError("a prompt is empty", hint="leave it out of the prompt set")
+        clean = self._neutral(text)
+        rendered = self._rendered(clean)
+        trimmed = placed(self.frame, rendered, clean)
+        ids = _tokenize(self.tokenizer, rendered)
+        self._check_controls(ids)
+        check_known(self.tokenizer, ids, self.n_embeddings)
         if tuple(ids[-len(self.suffix) :]) != self.suffix or len(ids) <= len(self.suffix):
-            raise ModelError("a prompt does not end in the template's end-of-instruction tokens")
-        return ids
+            raise ModelError(
+                "a prompt does not end in the template's end-of-instruction tokens: its last signs join them",
+                hint="let it end in a letter or a full stop",
+            )
+        return EncodedPrompt(ids, clean != text, trimmed, ids.count(_unknown(self.tokenizer)))
 
     def batch(self, rows: Sequence[Sequence[int]], device: torch.device) -> Batch:
         """Left-pad to the longest row; position ids start at 0 on each row's first real token."""
@@ -72,41 +128,60 @@ class Chat:
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
         return Batch(ids, mask, (mask.cumsum(-1) - 1).clamp(min=0))
 
+    def _neutral(self, text: str) -> str:
+        return neutral(self.tokenizer, text, turn_mark(self.tokenizer, self.frame))
 
-def render(
-    tokenizer: Any, text: str, system: str | None = None, *, answer: str | None = None, generate: bool = True
-) -> str:
-    """The prompt as the model sees it, in non-thinking mode where the template offers one; with its answer, if given.
+    def _rendered(self, clean: str) -> str:
+        system = None if self.system is None else neutral(self.tokenizer, self.system)
+        return render(self.tokenizer, clean, system)
 
-    Raises `ModelError` where the template refuses it (Gemma's takes no system prompt).
-    """
-    turns = [{"role": "system", "content": system}] if system is not None else []
-    turns.append({"role": "user", "content": text})
-    if answer is not None:
-        turns.append({"role": "assistant", "content": answer})
-    template = tokenizer.get_chat_template()
-    from jinja2 import TemplateError
-
-    try:
-        rendered: str = tokenizer.apply_chat_template(
-            turns,
-            tokenize=False,
-            add_generation_prompt=generate,
-            enable_thinking=False,
-            # some templates write today's date: a run over midnight would compare two different prompts
-            date_string=FIXED_DATE,
-            chat_template=f"{_FIXED_NOW}{template}" if "strftime_now" in template else template,
+    def _check_controls(self, ids: Sequence[int]) -> None:
+        """Whether a prompt adds no control token to the template's own, and takes none away."""
+        found = controls(self.tokenizer, ids)
+        if found == self.controls:
+            return
+        names = control_tokens(self.tokenizer)
+        extra = [names[i] for i in found if found.count(i) != self.controls.count(i)]
+        told = f"{extra[0]!r}" if extra else "control tokens"
+        raise ModelError(
+            f"the tokenizer reads {told} out of a prompt, though its control strings were broken: it would open turns",
+            hint="reword the prompt, or leave it out",
         )
-    except TemplateError as error:
-        hint = "this template takes no system prompt: leave --system out" if system is not None else None
-        raise ModelError(f"the chat template refuses this conversation: {error}", hint=hint) from error
-    return rendered
 
 
 def _tokenize(tokenizer: Any, rendered: str) -> list[int]:
     # the template writes its own special tokens; adding them again would double the BOS
     ids: list[int] = tokenizer(rendered, add_special_tokens=False)["input_ids"]
     return ids
+
+
+def _unknown(tokenizer: Any) -> int:
+    """The id of what the tokenizer does not know, -1 where there is none, or where it also begins or ends texts."""
+    found = tokenizer.unk_token_id
+    return -1 if found in (None, tokenizer.bos_token_id, tokenizer.eos_token_id) else int(found)
+
+
+def check_known(tokenizer: Any, ids: Sequence[int], n_embeddings: int | None, what: str = "a prompt") -> None:
+    """Raise `ModelError` for a token that the tokenizer has and the model has not."""
+    beyond = [i for i in ids if n_embeddings is not None and i >= n_embeddings]
+    if beyond:
+        token = tokenizer.convert_ids_to_tokens(beyond[0])
+        raise ModelError(
+            f"{what} holds the token {token!r} ({beyond[0]}), but the model has embeddings for {n_embeddings} tokens",
+            hint="the tokenizer does not belong to these weights, or tokens were added to it alone",
+        )
+
+
+def turn_mark(tokenizer: Any, where: Frame) -> re.Pattern[str] | None:
+    """What a template without control tokens writes behind a prompt (`### Response:`), to be broken inside prompts.
+
+    None where control tokens or well-known marks stand there, which are broken anyway.
+    """
+    words = where.after.strip()
+    known = TURN_MARKS.search(words) or any(token in words for token in control_tokens(tokenizer).values())
+    if known or len(words) < 4 or words.isalpha():
+        return None
+    return re.compile(re.escape(words))
 
 
 def end_of_turn(tokenizer: Any) -> int | None:
@@ -126,27 +201,62 @@ def end_of_turn(tokenizer: Any) -> int | None:
     return rest[0] if rest and rest[0] in added and added[rest[0]].special else None
 
 
-def open_chat(tokenizer: Any, system: str | None = None) -> Chat:
-    """Derive the end-of-instruction tokens of a template. Raises `ModelError` if it has none."""
+def open_chat(tokenizer: Any, system: str | None = None, n_embeddings: int | None = None) -> Chat:
+    """Derive the end-of-instruction tokens of a template. Raises `ModelError` if it has none, or if a prompt or the
+    system text would not reach the model whole (`chat_template.frame`)."""
+    clean = None if system is None else neutral(tokenizer, system)
+    where = frame(tokenizer, clean)
     encoded = []
     for probe in _PROBES:
-        rendered = render(tokenizer, probe, system)
-        if probe not in rendered:
-            raise ModelError("the chat template does not repeat the instruction as it is given")
-        tail = rendered[rendered.rindex(probe) + len(probe) :]
-        encoded.append((_tokenize(tokenizer, rendered), tail))
+        rendered = render(tokenizer, probe, clean)
+        placed(where, rendered, probe)
+        encoded.append(_tokenize(tokenizer, rendered))
     suffix: list[int] = []
-    for column in zip(*(reversed(ids) for ids, _ in encoded), strict=False):
+    for column in zip(*(reversed(ids) for ids in encoded), strict=False):
         if len(set(column)) > 1:
             break
         suffix.insert(0, column[0])
     # never longer than the template's own tail: probes could share their last instruction token
-    while suffix and len(tokenizer.decode(suffix)) > len(encoded[0][1]):
+    while suffix and len(tokenizer.decode(suffix)) > len(where.after):
         suffix.pop(0)
     if not suffix:
         raise ModelError(
             "the chat template writes nothing after the instruction, so it has no end-of-instruction tokens",
-            hint="is this a chat model's template?",
+            hint=f"is this a chat model's template? {OTHER}",
         )
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    return Chat(tokenizer, tuple(suffix), int(pad if pad is not None else 0), system)
+    check_known(tokenizer, encoded[0], n_embeddings, "the chat template")
+    pad, note = padding(tokenizer, n_embeddings)
+    own = controls(tokenizer, encoded[0])
+    notes = [note] if note else []
+    if clean != system:
+        notes.append("the system prompt holds control tokens of the model: they were broken by a space")
+    if system is not None:
+        _check_system(tokenizer, own)
+    return Chat(tokenizer, tuple(suffix), pad, system, where, own, n_embeddings, tuple(notes))
+
+
+def _check_system(tokenizer: Any, own: tuple[int, ...]) -> None:
+    """A system text adds no control tokens to those of a plain one."""
+    plain = controls(tokenizer, _tokenize(tokenizer, render(tokenizer, _PROBES[0], "Be brief.")))
+    if own != plain:
+        raise ModelError(
+            "the system prompt adds control tokens to the template's own, though its control strings were broken",
+            hint="reword it",
+        )
+
+
+def padding(tokenizer: Any, n_embeddings: int | None) -> Padding:
+    """The tokenizer's pad token, or the next that the model has an embedding for."""
+
+    def there(i: int | None) -> bool:
+        return i is not None and i >= 0 and (n_embeddings is None or i < n_embeddings)
+
+    asked = tokenizer.pad_token_id
+    chosen = next(i for i in (asked, tokenizer.eos_token_id, tokenizer.bos_token_id, 0) if there(i))
+    if asked is None or there(asked):
+        return Padding(int(chosen))
+    return Padding(
+        int(chosen),
+        f"the pad token {tokenizer.pad_token!r} ({asked}) is none of the model's {n_embeddings} embeddings: rows are "
+        f"filled with {tokenizer.decode([chosen])!r} ({chosen}), which is masked anyway",
+    )

@@ -10,6 +10,7 @@ import torch
 
 from refusalctl.model.batching import BatchLimit
 from refusalctl.model.chat import Chat, end_of_turn, open_chat
+from refusalctl.model.padding import Padding, prove
 from refusalctl.model.residual import Residual, find_residual
 from refusalctl.model.savings.beginnings import Beginning
 
@@ -35,6 +36,7 @@ class ChatModel:
     batch_limit: BatchLimit = field(default_factory=BatchLimit)
     proved: dict[tuple[tuple[int, ...], ...], Beginning] = field(default_factory=dict)
     graph_trial: GraphTrial = field(default_factory=GraphTrial)
+    quantization: dict[str, Any] | None = None  # what was done about a scheme that its checkpoint declares
 
     @cached_property
     def residual(self) -> Residual:
@@ -42,7 +44,14 @@ class ChatModel:
 
     @cached_property
     def chat(self) -> Chat:
-        return open_chat(self.tokenizer, self.system)
+        return open_chat(self.tokenizer, self.system, len(self.model.get_input_embeddings().weight))
+
+    @cached_property
+    def padding(self) -> Padding:
+        """Whether rows may be padded; where not, every pass from now on runs one row at a time."""
+        found = prove(self)
+        self.batch_limit.alone = not found.together
+        return found
 
     @property
     def device(self) -> torch.device:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from refusalctl.model.batching import plan_batches
 from refusalctl.model.chat_model import ChatModel
+from refusalctl.model.control_tokens import neutral
 
 
 @torch.inference_mode()
@@ -22,7 +23,8 @@ def bits_per_byte(chat_model: ChatModel, texts: Sequence[str], batch_size: int) 
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     if start is None:
         start = chat_model.chat.pad_id
-    encoded = [[start, *tokenizer(text, add_special_tokens=False)["input_ids"]] for text in texts]
+    clean = [neutral(tokenizer, text) for text in texts]
+    encoded = [[start, *tokenizer(text, add_special_tokens=False)["input_ids"]] for text in clean]
     result = torch.full((len(texts),), float("nan"), dtype=torch.float64)
     some = [i for i, ids in enumerate(encoded) if len(ids) > 1]
 
@@ -39,5 +41,5 @@ def bits_per_byte(chat_model: ChatModel, texts: Sequence[str], batch_size: int) 
         plan_batches([len(encoded[i]) for i in some], batch_size), bits
     ):
         chosen = [some[i] for i in indices]
-        result[chosen] = found / torch.tensor([len(texts[i].encode()) for i in chosen], dtype=torch.float64)
+        result[chosen] = found / torch.tensor([len(clean[i].encode()) for i in chosen], dtype=torch.float64)
     return result

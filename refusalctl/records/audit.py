@@ -46,6 +46,7 @@ class SetAudit(Part, frozen=True):
     `pairing` says how rows are tied to English: `source text`, `position`, `id`, `none`, `itself`, or
     `no English` where there is nothing to be tied to.
     `rho` is Spearman's rank correlation of text lengths with the English ones, where rows can be paired.
+    `control_marks` holds the ids of rows with control tokens of chat formats in their text.
     `html_raw` counts rows with HTML entities as published, `html_left` what is left after cleaning.
     """
 
@@ -65,6 +66,7 @@ class SetAudit(Part, frozen=True):
     rho: float | None
     length_outliers: tuple[str, ...]
     identified: Identification
+    control_marks: tuple[str, ...] = ()
 
 
 class Pool(Part, frozen=True):

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, Self
 from refusalctl.records.record import Part
 
 ControlFamily = Literal["shuffled", "covariance"]
-Condition = Literal["baseline", "native", "transferred", "induced"] | ControlFamily
+Condition = Literal["baseline", "native", "transferred", "affine", "induced"] | ControlFamily
 
 
 class LanguagePair(NamedTuple):
@@ -33,7 +33,8 @@ class Cell(Part, frozen=True):
     """One target language under one condition.
 
     On harmful prompts: `baseline` (no source), `native` (source = target) or `transferred`, by ablation, and a family
-    of control directions of the source (`shuffled`, `covariance`), one `draw` of it ablated. On harmless prompts:
+    of control directions of the source (`shuffled`, `covariance`), one `draw` of it ablated; `affine`, where ablation
+    would leave the stream on the harmful side, keeps the target's own harmless mean instead. On harmless prompts:
     `induced`, where `coeff` times the source's direction is added.
     """
 
@@ -52,7 +53,7 @@ class Cell(Part, frozen=True):
             return f"{self.condition}#{self.draw}:{where}"
         if self.condition == "induced":
             return f"induced{f'@{self.coeff:g}' if self.is_extra_dose else ''}:{where}"
-        return where
+        return f"affine:{where}" if self.condition == "affine" else where
 
     @property
     def pair(self) -> LanguagePair | None:

@@ -72,6 +72,7 @@ class NoiseFloor(Part, frozen=True):
 class Comparison(Record, frozen=True):
     FORMAT: ClassVar[str] = "comparison"
     FILE: ClassVar[str] = "comparison.json"
+    VERSION: ClassVar[int] = 3  # 2: before the second verdict rule
 
     first: str  # artifact id
     second: str  # artifact id

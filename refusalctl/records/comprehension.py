@@ -4,18 +4,36 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from refusalctl.records.estimates import Auroc
+from refusalctl.records.estimates import Auroc, Interval
 from refusalctl.records.record import Part, Record
 
 
 class Harmfulness(Part, frozen=True):
-    """How well held-out activations tell harmful from harmless prompts."""
+    """How well held-out activations tell harmful from harmless prompts: mean AUROC within held-out topics."""
 
     auroc: Auroc
     topics: int  # groups of prompts that stay together in folds
     topics_from: str  # the text by which topics were told apart
     layers: tuple[int, ...]  # chosen in each fold
     position: str
+
+
+class RefusalDifference(Part, frozen=True):
+    """Refusals of harmful train prompts minus refusals of harmless ones, as shares.
+
+    The limits take every missing label against either end. `bound`: what a difference must exceed to be clear, and stay
+    below to be none.
+    """
+
+    refused_harmful: int
+    n_harmful: int
+    refused_harmless: int
+    n_harmless: int
+    unparsed: int
+    value: float | None
+    interval95: Interval
+    interval90: Interval
+    bound: float
 
 
 class AnswerTopics(Part, frozen=True):
@@ -49,15 +67,17 @@ class Behaviour(Part, frozen=True):
 
 
 class Comprehension(Record, frozen=True):
-    """`passed` None where the data cannot tell; `harmfulness` None where there are too few prompts."""
+    """`passed` None where neither is shown; `harmfulness` None where there are too few prompts."""
 
     FORMAT: ClassVar[str] = "comprehension"
     FILE: ClassVar[str] = "comprehension.json"
+    VERSION: ClassVar[int] = 3  # 2: the probe alone decided
 
     lang: str
     min_auroc: float
     caveat: str
     harmfulness: Harmfulness | None
+    refusals: RefusalDifference
     behaviour: Behaviour
     concerns: tuple[str, ...]  # what speaks against comprehension; to be read, they do not decide
     passed: bool | None

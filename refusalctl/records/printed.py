@@ -14,6 +14,19 @@ class Printed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One JSON document on stdout, or an entry of one."""
 
 
+class PrintedError(Printed, frozen=True):
+    """What a command with `--json` says on stderr, as its last line, when it fails; stdout stays empty.
+
+    `error` is the kind of failure, a class of `refusalctl.errors` or `Usage`, `Interrupted`, `Terminated`; `exit_code`
+    is that of the command.
+    """
+
+    error: str
+    message: str
+    hint: str | None
+    exit_code: int
+
+
 class PrintedResult(Printed, frozen=True):
     """What a step made; several results are printed as a list."""
 
@@ -87,10 +100,11 @@ class Problem(Printed, frozen=True):
 
 
 class Verified(Printed, frozen=True):
-    """`artifacts verify`."""
+    """`artifacts verify`. `foreign`: files of other programs, which nothing reads."""
 
     checked: int
     problems: tuple[Problem, ...]
+    foreign: tuple[str, ...] = ()
 
 
 class Checked(Printed, frozen=True):
@@ -118,6 +132,7 @@ class PrintedDoctor(Printed, frozen=True):
     libraries: Checked
     data: Checked
     store: Checked
+    cache: Checked
     model: Checked
     precision: PrecisionChecked | msgspec.UnsetType = msgspec.UNSET
 
@@ -151,8 +166,8 @@ class ListedPrompts(Printed, frozen=True):
     languages: tuple[ListedLanguage, ...]
 
 
-class AddedPrompts(Printed, frozen=True):
-    """`data add`: rows that are new, replaced or left as they were, and flags over the whole file."""
+class MergedPrompts(Printed, frozen=True):
+    """Rows of one language that are new, replaced or left as they were, and flags over the whole set."""
 
     path: str
     added: int
@@ -162,7 +177,27 @@ class AddedPrompts(Printed, frozen=True):
     flagged: dict[str, int]
 
 
-class TranslatedPrompts(AddedPrompts, frozen=True):
+class ReadFile(Printed, frozen=True):
+    """What was read of a file of prompts: its form, the column of each language, columns that were not looked at, rows
+    without anything, and rows without a text in one language."""
+
+    name: str
+    form: str
+    columns: dict[str, str]
+    ignored: tuple[str, ...]
+    empty: tuple[int, ...]
+    missing: dict[str, tuple[int, ...]]
+
+
+class AddedPrompts(Printed, frozen=True):
+    """`data add`: what was read, and what became of it by language; `shared` counts ids that another language has."""
+
+    file: ReadFile
+    languages: dict[str, MergedPrompts]
+    shared: dict[str, int]
+
+
+class TranslatedPrompts(MergedPrompts, frozen=True):
     """`data translate`: what was added, and the ids without a translation with the reason of each."""
 
     source: str
@@ -237,3 +272,12 @@ class Collected(Printed, frozen=True):
     bytes: int
     removed: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     would_remove: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+
+
+class PrintedRemoval(Printed, frozen=True):
+    """`artifacts rm`: what was deleted, or would be without `--yes`."""
+
+    removed: bool
+    ids: tuple[str, ...]
+    names: tuple[str, ...]
+    bytes: int

@@ -44,6 +44,7 @@ class ReportedRun(Part, frozen=True):
 class Report(Record, frozen=True):
     FORMAT: ClassVar[str] = "report"
     FILE: ClassVar[str] = "report.json"
+    VERSION: ClassVar[int] = 3  # 2: before the second verdict rule
 
     reference: str  # the source language that the page asks about first
     runs: tuple[ReportedRun, ...]

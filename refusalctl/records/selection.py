@@ -37,11 +37,12 @@ class ByClass(Part, Generic[T], frozen=True):
 class SelectionLimits(Part, frozen=True):
     """The limits that a candidate must keep to be chosen; `stats.selection_rule.Rule` applies them.
 
-    `max_layer_share`: layer < floor(share * n_layers). `min_induce` None switches that test off.
+    `max_layer_share`: layer < floor(share * n_layers). `max_kl` or `min_induce` None switches that test
+    off.
     """
 
     name: str
-    max_kl: float
+    max_kl: float | None
     min_induce: float | None
     max_layer_share: float
 

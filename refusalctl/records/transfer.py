@@ -58,6 +58,20 @@ class Flips(Part, frozen=True):
         return (self.removed - self.gained) / self.n
 
 
+class ZeroPoint(Part, frozen=True):
+    """Where ablation of a direction puts a target's stream, at the place where the direction was taken.
+
+    `harmless` and `harmful`: the target's mean coordinates along the unit direction; plain ablation sets 0. `place`: 0
+    on the way from the harmless (0) to the harmful mean (1), None where the two lie together (`reason`).
+    """
+
+    harmless: float | None
+    harmful: float | None
+    place: float | None
+    reason: str | None
+    artifact: str  # of the means
+
+
 class TransferCell(Cell, frozen=True, kw_only=True):
     """What one cell measured. Rates are None where no answer could be labelled."""
 
@@ -73,6 +87,7 @@ class TransferCell(Cell, frozen=True, kw_only=True):
     flips: Flips | None = None  # against the same prompts without intervention; None for a baseline
     removal: Verdict | None = None  # of a native or transferred ablation
     induction: Verdict | None = None  # of the same direction added to harmless prompts, where that was done
+    zero: ZeroPoint | None = None  # of an ablation, where the target's means were given
 
 
 class MissingCell(Part, frozen=True):
@@ -125,6 +140,7 @@ class RuleLimits(Part, frozen=True):
 class Transfer(Record, frozen=True):
     FORMAT: ClassVar[str] = "transfer"
     FILE: ClassVar[str] = "transfer.json"
+    VERSION: ClassVar[int] = 3  # 2: before least and most removed, lost, the other tail and the zero point
 
     settings: dict[str, SettingsGroup | tuple[str, ...]]
     model: ModelKey

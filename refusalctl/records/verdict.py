@@ -15,11 +15,14 @@ VERDICTS: tuple[VerdictValue, ...] = get_args(VerdictValue)
 class Verdict(Part, frozen=True):
     """`removed` is the net share of prompts that moved (induced, for induction), with its 95 % and 90 % intervals.
 
-    `limits95` and `limits90` are what the rule compares with the margin: one prompt further out, and with every missing
-    label counted against the claim that nothing moved. `headroom` is the upper 95 % limit of what could have moved,
-    `headroom95` the interval. `n_needed`: prompts at which the same shares would settle an inconclusive cell, None
-    where none would or nothing is open. `ratio_to_native`: removed relative to the target's own direction, None where
-    that one does not work or was not given.
+    `least` and `most` are `removed` with every missing label resolved against, or for, the claim. `lost` counts prompts
+    that had the effect's origin (refusal, for removal) and became anything else: also degenerate, or another language.
+    `limits95` and `limits90` are what the rule compares with the margin, one prompt further out: the lower 95 % limit
+    of `least` and the upper one of `most`, and 90 % limits in which every lost origin may be a move. `headroom` is the
+    upper 95 % limit of what could have moved, `headroom95` the interval, `headroom_back95` that of what could have
+    moved back. `n_needed`: prompts at which the same shares would settle an inconclusive cell with 80 % power, None
+    where none would or prompts are not what is missing. `ratio_to_native`: removed relative to the target's own
+    direction, None where that one does not work or was not given.
     """
 
     value: VerdictValue
@@ -30,11 +33,17 @@ class Verdict(Part, frozen=True):
     headroom: float
     n: int
     n_needed: int | None = None
-    p_null: float | None = None  # Holm-adjusted, against control directions; None: no controls were run
+    p_null: float | None = None  # adjusted, that control directions do as much; None: no controls were run
     limits95: Interval | None = None
     limits90: Interval | None = None
     headroom95: Interval | None = None
     ratio_to_native: Estimate | None = None
+    least: float | None = None
+    most: float | None = None
+    lost: int | None = None
+    headroom_back95: Interval | None = None
+    p_reverse: float | None = None  # adjusted, that control directions do as much in the opposite sense
+    smallest_p: float | None = None  # the least p that so many control directions can give
     # what `transfer` adds, which sees the whole matrix
     native: VerdictValue | None = None  # the verdict of the target's own direction; None for that direction itself
     p_mcnemar: float | None = None  # exact, two-sided, that as many prompts moved forth as back

@@ -8,7 +8,7 @@ from refusalctl.records.estimates import Auroc
 from refusalctl.report import selection_words
 from refusalctl.steps.comprehension import read_comprehension
 from refusalctl.steps.directions import reliability_at, split_half
-from refusalctl.steps.selection.controls import read_controls
+from refusalctl.steps.selection.control_effects import read_controls
 from refusalctl.steps.selection.cosmic import read_cosmic
 from refusalctl.steps.selection.openings import read_openings
 from refusalctl.store.store import Artifact

@@ -72,7 +72,7 @@ def _page(job: Job, record: Comparison) -> str:
     return str(template.render(d=record, first=first, second=second, sources=in_order(by_id.values())))
 
 
-COMPARISON_PAGE = Step("comparison-page", 1, "report", _run)
+COMPARISON_PAGE = Step("comparison-page", 2, "report", _run)
 
 
 def compare_transfers(bench: Workbench, transfers: Sequence[Artifact]) -> Artifact:

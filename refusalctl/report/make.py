@@ -115,7 +115,7 @@ def _texts(rows: Book) -> dict[str, str]:
     return found
 
 
-REPORT = Step("report", 4, "report", _run)
+REPORT = Step("report", 5, "report", _run)
 
 
 def make_report(

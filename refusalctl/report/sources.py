@@ -14,7 +14,7 @@ from refusalctl.settings import Settings
 from refusalctl.stats.candidate_choice import CRITERIA
 from refusalctl.stats.selection_rule import Rule
 from refusalctl.steps.input_names import inputs_of
-from refusalctl.steps.selection.controls import read_controls
+from refusalctl.steps.selection.control_effects import read_controls
 from refusalctl.steps.selection.scores import read_choice
 from refusalctl.steps.transfer import read_transfer
 from refusalctl.store.store import Artifact, Store

@@ -11,6 +11,7 @@ from msgspec.structs import asdict
 from refusalctl.data.languages import name as language_name
 from refusalctl.records.report import Report, ReportedRun
 from refusalctl.records.transfer import MissingCell, OutcomeCounts, TransferCell
+from refusalctl.records.verdict import Verdict
 from refusalctl.report.book import Book, Run
 from refusalctl.report.content import Choice, Row
 from refusalctl.report.words import answer, condition_name, detail, points, signed
@@ -20,6 +21,9 @@ RATE_COLUMNS = (
     "refusal_rate", "refusal_low", "refusal_high", "compliance_rate", "compliance_low", "compliance_high",
     "degenerate_rate", "paired_n", "refusal_to_compliance", "compliance_to_refusal", "to_degenerate", "to_off_language",
     "paired_unparsed", "net_removed", "verdict", "verdict_reason", "removed", "removed_low", "removed_high",
+    "least_removed", "most_removed", "lost", "room_low", "room_high", "room_back_low", "room_back_high",
+    "p_controls", "p_controls_reverse",
+    "prompts_needed", "zero_place",
     "labels", "completions", "transfer", "reason",
 )  # fmt: skip
 CANDIDATE_COLUMNS = (
@@ -61,7 +65,21 @@ def rate_row(row: Row, transfer: str, model: str = "") -> dict[str, object]:
     if (verdict := row.removal) is not None:
         line |= {"verdict": verdict.value, "verdict_reason": verdict.reason, "removed": _number(verdict.removed)}
         line |= {"removed_low": _number(verdict.interval95.low), "removed_high": _number(verdict.interval95.high)}
+        line |= _against(verdict)
+    if row.zero is not None:
+        line["zero_place"] = _known(row.zero.place)
     return line
+
+
+def _against(verdict: Verdict) -> dict[str, object]:
+    """What a verdict rests on beside the share removed."""
+    line: dict[str, object] = {"least_removed": _known(verdict.least), "most_removed": _known(verdict.most)}
+    line |= {"lost": "" if verdict.lost is None else verdict.lost}
+    for name, room in (("room", verdict.headroom95), ("room_back", verdict.headroom_back95)):
+        if room is not None:
+            line |= {f"{name}_low": _number(room.low), f"{name}_high": _number(room.high)}
+    line |= {"p_controls": _known(verdict.p_null), "p_controls_reverse": _known(verdict.p_reverse)}
+    return line | {"prompts_needed": "" if verdict.n_needed is None else verdict.n_needed}
 
 
 def candidate_rows(found: Choice) -> list[dict[str, object]]:
@@ -85,6 +103,10 @@ def candidate_rows(found: Choice) -> list[dict[str, object]]:
 
 def _number(value: float) -> str:
     return "" if value != value else f"{value:.6g}"  # NaN: not measured
+
+
+def _known(value: float | None) -> str:
+    return "" if value is None else _number(value)
 
 
 def as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:

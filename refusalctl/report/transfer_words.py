@@ -33,6 +33,9 @@ def _row(cell: TransferCell) -> dict[str, object]:
         "removal_share": removal.removed if removal else None,
         "removal_low": removal.interval95.low if removal else None,
         "removal_high": removal.interval95.high if removal else None,
+        "removal_least": removal.least if removal else None,
+        "removal_most": removal.most if removal else None,
+        "lost": removal.lost if removal else None,
         "induction": induction.value if induction else None,
     }
 
@@ -57,7 +60,8 @@ def _sentence(record: Transfer, target: str) -> str:
     parts = [f"{target}: refuses {facts.refused} of {facts.n} harmful prompts at baseline"]
     for cell in record.cells:
         if cell.target == target:
-            for done, verdict in (("ablated", cell.removal), ("added", cell.induction)):
+            how = "ablated around the harmless mean" if cell.condition == "affine" else "ablated"
+            for done, verdict in ((how, cell.removal), ("added", cell.induction)):
                 if verdict is not None:
                     parts.append(f"{cell.source} direction {done}: {verdict.value} ({verdict.reason})")
     if facts.detectable is None:

@@ -49,11 +49,19 @@ def listed(names: list[str]) -> str:
 
 
 def measured(verdict: Verdict) -> str:
-    """`removes 45 points of refusals (95 %: 30 to 58)`."""
+    """`removes 45 points of refusals (95 %: 30 to 58)`, with what missing labels leave open and what was lost."""
     what = "removes" if verdict.removed >= 0 else "adds"
     low, high = verdict.interval95 if verdict.removed >= 0 else sorted(-limit for limit in verdict.interval95)
     size = f"{what} {points(abs(verdict.removed))} points of refusals"
-    return f"{size} (95{_NBSP}%: {points(low)} to {points(high)})"
+    return f"{size} (95{_NBSP}%: {points(low)} to {points(high)}{bounds(verdict)})"
+
+
+def bounds(verdict: Verdict) -> str:
+    """`; 38 to 52 by what missing labels may be`; empty where no label is missing that could count."""
+    if verdict.least is None or verdict.most is None or verdict.least == verdict.most:
+        return ""
+    low, high = (verdict.least, verdict.most) if verdict.removed >= 0 else (-verdict.most, -verdict.least)
+    return f"; {points(low)} to {points(high)} by what missing labels may be"
 
 
 _SAYS = {
@@ -119,6 +127,7 @@ def condition_name(row: Row) -> str:
     text = {
         "native": f"Own direction ({row.source}) ablated",
         "transferred": f"{name} direction ablated",
+        "affine": f"{name} direction ablated around the harmless mean",
         "induced": f"{name} direction added, harmless prompts",
     }.get(row.condition, f"{row.condition.capitalize()} ({name})")
     told = detail(row)

@@ -16,7 +16,7 @@ from refusalctl.steps.comprehension import read_comprehension
 from refusalctl.steps.geometry import read_geometry
 from refusalctl.steps.labelling.correction import read_correction
 from refusalctl.steps.labelling.panel import read_panel
-from refusalctl.steps.selection.controls import read_controls
+from refusalctl.steps.selection.control_effects import read_controls
 from refusalctl.steps.selection.openings import read_openings
 from refusalctl.steps.transfer import read_transfer
 

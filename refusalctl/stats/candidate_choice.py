@@ -76,15 +76,17 @@ def _why_empty(candidates: list[Candidate], induce: Scores, kl: Scores, rule: Ru
     limit = layer_limit(rule.max_layer_share, n_layers)
     early = np.array([c.layer < limit for c in candidates])
     induces, kept_kl = np.array([rule.induces(x) for x in induce]), np.array([rule.keeps(x) for x in kl])
-    parts = [f"layer < {limit} removed {int((~early).sum())}", f"KL <= {rule.max_kl:g} removed {int((~kept_kl).sum())}"]
+    parts = [f"layer < {limit} removed {int((~early).sum())}"]
+    if rule.max_kl is not None:
+        parts.append(f"KL <= {rule.max_kl:g} removed {int((~kept_kl).sum())}")
     if rule.min_induce is not None:
         parts.append(f"induce >= {rule.min_induce:g} removed {int((~induces).sum())}")
     ways = []
-    if (early & induces).any():
+    if rule.max_kl is not None and (early & induces).any():
         ways.append(f"--max-kl {_up(float(kl[early & induces].min()))}")
     if rule.min_induce is not None and (early & kept_kl).any():
         ways.append(f"--min-induce {_down(float(induce[early & kept_kl].max()))}")
-    if not ways and early.any() and rule.min_induce is not None:
+    if not ways and early.any() and rule.min_induce is not None and rule.max_kl is not None:
         best = int(np.where(early, kl, np.inf).argmin())
         ways.append(f"--max-kl {_up(float(kl[best]))} together with --min-induce {_down(float(induce[best]))}")
     advice = f"the best would pass with {' or '.join(ways)}" if ways else "widen --layers or --max-layer-share"

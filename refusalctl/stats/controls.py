@@ -1,7 +1,6 @@
 """Control directions: what any direction of this kind does, so that the one found can be told from them."""
 
 from collections.abc import Sequence
-from math import ceil
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,18 +10,10 @@ from refusalctl.errors import BadInput
 from refusalctl.records.cell import ControlFamily
 from refusalctl.stats.permutation import permutation_p
 
-LEAST = 19  # 1 / (19 + 1) = 0.05
-ALPHA = 0.05
+LEAST = 19  # 1 / (19 + 1) = 0.05: enough for any number of cells (`max_t.step_down`)
+DRAWS = 39  # more power than 19, and one draw may reach the real direction
 TIE = 0.01  # log-odds; a smaller difference of two mean refusal scores is rounding, not an effect
 VERDICT_FAMILIES: tuple[ControlFamily, ...] = ("shuffled", "covariance")
-
-
-def needed(family_size: int, alpha: float = ALPHA) -> int:
-    """Draws B with which the smallest p, 1 / (B + 1), can pass Holm's first step, alpha / family_size.
-
-    Holm 1979; Monte-Carlo p of Phipson and Smyth 2010 (arXiv 1603.05766). At least 19.
-    """
-    return max(LEAST, ceil(family_size / alpha - 1 - 1e-9))
 
 
 def p_value(real: float, null: Sequence[float]) -> float:
@@ -79,6 +70,21 @@ def covariance_matched(
         raise BadInput("harmless activations do not vary at the selected position and layer")
     scaled: Tensor = draws / norms * length
     return scaled.float()
+
+
+def subspaces(
+    harmless: Float[Tensor, "n_prompts d_model"], rank: int, n: int, generator: torch.Generator
+) -> Float[Tensor, "n rank d_model"]:
+    """Orthonormal bases of the spans of `rank` covariance-matched draws each, float32: what an ablation of `rank`
+    directions at once is compared with. Raises `BadInput` where harmless prompts span fewer directions."""
+    if len(harmless) <= rank:
+        raise BadInput(f"{len(harmless)} harmless prompts span no subspace of {rank} directions beside their mean")
+    draws = covariance_matched(harmless, 1.0, n * rank, generator).double().reshape(n, rank, -1)
+    bases, triangle = torch.linalg.qr(draws.transpose(1, 2))
+    if not bool((triangle.diagonal(dim1=1, dim2=2).abs() > 1e-6).all()):
+        raise BadInput(f"harmless activations vary along fewer than {rank} directions at the selected place")
+    found: Tensor = bases.transpose(1, 2)
+    return found.float()
 
 
 def isotropic(d_model: int, length: float, n: int, generator: torch.Generator) -> Float[Tensor, "n d_model"]:

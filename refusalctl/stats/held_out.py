@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refusalctl.errors import BadInput
 from refusalctl.records.estimates import Auroc
-
-if TYPE_CHECKING:
-    from sklearn.pipeline import Pipeline
 
 Array = NDArray[np.float64]
 TOPICS = 5
@@ -43,6 +39,41 @@ def auroc(positive: Sequence[float] | Array, negative: Sequence[float] | Array, 
         (a, b), area, vectorized=True, n_resamples=RESAMPLES, method="percentile", random_state=seed
     ).confidence_interval
     return Auroc(value, float(found.low), float(found.high), len(a), len(b))
+
+
+def auroc_within(
+    scores: Sequence[float] | Array, positive: NDArray[np.bool_], folds: NDArray[np.int64], seed: int = 0
+) -> Auroc:
+    """Mean over folds, weighted by pairs, of the share of (positive, negative) pairs in order; ties half.
+
+    Scores of one fold come from one fit and are compared with each other alone. Pooled over folds they are biased below
+    one half where there is nothing to find: what a fold holds more of, its training part holds less of (Airola et al.
+    2011, Computational Statistics & Data Analysis 55:1828; Austin et al. 2025, arXiv 2406.01652). The interval is a
+    percentile bootstrap over the prompts of each class and fold. Raises `BadInput` where no fold has both classes, or
+    for NaN.
+    """
+    from scipy.stats import rankdata
+
+    values, rng = np.asarray(scores, float), np.random.default_rng(seed)
+    if not np.isfinite(values).all():
+        raise BadInput("an AUROC needs finite scores of both classes")
+    areas, weights, drawn = [], [], []
+    for fold in np.unique(folds):
+        a, b = values[(folds == fold) & positive], values[(folds == fold) & ~positive]
+        m, n = len(a), len(b)
+        if m and n:
+            again = [x[rng.integers(len(x), size=(RESAMPLES, len(x)))] for x in (a, b)]
+            rows = np.concatenate([np.vstack([x[None], y]) for x, y in zip((a, b), again, strict=True)], axis=1)
+            ranks = rankdata(rows, axis=1)[:, :m].sum(1)
+            area = (ranks - m * (m + 1) / 2) / (m * n)
+            areas.append(area[0])
+            drawn.append(area[1:])
+            weights.append(m * n)
+    if not areas:
+        raise BadInput("an AUROC needs a fold with prompts of both classes")
+    low, high = np.quantile(np.average(drawn, axis=0, weights=weights), [0.025, 0.975])
+    value = float(np.average(areas, weights=weights))
+    return Auroc(value, float(low), float(high), int(positive.sum()), int((~positive).sum()))
 
 
 def topics(texts: Sequence[str], n: int = TOPICS, seed: int = 0) -> NDArray[np.int64]:
@@ -78,28 +109,45 @@ def held_out_scores(rows: Array, harmful: NDArray[np.bool_], groups: NDArray[np.
 
     scores, layers = np.full(len(rows), np.nan), []
     for train, test in GroupKFold(len(np.unique(groups))).split(rows, harmful, groups):
-        inner = [_inner(rows[train, layer], harmful[train], groups[train]) for layer in range(rows.shape[1])]
-        layer = int(np.argmax(inner))
+        layer = 0
+        if rows.shape[1] > 1:
+            inner = [_inner(rows[train, at], harmful[train], groups[train]) for at in range(rows.shape[1])]
+            layer = int(np.argmax(inner))
         layers.append(layer)
-        scores[test] = _classifier().fit(rows[train, layer], harmful[train]).decision_function(rows[test, layer])
+        scores[test] = log_odds(rows[train, layer], harmful[train], rows[test, layer])
     return scores, layers
 
 
 def _inner(rows: Array, harmful: NDArray[np.bool_], groups: NDArray[np.int64]) -> float:
+    """Mean AUROC within held-out topics; a topic without one of the classes has none and does not count."""
     from sklearn.metrics import roc_auc_score
-    from sklearn.model_selection import GroupKFold, cross_val_predict
+    from sklearn.model_selection import GroupKFold
 
-    folds = GroupKFold(len(np.unique(groups)))
-    found = cross_val_predict(_classifier(), rows, harmful, groups=groups, cv=folds, method="decision_function")
-    return float(roc_auc_score(harmful, found))
+    areas, weights = [], []
+    for train, test in GroupKFold(len(np.unique(groups))).split(rows, harmful, groups):
+        pairs = int(harmful[test].sum() * (~harmful[test]).sum())
+        if pairs:
+            found = log_odds(rows[train], harmful[train], rows[test])
+            areas.append(float(roc_auc_score(harmful[test], found)))
+            weights.append(pairs)
+    return float(np.average(areas, weights=weights))
 
 
-def _classifier() -> Pipeline:
+def log_odds(rows: Array, harmful: NDArray[np.bool_], asked: Array) -> Array:
+    """Of `asked`, by a logistic regression (L2, C = 0.1) on `rows`, each feature in units of its spread within classes.
+
+    Spread over both classes together would shrink the very features that tell them apart: of isotropic activations in
+    576 dimensions that an oracle tells apart with 0.99, 24 per class then give 0.66, and 0.80 in these units.
+    """
     from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
-    return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
+    within = sum(((rows[kind] - rows[kind].mean(0)) ** 2).sum(0) for kind in (harmful, ~harmful))
+    spread = np.sqrt(within / max(len(rows) - 2, 1))
+    spread[spread == 0] = 1.0
+    centre = rows.mean(0)
+    fitted = LogisticRegression(C=0.1, max_iter=1000).fit((rows - centre) / spread, harmful)
+    found: Array = fitted.decision_function((asked - centre) / spread)
+    return found
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refusalctl.records.estimates import Estimate, Interval
-from refusalctl.stats.paired import interval, moves
+from refusalctl.stats.paired import interval, moves, unit_of
 
 WIDEST = 1e6
 
@@ -32,14 +32,19 @@ def change(
     origin: str = "refusal",
     goal: str = "compliance",
     clusters: Mapping[str, str] | None = None,
+    *,
+    possible: bool = False,
 ) -> Change:
-    """Net share of prompts that moved from `origin` to `goal`. Raises `BadInput` unless both cover the same prompts."""
+    """Net share of prompts that moved from `origin` to `goal`. Raises `BadInput` unless both cover the same prompts.
+
+    `possible`: every missing label and every lost origin counts as a move forth too.
+    """
     found = moves(before, after, origin, goal, clusters)
-    steps = [
-        int((before[i], after[i]) == (origin, goal)) - int((before[i], after[i]) == (goal, origin))
-        for i in sorted(before)
-    ]
-    return Change(found.difference, interval(found), steps)
+    units = [unit_of(before[i], after[i], origin, goal) for i in sorted(before)]
+    if not possible:
+        return Change(found.difference, interval(found), [unit.net for unit in units])
+    most = found.possibly_most()
+    return Change(most.difference, interval(most), [unit.net + unit.perhaps for unit in units])
 
 
 def correlation(first: Change, second: Change) -> float:
@@ -96,3 +101,53 @@ def ratio(first: Change, second: Change, r: float | None = None) -> Estimate | N
         return None
     limits = Interval(float(brentq(low, value - reach, value)), float(brentq(high, value, value + reach)))
     return Estimate(value, limits)
+
+
+class Part(NamedTuple):
+    """An effect beside that of the target's own direction on the same prompts.
+
+    `ratio` is that of the moves themselves, None where the own direction may do nothing. `possible` is that with every
+    missing label and every lost origin counted as a move, `upper` its upper 95 % limit; `gap` is that effect minus half
+    of the own one with its upper limit, `spread` the standard deviation of a prompt's part in it.
+    """
+
+    ratio: Estimate | None
+    possible: float
+    upper: float
+    gap: float
+    gap_upper: float
+    spread: float
+    n: int
+
+    @property
+    def below_half(self) -> bool:
+        """Whether the upper 95 % limit of the possible ratio is below one half."""
+        return self.gap_upper < 0
+
+    def chance_below_half(self, n: int) -> float:
+        """Chance that n prompts show this where it is true: normal, with the width that the interval has here."""
+        from scipy.stats import norm
+
+        reach = (self.gap_upper - self.gap) * sqrt(self.n / n)
+        return float(norm.cdf((-self.gap - reach) / max(self.spread / sqrt(n), 1e-12)))
+
+
+def part_of(
+    before: Mapping[str, str],
+    after: Mapping[str, str],
+    native_after: Mapping[str, str],
+    origin: str = "refusal",
+    goal: str = "compliance",
+    clusters: Mapping[str, str] | None = None,
+) -> Part | None:
+    """How much of the own direction's effect this one is; None where the own direction may do nothing."""
+    own = change(before, native_after, origin, goal, clusters)
+    this, possible = (change(before, after, origin, goal, clusters, possible=p) for p in (False, True))
+    widest = ratio(possible, own)
+    if widest is None:
+        return None
+    half = combined(possible, own, 0.5, correlation(possible, own))
+    steps = np.array(possible.steps) - 0.5 * np.array(own.steps)
+    gap = possible.value - 0.5 * own.value
+    spread = float(np.std(steps))
+    return Part(ratio(this, own), widest.value, widest.interval95.high, gap, half.high, spread, len(steps))

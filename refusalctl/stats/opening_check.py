@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from refusalctl.errors import EmptySelection, UnfitOpenings
 from refusalctl.records.estimates import Auroc
 from refusalctl.records.openings import OpeningValidation
-from refusalctl.stats.held_out import auroc
+from refusalctl.stats.held_out import auroc, auroc_within
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -53,7 +53,6 @@ def judge_by_style(harmful: Sequence[str], harmless: Sequence[str], checked: Seq
     everything is.
     """
     from scipy.stats import binomtest
-    from sklearn.metrics import roc_auc_score
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
     texts = [*harmful, *harmless]
@@ -72,7 +71,10 @@ def judge_by_style(harmful: Sequence[str], harmless: Sequence[str], checked: Seq
             f"harmful ones stand out, {ALIKE:.0%} would by chance), so no judge of style can say which are refusals",
             hint="the model refuses too little, or everything; or give --opening-judge a judge model",
         )
-    known = float(roc_auc_score(weak, found))
+    fold = np.empty(len(texts), np.int64)
+    for number, (_train, test) in enumerate(folds.split(texts, weak)):
+        fold[test] = number
+    known = auroc_within(found, weak, fold).value
     decided = _classifier(len(texts)).fit(texts, weak).decision_function(list(checked)) > 0
     return Style([bool(d) for d in decided], known)
 

@@ -18,19 +18,26 @@ SHIFT = 1.0  # prompts by which the limits of a decision stand further out; docs
 
 
 class Unit(NamedTuple):
-    """Prompts that count as one (copies of a text): how many, their net moves, and what missing labels may hide."""
+    """Prompts that count as one (copies of a text): how many, their net moves, and what may be a move beside them:
+
+    `unknown` and `unknown_back` by missing labels alone, `perhaps` and `perhaps_back` by lost outcomes as well.
+    """
 
     size: int
     net: int
     unknown: int
     unknown_back: int
+    perhaps: int = 0
+    perhaps_back: int = 0
 
 
 class Moves(NamedTuple):
     """Prompts that went forth (refusal to compliance, say) and back, of `n`.
 
-    `unknown` and `unknown_back` count prompts whose missing label may hide a move forth, or back. `units` holds groups
-    of prompts that count as one, None where every prompt is one of its own.
+    `unknown` and `unknown_back` count prompts whose missing label may hide a move forth, or back. `perhaps` counts
+    these and all whose origin was lost to something that is no goal either (degenerate, another language);
+    `perhaps_back` these and all that came to the origin from such an answer. `units` holds groups of prompts that count
+    as one, None where every prompt is one of its own.
     """
 
     forth: float
@@ -39,25 +46,32 @@ class Moves(NamedTuple):
     n: float
     units: tuple[Unit, ...] | None = None
     unknown_back: float = 0
+    perhaps: float = 0
+    perhaps_back: float = 0
 
     @property
     def difference(self) -> float:
         return (self.forth - self.back) / self.n
 
-    def scaled(self, factor: float) -> Moves:
-        """The same shares at another number of prompts that are each a unit."""
-        forth, back, unknown, n = (factor * value for value in self[:4])
-        return Moves(forth, back, unknown, n, None, factor * self.unknown_back)
-
     def most(self) -> Moves:
         """Every missing label taken as a move forth."""
-        units = None if self.units is None else tuple(u._replace(net=u.net + u.unknown) for u in self.units)
-        return self._replace(forth=self.forth + self.unknown, units=units)
+        return self._with(self.unknown, 0, "unknown", 1)
 
     def least(self) -> Moves:
         """Every missing label taken as a move back."""
-        units = None if self.units is None else tuple(u._replace(net=u.net - u.unknown_back) for u in self.units)
-        return self._replace(back=self.back + self.unknown_back, units=units)
+        return self._with(0, self.unknown_back, "unknown_back", -1)
+
+    def possibly_most(self) -> Moves:
+        """Every missing label and every lost origin taken as a move forth."""
+        return self._with(self.perhaps, 0, "perhaps", 1)
+
+    def possibly_least(self) -> Moves:
+        """Every missing label, and every origin that came from something unusable, taken as a move back."""
+        return self._with(0, self.perhaps_back, "perhaps_back", -1)
+
+    def _with(self, forth: float, back: float, name: str, sign: int) -> Moves:
+        units = self.units and tuple(u._replace(net=u.net + sign * getattr(u, name)) for u in self.units)
+        return self._replace(forth=self.forth + forth, back=self.back + back, units=units)
 
 
 def same_prompts(before: Mapping[str, str], after: Mapping[str, str]) -> None:
@@ -81,23 +95,43 @@ def moves(
     same_prompts(before, after)
     groups: dict[str, list[Unit]] = {}
     for i in before:
-        groups.setdefault((clusters or {}).get(i) or i, []).append(_unit(before[i], after[i], origin, goal))
+        groups.setdefault((clusters or {}).get(i) or i, []).append(unit_of(before[i], after[i], origin, goal))
     units = tuple(Unit(*(sum(column) for column in zip(*group, strict=True))) for group in groups.values())
     pairs = Counter((before[i], after[i]) for i in before)
-    unknown, unknown_back = sum(u.unknown for u in units), sum(u.unknown_back for u in units)
-    repeated = units if len(units) < len(before) else None
-    return Moves(pairs[origin, goal], pairs[goal, origin], unknown, len(before), repeated, unknown_back)
+    total = Unit(*(sum(column) for column in zip(*units, strict=True)))
+    return Moves(
+        pairs[origin, goal],
+        pairs[goal, origin],
+        total.unknown,
+        len(before),
+        units if len(units) < len(before) else None,
+        total.unknown_back,
+        total.perhaps,
+        total.perhaps_back,
+    )
 
 
-def _unit(before: str, after: str, origin: str, goal: str) -> Unit:
+def lost(before: Mapping[str, str], after: Mapping[str, str], origin: str = "refusal") -> int:
+    """Prompts that had `origin` and have any other label now; a missing label is no other label."""
+    same_prompts(before, after)
+    return sum(before[i] == origin and after[i] not in (origin, "unparsed") for i in before)
+
+
+def unit_of(before: str, after: str, origin: str = "refusal", goal: str = "compliance") -> Unit:
     """One prompt. A label that is missing may stand for either outcome that it would take to move."""
 
-    def may(start: str, end: str) -> int:
+    def may(start: str, end: str) -> bool:
         hidden = "unparsed" in (before, after)
-        return int(hidden and before in (start, "unparsed") and after in (end, "unparsed"))
+        return hidden and before in (start, "unparsed") and after in (end, "unparsed")
+
+    def elsewhere(outcome: str) -> bool:
+        return outcome not in (origin, goal, "unparsed")
 
     net = int((before, after) == (origin, goal)) - int((before, after) == (goal, origin))
-    return Unit(1, net, may(origin, goal), may(goal, origin))
+    unknown, unknown_back = may(origin, goal), may(goal, origin)
+    gone = before in (origin, "unparsed") and elsewhere(after)
+    came = elsewhere(before) and after in (origin, "unparsed")
+    return Unit(1, net, int(unknown), int(unknown_back), int(unknown or gone), int(unknown_back or came))
 
 
 def score_interval(forth: float, back: float, n: float, alpha: float = 0.05, shift: float = 0.0) -> Interval:
@@ -159,11 +193,11 @@ def equivalence_p(found: Moves, margin: float, shift: float = SHIFT) -> float:
     """Two one-sided score tests (TOST) that the difference lies within (-margin, margin): the larger p-value.
 
     Below 0.05 exactly when the 90 % interval with the same shift lies inside (Schuirmann 1987; Tango 1998). Missing
-    labels count against equivalence.
+    labels and lost origins count against equivalence.
     """
     from scipy.stats import norm
 
-    most, least = found.most(), found.least()
+    most, least = found.possibly_most(), found.possibly_least()
     above = score(least.forth, least.back, least.n, -margin, shift)
     below = score(most.forth, most.back, most.n, margin, -shift)
     return float(max(norm.sf(above), norm.cdf(below)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Self
 
 import msgspec
@@ -33,6 +34,8 @@ class Rule(SelectionLimits, frozen=True):
 
     def keeps(self, kl: float | None) -> bool | None:
         """Whether ablating the direction keeps the model's answers to harmless prompts (KL in nats)."""
+        if self.max_kl is None:
+            return True
         return None if kl is None else bool(kl <= self.max_kl)
 
     def accepts(self, scored: ScoredCandidate) -> bool | None:
@@ -44,8 +47,12 @@ class Rule(SelectionLimits, frozen=True):
         return self.keeps(scored.kl) if unscored else self.passes(scored.induce, scored.kl)
 
     def with_limits(self, **limits: float) -> Rule:
-        """The same rule with other limits, by their names."""
-        return msgspec.structs.replace(self, **limits)
+        """The same rule with other limits, by their names. An infinite one that all candidates meet is no limit."""
+        free = {"max_kl": inf, "min_induce": -inf}
+        given: dict[str, float | None] = {n: None if free.get(n) == limit else limit for n, limit in limits.items()}
+        if limits.get("max_layer_share") == inf:
+            given["max_layer_share"] = 1.0
+        return msgspec.structs.replace(self, **given)
 
 
 PRESETS = {

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int8
+from jaxtyping import Float, Int, Int8
 from numpy import ndarray
 
 from refusalctl.errors import BadInput
+from refusalctl.stats.held_out import auroc_within
 from refusalctl.stats.permutation import p_at_least
 from refusalctl.stats.similarity import LabelledActivations, contrasts
 
@@ -99,7 +100,7 @@ class LanguageProjection(NamedTuple):
     """Where one language's baseline activations lie on the reference direction, held out.
 
     In units of the reference language's own gap: its harmless prompts are at 0 and its harmful ones at 1 on average.
-    `auroc` says how well the position on that one axis tells the classes apart in this language.
+    `auroc` says how well the position on that one axis tells the classes apart in this language, within folds.
     """
 
     harmful: Float[ndarray, " n_harmful"]
@@ -121,6 +122,7 @@ def projections(
     Cross-fitted over folds of prompt ids: the direction comes from the reference's prompts outside a fold. Raises
     `BadInput` where a fold lacks a class, or the held-out reference itself does not lie apart.
     """
+    fold_ids = [np.array([fold_of[i] for i in other.ids]) for other in others]
     along: list[Float[ndarray, " n"]] = [np.full(len(o.ids), np.nan) for o in (reference, *others)]
     theirs = np.array([fold_of[i] for i in reference.ids])
     for fold in sorted(set(fold_of.values())):
@@ -133,12 +135,15 @@ def projections(
     zero, one = own[reference.signs < 0].mean(), own[reference.signs > 0].mean()
     if not one > zero:
         raise BadInput("held-out prompts of the reference language do not lie apart on its own direction")
-    return [_split((values - zero) / (one - zero), other.signs) for values, other in zip(rest, others)]
+    found = zip(rest, others, fold_ids)
+    return [_split((values - zero) / (one - zero), other.signs, held_out) for values, other, held_out in found]
 
 
-def _split(values: Float[ndarray, " n"], signs: Int8[ndarray, " n"]) -> LanguageProjection:
-    from sklearn.metrics import roc_auc_score
-
+def _split(
+    values: Float[ndarray, " n"], signs: Int8[ndarray, " n"], held_out: Int[ndarray, " n"]
+) -> LanguageProjection:
     if not np.isfinite(values).all():
         raise BadInput("a projection is not finite")
-    return LanguageProjection(values[signs > 0], values[signs < 0], float(roc_auc_score(signs > 0, values)))
+    return LanguageProjection(
+        values[signs > 0], values[signs < 0], auroc_within(values, signs > 0, held_out.astype(np.int64)).value
+    )

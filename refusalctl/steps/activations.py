@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from refusalctl.errors import BadInput
+from refusalctl.steps.asking import encode
 from refusalctl.steps.prompts import read_prompts
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
@@ -31,7 +32,7 @@ def _run(job: Job) -> RunChecks:
         formats.write_activations(job.out / ACTIVATIONS_FILE, shape, about) as writer,
         job.bench.progress.task(f"collect {lang} {kind}", len(rows)) as advance,
     ):
-        encoded = [model.chat.encode(row.text) for row in rows]
+        encoded = encode(job, rows)
         for indices, batch in forward_activations(model, encoded, columns, job.bench.machine.batch_size):
             writer.put(indices, batch.numpy())
             advance(len(indices))

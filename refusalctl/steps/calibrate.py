@@ -49,17 +49,13 @@ class Trial:
         return self.organism.design.langs[:2]
 
     def settings(self, base: Settings) -> Settings:
-        from refusalctl.stats.controls import needed  # torch comes with it
-
         langs, name = self.organism.design.langs, self.organism.name
-        claims = sum(source != target for source in self.sources for target in langs)
         return base.changed(
             sources=self.sources,
             targets=langs,
             data=name,
             n_test=self.n,
             rank=self.rank,
-            n_controls=needed(claims),
         )
 
 
@@ -200,7 +196,7 @@ def _run(job: Job) -> RunChecks:
     return {"trials": len(record.trials)}
 
 
-CALIBRATE = Step("calibrate", 2, "calibration", _run)
+CALIBRATE = Step("calibrate", 3, "calibration", _run)
 
 
 def run_calibration(bench: Workbench, chosen: Iterable[Trial], base: Settings = BASE) -> CalibrationRun:

@@ -137,7 +137,7 @@ def _run(job: Job) -> RunChecks:
     return {"cells": len(comparison.cells), "only_in_one": len(comparison.only)}
 
 
-COMPARE = Step("compare", 3, "comparison", _run)
+COMPARE = Step("compare", 4, "comparison", _run)
 
 
 def measure_comparison(bench: Workbench, transfers: Sequence[Artifact]) -> Artifact:

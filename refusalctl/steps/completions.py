@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from refusalctl.records.rows import Completion, Prompt
+from refusalctl.steps.asking import encode
 from refusalctl.steps.finished_rows import FinishedRows
 from refusalctl.steps.interventions import InterventionSpec, from_recipe, resolve_direction
 from refusalctl.steps.prompts import read_prompts
@@ -36,7 +37,7 @@ def _generate(job: Job, rows: list[Prompt], spec: InterventionSpec, finished: Fi
     model, intervention = job.bench.model, resolve_direction(spec)
     about = job.inputs["prompts"].about
     label = f"{spec.kind if spec.kind != 'none' else 'baseline'} {about['lang']} {about['kind']}"
-    encoded = [model.chat.encode(row.text) for row in rows]
+    encoded = encode(job, rows, job.params["max_new_tokens"])
     done = {row["prompt_id"] for row in finished}
     skip = frozenset(i for i, row in enumerate(rows) if row.id in done)
     seen = Checks()

@@ -94,9 +94,7 @@ class Cost(NamedTuple):
 
 def shape(bench: Workbench) -> Shape:
     """Layers and positions to choose among, from the model's small files: no weights are read."""
-    from refusalctl.model.load import small
-
-    config, chat = small(bench.ref, bench.machine.system)
+    config, chat = bench.small
     positions = chat.positions if bench.settings.selection.positions is None else bench.settings.selection.positions
     share = bench.settings.selection.resolved_rule().max_layer_share
     return Shape(config.get_text_config().num_hidden_layers, len(positions), bench.settings.selection.layers, share)
@@ -195,8 +193,12 @@ def _control_directions(params: Params, n: Sizes, model: Shape, _n_langs: int) -
 def _controls(params: Params, n: Sizes, _model: Shape, n_langs: int) -> Work:
     from refusalctl.stats.controls import LEAST  # torch comes with it
 
-    draws = 2 * n["directions"] + LEAST + n_langs - 1
-    return Work(scored=n["val_harmful"] + min(n["val_harmful"], params["n_prompts"]) * (1 + draws))
+    families = 2 * n["directions"]
+    draws = families + LEAST + n_langs - 1 if params["rank"] == 1 else n["directions"]
+    scored = n["val_harmful"] + min(n["val_harmful"], params["n_prompts"]) * (1 + draws)
+    if params["coeff"] is not None:  # the same refusal scores, with the direction added
+        scored += n["val_harmless"] + min(n["val_harmless"], params["n_prompts"]) * (1 + families)
+    return Work(scored=scored)
 
 
 _COUNTS: dict[str, Count] = {

@@ -132,7 +132,7 @@ def _given(stack: ActivationStack, at: tuple[int, int] | None) -> Place | None:
     return place
 
 
-GEOMETRY = Step("geometry", 2, "geometry", _run)
+GEOMETRY = Step("geometry", 3, "geometry", _run)
 
 
 def geometry_of_activations(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, TypeVar
 
-Role = Literal["selection", "completions", "labels", "harmless", "comprehension", "controls", "transfer", "geometry"]
+Role = Literal[
+    "selection", "completions", "labels", "harmless", "comprehension", "controls", "means", "transfer", "geometry"
+]
 T = TypeVar("T")
 
 

@@ -67,7 +67,8 @@ class InterventionSpec:
     """An intervention as it is asked for. All of it enters the recipe of what it makes.
 
     `layers` and `positions` say where it acts; None means everywhere (addition: its direction's own layer).
-    `others` are further directions, whose span is ablated together with the first by `subspace`.
+    `others` are further directions, whose span is ablated together with the first by `subspace`. `mean` are directions
+    of another language, whose mean harmless activation `affine` keeps instead of that of the direction's own.
     """
 
     kind: str = "none"
@@ -80,6 +81,7 @@ class InterventionSpec:
     others: tuple[Source, ...] = ()
     family: str | None = None
     draw: int | None = None
+    mean: Artifact | None = None
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -101,6 +103,8 @@ class InterventionSpec:
             source.check(bench)
         if has_direction:
             self._check_rank()
+        if self.mean is not None and (self.kind != "affine" or self.sources[0].artifact.kind != "selection"):
+            raise BadInput("the mean of another language is for affine ablation of a selected direction")
 
     def _check_rank(self) -> None:
         if self.kind != "ablate" and any(s.artifact.kind == "control_directions" for s in self.sources):
@@ -131,11 +135,12 @@ class InterventionSpec:
     def inputs(self) -> dict[str, Artifact]:
         """The directions' artifacts by their role in the recipe."""
         roles = ("direction", *(f"direction{i}" for i in range(2, len(self.sources) + 1)))
-        return {role: source.artifact for role, source in zip(roles, self.sources, strict=False)}
+        found = {role: source.artifact for role, source in zip(roles, self.sources, strict=False)}
+        return found if self.mean is None else found | {"mean": self.mean}
 
     def describe(self) -> str:
         """What is done, where, at which tokens and with whose directions, in one line."""
-        return describe(self.params(), (s.artifact for s in self.sources))
+        return describe(self.params(), (s.artifact for s in self.sources), self.mean)
 
 
 def _tidy(numbers: tuple[int, ...] | None) -> list[int] | None:
@@ -159,10 +164,11 @@ def from_recipe(params: Mapping[str, Any], inputs: Mapping[str, Artifact]) -> In
         tuple(others),
         params.get("family"),
         params.get("draw"),
+        inputs.get("mean"),
     )
 
 
-def describe(params: Mapping[str, Any], artifacts: Iterable[Artifact] = ()) -> str:
+def describe(params: Mapping[str, Any], artifacts: Iterable[Artifact] = (), mean: Artifact | None = None) -> str:
     """A recipe's intervention in words; recipes of version 1 know neither layers nor positions nor rank."""
     told = words.describe(
         params["kind"],
@@ -173,7 +179,8 @@ def describe(params: Mapping[str, Any], artifacts: Iterable[Artifact] = ()) -> s
     )
     places = [params, *params.get("others", ())]
     names = [_name(artifact, place) for artifact, place in zip(artifacts, places, strict=False)]
-    return f"{told}; direction{'s' if len(names) > 1 else ''}: {', '.join(names)}" if names else told
+    told += f"; direction{'s' if len(names) > 1 else ''}: {', '.join(names)}" if names else ""
+    return told if mean is None else f"{told}; mean of harmless prompts: {mean.label} ({mean.about['lang']})"
 
 
 def in_words(store: Store, artifact: Artifact) -> str | None:
@@ -183,7 +190,9 @@ def in_words(store: Store, artifact: Artifact) -> str | None:
         return None
     kinds = {identifier: kind for kind, identifier in store.ids()}
     ids = [artifact.inputs[role] for role in sorted(artifact.inputs) if role.startswith("direction")]
-    return describe(params, [store.open(kinds[i], i) for i in ids] if all(i in kinds for i in ids) else ())
+    mean = artifact.inputs.get("mean")
+    known = store.open(kinds[mean], mean) if mean in kinds else None
+    return describe(params, [store.open(kinds[i], i) for i in ids] if all(i in kinds for i in ids) else (), known)
 
 
 def _name(artifact: Artifact, place: Mapping[str, Any]) -> str:
@@ -218,6 +227,8 @@ def resolve_direction(spec: InterventionSpec) -> Intervention:
         )
     rows = torch.cat([each.rows for each in stored]) if spec.kind == "subspace" else first.rows[0]
     mean = first.mean if spec.kind == "affine" else None
+    if spec.mean is not None:
+        mean = _mean_elsewhere(spec.sources[0].artifact, spec.mean)
     return Intervention(spec.kind, rows, first.layer, spec.coeff, spec.layers, spec.positions, mean)  # type: ignore[arg-type]
 
 
@@ -239,6 +250,16 @@ def _read(source: Source) -> _StoredDirection:
     at = (header["positions"].index(source.pos), source.layer)
     mean = tensors.get("mean_harmless")  # imported directions come without
     return _StoredDirection(tensors["candidates"][at][None], source.layer, None if mean is None else mean[at])
+
+
+def _mean_elsewhere(selection: Artifact, means: Artifact) -> torch.Tensor:
+    """Mean harmless activation of other directions at a selection's own place."""
+    _tensors, header = formats.read_vectors(selection.path / SELECTION_FILE, "selection")
+    tensors, known = formats.read_vectors(means.path / formats.VECTOR_FILES["directions"], "directions")
+    if header["pos"] not in known["positions"] or "mean_harmless" not in tensors:
+        raise BadInput(f"{means.label} holds no mean harmless activation at position {header['pos']}")
+    found: torch.Tensor = tensors["mean_harmless"][known["positions"].index(header["pos"]), header["layer"]]
+    return found
 
 
 def _control(source: Source, families: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from refusalctl.data import jsonl, own_sets, polyrefuse, polyrefuse_tables, prompt_texts, sets
+from refusalctl.data import jsonl, own_sets, polyrefuse, polyrefuse_tables, prompt_files, prompt_texts, sets
 from refusalctl.data.languages import check_code
 from refusalctl.errors import BadInput, DataError
 from refusalctl.json_types import JsonObject
@@ -63,12 +63,24 @@ def _counts_of(name: str, lang: str) -> Counts:
     return {k: {s: PromptCount(total[k, s], len(sets.usable(name, lang, k, s))) for s in SPLITS} for k in KINDS}
 
 
-def add(
-    path: Path, lang: str, *, name: str = "own", kind: Kind | None = None, split: Split | None = None, again: bool
-) -> own_sets.MergeResult:
+class Added(NamedTuple):
+    """What was read of a file, and what became of it in each language of the set."""
+
+    file: prompt_files.PromptFile
+    sets: dict[str, own_sets.MergeResult]
+    shared: dict[str, int]  # ids of this file by the language, from another file, that has them too
+
+
+def add(path: Path, asked: prompt_files.Asked, *, name: str = "own", again: bool = False) -> Added:
     """Check a file of prompts and merge it into the set `name`; `again` replaces rows of the same id."""
     own_sets.check_name(name)
-    return own_sets.merge(name, lang, own_sets.read_file(path, lang, kind, split), replace_same=again)
+    prompt_files.check_prefix(asked.id_prefix)
+    file = prompt_files.read_prompts(path, asked)
+    merged = own_sets.merge_all(name, file.rows, replace_same=again)
+    mine = {row.prompt.id for rows in file.rows.values() for row in rows}
+    others = [lang for lang in sets.set_languages(name) if lang not in merged]
+    shared = {lang: len(mine & {p.id for p in sets.prompts(name, lang)}) for lang in others}
+    return Added(file, merged, {lang: n for lang, n in shared.items() if n})
 
 
 @dataclass
@@ -202,8 +214,8 @@ def _merge(
     return own_sets.merge(request.target, request.to, _numbered(made), keep_same=True, replace_same=again)
 
 
-def _numbered(prompts: Iterable[Prompt]) -> list[own_sets.NumberedPrompt]:
-    return [own_sets.NumberedPrompt(n, prompt) for n, prompt in enumerate(prompts, start=1)]
+def _numbered(prompts: Iterable[Prompt]) -> list[prompt_files.NumberedPrompt]:
+    return [prompt_files.NumberedPrompt(n, prompt) for n, prompt in enumerate(prompts, start=1)]
 
 
 def _translation(english: Prompt, lang: str, text: str, source: str) -> Prompt:

@@ -17,6 +17,7 @@ from refusalctl.store.hashing import digest, short
 from refusalctl.store.store import Artifact, Store
 
 if TYPE_CHECKING:
+    from refusalctl.model.chat import Chat
     from refusalctl.model.chat_model import ChatModel
     from refusalctl.model.files.resolve import ModelRef
     from refusalctl.model.judges.protocol import Judge
@@ -34,6 +35,7 @@ class Job:
     out: Path
     partial: Path
     bench: Workbench
+    asked: dict[str, Any] = field(default_factory=dict)  # what its prompts became, for run.json; see `asking`
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,27 @@ class Workbench:
     notes: list[str] = field(default_factory=list)
     refs: dict[Machine, ModelRef] = field(default_factory=dict, repr=False)
     models: dict[Machine, ChatModel] = field(default_factory=dict, repr=False)
+    foreseen: set[Machine] = field(default_factory=set, repr=False)  # models that a dry run has looked at
+    foreseen_judges: set[str] = field(default_factory=set, repr=False)  # the same, by digest
+    smalls: dict[Machine, tuple[Any, Chat]] = field(default_factory=dict, repr=False)
+    foreseen_prompts: set[tuple[Machine, str, int]] = field(default_factory=set, repr=False)
 
     def asking(self, settings: Settings) -> Workbench:
         """The same workbench with another question."""
         return replace(self, settings=settings)
+
+    def planning(self) -> Workbench:
+        """The same workbench, which only plans. Its plan and notes are its own."""
+        return replace(self, dry_run=True, plan=[], notes=[])
+
+    @property
+    def small(self) -> tuple[Any, Chat]:
+        """The model's configuration and chat template, without its weights."""
+        if self.machine not in self.smalls:
+            from refusalctl.model.load import small
+
+            self.smalls[self.machine] = small(self.ref, self.machine.system)
+        return self.smalls[self.machine]
 
     @property
     def ref(self) -> ModelRef:
@@ -92,7 +111,9 @@ class Workbench:
             from refusalctl.model.files.resolve import resolve
 
             asked = self.machine
-            self.refs[asked] = resolve(asked.model, trust_remote_code=asked.trust_remote_code)
+            self.refs[asked] = resolve(
+                asked.model, trust_remote_code=asked.trust_remote_code, template=asked.chat_template
+            )
         return self.refs[self.machine]
 
     @property
@@ -107,11 +128,14 @@ class Workbench:
 
         asked = self.machine
         self._only(None)
+        self.foresee_judges()
         with self.progress.task(f"load {self.ref.name}", 1) as advance:
             model = load(
                 self.ref, device=asked.device, dtype=self.resolved_dtype, system=asked.system, attention=asked.attention
             )  # fmt: skip
             advance()
+        if not model.padding.together:
+            self.note(f"{self.ref.name} is run one prompt at a time: {model.padding.reason}")
         if self.resolved_dtype != "float32":
             check = f"refusalctl doctor --precision --model {asked.model} --dtype {self.resolved_dtype}"
             self.note(f"computed in {self.resolved_dtype}; `{check}` measures how far that is from float32")
@@ -169,7 +193,8 @@ class Workbench:
     def model_key(self) -> dict[str, Any]:
         """What of the model's side changes results by design: weights, template, dtype, attention kernel, system."""
         chosen = {
-            "dtype": self.resolved_dtype, "attention": self.machine.attention, "system": self.machine.system
+            "dtype": self.resolved_dtype, "attention": self.machine.attention, "system": self.machine.system,
+            "control_tokens": "broken",  # those inside prompts and system text: see model/control_tokens.py
         }  # fmt: skip
         return self.ref.key() | chosen
 
@@ -183,12 +208,19 @@ class Workbench:
         if len(results) > 1:
             found = ", ".join(short(a.id) for a in results)
             self.note(f"{step.name}: this recipe gave {len(results)} different results ({found}); the oldest is used")
+        for problem in self.store.damaged(key) if not results else ():
+            self.note(f"{step.name}: {problem}: it is computed again")
         if results:
             self._planned(Planned(step.name, results[0].about, True, results[0].id))
             return results[0]
         sizes = {name: int(a.about["n"]) for name, a in inputs.items() if a.about.get("n") is not None}
         self._planned(Planned(step.name, about, False, key, params, sizes))
         if self.dry_run:
+            if step.uses_model:
+                from refusalctl.steps.asking import foresee
+
+                self._foresee()
+                foresee(self, params, inputs)
             manifest = {"recipe": recipe, "about": about, "files": {}}
             return Artifact(step.kind, key, Path(), manifest, planned=True)
         return self._compute(step, recipe, key, params, inputs, about)
@@ -205,22 +237,45 @@ class Workbench:
         started = time.time()
         for artifact in inputs.values():
             self.store.check(artifact)
-        with self.store.partial(key) as partial:
+        with self.store.partial(key, [artifact.id for artifact in inputs.values()]) as partial:
             finished = self.store.find(key)  # another process may have done it while this one waited
             if finished is not None:
                 return finished
             with self.store.draft() as out:
-                checks = step.run(Job(params, inputs, out, partial, self))
+                job = Job(params, inputs, out, partial, self)
+                checks = step.run(job)
                 run = {"checks": checks, "seconds": round(time.time() - started, 3), "code": _code_version()}
+                run |= {"asked": job.asked} if job.asked else {}
                 if step.uses_model:
                     run |= {"device": str(self.model.device), "batch_size": self._fitting()} | self._versions()
+                    run |= {"quantization": self.model.quantization} if self.model.quantization else {}
+                    run["padding"] = self.model.padding.as_json()
                 return self.store.commit(out, step.kind, recipe, about, run)
+
+    def foresee_judges(self) -> None:
+        """Raise before the work what loading the opened judges would raise, as far as that shows."""
+        for judge in self.judges.values():
+            look = getattr(judge, "foresee", None)  # those without weights have none
+            if look is not None and judge.digest not in self.foreseen_judges:
+                look()
+                self.foreseen_judges.add(judge.digest)
+
+    def _foresee(self) -> None:
+        """Raise at once what loading would raise, as far as it shows without reading weights."""
+        if self.machine in self.models or self.machine in self.foreseen:
+            return
+        from refusalctl.model.load import foresee
+
+        with self.progress.task(f"look at {self.ref.name}", 1) as advance:
+            foresee(self.ref, dtype=self.machine.dtype, attention=self.machine.attention)
+            advance()
+        self.foreseen.add(self.machine)
 
     def _fitting(self) -> int:
         """The batch size that memory had room for."""
         asked = self.machine.batch_size
         size = self.model.batch_limit.size(asked)
-        if size < asked:
+        if size < asked and not self.model.batch_limit.alone:
             self.note(f"{asked} prompts at once did not fit into memory: {size} were run at a time")
         return size
 

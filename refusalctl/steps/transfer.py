@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from refusalctl.data import sets
 from refusalctl.errors import EmptySelection
@@ -14,19 +16,22 @@ from refusalctl.records.rows import Kind
 from refusalctl.records.transfer import ChosenDirection, RuleLimits, Transfer
 from refusalctl.settings import Settings
 from refusalctl.stats.rates import fewest_flips, flips
-from refusalctl.stats.verdict import MAX_UNUSABLE
+from refusalctl.stats.verdict import MAX_UNUSABLE, is_harmful_side
 from refusalctl.steps.completions import write_completions
 from refusalctl.steps.comprehension import measure_comprehension
 from refusalctl.steps.counts import counted_cell, judged_outcomes
+from refusalctl.steps.directions import extract_directions
 from refusalctl.steps.input_names import input_name, inputs_of, named
 from refusalctl.steps.interventions import InterventionSpec
 from refusalctl.steps.labelling.labels import check_judge_is_there, judge_completions
 from refusalctl.steps.prompts import draw_prompts
-from refusalctl.steps.selection.controls import compare_controls, draw_control_directions
+from refusalctl.steps.selection.control_effects import compare_controls
+from refusalctl.steps.selection.controls import draw_control_directions
 from refusalctl.steps.selection.scores import chosen_candidate, select_direction
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.steps.subspace import build_subspace
-from refusalctl.steps.verdicts import MatrixEvidence, decide_cells, facts_of_targets
+from refusalctl.steps.verdicts import MatrixEvidence, affine_removal, decide_cells, facts_of_targets
+from refusalctl.steps.zero_points import zero_points
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
@@ -118,6 +123,21 @@ def control_cells(bench: Workbench, pairs: Iterable[LanguagePair]) -> list[CellA
     return _judged(bench, written)
 
 
+def affine_cells(bench: Workbench, selections: Selections, means: Mapping[str, Artifact]) -> list[CellAnswers]:
+    """Each direction ablated around the target's own harmless mean, where plain ablation (to 0) would leave the stream
+    on the harmful side. Not in a plan, which knows no means; nor for several directions at once."""
+    if bench.dry_run or bench.settings.verdict.rank > 1:
+        return []
+    asked = named("selection", selections.found) | named("means", means)
+    written = []
+    for pair, zero in zero_points(asked).items():
+        if (pair.is_native or pair.source in bench.settings.sources) and is_harmful_side(zero.place):
+            prompts = draw_prompts(bench, pair.target, "harmful", "test")
+            spec = InterventionSpec("affine", selections.found[pair.source], mean=means[pair.target])
+            written.append(_written(bench, prompts, Cell(*pair, "affine"), spec))
+    return _judged(bench, written)
+
+
 def _written(bench: Workbench, prompts: Artifact, cell: Cell, spec: InterventionSpec) -> tuple[Cell, Artifact]:
     return cell, write_completions(bench, prompts, spec, bench.settings.answers.max_new_tokens)
 
@@ -133,16 +153,29 @@ def comprehension_gates(bench: Workbench) -> dict[str, Artifact]:
     return {target: measure_comprehension(bench, target) for target in bench.settings.targets}
 
 
-def control_comparisons(bench: Workbench, matrix: Iterable[CellAnswers]) -> dict[LanguagePair, Artifact]:
-    """What control directions do to the refusal score, by pair of languages; a pair without any is left out."""
-    compared = {}
+class Compared(NamedTuple):
+    """What control directions do to the refusal score, by pair of languages, and why a pair has none of them."""
+
+    found: dict[LanguagePair, Artifact]
+    missing: dict[LanguagePair, str]
+
+
+def control_comparisons(bench: Workbench, matrix: Iterable[CellAnswers]) -> Compared:
+    """Every pair with a direction. What cannot be compared is told from what was not asked for."""
+    compared = Compared({}, {})
     for pair in (answers.cell.pair for answers in matrix):
         if pair is not None:
             try:
-                compared[pair] = compare_controls(bench, pair.source, pair.target)
+                compared.found[pair] = compare_controls(bench, pair.source, pair.target)
             except EmptySelection as error:
+                compared.missing[pair] = error.message
                 bench.note(f"{pair}: no controls: {error}")
     return compared
+
+
+def target_means(bench: Workbench) -> dict[str, Artifact]:
+    """Mean activations of every target, by which it is told where ablation puts its stream."""
+    return {target: extract_directions(bench, target) for target in bench.settings.targets}
 
 
 def harmless_baselines(bench: Workbench) -> dict[str, Artifact]:
@@ -162,7 +195,8 @@ def harmless_baselines(bench: Workbench) -> dict[str, Artifact]:
 def _run(job: Job) -> RunChecks:
     settings = Settings.from_json(job.params["settings"])
     cells = msgspec.convert(job.params["cells"], tuple[Cell, ...])
-    evidence = MatrixEvidence.of(job.inputs)
+    uncontrolled = {LanguagePair.parse(key): why for key, why in job.params["uncontrolled"].items()}
+    evidence = MatrixEvidence.of(job.inputs, uncontrolled, settings.verdict.rank)
     pairs = [cell.pair for cell in cells if cell.is_ablation and cell.pair is not None]
     decided = decide_cells(settings.verdict, pairs, evidence)
     counted = []
@@ -173,9 +207,13 @@ def _run(job: Job) -> RunChecks:
             moved = flips(judged_outcomes(before), judged_outcomes(labels))
         verdicts = decided.get(cell.pair) if cell.is_ablation and cell.pair is not None else None
         removal, induction = verdicts if verdicts is not None else (None, None)
+        if cell.condition == "affine" and cell.pair is not None:
+            removal = affine_removal(settings.verdict, cell.pair, evidence, decided)
         prompts: Kind = "harmless" if cell.condition == "induced" else "harmful"
         written = job.inputs[input_name("completions", cell.key)].id
         told = counted_cell(cell, prompts, labels, written, flips=moved, removal=removal, induction=induction)
+        if cell.is_ablation and cell.pair is not None:
+            told = replace(told, zero=evidence.zeros.get(cell.pair))
         counted.append(told)
     record = Transfer(
         settings=settings.to_json(),
@@ -199,29 +237,43 @@ def _chosen_directions(selections: dict[str, Artifact]) -> dict[str, ChosenDirec
     return {lang: chosen_candidate(each) for lang, each in sorted(selections.items())}
 
 
-TRANSFER = Step("transfer", 8, "transfer", _run)
+TRANSFER = Step("transfer", 9, "transfer", _run)
 
 
 def measure_transfer(bench: Workbench) -> Artifact:
-    """The matrix over sources x targets, every missing input computed first."""
+    """The matrix over sources x targets, every missing input computed first.
+
+    All of it is planned before anything is computed: a prompt that the model cannot take is named before the first
+    pass, wherever in the matrix it is needed.
+    """
+    if not bench.dry_run:
+        measure_transfer(bench.planning())
     check_judge_is_there(bench, bench.settings.answers.judge, bench.settings.langs)
     selections = select_all(bench)
     cells = ablation_cells(bench, selections)
     harmless = harmless_baselines(bench)
     gates = comprehension_gates(bench)
-    controls = control_comparisons(bench, cells) if bench.settings.controls.controls else {}
-    cells += control_cells(bench, controls)
+    controls = control_comparisons(bench, cells) if bench.settings.controls.controls else Compared({}, {})
+    cells += control_cells(bench, controls.found)
     if bench.settings.verdict.induce:
         cells += induction_cells(bench, selections, harmless)
     beside = named("harmless", harmless) | named("comprehension", gates)
-    beside |= named("controls", {str(pair): each for pair, each in controls.items()})
-    return assemble_transfer(bench, selections, cells, beside)
+    beside |= named("controls", {str(pair): each for pair, each in controls.found.items()})
+    means = target_means(bench)
+    cells += affine_cells(bench, selections, means)
+    beside |= named("means", means)
+    return assemble_transfer(bench, selections, cells, beside, controls.missing)
 
 
 def assemble_transfer(
-    bench: Workbench, selections: Selections, cells: Sequence[CellAnswers], beside: dict[str, Artifact]
+    bench: Workbench,
+    selections: Selections,
+    cells: Sequence[CellAnswers],
+    beside: dict[str, Artifact],
+    uncontrolled: Mapping[LanguagePair, str] | None = None,
 ) -> Artifact:
-    """The artifact of what was measured. `beside`: the other inputs by their names (`input_names`)."""
+    """The artifact of what was measured. `beside`: the other inputs by their names (`input_names`). `uncontrolled`: why
+    pairs of languages have no controls, where these were asked for."""
     inputs = named("selection", selections.found)
     for each in cells:
         inputs[input_name("completions", each.cell.key)] = each.completions
@@ -231,6 +283,7 @@ def assemble_transfer(
         "model": bench.model_key(),
         "cells": [msgspec.to_builtins(each.cell) for each in cells],
         "missing": selections.missing,
+        "uncontrolled": {str(pair): why for pair, why in sorted((uncontrolled or {}).items())},
     }
     asked = bench.settings
     about = {"model": bench.ref.name, "data": asked.prompts.data, "sources": ",".join(asked.sources)}

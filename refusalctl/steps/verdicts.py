@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 from msgspec.structs import replace
 
 from refusalctl.records.cell import Cell, LanguagePair
+from refusalctl.records.controls import Controls
 from refusalctl.records.estimates import Estimate
-from refusalctl.records.transfer import Gate, TargetFacts
+from refusalctl.records.transfer import Gate, TargetFacts, ZeroPoint
 from refusalctl.records.verdict import Verdict, VerdictValue
 from refusalctl.settings import VerdictSettings
+from refusalctl.stats.max_t import smallest_p, step_down
 from refusalctl.stats.mover import change, difference
-from refusalctl.stats.paired import equivalence_p, fdr_by, holm, mcnemar_p, moves
+from refusalctl.stats.paired import equivalence_p, fdr_by, mcnemar_p, moves
 from refusalctl.stats.power import detectable
-from refusalctl.stats.verdict import INDUCTION, REMOVAL, Effect, Evidence, decide
+from refusalctl.stats.verdict import INDUCTION, REMOVAL, Effect, Evidence, decide, shown_sign
 from refusalctl.steps.comprehension import read_comprehension
 from refusalctl.steps.counts import judged_outcomes, outcome_counts, outcome_rate
 from refusalctl.steps.input_names import inputs_of
 from refusalctl.steps.labelling.labels import read_labels
-from refusalctl.steps.selection.controls import read_controls
+from refusalctl.steps.selection.control_effects import read_controls
+from refusalctl.steps.zero_points import zero_points
 from refusalctl.store.store import Artifact
 
 
@@ -32,20 +36,59 @@ class CellVerdicts(NamedTuple):
     induction: Verdict | None
 
 
+class Effects(NamedTuple):
+    """What the real direction does in one cell, and each draw of each family that a verdict looks at (log-odds)."""
+
+    real: float
+    families: Mapping[str, tuple[float, ...]]
+
+
+class Compared(NamedTuple):
+    """A cell against its control directions, adjusted: p in the claimed sense, in the opposite one, and the least p."""
+
+    p: float
+    p_reverse: float
+    smallest: float
+
+
+@dataclass(frozen=True)
+class CellControls:
+    """Comparisons by pair of languages for one question, and why a pair has none although controls were asked for."""
+
+    compared: Mapping[LanguagePair, Compared]
+    lacking: Mapping[LanguagePair, str]
+
+    def beside(self, pair: LanguagePair) -> dict[str, Any]:
+        """As the rule's evidence names them."""
+        found = self.compared.get(pair)
+        if found is None:
+            return {"no_controls": self.lacking.get(pair)}
+        return {"p_null": found.p, "p_reverse": found.p_reverse, "smallest_p": found.smallest}
+
+
 @dataclass(frozen=True)
 class MatrixEvidence:
     """Labels by cell and by target, and what the rule looks at beside them."""
 
     labels: Mapping[str, Artifact]
     harmless: Mapping[str, Artifact]
-    p_null: Mapping[LanguagePair, float]
+    removal_controls: CellControls
+    induction_controls: CellControls
     gates: Mapping[str, Gate]
+    zeros: Mapping[LanguagePair, ZeroPoint]
 
     @classmethod
-    def of(cls, inputs: Mapping[str, Artifact]) -> MatrixEvidence:
-        """What a transfer's inputs say."""
+    def of(cls, inputs: Mapping[str, Artifact], uncontrolled: Mapping[LanguagePair, str], rank: int) -> MatrixEvidence:
+        """What a transfer's inputs say. `uncontrolled`: why a pair has no controls that were asked for; `rank`: of its
+        ablations."""
+        removal, induction = cell_controls(inputs, uncontrolled, rank)
         return cls(
-            inputs_of("labels", inputs), inputs_of("harmless", inputs), null_p_values(inputs), read_gates(inputs)
+            inputs_of("labels", inputs),
+            inputs_of("harmless", inputs),
+            removal,
+            induction,
+            read_gates(inputs),
+            zero_points(inputs),
         )
 
     def baseline(self, target: str) -> Artifact:
@@ -64,15 +107,64 @@ def clusters(labels: Artifact) -> dict[str, str]:
     return {label.prompt_id: label.cluster for label in read_labels(labels) if label.cluster}
 
 
-def null_p_values(inputs: Mapping[str, Artifact]) -> dict[LanguagePair, float]:
-    """p-value against control directions; transferred cells are one family and Holm-adjusted.
+def cell_controls(
+    inputs: Mapping[str, Artifact], uncontrolled: Mapping[LanguagePair, str], rank: int
+) -> tuple[CellControls, CellControls]:
+    """Control directions beside every cell, for removal and for induction."""
+    records = {
+        LanguagePair.parse(key): read_controls(artifact) for key, artifact in inputs_of("controls", inputs).items()
+    }
+    why = {
+        pair: f"control directions were asked for and could not be run: {reason}"
+        for pair, reason in uncontrolled.items()
+    }
+    matching = {pair: each for pair, each in records.items() if each.rank == rank}
+    unlike = {
+        pair: f"there are no matching control directions: theirs is rank {each.rank}, {rank} are ablated together here"
+        for pair, each in records.items()
+        if each.rank != rank
+    }
+    not_added = {
+        pair: f"control directions were asked for and could not be added: {each.not_added}"
+        for pair, each in records.items()
+        if each.not_added is not None
+    }
+    rises = {pair: found for pair, each in records.items() if (found := _rises(each)) is not None}
+    return (
+        CellControls(against_controls({pair: _drops(each) for pair, each in matching.items()}), why | unlike),
+        CellControls(against_controls(rises), why | not_added),
+    )
 
-    A native cell is a positive control, not a claim: its p-value stays as it is.
+
+def _drops(record: Controls) -> Effects:
+    return Effects(record.drop, {name: record.families[name].drops for name in record.p_families})
+
+
+def _rises(record: Controls) -> Effects | None:
+    if record.added is None:
+        return None
+    return Effects(record.added.rise, {name: each.rises for name, each in record.added.families.items()})
+
+
+def against_controls(cells: Mapping[LanguagePair, Effects]) -> dict[LanguagePair, Compared]:
+    """Every cell against its draws. Transferred cells are one family, adjusted together by step-down max-T: a draw of a
+    source is the same direction in all its targets, and draws of different sources are independent of each other. A
+    native cell is a positive control, not a claim: it is a family of its own.
+
+    Each family of directions has to be beaten, so the largest p of them counts.
     """
-    controls = inputs_of("controls", inputs)
-    raw = {LanguagePair.parse(key): read_controls(artifact).p for key, artifact in controls.items()}
-    family = [pair for pair in raw if not pair.is_native]
-    return raw | dict(zip(family, holm([raw[pair] for pair in family]), strict=True))
+    claims = [pair for pair in cells if not pair.is_native]
+    found: dict[LanguagePair, Compared] = {}
+    for group in (claims, *([pair] for pair in cells if pair.is_native)):
+        for name in cells[group[0]].families if group else ():
+            real = [cells[pair].real for pair in group]
+            null = np.array([cells[pair].families[name] for pair in group], float).T
+            forth, back = step_down(real, null), step_down([-value for value in real], -null)
+            least = smallest_p(len(null))
+            for pair, p, p_reverse in zip(group, forth, back, strict=True):
+                known = found.get(pair, Compared(0.0, 0.0, 0.0))
+                found[pair] = Compared(max(known.p, p), max(known.p_reverse, p_reverse), max(known.smallest, least))
+    return found
 
 
 def read_gates(inputs: Mapping[str, Artifact]) -> dict[str, Gate]:
@@ -91,8 +183,8 @@ def decide_cells(
     decided: dict[LanguagePair, CellVerdicts] = {}
     for pair in sorted(pairs, key=lambda pair: not pair.is_native):
         own = decided.get(LanguagePair(pair.target, pair.target))
-        removal = _removal(settings, pair, evidence, own.removal.value if own else None)
         induction = _induction(settings, pair, evidence, own.induction.value if own and own.induction else None)
+        removal = _removal(settings, pair, evidence, own.removal.value if own else None, induction)
         decided[pair] = CellVerdicts(removal, induction)
     for pair, verdicts in decided.items():
         removal = replace(verdicts.removal, beyond_home=beyond_home(pair, evidence))
@@ -101,18 +193,35 @@ def decide_cells(
 
 
 def _removal(
-    settings: VerdictSettings, pair: LanguagePair, evidence: MatrixEvidence, native: VerdictValue | None
+    settings: VerdictSettings,
+    pair: LanguagePair,
+    evidence: MatrixEvidence,
+    native: VerdictValue | None,
+    induction: Verdict | None,
 ) -> Verdict:
-    gate, own = evidence.gates.get(pair.target), LanguagePair(pair.target, pair.target)
+    zero, own = evidence.zeros.get(pair), LanguagePair(pair.target, pair.target)
     beside = Evidence(
-        margin=settings.margin,
-        p_null=evidence.p_null.get(pair),
-        require_null=settings.require_null,
-        native=native,
-        is_native=pair.is_native,
-        comprehension=gate.passed if gate else None,
+        **_shared(settings, pair, evidence, native),
+        **evidence.removal_controls.beside(pair),
+        zero=zero.place if zero else None,
+        added=shown_sign(induction, settings.margin) if induction else 0,
     )
     after = evidence.labels[str(pair)]
+    return _verdict(evidence.baseline(pair.target), after, REMOVAL, beside, evidence.ablated(own))
+
+
+def affine_removal(
+    settings: VerdictSettings,
+    pair: LanguagePair,
+    evidence: MatrixEvidence,
+    decided: Mapping[LanguagePair, CellVerdicts],
+) -> Verdict:
+    """The rule on affine ablation, which has no zero point. Control directions were ablated to 0, so none match it."""
+    own = LanguagePair(pair.target, pair.target)
+    native = decided[own].removal.value if own in decided and not pair.is_native else None
+    none = "there are no matching control directions: theirs were ablated to 0"
+    beside = Evidence(**_shared(settings, pair, evidence, native), no_controls=none)
+    after = evidence.labels[Cell(pair.source, pair.target, "affine").key]
     return _verdict(evidence.baseline(pair.target), after, REMOVAL, beside, evidence.ablated(own))
 
 
@@ -122,15 +231,23 @@ def _induction(
     after = evidence.added(pair)
     if after is None:
         return None
-    gate, own = evidence.gates.get(pair.target), LanguagePair(pair.target, pair.target)
-    beside = Evidence(
-        margin=settings.margin,
-        require_null=False,  # control directions are compared on removal alone
-        native=native,
-        is_native=pair.is_native,
-        comprehension=gate.passed if gate else None,
-    )
+    own = LanguagePair(pair.target, pair.target)
+    beside = Evidence(**_shared(settings, pair, evidence, native), **evidence.induction_controls.beside(pair))
     return _verdict(evidence.harmless[pair.target], after, INDUCTION, beside, evidence.added(own))
+
+
+def _shared(
+    settings: VerdictSettings, pair: LanguagePair, evidence: MatrixEvidence, native: VerdictValue | None
+) -> dict[str, Any]:
+    """Evidence that both questions look at."""
+    gate = evidence.gates.get(pair.target)
+    return {
+        "margin": settings.margin,
+        "require_null": settings.require_null,
+        "native": native,
+        "is_native": pair.is_native,
+        "comprehension": gate.passed if gate else None,
+    }
 
 
 def _verdict(

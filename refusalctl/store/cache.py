@@ -9,24 +9,26 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from filelock import FileLock
-
+from refusalctl.file_errors import explain
+from refusalctl.locks import locked
 from refusalctl.store.hashing import canonical
-from refusalctl.store.store import Store, explained
+from refusalctl.store.store import Store
 
 
 class TextCache:
     """Text by the digest of the text that it was made from."""
 
     def __init__(self, store: Store, name: str, key: str) -> None:
-        self.root, self.path = store.root, store.root / "cache" / name / f"{key}.jsonl"
+        self.store, self.path = store, store.root / "cache" / name / f"{key}.jsonl"
 
     def read(self) -> dict[str, str]:
         """Everything known. A line that a kill cut short, or that is something else, is passed over."""
-        if not self.path.is_file():
+        try:
+            content = self.path.read_bytes()
+        except OSError:  # not there, or not for us to read: it is computed again
             return {}
         found = {}
-        for line in self.path.read_bytes().splitlines():
+        for line in content.splitlines():
             try:
                 row = json.loads(line)
                 found[str(row["sha256"])] = str(row["text"])
@@ -35,12 +37,19 @@ class TextCache:
         return found
 
     def add(self, rows: Mapping[str, str]) -> None:
-        with explained(self.root):
+        """Remember rows. Where that cannot be written the work goes on, and the store tells of it."""
+        lines = b"".join(canonical({"sha256": k, "text": v}) + b"\n" for k, v in rows.items())
+        try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.path.with_suffix(".lock")), self.path.open("ab") as out:
+            with locked(self.path.with_suffix(".lock"), self.store.tell), self.path.open("ab") as out:
                 if out.tell() and not _ends_a_line(self.path):
                     out.write(b"\n")
-                out.writelines(canonical({"sha256": k, "text": v}) + b"\n" for k, v in rows.items())
+                out.write(lines)
+        except OSError as error:
+            known = explain(error, doing="write", path=self.path)
+            if known is None:
+                raise
+            self.store.tell(f"{known.message}: what is computed is not remembered")
 
 
 def _ends_a_line(path: Path) -> bool:

@@ -6,8 +6,11 @@ times, safetensors carry one metadata entry of canonical JSON (two entries alrea
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,7 +21,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from refusalctl.errors import Corrupt
+from refusalctl.disk import require_space
+from refusalctl.errors import Corrupt, StoreError
+from refusalctl.file_errors import explained, first_line, reason, system_reason, what_is_there
 from refusalctl.records.record import Record
 from refusalctl.store.hashing import canonical
 
@@ -37,12 +42,18 @@ def _check(found: dict[str, Any], expected: str, path: Path, version: int | None
         )
 
 
+_HINT = "see `refusalctl artifacts verify`; `refusalctl artifacts rm` removes it, so that it is computed again"
+
+
 def _damaged(path: Path, error: Exception) -> Corrupt:
-    reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-    return Corrupt(
-        f"{path.parent.parent.name}/{path.parent.name[:12]}/{path.name} cannot be read ({reason})",
-        hint="see `refusalctl artifacts verify`; remove the artifact to compute it again",
-    )
+    where = f"{path.parent.parent.name}/{path.parent.name[:12]}/{path.name}"
+    seen = what_is_there(path)
+    found = system_reason(error)
+    known = None if found is None else reason(found[0])
+    if known is not None:
+        return Corrupt(f"{where} cannot be read: {known.what}", hint=known.hint)
+    why = seen.what if seen is not None else first_line(error)
+    return Corrupt(f"{where} cannot be read ({why})", hint=_HINT)
 
 
 # --- JSON and JSON lines -----------------------------------------------------------------------------
@@ -50,7 +61,7 @@ def _damaged(path: Path, error: Exception) -> Corrupt:
 
 def write_json(path: Path, kind: str, value: dict[str, Any]) -> None:
     """One record, canonical so that equal values are equal bytes."""
-    path.write_bytes(canonical({"format": f"refusalctl.{kind}", "version": VERSION, **value}))
+    _write(path, canonical({"format": f"refusalctl.{kind}", "version": VERSION, **value}))
 
 
 def read_json(path: Path, kind: str) -> dict[str, Any]:
@@ -68,7 +79,7 @@ def read_json(path: Path, kind: str) -> dict[str, Any]:
 def write_record(folder: Path, record: Record) -> None:
     """One record into its file of an artifact's folder, canonical so that equal records are equal bytes."""
     header = {"format": f"refusalctl.{record.FORMAT}", "version": record.VERSION}
-    (folder / record.FILE).write_bytes(canonical(header | record.to_json()))
+    _write(folder / record.FILE, canonical(header | record.to_json()))
 
 
 def read_record(folder: Path, kind: type[R]) -> R:
@@ -89,8 +100,13 @@ def read_record(folder: Path, kind: type[R]) -> R:
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """JSON lines, one canonical object each."""
-    with path.open("wb") as out:
+    with explained("write", path, kind=StoreError), path.open("wb") as out:
         out.writelines(canonical(row) + b"\n" for row in rows)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with explained("write", path, kind=StoreError):
+        path.write_bytes(content)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -106,8 +122,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Add lines to an unfinished file; they are on the disk when this returns."""
-    with path.open("ab") as out:
-        out.writelines(canonical(row) + b"\n" for row in rows)
+    lines = b"".join(canonical(row) + b"\n" for row in rows)
+    with explained("write", path, kind=StoreError), path.open("ab") as out:
+        out.write(lines)
         out.flush()
         os.fsync(out.fileno())
 
@@ -150,11 +167,13 @@ VECTOR_FILES = {
 
 
 def write_vectors(path: Path, kind: str, tensors: dict[str, Any], about: dict[str, Any]) -> None:
-    """Torch tensors in safetensors with one metadata entry."""
-    from safetensors.torch import save_file
+    """Torch tensors in safetensors with one metadata entry. Written by Python: the library's own writer makes files
+    that only their owner may read."""
+    from safetensors.torch import save
 
     header = canonical({"format": f"refusalctl.{kind}", "version": VERSION, **about}).decode()
-    save_file({name: t.contiguous() for name, t in sorted(tensors.items())}, path, metadata={"refusalctl": header})
+    whole = {name: t.contiguous() for name, t in sorted(tensors.items())}
+    _write(path, save(whole, metadata={"refusalctl": header}))
 
 
 def read_vectors(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -182,14 +201,14 @@ class ActivationShape(NamedTuple):
 
 
 class ActivationWriter:
-    """Rows of `resid_pre` written into an open HDF5 file, in any order, each prompt once.
+    """Rows of `resid_pre` written into an open file, in any order, each prompt once.
 
     A batch is written while the next one is computed; what goes wrong is raised by the next call.
     """
 
-    def __init__(self, data: Any, n_prompts: int, thread: ThreadPoolExecutor) -> None:
-        self._data, self._thread = data, thread
-        self._missing = set(range(n_prompts))
+    def __init__(self, file: io.FileIO, offset: int, shape: ActivationShape, thread: ThreadPoolExecutor) -> None:
+        self._file, self._offset, self._shape, self._thread = file, offset, shape, thread
+        self._missing = set(range(shape.n_prompts))
         self._writing: Future[None] | None = None
 
     def put(self, indices: list[int], rows: NDArray[np.float32]) -> None:
@@ -204,7 +223,10 @@ class ActivationWriter:
 
     def _write(self, indices: list[int], rows: NDArray[np.float32]) -> None:
         for index, row in zip(indices, rows):
-            self._data[index] = row
+            if not 0 <= index < self._shape.n_prompts or row.shape != self._shape[1:]:
+                raise IndexError(f"row {index} of shape {row.shape} does not belong into {tuple(self._shape)}")
+            self._file.seek(self._offset + 4 * index * math.prod(self._shape[1:]))
+            _write_all(self._file, np.ascontiguousarray(row, dtype="<f4").tobytes())
             self._missing.discard(index)
 
     @property
@@ -216,24 +238,57 @@ class ActivationWriter:
 def write_activations(path: Path, shape: ActivationShape, about: dict[str, Any]) -> Iterator[ActivationWriter]:
     """Create `resid_pre` [n_prompts, n_pos, n_layers, d_model] float32, and fill it.
 
-    Contiguous on disk, so that bytes do not depend on the order of writing and the file can be memory-mapped. Nothing
-    is filled in before: that would write everything twice.
+    Contiguous on disk, so that bytes do not depend on the order of writing and the file can be memory-mapped. HDF5
+    makes the frame of the file, in memory; the rows are written by Python. HDF5 cannot bear a disk that refuses: it
+    keeps what it could not write, and the process crashes when it ends (h5py/h5py#914, #1120).
 
     The last position is the last instruction token; the others are end-of-instruction positions. Raises
-    `Corrupt` if a prompt was left out.
+    `Corrupt` if a prompt was left out, `StoreError` where the disk refuses.
     """
-    import h5py
-
-    with h5py.File(path, "w", libver="v108", track_order=False) as file, ThreadPoolExecutor(1) as thread:
-        data = file.create_dataset(
-            "resid_pre", shape=shape, dtype="float32", chunks=None, track_times=False, fill_time="never"
-        )
-        file.attrs["refusalctl"] = canonical({"format": "refusalctl.activations", "version": VERSION, **about}).decode()
-        writer = ActivationWriter(data, shape.n_prompts, thread)
+    size = 4 * math.prod(shape)
+    require_space(path.parent, size)
+    frame, offset = _frame(shape, about)
+    with explained("write", path, kind=StoreError), io.FileIO(path, "w") as file, ThreadPoolExecutor(1) as thread:
+        _write_all(file, frame)
+        writer = ActivationWriter(file, offset, shape, thread)
         yield writer
         writer.finish()
         if writer.missing:
             raise Corrupt(f"{writer.missing} of {shape.n_prompts} prompts have no activations")
+        os.fsync(file.fileno())
+
+
+def _frame(shape: ActivationShape, about: dict[str, Any]) -> tuple[bytes, int]:
+    """An HDF5 file up to its data, with which it ends, and where they begin."""
+    import h5py
+
+    header = canonical({"format": "refusalctl.activations", "version": VERSION, **about}).decode()
+    with tempfile.TemporaryDirectory(dir=_memory()) as folder:
+        place = Path(folder) / "frame.h5"  # sparse: a few kilobytes
+        require_space(place.parent, 0)
+        with h5py.File(place, "w", libver="v108", track_order=False) as file:
+            data = file.create_dataset(
+                "resid_pre", shape=shape, dtype="float32", chunks=None, track_times=False, fill_time="never"
+            )
+            file.attrs["refusalctl"] = header
+            if data.size:
+                data[0, 0, 0, 0] = 0  # the place of the data is chosen when the first of them is written
+            offset = data.id.get_offset() or 0
+        if place.stat().st_size != offset + 4 * math.prod(shape):
+            raise RuntimeError("HDF5 did not put the data at the end of the file")
+        with place.open("rb") as content:
+            return content.read(offset), offset
+
+
+def _memory() -> str | None:
+    """A folder that no disk is behind, where the system has one; else where temporary files are."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+def _write_all(file: io.FileIO, content: bytes) -> None:
+    left = memoryview(content)
+    while left:
+        left = left[file.write(left) :]
 
 
 @contextmanager
@@ -243,13 +298,13 @@ def open_activations(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
 
     try:
         file = h5py.File(path, "r")
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         raise _damaged(path, error) from error
     with file:
         try:
             header = json.loads(file.attrs["refusalctl"])
             data = file["resid_pre"]
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, TypeError, OSError, RuntimeError) as error:
             raise _damaged(path, error) from error
         _check(header, "activations", path)
         yield data, header
@@ -272,6 +327,7 @@ def activation_batches(path: Path, n_pos: int, size: int = 64) -> Iterator[Any]:
     with open_activations(path) as (data, _header):
         for start in range(0, data.shape[0], size):
             try:
-                yield torch.from_numpy(data[start : start + size, :n_pos])
-            except OSError as error:
+                rows = data[start : start + size, :n_pos]
+            except (OSError, RuntimeError) as error:
                 raise _damaged(path, error) from error
+            yield torch.from_numpy(rows)

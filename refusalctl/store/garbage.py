@@ -2,29 +2,54 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+import re
 import time
-import uuid
+from collections.abc import Iterable
 from pathlib import Path
 
+from refusalctl.disk import remove_tree
+from refusalctl.locks import holders
+from refusalctl.store import names
+from refusalctl.store.drafts import draft_name, leftovers
 from refusalctl.store.hashing import digest
-from refusalctl.store.store import MANIFEST, Artifact, Store, explained
+from refusalctl.store.store import MANIFEST, Artifact, Store
 
-ASKED_FOR = ("report", "transfer", "calibration")
+ASKED_FOR = ("report", "transfer", "calibration", "comparison")
+BY_PEOPLE = ("sample",)  # its sheets are out with annotators
+SHIPPED = ("sample", "polyrefuse", "organism:")  # sets that can be had again
+_ID = re.compile(rb"[0-9a-f]{64}")
+
+__all__ = ["dependants", "garbage", "leftovers", "made_by_people", "remove", "sweep"]
+
+
+def made_by_people(artifact: Artifact) -> bool:
+    """Whether no computation could bring it back: labels that people gave, samples that they work on, what was
+    imported, and prompts of a set of somebody's own."""
+    step = str(artifact.manifest["recipe"].get("step", ""))
+    about = artifact.about
+    return (
+        artifact.kind in BY_PEOPLE
+        or about.get("provenance") == "imported"
+        or step.startswith(("human-", "import-"))
+        or str(about.get("judge", "")).startswith("human:")
+        or (artifact.kind == "prompts" and not str(about.get("data")).startswith(SHIPPED))
+    )
 
 
 def garbage(store: Store, min_age: float = 0.0) -> list[Artifact]:
     """Artifacts that no name reaches, directly or through what they were computed from.
 
-    Reports, transfers and calibrations count as named: they are what a user asked for. What is younger than `min_age`
-    seconds is kept with all that it needs: a run that is not finished yet has named nothing.
+    What a user asked for (reports, transfers, calibrations, comparisons) and what people made or imported counts as
+    named. What is younger than `min_age` seconds is kept with all that it needs: a run that is not finished yet has
+    named nothing; so is what a computation in progress says it needs, and what a damaged manifest mentions.
     """
     by_id = {a.id: a for a in store.all()}
     newest = time.time() - min_age
     wanted = [t.partition("/")[2] for t in store.names().values()]
-    wanted += [a.id for a in by_id.values() if a.kind in ASKED_FOR]
-    wanted += [a.id for a in by_id.values() if (a.path / MANIFEST).stat().st_mtime > newest]
+    wanted += [a.id for a in by_id.values() if a.kind in ASKED_FOR or made_by_people(a)]
+    wanted += [a.id for a in by_id.values() if _age(store, a) > newest]
+    wanted += [i for owner in holders(store.root / "partial").values() for i in owner.needs]
+    wanted += _mentioned(store, by_id)
     kept: set[str] = set()
     while wanted:
         identifier = wanted.pop()
@@ -34,44 +59,66 @@ def garbage(store: Store, min_age: float = 0.0) -> list[Artifact]:
     return [a for a in by_id.values() if a.id not in kept]
 
 
-def remove(store: Store, artifact: Artifact) -> None:
-    """Delete one artifact: first out of sight by a rename, then its files."""
-    with explained(store.root):
-        grave = store.root / "tmp" / f"removed-{uuid.uuid4().hex[:12]}"
+def _age(store: Store, artifact: Artifact) -> float:
+    """When an artifact was written or copied here, whichever is later."""
+    return max(store.written(artifact), (artifact.path / MANIFEST).stat().st_mtime)
+
+
+def _mentioned(store: Store, whole: Iterable[str]) -> list[str]:
+    """Ids in manifests that are damaged: what they were made from may be needed to mend them."""
+    known, found = set(whole), []
+    for kind, identifier in store.ids():
+        if identifier not in known:
+            try:
+                content = (store.root / kind / identifier / MANIFEST).read_bytes()
+            except OSError:
+                continue
+            found += [each.decode() for each in _ID.findall(content)]
+    return found
+
+
+def dependants(store: Store, identifiers: Iterable[str]) -> list[Artifact]:
+    """What was made from these artifacts, directly or through others; without themselves."""
+    gone = set(identifiers)
+    found: list[Artifact] = []
+    everything, before = store.all(), -1
+    while before != len(found):
+        before = len(found)
+        for artifact in everything:
+            if artifact.id not in gone and gone & set(artifact.inputs.values()):
+                gone.add(artifact.id)
+                found.append(artifact)
+    return found
+
+
+def remove(store: Store, kind: str, identifier: str) -> None:
+    """Delete one artifact, damaged or not: first out of sight by a rename, then its files, marks and names."""
+    with store.writing():
+        home = store.root / kind / identifier
+        grave = store.root / "tmp" / f"removed-{draft_name()}"
         grave.parent.mkdir(parents=True, exist_ok=True)
-        artifact.path.rename(grave)
-        shutil.rmtree(grave)
-        mark = store.root / "recipes" / digest(artifact.manifest["recipe"]) / artifact.id
-        mark.unlink(missing_ok=True)
+        home.rename(grave)
+        for mark in _marks(store, grave, identifier):
+            mark.unlink(missing_ok=True)
+        for name, target in store.names().items():
+            if target == f"{kind}/{identifier}":
+                names.forget(store.root / "names", name)
+        remove_tree(grave)
+
+
+def _marks(store: Store, folder: Path, identifier: str) -> list[Path]:
+    """The recipes that gave an artifact: by its manifest, or by looking where that cannot be read."""
+    try:
+        recipe = store.read_manifest(folder)["recipe"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return list((store.root / "recipes").glob(f"*/{identifier}"))
+    return [store.root / "recipes" / digest(recipe) / identifier]
 
 
 def sweep(store: Store, garbage: list[Artifact], leftovers: list[Path]) -> None:
     """Remove what `garbage` and `leftovers` found; dependants before what they were computed from."""
     order = {a.id: i for i, a in enumerate(store.all())}
-    for artifact in sorted(garbage, key=lambda a: -order[a.id]):
-        remove(store, artifact)
+    for artifact in sorted(garbage, key=lambda a: -order.get(a.id, 0)):
+        remove(store, artifact.kind, artifact.id)
     for folder in leftovers:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def leftovers(store: Store, min_age: float = 0.0) -> list[Path]:
-    """Drafts of processes that are gone, untouched for `min_age` seconds: on a shared store a process of another
-    host looks gone."""
-    home = store.root / "tmp"
-    if not home.is_dir():
-        return []
-    newest = time.time() - min_age
-    drafts = [p for p in home.iterdir() if not _alive(p.name.partition("-")[0])]
-    return [p for p in drafts if max(f.stat().st_mtime for f in (p, *p.rglob("*"))) <= newest]
-
-
-def _alive(pid: str) -> bool:
-    if not pid.isdigit():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        remove_tree(folder)

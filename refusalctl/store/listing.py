@@ -8,28 +8,34 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from refusalctl.disk import write_whole
+from refusalctl.errors import StoreError
+from refusalctl.store.artifact import MANIFEST
 from refusalctl.store.hashing import canonical
-from refusalctl.store.store import KINDS, MANIFEST, Store
+from refusalctl.store.references import revision
+from refusalctl.store.store import KINDS, Store, is_id
 
-VERSION = 1
+VERSION = 2
 
 
 class ListingLine(NamedTuple):
-    """One artifact: what it is about, the bytes of its payload, and when it was written (seconds since the epoch)."""
+    """One artifact: what it is about, the bytes of its payload, when it was written (seconds since the epoch, as it
+    says itself), and the revision of its model."""
 
     kind: str
     id: str
     about: dict[str, Any]
     bytes: int
     written: float
+    revision: str
 
 
 def listing(store: Store, kind: str | None = None) -> list[ListingLine]:
-    """Every artifact, or one kind's, oldest first. Raises `Corrupt` for a manifest that is not whole."""
+    """Every artifact, or one kind's, oldest first. Manifests that are not whole are told of and passed over."""
     file = store.root / "cache" / "listing.json"
     known = _read(file)
     found: dict[str, list[Any]] = {}
@@ -43,21 +49,25 @@ def listing(store: Store, kind: str | None = None) -> list[ListingLine]:
             key, seen = f"{each}/{identifier}", [facts.st_mtime_ns, facts.st_size]
             before = known.get(key)
             if before is None or before[:2] != seen:
-                artifact = store.open(each, identifier)
-                before = [*seen, artifact.size, artifact.about]
+                try:
+                    artifact = store.open(each, identifier)
+                except StoreError as error:
+                    store.tell(f"{error.message}: it is passed over; see `refusalctl artifacts verify`")
+                    continue
+                before = [*seen, artifact.size, artifact.about, store.written(artifact), revision(artifact)]
             found[key] = before
     if kind is None and found != known:
         _write(file, found)
     lines = []
-    for key, (written, _size, size, about) in found.items():
+    for key, (_mtime, _size, size, about, written, of_model) in found.items():
         of_kind, identifier = key.split("/")
-        lines.append(ListingLine(of_kind, identifier, about, size, written / 1e9))
+        lines.append(ListingLine(of_kind, identifier, about, size, written, of_model))
     return sorted(lines, key=lambda line: (line.written, line.id))
 
 
 def _names(home: str) -> list[str]:
     try:
-        return os.listdir(home)  # noqa: PTH208
+        return [name for name in os.listdir(home) if is_id(name)]  # noqa: PTH208
     except (FileNotFoundError, NotADirectoryError):
         return []
 
@@ -67,7 +77,7 @@ def _read(file: Path) -> dict[str, list[Any]]:
     try:
         value = json.loads(file.read_bytes())
         lines: dict[str, list[Any]] = value["lines"] if value["version"] == VERSION else {}
-        whole = all(len(line) == 4 for line in lines.values())
+        whole = all(len(line) == 6 for line in lines.values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
     return lines if whole else {}
@@ -75,10 +85,6 @@ def _read(file: Path) -> dict[str, list[Any]]:
 
 def _write(file: Path, lines: dict[str, list[Any]]) -> None:
     """Replace the file whole. A store that cannot be written to is listed all the same."""
-    draft = file.with_name(f".listing.{uuid.uuid4().hex[:12]}")
-    try:
+    with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(canonical({"version": VERSION, "lines": lines}))
-        draft.replace(file)
-    except OSError:
-        draft.unlink(missing_ok=True)
+        write_whole(file, canonical({"version": VERSION, "lines": lines}))

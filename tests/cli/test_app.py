@@ -205,6 +205,17 @@ def test_a_hub_model_without_a_hub(run, tmp_path: Path, monkeypatch: pytest.Monk
     fails(run("collect", "--lang", "en", "--model", "org/model", model=False), 1, "org/model", "local folder")
 
 
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_a_checkpoint_that_is_not_the_models(run, tiny_folder: Path, tmp_path: Path, dry: tuple[str, ...]) -> None:  # type: ignore[no-untyped-def]
+    from tests.model.files import folders
+
+    broken = folders.copy(tiny_folder, tmp_path / "broken")
+    folders.with_weights(broken, folders.renamed("layers.1.", "layers.1._orig_mod."))
+    found = run("collect", "--lang", "en", "--n", "2", "--model", str(broken), *dry, model=False)
+    fails(found, 1, "9 tensors are missing", "9 tensors are not read", "torch.compile")
+    assert "LOAD REPORT" not in found.err
+
+
 def test_tokenizer_without_chat_template(run, tiny_folder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     import shutil
 
@@ -251,11 +262,17 @@ def test_positions_and_layers_outside_the_model(run) -> None:  # type: ignore[no
 def test_a_truncated_artifact_is_named(run) -> None:  # type: ignore[no-untyped-def]
     first = run("collect", "--lang", "ba", "--n", "4").out.split()[0]
     file = Path(run("artifacts", "path", first).out.strip()) / "activations.h5"
-    file.write_bytes(file.read_bytes()[:5000])
-    fails(run("extract", "--lang", "ba", "--n-train", "4"), 1, "activations.h5: it has 5000 bytes", "artifacts verify")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:5000])
     verified = run("artifacts", "verify")
     assert verified.code == 1
     assert "5000 bytes, expected" in verified.out
+    again = run("collect", "--lang", "ba", "--n", "4")
+    assert "5000 bytes, expected" in again.err  # healed, and told of
+    assert (again.out.split()[0], file.read_bytes()) == (first, whole)
+    assert run("artifacts", "verify").code == 0
+    file.write_bytes(whole[:-1] + b"x")
+    fails(run("extract", "--lang", "ba", "--n-train", "4"), 1, "activations.h5: its bytes were changed", "artifacts rm")
 
 
 def test_wrong_usage_exits_with_two(run) -> None:  # type: ignore[no-untyped-def]

@@ -66,8 +66,9 @@ def test_add_then_use(tmp_path):
     assert len(sets.draw("mine", ["kk"], "harmful", "test", 2, 0)) == 2
     with pytest.raises(DataError, match="--replace"):
         call("add", path, "--lang", "kk", "--kind", "harmful", "--split", "test", "--name", "mine")
-    assert as_json("add", path, "--lang", "kk", "--kind", "harmful", "--split", "test", "--name", "mine",
-                   "--replace")["replaced"] == 2  # fmt: skip
+    again = as_json("add", path, "--lang", "kk", "--kind", "harmful", "--split", "test", "--name", "mine", "--replace")
+    assert again["languages"]["kk"]["replaced"] == 2
+    assert again["file"]["columns"] == {"kk": "text"}
 
 
 def test_translate_from_a_file(tmp_path):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from refusalctl.data import own_sets, sets
+from refusalctl.data.prompt_files import Asked
 from refusalctl.errors import BadInput, RefusalctlError
 from refusalctl.steps import prompt_sets
 
@@ -23,8 +24,9 @@ def row(i: int, text: str, **more: Any) -> dict[str, Any]:
     return {"id": f"q{i}", "kind": "harmless", "split": "train", "text": text, **more}
 
 
-def add(path: Path, lang: str = "kk", again: bool = False, **more: Any) -> own_sets.Added:
-    return prompt_sets.add(path, lang, again=again, **more)
+def add(path: Path, lang: str | None = "kk", again: bool = False, name: str = "own", **more: Any) -> Any:
+    done = prompt_sets.add(path, Asked(lang, **more), name=name, again=again)
+    return done.sets.get(lang, done)
 
 
 def test_jsonl_with_all_columns_becomes_a_set(tmp_path):
@@ -79,30 +81,49 @@ def test_repeats_are_flagged_over_the_whole_file(tmp_path):
 
 BAD: dict[str, tuple[bytes, str, str]] = {
     "empty text": (b'{"text": "a"}\n\n{"text": " ?! "}\n', ".jsonl", r"row 3: empty text"),
-    "empty cell": (b'text\na\n""\n ,\n', ".csv", r"row 3: empty text"),
-    "no text column": (b"prompt_id\n1\n", ".csv", r"row 1: unknown column 'prompt_id'"),
-    "text missing": (b'{"id": "a"}\n', ".jsonl", r"row 1: no column 'text'"),
-    "unknown key": (b'{"text": "a"}\n{"text": "b", "txt": "c"}\n', ".jsonl", r"row 2: unknown column 'txt'"),
-    "semicolons": (b"text;kind\na;harmful\n", ".csv", r"row 1: unknown column 'text;kind'"),
+    "empty cell": (b'text,x\na,b\n"",b\n', ".csv", r"row 3: empty text"),
+    "no known column": (b"prompt_id\n1\n", ".csv", r"no column is known to hold prompts.*--text-column 'prompt_id'"),
+    "two known columns": (
+        b"Goal,Behavior\na,b\n",
+        ".csv",
+        r"several columns .*'Goal', 'Behavior'.*--text-column 'Goal'",
+    ),
     "column twice": (b"text,text\na,b\n", ".csv", r"row 1: a column is there twice"),
     "unknown kind": (b"text,kind\na,harmful\nb,evil\n", ".csv", r"row 3: unknown kind 'evil'"),
     "unknown split": (b'{"text": "a", "split": "dev"}\n', ".jsonl", r"row 1: unknown split 'dev'"),
     "duplicate id": (
-        b'{"text": "a", "id": "1"}\n{"text": "b", "id": "1"}\n',
+        b'{"text": "a", "id": "1"}\n{"text": "b", "id": 1}\n',
         ".jsonl",
         r"row 2: duplicate id '1'.* row 1",
     ),
-    "repeated text": (b"text\na\nA!\n", ".csv", r"row 3: duplicate id .* row 2"),
-    "not UTF-8": ("text\nab\nпривет\n".encode("cp1251"), ".csv", r"row 3: not UTF-8"),
-    "UTF-16": ("text\nab\n".encode("utf-16"), ".csv", r"row 1: not UTF-8"),
+    "not UTF-8": ("text\nab\nпривет\n".encode("cp1251"), ".csv", r"row 3: not UTF-8 \(byte 8\).*--encoding"),
+    "UTF-16 without a mark": ("text\nab\n".encode("utf-16-le"), ".csv", r"as in UTF-16.*--encoding utf-16-le"),
     "not JSON": (b'{"text": "a"}\ntext\n', ".jsonl", r"row 2: not JSON"),
     "no object": (b'{"text": "a"}\n["b"]\n', ".jsonl", r"row 2: a list"),
-    "a number": (b'{"text": 7}\n', ".jsonl", r"row 1: 'text' is a int"),
+    "a number": (b'{"text": 7}\n', ".jsonl", r"row 1: 'text' is a number"),
     "open quote": (b'text\na\n"b\n', ".csv", r"row 3: not CSV"),
     "too many cells": (b"text\na, b\n", ".csv", r"row 2: 2 cells, expected 1"),
     "other language": (b'{"text": "a", "lang": "ba"}\n', ".jsonl", r"row 1: the language is 'ba'"),
     "nothing": (b"text\n", ".csv", r"holds no prompts"),
-    "other suffix": (b"a", ".txt", r"neither .jsonl nor .csv"),
+    "other suffix": (b"a", ".docx", r"its format cannot be told"),
+    "workbook": (b"PK\x03\x04abc", ".xlsx", r"a zip archive or an Excel workbook"),
+    "half a character": (b'{"text": "a"}\n{"text": "b \\ud83d"}\n', ".jsonl", r"row 2: 'text' holds half a character"),
+    "half a character in an id": (
+        b'{"text": "a", "id": "b\\udc00"}\n',
+        ".jsonl",
+        r"row 1: 'id' holds half a character",
+    ),
+    "zero byte": (b'{"text": "a\\u0000b"}\n', ".jsonl", r"row 1: 'text' holds a zero byte"),
+    "key twice": (b'{"text": "a", "text": "b"}\n', ".jsonl", r"row 1: the key 'text' is there twice"),
+    "nested": (b"[" * 100000, ".json", r"nested too deeply|not JSON"),
+    "deep line": (b'{"text": "a", "x": ' + b"[" * 60000 + b"]" * 60000 + b"}\n", ".jsonl", r"nested too deeply"),
+    "lists of two lengths": (b'{"text": ["a", "b"], "x": ["c"]}', ".json", r"columns of different lengths"),
+    "a header that is none": (
+        b"How is bread baked at home?\nWhat is rain?\n",
+        ".csv",
+        r"first row reads like a prompt",
+    ),
+    "a table called text": (b"goal,target\na,b\n", ".txt", r"header of a table.*--format csv"),
 }
 
 
@@ -163,4 +184,4 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path, monkeypatch):
         with pytest.raises(AttributeError):
             add(jsonl(tmp_path, row(2, "Тұз")))
     assert path.read_bytes() == before
-    assert {p.name for p in path.parent.iterdir()} == {"kk.jsonl", ".lock"}
+    assert {p.name for p in path.parent.iterdir()} == {"kk.jsonl"}

@@ -38,14 +38,19 @@ def test_documents_are_those_of_the_schemas(document: Callable[..., Any], tmp_pa
     assert {(a.kind, a.id) for a in listed} == set(Store(STORE).ids())
     found = msgspec.convert(document("artifacts", "path", listed[0].id, *golden), printed.PrintedPath)
     assert found.id == listed[0].id
-    assert msgspec.convert(document("artifacts", "verify", *golden), printed.Verified) == printed.Verified(
-        len(listed), ()
-    )
+    whole = msgspec.convert(document("artifacts", "verify", *golden, code=1), printed.Verified)
+    assert (whole.checked, whole.foreign) == (len(listed), ())
+    assert all("is not in the store" in problem.what for problem in whole.problems)  # one artifact of each kind
     named = msgspec.convert(document("artifacts", "name", "first", listed[0].id, *golden), printed.PrintedName)
     assert named == printed.PrintedName("first", listed[0].id)
     next((tmp_path / "golden" / "prompts").rglob("prompts.jsonl")).write_text("{}")
     damaged = msgspec.convert(document("artifacts", "verify", *golden, code=1), printed.Verified)
-    assert len(damaged.problems) == 1
+    assert len(damaged.problems) == len(whole.problems) + 1
+    planned_removal = msgspec.convert(
+        document("artifacts", "rm", "first", "--names", "--dependants", *golden), printed.PrintedRemoval
+    )
+    assert not planned_removal.removed
+    assert listed[0].id in planned_removal.ids
     own = ("--store", str(tmp_path / "own"))
     settings = msgspec.convert(document("extract", "--lang", "qaa", *MODEL, "--explain"), list[printed.PrintedSetting])
     assert ("data", "organism:shared", "flag") in {(s.setting, str(s.value), s.origin) for s in settings}

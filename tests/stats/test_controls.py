@@ -23,12 +23,20 @@ def test_p_counts_ties_against_the_direction_and_is_never_zero() -> None:
             controls.p_value(1.0, null)
 
 
-def test_enough_draws_for_holms_first_step() -> None:
-    assert controls.needed(1) == 19
-    for k in (2, 7, 20):
-        n = controls.needed(k)
-        assert 1 / (n + 1) <= 0.05 / k + 1e-12
-        assert 1 / n > 0.05 / k
+def test_subspaces_are_orthonormal_and_lie_where_harmless_prompts_vary() -> None:
+    generator = torch.Generator().manual_seed(3)
+    rows = torch.zeros(20, 9)
+    rows[:, :4] = torch.randn(20, 4, generator=generator)
+    found = controls.subspaces(rows, 2, 11, generator)
+    assert found.shape == (11, 2, 9)
+    assert torch.allclose(found @ found.transpose(1, 2), torch.eye(2).expand(11, 2, 2), atol=1e-5)
+    assert float(found[:, :, 4:].abs().max()) < 1e-5
+    assert float((found[0] @ found[1].T).abs().max()) < 0.999
+    with pytest.raises(BadInput, match="no subspace"):
+        controls.subspaces(rows[:2], 2, 3, generator)
+    rows[:, 1:] = 0
+    with pytest.raises(BadInput, match="fewer than 2"):
+        controls.subspaces(rows, 2, 3, generator)
 
 
 def test_shuffles_keep_the_class_sizes() -> None:

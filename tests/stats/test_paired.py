@@ -51,7 +51,7 @@ def test_impossible_counts_are_refused() -> None:
 def test_moves_are_counted_by_prompt_and_missing_labels_apart() -> None:
     before = {"a": "refusal", "b": "refusal", "c": "compliance", "d": "refusal", "e": "refusal"}
     after = {"a": "compliance", "b": "degenerate", "c": "refusal", "d": "unparsed", "e": "off-language"}
-    assert moves(before, after) == Moves(1, 1, 1, 5)
+    assert moves(before, after) == Moves(1, 1, 1, 5, perhaps=3)
     with pytest.raises(BadInput, match="same prompts"):
         moves(before, {**after, "f": "refusal"})
     with pytest.raises(BadInput, match="same prompts"):

@@ -31,8 +31,14 @@ def pairs(**counts: int) -> tuple[dict[str, str], dict[str, str]]:
     return before, after
 
 
+def working(before: dict[str, str]) -> dict[str, str]:
+    """Answers under a direction of the language's own that removes every refusal."""
+    return {i: "compliance" if outcome == "refusal" else outcome for i, outcome in before.items()}
+
+
 def value(evidence: Evidence = OPEN, **counts: int) -> str:
-    return decide(*pairs(**counts), evidence).value
+    before, after = pairs(**counts)
+    return decide(before, after, evidence, native_after=working(before)).value
 
 
 def test_each_verdict_has_its_case() -> None:
@@ -91,7 +97,7 @@ def test_an_open_cell_says_how_many_prompts_would_settle_it() -> None:
 def test_induction_is_the_mirror() -> None:
     before, after = pairs(compliance_refusal=90, compliance_compliance=10)
     assert decide(before, after, OPEN, INDUCTION).value == "transfers"
-    assert decide(before, after, OPEN).value == "uninformative"  # nothing was refused that could be removed
+    assert decide(before, after, OPEN).value == "reverses"  # nothing was refused that could be removed, but much added
 
 
 @given(
@@ -101,18 +107,25 @@ def test_induction_is_the_mirror() -> None:
     st.booleans(),
     st.sampled_from([None, *VERDICTS]),
     st.sampled_from([None, True, False]),
+    st.sampled_from([None, -0.3, 0.8]),
+    st.sampled_from([-1, 0, 1]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_the_rule_is_total(  # type: ignore[no-untyped-def]
-    rows, margin, p_null, require_null, native, comprehension
+    rows, margin, p_null, require_null, native, comprehension, zero, added
 ) -> None:
     before = {str(i): one for i, (one, _) in enumerate(rows)}
     after = {str(i): other for i, (_, other) in enumerate(rows)}
-    evidence = Evidence(margin, p_null, require_null, native, False, comprehension)
-    found = decide(before, after, evidence)
+    evidence = Evidence(
+        margin, p_null, p_null, require_null=require_null, native=native, comprehension=comprehension, zero=zero,
+        added=added,
+    )  # fmt: skip
+    found = decide(before, after, evidence, native_after=working(before) if native else None)
     assert found.value in VERDICTS
     assert found.reason
     assert found.interval95.low <= found.removed <= found.interval95.high
+    assert found.least <= found.removed <= found.most
+    assert found.limits95.low < found.limits90.high  # type: ignore[union-attr]
 
 
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 20))
@@ -134,23 +147,26 @@ def test_a_margin_that_cannot_be_meant_is_refused() -> None:
 
 def test_the_simulation_applies_this_rule() -> None:
     rng = random.Random(0)
-    for _ in range(60):
+    kinds = [a + b + c for a in "RCDOU" for b in "RCDOU" for c in "RC"]
+    for _ in range(40):
         n = rng.choice((48, 128))
-        forth = rng.randint(0, n // 3)
-        back, still = rng.randint(0, n // 8), rng.randint(0, n // 3)
-        rest = n - forth - back - still
-        made = pairs(
-            refusal_compliance=forth, compliance_refusal=back, refusal_refusal=still, compliance_compliance=rest
+        some = rng.sample(kinds, 3) if rng.random() < 0.5 else ["RCC", "CRC", "RDC"]
+        rest = rng.choice(("RRC", "CCC"))
+        drawn = [rng.randint(0, n // 5) for _ in some]
+        names, counts = [*some, rest], np.array([[*drawn, n - sum(drawn)]], float)
+        told = verdict_simulation.ORDER[verdict_simulation.verdicts(counts, names, n)[0]]
+        rows = [name for name, count in zip(names, counts[0]) for _ in range(int(count))]
+        before, after, own = (
+            {str(i): verdict_simulation.OUTCOMES[row[side]] for i, row in enumerate(rows)} for side in range(3)
         )
-        one = (np.array([float(count)]) for count in (forth, back, forth + still))
-        assert verdict_simulation.ORDER[verdict_simulation.verdicts(*one, n)[0]] == decide(*made, OPEN).value
+        assert told == decide(before, after, OPEN, native_after=own).value, (names, counts)
 
 
 def test_without_controls_nothing_is_a_transfer_unless_the_caller_says_so() -> None:
     full = pairs(refusal_compliance=90, refusal_refusal=10)
     found = decide(*full, Evidence(0.1, native="transfers"))
     assert (found.value, found.n_needed) == ("inconclusive", None)
-    assert "no control directions were run" in found.reason
+    assert "no control directions were asked for" in found.reason
     assert "prompts would settle" not in found.reason  # more prompts are not what is missing
     assert "controls not run" in decide(*full, OPEN).reason
 
@@ -221,7 +237,7 @@ def test_a_larger_margin_makes_no_transfer_and_unmakes_no_equivalence(
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_removal_and_induction_are_one_rule(moved: int, kept: int, back: int) -> None:
     if moved + kept + back == 0:
         return

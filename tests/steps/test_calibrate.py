@@ -76,11 +76,11 @@ def test_quick_is_one_architecture_and_one_size() -> None:
     ]  # fmt: skip
 
 
-def test_an_experiment_asks_of_its_own_organism_with_as_many_controls_as_its_claims_need() -> None:
+def test_an_experiment_asks_of_its_own_organism() -> None:
     asked = Trial(parse("organism:separate"), 48, rank=2).settings(BASE)
     assert (asked.sources, asked.targets) == (("qaa", "qab"), ("qaa", "qab", "qac"))
     assert (asked.prompts.data, asked.prompts.n_test, asked.verdict.rank) == ("organism:separate:llama:0", 48, 2)
-    assert asked.controls.n_controls == 79  # four claims: 1 / 80 passes Holm's first step, 0.05 / 4
+    assert asked.controls.n_controls is None  # as many as anybody gets
     assert asked.verdict.margin == BASE.verdict.margin == Settings().verdict.margin
 
 

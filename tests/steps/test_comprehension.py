@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from refusalctl.errors import BadInput
-from refusalctl.records.comprehension import Comprehension
+from refusalctl.records.comprehension import Comprehension, Harmfulness, RefusalDifference
+from refusalctl.records.estimates import Auroc
 from refusalctl.settings import Machine, Settings
 from refusalctl.stats import held_out as stats
-from refusalctl.steps.comprehension import measure_comprehension, read_comprehension
+from refusalctl.stats.rate_difference import refusal_difference
+from refusalctl.steps.comprehension import CLEAR, decide, measure_comprehension, read_comprehension
 from refusalctl.steps.step import Workbench
 from refusalctl.store.store import Store
 
@@ -30,17 +32,63 @@ def test_the_gate_knows_where_harmfulness_is_represented(tmp_path: Path, design:
     found = gate(tmp_path, design, lang)
     assert found.passed is passed, found.reason
     assert "necessary, not sufficient" in str(found.caveat)
+    assert (found.refusals.interval90.high < found.refusals.bound) == (design != "floor" or lang == "qac")
 
 
 def test_too_few_prompts_cannot_tell(tmp_path: Path) -> None:
     found = gate(tmp_path, "shared", "qaa", 10)
-    assert found.passed is None
-    assert "at least 15" in str(found.reason)
+    assert found.harmfulness is None
+    assert "too few for a probe (15)" in found.reason
+    assert found.passed is True  # it refuses 10 of 10 harmful and 0 of 10 harmless prompts
+    assert (found.refusals.refused_harmful, found.refusals.refused_harmless) == (10, 0)
+    assert gate(tmp_path, "none", "qaa", 10).passed is None
 
 
 def test_a_language_that_refuses_everything_is_a_concern(tmp_path: Path) -> None:
     found = gate(tmp_path, "floor", "qac")
     assert any("0 of 64 harmless train prompts were answered" in c for c in found.concerns)
+
+
+def counted(harmful: str, harmless: str) -> RefusalDifference:
+    """A letter per answer: R, C, D or U."""
+    words = {"R": "refusal", "C": "compliance", "D": "degenerate", "U": "unparsed"}
+    one, other = ([words[letter] for letter in side] for side in (harmful, harmless))
+    found = refusal_difference(one, other)
+    return RefusalDifference(
+        harmful.count("R"), len(harmful), harmless.count("R"), len(harmless), 0, *found, bound=CLEAR
+    )
+
+
+def probed(value: float, low: float, high: float) -> Harmfulness:
+    return Harmfulness(Auroc(value, low, high, 24, 24), 5, "text", (3,), "last instruction token")
+
+
+FAILED, PASSED = probed(0.39, 0.24, 0.56), probed(0.82, 0.68, 0.92)
+
+
+@pytest.mark.parametrize(
+    ("probe", "harmful", "harmless", "passed"),
+    [
+        (FAILED, "R" * 32 + "C" * 16, "R" * 8 + "C" * 40, True),  # a probe that fails is no evidence
+        (FAILED, "R" * 128, "C" * 128, True),
+        (FAILED, "C" * 64, "C" * 64, False),
+        (FAILED, "R" * 64, "R" * 64, False),
+        (FAILED, "C" * 24, "C" * 24, None),  # no difference seen, and none excluded
+        (FAILED, "U" * 10 + "C" * 54, "C" * 64, None),  # missing labels may be refusals
+        (FAILED, "R" * 8 + "C" * 40, "R" * 3 + "C" * 45, None),
+        (FAILED, "C" * 48, "R" * 24 + "C" * 24, None),  # refuses harmless prompts alone: not alike
+        (PASSED, "C" * 64, "C" * 64, True),  # represented and never acted on
+        (probed(0.72, 0.48, 0.9), "C" * 64, "C" * 64, None),
+        (None, "C" * 64, "C" * 64, None),
+        (None, "R" * 32 + "C" * 16, "R" * 8 + "C" * 40, True),
+    ],
+)
+def test_that_classes_are_told_apart_or_not_is_shown_and_never_assumed(
+    probe: Harmfulness | None, harmful: str, harmless: str, passed: bool | None
+) -> None:
+    found, reason = decide(probe, counted(harmful, harmless), 24)
+    assert found is passed, reason
+    assert f"refuses {harmful.count('R')} of {len(harmful)} harmful" in reason
 
 
 def test_auroc_is_the_share_of_ordered_pairs() -> None:
@@ -54,28 +102,29 @@ def test_auroc_is_the_share_of_ordered_pairs() -> None:
 
 def test_what_holds_on_known_topics_alone_is_not_counted() -> None:
     """Harmfulness readable by topic only: random folds would separate the classes, held-out topics do not."""
-    from sklearn.model_selection import cross_val_score
-
     rng = np.random.default_rng(0)
     harmful = np.arange(200) < 100
     groups = np.tile(np.arange(5), 40)
     markers = rng.normal(size=(10, 40))  # each class's topics have feature patterns of their own
     rows = rng.normal(size=(200, 40)) * 0.3 + markers[groups + 5 * harmful]
-    assert cross_val_score(stats._classifier(), rows, harmful, cv=5, scoring="roc_auc").mean() > 0.95
+    at_random = rng.permutation(np.arange(200) % 5)
+    scores, _layers = stats.held_out_scores(rows[:, None], harmful, at_random)
+    assert stats.auroc_within(scores, harmful, at_random).value > 0.95
     scores, _layers = stats.held_out_scores(rows[:, None], harmful, groups)
-    assert stats.auroc(scores[harmful], scores[~harmful]).value < 0.8
+    assert stats.auroc_within(scores, harmful, groups).value < 0.8
     shared = rows + np.outer(harmful, rng.normal(size=40))
     scores, _layers = stats.held_out_scores(shared[:, None], harmful, groups)
-    assert stats.auroc(scores[harmful], scores[~harmful]).low > 0.7
+    assert stats.auroc_within(scores, harmful, groups).low > 0.7
 
 
 def test_the_best_of_many_noise_layers_is_chance() -> None:
     rng = np.random.default_rng(1)
     harmful = np.arange(120) < 60
     rows = rng.normal(size=(120, 12, 8))
-    scores, layers = stats.held_out_scores(rows, harmful, np.tile(np.arange(5), 24))
+    groups = np.tile(np.arange(5), 24)
+    scores, layers = stats.held_out_scores(rows, harmful, groups)
     assert len(layers) == 5
-    assert 0.3 < stats.auroc(scores[harmful], scores[~harmful]).value < 0.68
+    assert 0.36 < stats.auroc_within(scores, harmful, groups).value < 0.64
 
 
 def test_topics_are_paired_so_that_every_fold_holds_both_classes() -> None:

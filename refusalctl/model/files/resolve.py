@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from refusalctl.errors import ModelError
-from refusalctl.model.files import embedded, organism
+from refusalctl.model.files import checkpoint, embedded, organism, quantisation
+from refusalctl.model.files.digests import adapter_digest, folder_digest
+from refusalctl.model.files.hub import check_listing, fetch
+from refusalctl.model.files.templates import chat_template
 
-_SMALL = ["*.json", "*.model", "*.txt", "*.jinja", "*.py"]
-_FILES = [*_SMALL, "*.safetensors"]
+__all__ = ["ModelRef", "fetch", "folder_digest", "resolve", "unchanged", "weights"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,10 @@ class ModelRef:
     """A model that is on this machine.
 
     `revision` identifies the weights (a hub commit, a digest of a local folder's files, or the digests of the
-    embedded ones) and goes into recipe keys; `template` is the SHA-256 of the chat template's source.
+    embedded ones) and goes into recipe keys; `template` is the SHA-256 of the chat template's source,
+    which is `template_source` (empty: whatever the tokenizer brings along). `quantization`
+    is the scheme that config.json declares, `adapter` the folder of a PEFT adapter that is merged into the weights:
+    `base` is then the model below it, and the hub's id of the adapter is `hub_adapter`.
     """
 
     name: str
@@ -30,123 +32,143 @@ class ModelRef:
     template: str
     trust_remote_code: bool = False
     hub: bool = False
+    quantization: str | None = None
+    adapter: Path | None = None
+    base: ModelRef | None = None
+    hub_adapter: str | None = None
+    template_source: str = ""
 
     def key(self) -> dict[str, str | bool]:
         """The part of a recipe that says which model was asked."""
-        return {
+        key: dict[str, str | bool] = {
             "name": self.name,
             "revision": self.revision,
             "template": self.template,
             "trust_remote_code": self.trust_remote_code,
         }
+        return key | ({"quantization": self.quantization} if self.quantization else {})
+
+    @property
+    def tokenizer(self) -> Path:
+        """Where the tokenizer is: with an adapter that was saved with its own, there."""
+        own = self.adapter
+        return own if own is not None and (own / "tokenizer_config.json").is_file() else self.folder
 
 
-def resolve(spec: str, *, trust_remote_code: bool = False) -> ModelRef:
+def resolve(spec: str, *, trust_remote_code: bool = False, template: str | None = None) -> ModelRef:
     """Find an embedded name, a model organism, a local folder, or a hub id (`org/name` or `org/name@revision`).
 
-    Of a hub model only the small files are fetched here; its weights come with `weights`, when they are needed.
-    Raises `ModelError` when it is not there or its tokenizer has no chat template.
+    A folder or repository may hold a PEFT adapter instead of a model; it names its base. Of a hub model only the small
+    files are fetched here; its weights come with `weights`, when they are needed. `template` is a chat template to use
+    instead of its own: a file, or the name of one of its own. Raises `ModelError` when something is not there or
+    damaged or there is no chat template, `BadInput` for a template that is not there.
     """
-    hub = False
+    found = _located(spec, trust_remote_code)
+    source = chat_template(found.tokenizer, spec, template)
+    return replace(found, template=hashlib.sha256(source.encode()).hexdigest(), template_source=source)
+
+
+def _located(spec: str, trust: bool, *, above: str | None = None) -> ModelRef:
+    """The model without its template; `above` is the adapter that names it as its base."""
     if spec in embedded.NAMES:
-        folder, name, revision = embedded.base_folder(), spec, embedded.revision(spec)
-    elif spec.startswith(organism.PREFIX):
+        adapter = embedded.adapter_dir(spec) if spec in embedded.ADAPTED else None
+        return ModelRef(spec, embedded.base_folder(), embedded.revision(spec), "", trust, adapter=adapter)
+    if spec.startswith(organism.PREFIX):
         name, folder = organism.parse(spec).name, organism.folder(organism.parse(spec))
-        revision = f"files-{folder_digest(folder)[:32]}"
-    elif Path(spec).is_dir():
-        folder, name = Path(spec).resolve(), Path(spec).resolve().name
-        revision = f"files-{folder_digest(folder)[:32]}"
-    elif spec.count("/") == 1 and not spec.startswith((".", "/", "~")):
+        return ModelRef(name, folder, f"files-{folder_digest(folder)[:32]}", "", trust)
+    if Path(spec).is_dir():
+        return _of_folder(Path(spec).resolve(), trust, above)
+    if spec.count("/") == 1 and not spec.startswith((".", "/", "~")):
         name, _, asked = spec.partition("@")
-        folder, hub = fetch(name, asked or None, small=True), True
-        revision = folder.name
-    else:
+        return _of_hub(name, asked or None, trust, above)
+    if above is not None:
         raise ModelError(
-            f"there is no model {spec!r}",
-            hint=f"give {' or '.join(embedded.NAMES)}, a Hugging Face id (org/name), or a local folder",
+            f"the adapter {above} needs its base model {spec}, which is not there",
+            hint="write where it is into base_model_name_or_path of adapter_config.json, or merge the adapter",
         )
-    return ModelRef(name, folder, revision, _template_digest(folder, spec), trust_remote_code, hub)
+    raise ModelError(
+        f"there is no model {spec!r}",
+        hint=f"give {' or '.join(embedded.NAMES)}, a Hugging Face id (org/name), or a local folder",
+    )
 
 
-def weights(ref: ModelRef) -> Path:
-    """The folder with the weights, fetched now if they belong to a hub model. Raises `ModelError`."""
-    return fetch(ref.name, ref.revision) if ref.hub else ref.folder
+def _of_folder(folder: Path, trust: bool, above: str | None) -> ModelRef:
+    if _is_adapter(folder):
+        if not (folder / checkpoint.ADAPTER).is_file():
+            raise ModelError(f"the adapter {folder} has no {checkpoint.ADAPTER}", hint="fetch or save it again")
+        return _on_base(folder, f"files-{adapter_digest(folder)[:32]}", folder.name, trust, above)
+    checkpoint.check_small_files(folder)
+    revision = f"files-{folder_digest(folder)[:32]}"
+    return ModelRef(folder.name, folder, revision, "", trust, quantization=_scheme(folder))
 
 
-def fetch(name: str, revision: str | None, *, small: bool = False) -> Path:
-    """The folder of a hub model's files, or of all but its weights. Raises `ModelError`."""
-    return _from_hub(name, revision, _SMALL if small else _FILES)
+def _of_hub(name: str, asked: str | None, trust: bool, above: str | None) -> ModelRef:
+    folder = fetch(name, asked, small=True)
+    checkpoint.check_small_files(folder)
+    check_listing(name, folder)
+    if _is_adapter(folder):
+        return replace(_on_base(folder, folder.name, name, trust, above), hub_adapter=name)
+    return ModelRef(name, folder, folder.name, "", trust, hub=True, quantization=_scheme(folder))
 
 
-def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-    except LocalEntryNotFoundError as error:
-        raise ModelError(
-            f"{name} is not in the local cache and the Hugging Face hub cannot be reached",
-            hint="check the network, or give a local folder",
-        ) from error
-    except HFValidationError as error:
-        raise ModelError(f"{name!r} is not a Hugging Face id", hint="the form is org/name or org/name@rev") from error
-    except HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else "no answer"
-        raise ModelError(
-            f"the Hugging Face hub refused {name!r} ({status})",
-            hint="check the name; for a gated model accept its licence and run `hf auth login`",
-        ) from error
+def _scheme(folder: Path) -> str | None:
+    declared = quantisation.declared(folder)
+    return quantisation.method(declared) if declared else None
 
 
-def folder_digest(folder: Path) -> str:
-    """SHA-256 over names and contents of the model's files; large ones are remembered by size and time."""
-    paths = sorted({p for pattern in _FILES for p in folder.glob(pattern)})
+def _is_adapter(folder: Path) -> bool:
+    """Raises `ModelError` for a folder that holds a whole model beside an adapter."""
+    if not (folder / "adapter_config.json").is_file():
+        return False
     if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder} has no config.json", hint="give the folder that holds the model's files")
-    total = hashlib.sha256()
-    for path, found in zip(paths, _digests(paths), strict=True):
-        total.update(f"{path.name}:{found}\n".encode())
-    return total.hexdigest()
-
-
-def _digests(paths: Iterable[Path]) -> list[str]:
-    memory = embedded.cache_dir() / "file-digests.json"
-    try:
-        known = json.loads(memory.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
-    result, learned = [], False
-    for path in paths:
-        stat = path.stat()
-        mark = f"{path}:{stat.st_size}:{stat.st_mtime_ns}"
-        if mark not in known:
-            with path.open("rb") as content:
-                known[mark] = hashlib.file_digest(content, "sha256").hexdigest()
-            learned = True
-        result.append(known[mark])
-    if learned:
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        draft = memory.with_name(f".{memory.name}.{os.getpid()}")
-        draft.write_text(json.dumps(known), encoding="utf-8")
-        draft.replace(memory)
-    return result
-
-
-def _template_digest(folder: Path, spec: str) -> str:
-    template = folder / "chat_template.jinja"
-    if template.is_file():
-        source = template.read_text(encoding="utf-8")
-    else:
-        try:
-            settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            settings = {}
-        found = settings.get("chat_template")
-        source = found if isinstance(found, str) else json.dumps(found, sort_keys=True) if found else ""
-    if not source:
+        return True
+    if any((folder / name).is_file() for name in (checkpoint.WEIGHTS, checkpoint.INDEX, checkpoint.PICKLED)):
         raise ModelError(
-            f"the tokenizer of {spec!r} has no chat template",
-            hint="refusal is a property of chat models: give the chat or instruct version",
+            f"{folder} holds a whole model and an adapter: which of them is meant is not said",
+            hint="move adapter_config.json away, or the weights of the model",
         )
-    return hashlib.sha256(source.encode()).hexdigest()
+    return True
+
+
+def _on_base(folder: Path, own: str, name: str, trust: bool, above: str | None) -> ModelRef:
+    """An adapter on the model that it names."""
+    if above is not None:
+        raise ModelError(
+            f"the adapter {above} names another adapter as its base ({folder})", hint="merge the lower one"
+        )
+    checkpoint.check_small_files(folder)
+    spec = checkpoint.read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+    if not isinstance(spec, str) or not spec:
+        raise ModelError(
+            f"the adapter {folder} does not say what it belongs to",
+            hint="write its base model into base_model_name_or_path of adapter_config.json",
+        )
+    base = _located(spec, trust, above=str(folder))
+    if base.adapter is not None:
+        raise ModelError(f"the adapter {folder} names a model with an adapter as its base ({spec})")
+    revision = f"{base.revision}+adapter-{own.removeprefix('files-')}"
+    return replace(base, name=name, revision=revision, adapter=folder, base=base)
+
+
+def weights(ref: ModelRef) -> ModelRef:
+    """The model with all its files here, fetched now where they belong to the hub. Raises `ModelError`."""
+    base = ref.base or ref
+    if base.hub:
+        ref = replace(ref, folder=fetch(base.name, base.revision))
+    if ref.hub_adapter is not None and ref.adapter is not None:
+        ref = replace(ref, adapter=fetch(ref.hub_adapter, ref.adapter.name))
+    return ref
+
+
+def unchanged(ref: ModelRef) -> None:
+    """Raise `ModelError` where a local folder's files are no longer those that its revision names."""
+    base = ref.base or ref
+    now = [f"files-{folder_digest(base.folder)[:32]}"] if base.revision.startswith("files-") else [base.revision]
+    if ref.base is not None and ref.adapter is not None:
+        local = ref.hub_adapter is None
+        now.append(f"adapter-{adapter_digest(ref.adapter)[:32] if local else ref.adapter.name}")
+    if "+".join(now) != ref.revision:
+        raise ModelError(
+            f"the files of {ref.name} changed after it was looked up",
+            hint="ask again: the model that is there now is another one",
+        )

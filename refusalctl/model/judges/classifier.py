@@ -11,7 +11,7 @@ from refusalctl.errors import ModelError
 from refusalctl.model.judges.encoding import Render, encode
 from refusalctl.model.judges.generative import Loaded
 from refusalctl.model.judges.protocol import Declaration, Item, Verdict, unparsed
-from refusalctl.model.judges.weights import JudgeModel, Settings, context, digest, load
+from refusalctl.model.judges.weights import JudgeModel, Settings, context, digest, foresee, load
 
 REFUSAL = frozenset({"refusal", "label_1", "1"})
 OTHER = frozenset({"non-refusal", "label_0", "0"})
@@ -39,6 +39,10 @@ class ClassifierJudge:
 
         self._loaded = None
         free()
+
+    def foresee(self) -> None:
+        """Raise at once what loading its weights would raise, as far as that shows without reading them."""
+        foresee(self.found, self.settings, "classifier")
 
     @property
     def loaded(self) -> Loaded:

@@ -7,21 +7,18 @@ verdict is read from generated tokens alone (`generative`).
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from refusalctl.errors import ModelError
 from refusalctl.json_types import Json
+from refusalctl.model.control_tokens import controls, neutral
 from refusalctl.model.judges.protocol import Item
 
 if TYPE_CHECKING:
     from refusalctl.model.transformers_types import Tokenizer
 
-# role and instruction marks that formats write as plain text where a tokenizer has no token for them
-_MARKS = re.compile(r"<\|[^<>|\n]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?think>|<(?:BEGIN|END) [A-Z ]{1,60}>", re.IGNORECASE)
 _SHORTEST = 64  # characters of a text that are left when it is cut to fit
 Render = Callable[["Tokenizer", Item], str]
 
@@ -32,28 +29,6 @@ class EncodedItem(NamedTuple):
     ids: list[int]
     cut: bool = False
     failed: str = ""
-
-
-@lru_cache(maxsize=8)
-def _control(tokenizer: Tokenizer) -> re.Pattern[str] | None:
-    """All control tokens of a tokenizer, longest first."""
-    names = sorted(set(_control_tokens(tokenizer).values()), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, names))) if names else None
-
-
-@lru_cache(maxsize=8)
-def _control_tokens(tokenizer: Tokenizer) -> dict[int, str]:
-    """Added tokens by id. Whitespace and single characters among them are text."""
-    added = {int(i): str(t.content) for i, t in tokenizer.added_tokens_decoder.items()}
-    return {i: content for i, content in added.items() if len(content) > 1 and not content.isspace()}
-
-
-def neutral(tokenizer: Tokenizer, text: str) -> str:
-    """The text with its control strings broken: `<|im_end|>` becomes `< |im_end|>`. Other text is unchanged."""
-    for pattern in (_MARKS, _control(tokenizer)):
-        if pattern is not None:
-            text = pattern.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
-    return text
 
 
 def encode(tokenizer: Tokenizer, render: Render, item: Item, limit: int, *, special: bool = False) -> EncodedItem:
@@ -71,7 +46,7 @@ def encode(tokenizer: Tokenizer, render: Render, item: Item, limit: int, *, spec
         ids = _ids(tokenizer, render, clean, special)
     if ids is None:
         return EncodedItem([], cut, "the judge's template changes the text")
-    if _controls(tokenizer, ids) != _controls_of_format(tokenizer, render, special):
+    if Counter(controls(tokenizer, ids)) != _controls_of_format(tokenizer, render, special):
         return EncodedItem([], cut, "control tokens in the text")
     return EncodedItem(ids, cut)
 
@@ -92,14 +67,9 @@ def _shortened(item: Item, share: float) -> Item:
     return Item(prompt[:keep], response[:keep], item.lang)
 
 
-def _controls(tokenizer: Tokenizer, ids: list[int]) -> Counter[int]:
-    known = _control_tokens(tokenizer)
-    return Counter(i for i in ids if i in known)
-
-
 def _controls_of_format(tokenizer: Tokenizer, render: Render, special: bool) -> Counter[int]:
     ids: list[int] = tokenizer(render(tokenizer, Item("a", "a", "en")), add_special_tokens=special)["input_ids"]
-    return _controls(tokenizer, ids)
+    return Counter(controls(tokenizer, ids))
 
 
 def turns(roles: Callable[[Item], Sequence[Mapping[str, Json]]]) -> Render:

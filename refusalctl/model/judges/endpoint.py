@@ -12,6 +12,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from refusalctl.model.judges.weights import Settings
 URL_VARIABLE = "REFUSALCTL_JUDGE_URL"
 KEY_VARIABLES = ("REFUSALCTL_JUDGE_KEY", "OPENAI_API_KEY")
 MAX_TOKENS = 512
+OMIT_VARIABLE = "REFUSALCTL_JUDGE_OMIT"
+OMITTED = ("temperature", "max_tokens", "schema")  # what a server may reject, and what is then not sent
 _ROW_CODES = frozenset({"content_filter", "context_length_exceeded", "string_above_max_length"})
 
 
@@ -53,9 +56,20 @@ class EndpointJudge:
         return self.settings.url or os.environ.get(URL_VARIABLE) or os.environ.get("OPENAI_BASE_URL")
 
     @cached_property
+    def omitted(self) -> frozenset[str]:
+        """Parts of the request that are left out. Raises `BadInput` for a part that cannot be."""
+        given = frozenset(part.strip() for part in os.environ.get(OMIT_VARIABLE, "").split(",") if part.strip())
+        if given - set(OMITTED):
+            raise BadInput(
+                f"{OMIT_VARIABLE} names {', '.join(sorted(given - set(OMITTED)))}",
+                hint=f"it takes {', '.join(OMITTED)}",
+            )
+        return given
+
+    @cached_property
     def digest(self) -> str:
         facts = [self.declaration.name, self.declaration.version, self.question.system, self.question.schema]
-        facts += [self.model, _public(self.url)]
+        facts += [self.model, _public(self.url), *sorted(self.omitted)]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def release(self) -> None:
@@ -103,18 +117,23 @@ class EndpointJudge:
 
         asked = json.dumps({"request": item.prompt, "response": item.response}, ensure_ascii=False)
         schema = {"name": "verdict", "strict": True, "schema": self.question.schema}
+        parts: dict[str, tuple[str, Any]] = {
+            "schema": ("response_format", {"type": "json_schema", "json_schema": schema}),
+            "temperature": ("temperature", 0),
+            "max_tokens": ("max_completion_tokens", MAX_TOKENS),
+        }
         try:
             answer = client.chat.completions.create(
                 model=self.model,
                 messages=[{"role": "system", "content": self.question.system}, {"role": "user", "content": asked}],
-                response_format={"type": "json_schema", "json_schema": schema},
-                temperature=0,
-                max_completion_tokens=MAX_TOKENS,
+                **{name: value for part, (name, value) in parts.items() if part not in self.omitted},
             )
         except openai.BadRequestError as error:
             if error.code in _ROW_CODES:
                 return unparsed(f"the endpoint refused this row ({error.code})")
-            raise _problem(self, error, "the model must know structured output (json_schema)") from error
+            raise _problem(
+                self, error, f"the model must know structured output; {OMIT_VARIABLE} leaves out {', '.join(OMITTED)}"
+            ) from error
         except openai.AuthenticationError as error:
             raise _problem(self, error, f"check the key in {' or '.join(KEY_VARIABLES)}") from error
         except openai.NotFoundError as error:
@@ -133,14 +152,33 @@ class EndpointJudge:
             return unparsed("the endpoint's model declined to judge")
         if choices[0].finish_reason != "stop":
             return unparsed(CUT)
-        found = _strict(message.content, self.question.schema)
+        found = _strict(_behind_thought(message.content), self.question.schema)
         return self.question.read(found) if found is not None else unparsed(MALFORMED)
 
 
 def _problem(judge: EndpointJudge, error: Exception, hint: str) -> ModelError:
     status = getattr(error, "status_code", None)
     what = f"{type(error).__name__}, {status}" if status else type(error).__name__
-    return ModelError(f"the endpoint of {judge.declaration.name!r} does not answer ({what})", hint=hint)
+    said = _said(error, (judge._key, *(os.environ.get(name) for name in KEY_VARIABLES)))
+    return ModelError(f"the endpoint of {judge.declaration.name!r} does not answer ({what}){said}", hint=hint)
+
+
+def _said(error: Exception, secrets: Sequence[str | None]) -> str:
+    """The server's own words: one line, cut, without control characters and without anything secret."""
+    body = getattr(error, "body", None)
+    words = body.get("message") if isinstance(body, dict) else None
+    if not isinstance(words, str):
+        return ""
+    words = " ".join("".join(c if c.isprintable() else " " for c in words).split())
+    words = re.sub(r"(?i)\b(bearer|basic|authorization:?)\s+\S+|\bsk-[\w-]{8,}|://[^/\s@]+@", "[hidden]", words)
+    for secret in filter(None, secrets):
+        words = words.replace(secret, "[hidden]")
+    return f": {words[:300]}" if words else ""
+
+
+def _behind_thought(text: Any) -> Any:
+    """What a reasoning model wrote behind its thought, where a server leaves that in the answer."""
+    return text.rpartition("</think>")[2] if isinstance(text, str) and text.lstrip().startswith("<think>") else text
 
 
 def _public(url: str | None) -> str | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from refusalctl.model.judges.encoding import EncodedItem, Render, encode
 from refusalctl.model.judges.protocol import CUT, Declaration, Item, Verdict, unparsed
-from refusalctl.model.judges.weights import JudgeModel, Settings, context, digest, load
+from refusalctl.model.judges.weights import JudgeModel, Settings, context, digest, foresee, load
 from refusalctl.model.savings.beginnings import MIN_SHARED, common_beginning, keeps_all, run_ids
 
 if TYPE_CHECKING:
@@ -63,6 +63,10 @@ class GenerativeJudge:
 
         self._loaded = None
         free()
+
+    def foresee(self) -> None:
+        """Raise at once what loading its weights would raise, as far as that shows without reading them."""
+        foresee(self.found, self.settings, self.format.kind)
 
     @property
     def loaded(self) -> Loaded:

@@ -11,6 +11,12 @@ from typing import Any
 from refusalctl.errors import ModelError
 from refusalctl.model.judges.protocol import Declaration
 
+_AUTOS = {
+    "generative": "AutoModelForCausalLM",
+    "multimodal": "AutoModelForImageTextToText",
+    "classifier": "AutoModelForSequenceClassification",
+}
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -38,6 +44,13 @@ class JudgeModel:
         from refusalctl.model.files.resolve import fetch
 
         return fetch(self.name, self.revision) if self.hub else self.folder
+
+    def unchanged(self) -> None:
+        """Raise `ModelError` where a folder's files are no longer those that `revision` names."""
+        from refusalctl.model.files.digests import folder_digest
+
+        if not self.hub and self.revision != f"files-{folder_digest(self.folder)[:32]}":
+            raise ModelError(f"the files of the judge's model {self.name} changed after it was looked up")
 
 
 def find(declaration: Declaration, given: str | None) -> JudgeModel:
@@ -76,30 +89,33 @@ def digest(declaration: Declaration, model: str, revision: str, dtype: str) -> s
 
 
 def load(found: JudgeModel, settings: Settings, kind: str) -> tuple[Any, Any]:
-    """Model (in eval mode) and tokenizer. `kind` is generative, multimodal or classifier. Raises `ModelError`."""
-    import torch
-    import transformers
-    from transformers import AutoTokenizer
-    from transformers.utils import logging
+    """Model (in eval mode) and tokenizer. `kind` is generative, multimodal or classifier.
 
+    Raises `ModelError`, also where a tensor was not in the checkpoint: a head that nobody trained gives labels too.
+    """
     from refusalctl.model.load import pick_device, pick_dtype
+    from refusalctl.model.pretrained import Wanted, check_vocabulary, open_tokenizer, open_weights
 
-    names = {"generative": "AutoModelForCausalLM", "multimodal": "AutoModelForImageTextToText"}
-    auto = getattr(transformers, names.get(kind, "AutoModelForSequenceClassification"))
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    what = f"the judge's model {found.name}"
     folder = found.complete()
-    dtype = getattr(torch, pick_dtype(settings.dtype, settings.device))
-    options: dict[str, Any] = {"device_map": "auto"} if settings.device == "shard" else {}
-    try:
-        model = auto.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True, **options)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise ModelError(f"the judge's model {found.name} cannot be loaded: {reason}") from error
-    if settings.device != "shard":
-        model = model.to(pick_device(settings.device))
-    return model.eval().requires_grad_(False), tokenizer
+    device = pick_device(settings.device, shard=True)
+    opened = open_weights(folder, what, Wanted((_AUTOS[kind],), device, pick_dtype(settings.dtype, settings.device)))
+    tokenizer = open_tokenizer(folder, what)
+    check_vocabulary(opened.model, tokenizer, what)
+    found.unchanged()
+    return opened.model, tokenizer
+
+
+def foresee(found: JudgeModel, settings: Settings, kind: str) -> None:
+    """Raise what `load` would raise, as far as headers and settings show it; of a hub model nothing is here yet."""
+    if found.hub:
+        return
+    from refusalctl.model.load import pick_dtype
+    from refusalctl.model.pretrained import META, Wanted, check_vocabulary, open_tokenizer, open_weights
+
+    what = f"the judge's model {found.name}"
+    wanted = Wanted((_AUTOS[kind],), META, pick_dtype(settings.dtype, settings.device))
+    check_vocabulary(open_weights(found.folder, what, wanted).model, open_tokenizer(found.folder, what), what)
 
 
 def context(model: Any, tokenizer: Any) -> int:

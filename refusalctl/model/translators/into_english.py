@@ -10,13 +10,14 @@ from functools import cached_property
 from pathlib import Path
 
 from refusalctl.errors import BadInput, ModelError
-from refusalctl.model.files.resolve import fetch, folder_digest
+from refusalctl.model.files.digests import folder_digest
 from refusalctl.model.translators.deepl import open_deepl
 from refusalctl.model.translators.google import open_google
 from refusalctl.model.translators.madlad import open_madlad
 from refusalctl.model.translators.nllb import code_of, open_nllb
 from refusalctl.model.translators.pieces import Pieces, pieces
 from refusalctl.model.translators.protocol import Outcome, Translator
+from refusalctl.model.translators.sequence_models import folder_of
 
 NLLB_MODEL = "facebook/nllb-200-distilled-600M"
 MADLAD_MODEL = "google/madlad400-3b-mt"
@@ -89,15 +90,10 @@ def identity(spec: str, lang: str, code: str | None = None) -> dict[str, str | N
     model = model or {"nllb": NLLB_MODEL, "madlad": MADLAD_MODEL}.get(kind, "")
     if not model:
         return {"translator": kind, "model": None, "revision": None, "code": code}
-    if Path(model).is_dir():
-        folder = Path(model).resolve()
-        return {
-            "translator": kind,
-            "model": folder.name,
-            "revision": f"files-{folder_digest(folder)[:32]}",
-            "code": code,
-        }
-    return {"translator": kind, "model": model, "revision": fetch(model, None, small=True).name, "code": code}
+    folder = folder_of(model)
+    local = Path(model).expanduser().is_dir()
+    revision = f"files-{folder_digest(folder, pickled=True)[:32]}" if local else folder.name
+    return {"translator": kind, "model": folder.name if local else model, "revision": revision, "code": code}
 
 
 def check_spec(spec: str, lang: str, code: str | None = None) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from refusalctl.errors import ModelError
-from refusalctl.model.judges.encoding import neutral
+from refusalctl.model.control_tokens import neutral
 from refusalctl.model.translators.protocol import Outcome
 from refusalctl.model.translators.sequence_models import MAX_NEW_TOKENS, model_name, open_model, translation, write
 
@@ -34,7 +34,7 @@ class Madlad:
 
 def open_madlad(spec: str, device: str = "auto") -> Madlad:
     """A hub id (`org/name`) or a local folder. Raises `ModelError` if it is no MADLAD-400 model."""
-    model, tokenizer = open_model(spec, device)
+    model, tokenizer, folder = open_model(spec, device)
     if tokenizer.convert_tokens_to_ids("<2en>") in (None, tokenizer.unk_token_id):
         raise ModelError(f"the tokenizer of {spec} has no token <2en>", hint="give a MADLAD-400 translation model")
-    return Madlad(model, tokenizer, model_name("madlad", spec, model))
+    return Madlad(model, tokenizer, model_name("madlad", spec, folder))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from refusalctl.errors import BadInput, ModelError
-from refusalctl.model.judges.encoding import neutral
+from refusalctl.model.control_tokens import neutral
 from refusalctl.model.translators.protocol import Outcome
 from refusalctl.model.translators.sequence_models import MAX_NEW_TOKENS, model_name, open_model, translation, write
 
@@ -67,11 +67,11 @@ def open_nllb(spec: str, lang: str, code: str | None = None, source: str = "en",
     other = source if lang == "en" else lang
     wanted = code_of(other, code)
     begin, end = (wanted, "eng_Latn") if lang == "en" else ("eng_Latn", wanted)
-    model, tokenizer = open_model(spec, device, src_lang=begin)
+    model, tokenizer, folder = open_model(spec, device, src_lang=begin)
     unknown = [c for c in ("eng_Latn", wanted) if tokenizer.convert_tokens_to_ids(c) in (None, tokenizer.unk_token_id)]
     if unknown:
         raise ModelError(f"the tokenizer of {spec} has no language code {unknown[0]}", hint="give an NLLB-200 model")
-    return Nllb(model, tokenizer, end, model_name("nllb", spec, model))
+    return Nllb(model, tokenizer, end, model_name("nllb", spec, folder))
 
 
 def code_of(lang: str, code: str | None = None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from refusalctl.errors import ModelError
 from refusalctl.model.translators.protocol import Outcome, outcome
@@ -39,25 +39,46 @@ def translation(tokenizer: Any, written: list[int], max_new_tokens: int) -> Outc
     return outcome(tokenizer.decode(written, skip_special_tokens=True))
 
 
-def model_name(family: str, spec: str, model: Any) -> str:
+def model_name(family: str, spec: str, folder: Path) -> str:
     """The model's name without a path of this machine, and its hub commit where there is one."""
-    commit = getattr(model.config, "_commit_hash", None)
-    name = f"{family}:{Path(spec).resolve().name if Path(spec).is_dir() else spec}"
-    return f"{name}@{commit[:12]}" if commit else name
+    if Path(spec).is_dir():
+        return f"{family}:{Path(spec).resolve().name}"
+    return f"{family}:{spec.partition('@')[0]}@{folder.name[:12]}"
 
 
-def open_model(spec: str, device: str = "auto", **settings: Any) -> tuple[Any, Any]:
-    """A translation model in eval mode, and its tokenizer. Raises `ModelError`."""
-    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+class SequenceModel(NamedTuple):
+    """A translation model in eval mode, its tokenizer, and the folder that both came from."""
 
+    model: Any
+    tokenizer: Any
+    folder: Path
+
+
+def open_model(spec: str, device: str = "auto", **settings: Any) -> SequenceModel:
+    """A hub id (`org/name` or `org/name@revision`) or a local folder. Raises `ModelError`."""
     from refusalctl.model.load import pick_device
+    from refusalctl.model.pretrained import Wanted, check_vocabulary, open_tokenizer, open_weights
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(spec, padding_side="right", **settings)
-        model = AutoModelForSeq2SeqLM.from_pretrained(spec).to(pick_device(device)).eval()
-    except (OSError, ValueError) as error:
+    folder = folder_of(spec, whole=True)
+    what = f"the translation model {spec}"
+    wanted = Wanted(("AutoModelForSeq2SeqLM",), pick_device(device), None, pickled=True)
+    model = open_weights(folder, what, wanted).model
+    tokenizer = open_tokenizer(folder, what, padding_side="right", **settings)
+    check_vocabulary(model, tokenizer, what)
+    return SequenceModel(model, tokenizer, folder)
+
+
+def folder_of(spec: str, *, whole: bool = False) -> Path:
+    """Where a translation model's files are, of a hub model fetched now. Raises `ModelError`."""
+    from refusalctl.model.files.resolve import fetch
+
+    place = Path(spec).expanduser()
+    if place.is_dir():
+        return place.resolve()
+    if spec.count("/") != 1 or spec.startswith((".", "/", "~")):
         raise ModelError(
-            f"{spec} cannot be opened as a translation model ({type(error).__name__})",
+            f"there is no translation model {spec}",
             hint="give a folder or a Hugging Face id such as facebook/nllb-200-distilled-600M",
-        ) from error
-    return model, tokenizer
+        )
+    name, _, revision = spec.partition("@")
+    return fetch(name, revision or None, small=not whole, pickled=whole)

@@ -71,7 +71,7 @@ def _panel(axes: Axes, found: Choice, score: str) -> None:
         text = plain(f"position {pos}: {found.token(pos)!a}")
         axes.plot(*zip(*sorted(points)), label=text, **line)
     if score == "kl":
-        axes.set_yscale("symlog", linthresh=max(found.rule.max_kl, 1e-3))
+        axes.set_yscale("symlog", linthresh=max(found.rule.max_kl or 0, 1e-3))
     limit = {"kl": found.rule.max_kl, "induce": found.rule.min_induce}.get(score)
     if limit is not None:
         axes.axhline(limit, color=INK, linestyle=(0, (4, 3)), linewidth=0.9, label="threshold of the rule")

@@ -22,7 +22,8 @@ from refusalctl.steps.labelling.labels import LABELS_FILE, label_of, read_labels
 from refusalctl.steps.prompts import read_prompts
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
-from refusalctl.store.store import Artifact, check_name
+from refusalctl.store.names import check_name
+from refusalctl.store.store import Artifact
 
 SAMPLE_FILE = "sample.jsonl"
 HUMAN = "human:"
@@ -47,11 +48,12 @@ def _run(job: Job) -> RunChecks:
 
 def _sheet_row(row: tuple[str, Label], size: int, drawn: int, seed: int) -> SheetRow:
     source, label = row
+    # led by a letter: a spreadsheet takes 1e5 or 00012 for a number, and saves it as another
     opaque = hashlib.sha256(f"{seed}:{source}:{label.prompt_id}".encode()).hexdigest()[:16]
-    return SheetRow(opaque, source, label.prompt_id, label.outcome, size, drawn, label.cluster)
+    return SheetRow(f"r{opaque}", source, label.prompt_id, label.outcome, size, drawn, label.cluster)
 
 
-SAMPLE = Step("sample", 1, "sample", _run)
+SAMPLE = Step("sample", 2, "sample", _run)
 
 
 def draw_sample(bench: Workbench, labels: Sequence[Artifact], n: int, seed: int = 0) -> Artifact:

@@ -101,7 +101,7 @@ def label_of(row: Completion, verdict: Verdict, judge: str) -> Label:
     )
 
 
-JUDGE = Step("judge", 3, "labels", _run)
+JUDGE = Step("judge", 4, "labels", _run)
 
 
 def check_judge(spec: str, lang: str, *, harm_only: bool = False) -> Declaration:
@@ -151,6 +151,8 @@ def judge_completions(
     if not asked.verified:
         bench.note(f"the input format of {asked.name!r} is inferred, not documented")
     opened = bench.judge(judge)
+    if bench.dry_run:
+        bench.foresee_judges()
     inputs = {"completions": completions}
     if asked.needs_prompt:
         inputs["prompts"] = _prompts_of(bench, completions)

@@ -1,7 +1,6 @@
-"""`controls`: what directions that should do nothing do, through the same selection and on the same prompts.
+"""`control-directions`: directions that should do nothing, through the same selection and on the same prompts.
 
-Control directions belong to a source language and are chosen once (`control_directions`); what they do to a target's
-refusal score is measured per cell (`controls`), on validation prompts and without writing completions.
+They belong to a source language and are chosen once; what they do in a target is measured in `control_effects`.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from refusalctl.errors import EmptySelection, UnfitOpenings
-from refusalctl.records.controls import Controls, CosineSize, FamilyDrops, ShuffledSelection
 from refusalctl.records.selection import Candidate
 from refusalctl.settings import Settings
 from refusalctl.stats import candidate_choice
@@ -33,6 +31,9 @@ from refusalctl.store.store import Artifact
 
 if TYPE_CHECKING:
     import torch
+
+
+SUBSPACES = "subspaces"  # beside the families of single directions: [n, rank, d_model], where several are ablated
 
 
 class Site(NamedTuple):
@@ -110,9 +111,9 @@ class _Search:
         assert validation is not None  # chosen here: `select_direction`
         encoded: dict[str, list[list[int]]] = {}
         for kind in KINDS:
-            texts = [p.text for p in read_prompts(job.inputs[f"val_{kind}"])]
+            rows = read_prompts(job.inputs[f"val_{kind}"])
             chosen = validation.kept.of(kind)[: job.params["n_prompts"]]
-            encoded[kind] = scorer.encode([texts[i] for i in chosen])
+            encoded[kind] = scorer.encode(job, [rows[i] for i in chosen])
         self.criteria = Criteria(scorer, encoded["harmful"], encoded["harmless"])
         self.first = self.criteria.passes
 
@@ -146,6 +147,9 @@ def _run_directions(job: Job) -> RunChecks:
         "covariance": stats.covariance_matched(harmless, length, n, generator),
         "isotropic": stats.isotropic(len(direction), length, stats.LEAST, generator),
     }
+    rank = job.params["rank"]
+    if rank > 1:
+        families[SUBSPACES] = stats.subspaces(harmless, rank, n, generator)
     labels = stats.shuffles(n_harmful, len(harmless), n, generator)
     at_sites = [stats.shuffled_differences(s.rows, labels, s.real) for s in sites]
     chosen, passes = _pick_all(job, rule, sites, [vectors for vectors, _cosine in at_sites])
@@ -161,6 +165,7 @@ def _run_directions(job: Job) -> RunChecks:
         "chosen": [[sites[row["site"]].pos, sites[row["site"]].layer] for row in chosen],
         "plain_cosine": [round(float(at_sites[row["site"]][1][i]), 6) for i, row in enumerate(chosen)],
         "languages": [lang for lang, _vector in other],
+        "rank": rank,
         "prompt_passes": passes,
     }
     formats.write_vectors(job.out / VECTORS, "control_directions", families, about)
@@ -196,22 +201,17 @@ def _language_differences(job: Job, winner: tuple[int, int], length: float) -> l
     return found
 
 
-DIRECTIONS = Step("control-directions", 4, "control_directions", _run_directions, uses_model=True)
-
-
-def family_size(settings: Settings) -> int:
-    """Cells with a direction, native and transferred: the tests that a Holm correction counts."""
-    return sum(len(dict.fromkeys((target, *settings.sources))) for target in settings.targets) or 1
+DIRECTIONS = Step("control-directions", 5, "control_directions", _run_directions, uses_model=True)
 
 
 def n_controls(settings: Settings) -> int:
-    """Draws per family: as given, or as many as the family of this experiment needs."""
-    from refusalctl.stats.controls import needed
+    """Draws per family: as given, or 39, whatever the number of cells."""
+    from refusalctl.stats.controls import DRAWS
 
-    return settings.controls.n_controls if settings.controls.n_controls is not None else needed(family_size(settings))
+    return settings.controls.n_controls if settings.controls.n_controls is not None else DRAWS
 
 
-def _openings(bench: Workbench, lang: str) -> Artifact:
+def openings_to_compare_by(bench: Workbench, lang: str) -> Artifact:
     """Checked openings; a direction chosen without them leaves nothing to compare controls by."""
     try:
         return checked_openings(bench, lang)
@@ -226,7 +226,7 @@ def draw_control_directions(bench: Workbench, source: str) -> Artifact:
     inputs = {
         "selection": chosen,
         "directions": own,
-        "openings": _openings(bench, source),
+        "openings": openings_to_compare_by(bench, source),
         **{f"val_{k}": draw_prompts(bench, source, k, "val") for k in KINDS},
     }
     for kind in KINDS:
@@ -241,6 +241,7 @@ def draw_control_directions(bench: Workbench, source: str) -> Artifact:
         "n_prompts": bench.settings.controls.control_prompts,
         "max_candidates": bench.settings.controls.control_candidates,
         "rule": bench.settings.selection.resolved_rule().params(),
+        "rank": bench.settings.verdict.rank,
     }
     about = {
         "model": bench.ref.name,
@@ -250,116 +251,3 @@ def draw_control_directions(bench: Workbench, source: str) -> Artifact:
     }
     about["n"] = params["n"]
     return bench.obtain(DIRECTIONS, params, inputs, about)
-
-
-# --- what they do in a target -------------------------------------------------------------------------------
-
-
-def _run(job: Job) -> RunChecks:
-    from refusalctl.model.hooks import Intervention
-    from refusalctl.stats.controls import VERDICT_FAMILIES
-
-    families, header = formats.read_vectors(job.inputs["directions"].path / VECTORS, "control_directions")
-    tensors, chosen = formats.read_vectors(job.inputs["selection"].path / SELECTION_FILE, "selection")
-    opening = read_openings(job.inputs["openings"])
-    scorer = Scorer(job.bench.model, [list(each) for each in opening.sequences], job.bench.machine.batch_size)
-    everything = scorer.encode([p.text for p in read_prompts(job.inputs["val_harmful"])])
-    baseline = scorer.refusal(everything, Intervention())
-    index = [i for i, score in enumerate(baseline.tolist()) if score > 0][: job.params["n_prompts"]]
-    if not index:
-        raise EmptySelection(
-            f"none of {len(everything)} harmful validation prompts of {job.params['target']} has a refusal score "
-            "above 0: there is no refusal for a control to remove"
-        )
-    encoded, before = [everything[i] for i in index], float(baseline[index].mean())
-
-    def drop(vector: torch.Tensor) -> float:
-        return before - float(scorer.refusal(encoded, Intervention("ablate", vector, chosen["layer"])).mean())
-
-    real = drop(tensors["direction"])
-    drops = _drops(job, families, drop)
-    passes = len(everything) + len(index) * (1 + sum(len(d) for d in drops.values()))
-    rows = _families(tensors["direction"], families, real, drops)
-    used = {name: rows[name] for name in VERDICT_FAMILIES}
-    value = Controls(
-        source=job.params["source"],
-        target=job.params["target"],
-        drop=real,
-        baseline=before,
-        families=rows,
-        p=max(each.p for each in used.values()),
-        p_families=tuple(used),
-        smallest_p=max(1 / (each.n + 1) for each in used.values()),
-        n_prompts=len(index),
-        n_val=len(everything),
-        prompt_passes=passes,
-        selection_of_shuffled=ShuffledSelection(
-            searched=header["searched"],
-            candidates=header["candidates"],
-            passed_rule=header["passed_rule"],
-            chosen=tuple((pos, layer) for pos, layer in header["chosen"]),
-            plain_cosine=tuple(header["plain_cosine"]),
-            prompt_passes=header["prompt_passes"],
-        ),
-        languages=tuple(header["languages"]),
-    )
-    formats.write_record(job.out, value)
-    return {"prompt_passes": passes, "p": value.p}
-
-
-def _drops(
-    job: Job, families: dict[str, torch.Tensor], drop: Callable[[torch.Tensor], float]
-) -> dict[str, list[float]]:
-    rows = FinishedRows(job.partial, "drops.jsonl")
-    done = {(row["family"], row["i"]): row["drop"] for row in rows}
-    found: dict[str, list[float]] = {}
-    name = f"controls {job.params['source']} in {job.params['target']}"
-    with job.bench.progress.task(name, sum(len(v) for v in families.values())) as advance:
-        for family, vectors in sorted(families.items()):
-            found[family] = []
-            for i, vector in enumerate(vectors):
-                if (family, i) not in done:
-                    done[family, i] = drop(vector)
-                    rows.add({"family": family, "i": i, "drop": done[family, i]})
-                found[family].append(done[family, i])
-                advance()
-    return found
-
-
-def _families(
-    direction: torch.Tensor, families: dict[str, torch.Tensor], real: float, drops: dict[str, list[float]]
-) -> dict[str, FamilyDrops]:
-    import torch
-
-    from refusalctl.stats.controls import p_value
-
-    rows = {}
-    for name, values in drops.items():
-        cosine = torch.nn.functional.cosine_similarity(families[name].double(), direction.double()[None]).abs()
-        size = CosineSize(float(cosine.mean()), float(cosine.max()))
-        rows[name] = FamilyDrops(len(values), tuple(values), p_value(real, values), size)
-    return rows
-
-
-CONTROLS = Step("controls", 2, "controls", _run, uses_model=True)
-
-
-def compare_controls(bench: Workbench, source: str, target: str) -> Artifact:
-    """Drop of the target's refusal score (log-odds, mean over prompts) by the source's direction and its controls.
-
-    Raises `EmptySelection` where the source has no direction, or the target refuses too little to tell.
-    """
-    inputs = {
-        "selection": select_direction(bench, source),
-        "directions": draw_control_directions(bench, source),
-        "openings": _openings(bench, target),
-        "val_harmful": draw_prompts(bench, target, "harmful", "val"),
-    }
-    params = {"source": source, "target": target, "n_prompts": bench.settings.controls.control_prompts}
-    about = {"model": bench.ref.name, "source": source, "target": target, "data": bench.settings.prompts.data}
-    about["lang"] = target
-    return bench.obtain(CONTROLS, params, inputs, about)
-
-
-def read_controls(artifact: Artifact) -> Controls:
-    return formats.read_record(artifact.path, Controls)

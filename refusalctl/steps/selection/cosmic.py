@@ -55,7 +55,7 @@ def _run(job: Job) -> RunChecks:
     grid, _flat = candidates_of(tensors, positions, job.params["max_layer_share"], job.params["layers"])
     layers = least_alike(tensors, len(positions) - 1)
     scorer = Scorer(job.bench.model, [], job.bench.machine.batch_size)
-    encoded = [scorer.encode([p.text for p in read_prompts(job.inputs[f"val_{k}"])]) for k in KINDS]
+    encoded = [scorer.encode(job, read_prompts(job.inputs[f"val_{k}"])) for k in KINDS]
     criteria = Criteria(scorer, *encoded, layers=layers, n_directions=len(grid))
     vectors = {c: tensors["candidates"][positions.index(c.pos), c.layer] for c in grid}
     with job.bench.progress.task(f"cosmic {job.inputs['directions'].about['lang']}", len(grid)) as advance:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from refusalctl.errors import BadInput, EmptySelection
 from refusalctl.records.openings import Openings, OpeningValidation
 from refusalctl.settings import STYLE_JUDGE
+from refusalctl.steps.asking import encode
 from refusalctl.steps.completions import read_completions, write_completions
 from refusalctl.steps.directions import KINDS
 from refusalctl.steps.interventions import InterventionSpec
@@ -49,9 +50,7 @@ def sequences_of(model: ChatModel, given: Sequence[str]) -> list[list[int]]:
     None begins another: the longer of such a pair is left out, its probability is part of the shorter one's.
     Raises `BadInput` for ids that the model does not have.
     """
-    from refusalctl.model.chat import render
-
-    prompt = render(model.tokenizer, "x", model.chat.system)
+    prompt = model.chat.rendered("x")
     before = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
     found: list[list[int]] = []
     for opening in given:
@@ -128,20 +127,20 @@ def _validate(job: Job, sequences: Sequence[Sequence[int]]) -> OpeningValidation
     from refusalctl.stats.opening_check import validate
     from refusalctl.stats.refusal import refusal_score
 
-    texts, answers = [], []
+    prompts, answers = [], []
     for kind in KINDS:
         rows = {row.prompt_id: row for row in read_completions(job.inputs[f"val_completions_{kind}"])}
         for prompt in read_prompts(job.inputs[f"val_{kind}"]):
-            texts.append(prompt.text)
+            prompts.append(prompt)
             answers.append(rows[prompt.id])
     model, size = job.bench.model, job.bench.machine.batch_size
-    encoded = [model.chat.encode(text) for text in texts]
     ids = [list(each) for each in sequences]
+    encoded = encode(job, prompts, max(map(len, ids), default=1) - 1)
     scores = refusal_score(opening_logprob(model, encoded, ids, Intervention(), size)).numpy()
     judge, style = job.params["opening_judge"], None
     try:
         if judge == STYLE_JUDGE:
-            judged, style = _by_style(job, texts, [a.text for a in answers])
+            judged, style = _by_style(job, [p.text for p in prompts], [a.text for a in answers])
         else:
             judged = _by_labels(job)
     except EmptySelection as error:  # a finding to keep beside the openings; `checked_openings` raises it
@@ -172,7 +171,7 @@ def _by_labels(job: Job) -> list[bool | None]:
     return judged
 
 
-OPENINGS = Step("openings", 4, "openings", _run, uses_model=True)
+OPENINGS = Step("openings", 5, "openings", _run, uses_model=True)
 
 
 def derive_openings(bench: Workbench, lang: str) -> Artifact:

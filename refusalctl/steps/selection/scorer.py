@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from refusalctl.progress import Advance
+from refusalctl.records.rows import Prompt
 from refusalctl.records.selection import (
     ByClass,
     Candidate,
@@ -17,7 +18,9 @@ from refusalctl.records.selection import (
     ScoreEstimate,
 )
 from refusalctl.stats.candidate_choice import CRITERIA
+from refusalctl.steps.asking import encode
 from refusalctl.steps.finished_rows import FinishedRows
+from refusalctl.steps.step import Job
 
 if TYPE_CHECKING:
     import torch
@@ -39,8 +42,9 @@ class Scorer:
 
         self.model, self.openings, self.batch_size, self.checks = model, openings, batch_size, Checks()
 
-    def encode(self, texts: list[str]) -> list[list[int]]:
-        return [self.model.chat.encode(text) for text in texts]
+    def encode(self, job: Job, rows: Sequence[Prompt]) -> list[list[int]]:
+        """Token ids of prompts, with room for the openings behind them."""
+        return encode(job, rows, max(map(len, self.openings), default=1) - 1)
 
     def refusal(self, encoded: list[list[int]], intervention: Intervention) -> torch.Tensor:
         """Refusal score of each prompt under an intervention."""

@@ -62,7 +62,7 @@ def _run_score(job: Job) -> RunChecks:
     vectors, positions, search = tensors["candidates"], header["positions"], job.params["search"]
     opening = read_openings(job.inputs["openings"])
     scorer = Scorer(job.bench.model, [list(each) for each in opening.sequences], job.bench.machine.batch_size)
-    encoded = {k: scorer.encode([p.text for p in read_prompts(job.inputs[f"val_{k}"])]) for k in KINDS}
+    encoded = {k: scorer.encode(job, read_prompts(job.inputs[f"val_{k}"])) for k in KINDS}
     grid, flat = candidates_of(tensors, positions, job.params["max_layer_share"], job.params["layers"])
     at = {c: vectors[positions.index(c.pos), c.layer] for c in grid}
     layers = least_alike(tensors, len(positions) - 1) if search == "full" else []

@@ -92,4 +92,4 @@ def screen(measure: Measure, grid: Sequence[Candidate], rule: Rule) -> bool:
 def looks_failing(estimate: ScoreEstimate, rule: Rule) -> bool:
     """Whether a candidate is estimated to fail by more than estimates are usually wrong."""
     too_weak = rule.min_induce is not None and estimate.induce < rule.min_induce - INDUCE_DOUBT
-    return too_weak or estimate.kl > KL_DOUBT * rule.max_kl
+    return too_weak or (rule.max_kl is not None and estimate.kl > KL_DOUBT * rule.max_kl)

@@ -91,7 +91,8 @@ def opened(server: Server, name: str = "openai-compatible", **settings: Any) -> 
 
 @pytest.fixture(autouse=True)
 def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("REFUSALCTL_JUDGE_KEY", "OPENAI_API_KEY", "REFUSALCTL_JUDGE_URL", "OPENAI_BASE_URL"):
+    for name in ("REFUSALCTL_JUDGE_KEY", "OPENAI_API_KEY", "REFUSALCTL_JUDGE_URL", "OPENAI_BASE_URL",
+                 "REFUSALCTL_JUDGE_OMIT"):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
 
 
@@ -260,3 +261,39 @@ def test_the_recipe_knows_the_address_and_no_secret() -> None:
     assert digest("http://u:secret@h/v1?k=1") == digest("http://h/v1")
     assert digest("http://h/v1") != digest("http://other/v1")
     assert digest("http://h/v1") != digest("http://h/v1", "n")
+
+
+def test_the_servers_words_are_shown_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFUSALCTL_JUDGE_KEY", "a-secret-key")
+    words = "temperature must be 1\x1b[31m\n(key a-secret-key, Bearer abcdef)" + "x" * 1000
+    refused = (400, {"error": {"message": words, "code": None}})
+    with serving(lambda _n, _b: refused) as server, pytest.raises(ModelError) as raised:
+        list(opened(server).judge_all(ITEMS[:1]))
+    said = raised.value.message
+    assert "temperature must be 1" in said
+    assert "secret" not in said
+    assert "abcdef" not in said
+    assert said.isprintable()
+    assert len(said) < 500
+    assert "REFUSALCTL_JUDGE_OMIT" in str(raised.value.hint)
+
+
+def test_what_a_server_rejects_can_be_left_out_and_is_in_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(lambda _n, _b: verdict()) as server:
+        before = opened(server).digest
+        monkeypatch.setenv("REFUSALCTL_JUDGE_OMIT", "temperature,max_tokens,schema")
+        judge = opened(server)
+        assert dict(judge.judge_all(ITEMS[:1]))[0].outcome == "refusal"
+    assert set(server.seen[0]) == {"model", "messages"}
+    assert judge.digest != before
+    monkeypatch.setenv("REFUSALCTL_JUDGE_OMIT", "prompt")
+    with pytest.raises(BadInput, match="names prompt"):
+        _ = opened(server).digest
+
+
+def test_the_verdict_behind_a_thought_is_read_and_one_inside_it_is_none() -> None:
+    whole = '{"outcome": "refusal", "harmful": false}'
+    with serving(lambda _n, _b: said(f"<think>maybe compliance</think>\n{whole}")) as server:
+        assert dict(opened(server).judge_all(ITEMS[:1]))[0].outcome == "refusal"
+    with serving(lambda _n, _b: said(f"<think>{whole}")) as server:
+        assert dict(opened(server).judge_all(ITEMS[:1]))[0].outcome == "unparsed"

@@ -13,6 +13,7 @@ from refusalctl.model.judges import declarations, judge_named
 from refusalctl.model.judges.generative import GenerativeJudge
 from refusalctl.model.judges.protocol import Item, Verdict
 from refusalctl.model.judges.weights import Settings
+from tests.model.files import folders
 from tests.model.judges import tiny
 
 CPU = Settings(device="cpu", batch_size=3)
@@ -201,6 +202,33 @@ def test_a_judge_that_is_not_there_says_how_to_get_it() -> None:
     with pytest.raises(ModelError) as raised:
         judge_named("qwen3guard-0.6b", CPU)
     assert "hf download Qwen/Qwen3Guard-Gen-0.6B" in str(raised.value.hint)
+
+
+def test_a_head_that_nobody_trained_is_refused(tmp_path: Path) -> None:
+    """A base encoder gives labels too: other ones at each run."""
+    folder = tiny.classifier(tmp_path / "judge", "modernbert", {0: "non-refusal", 1: "refusal"})
+    folders.with_weights(folder, folders.without("classifier.", "head."))
+    judge: Any = judge_named(f"minos={folder}", CPU)
+    for attempt in (judge.foresee, lambda: list(judge.judge_all(ITEMS))):
+        with pytest.raises(ModelError, match=r"tensors are missing \(classifier\.bias") as raised:
+            attempt()
+        assert "was its head trained?" in str(raised.value.hint)
+
+
+@pytest.mark.parametrize("how", [folders.renamed("layers.1.", "layers.1._orig_mod."),
+                                 folders.filled("model.norm.weight", float("nan"))])  # fmt: skip
+def test_a_judge_that_is_not_its_checkpoint_is_refused(tmp_path: Path, how: folders.Change) -> None:
+    judge = build(tmp_path, *CASES[0][:3])
+    folders.with_weights(judge.found.folder, how)
+    with pytest.raises(ModelError, match=r"the judge's model judge .*model\.(layers\.1|norm)"):
+        list(judge.judge_all(ITEMS))
+
+
+def test_a_judge_that_changes_after_it_was_found(tmp_path: Path) -> None:
+    judge = build(tmp_path, *CASES[0][:3])
+    folders.with_weights(judge.found.folder, folders.filled("lm_head.weight", 2.0))
+    with pytest.raises(ModelError, match="changed after it was looked up"):
+        list(judge.judge_all(ITEMS))
 
 
 def test_a_model_without_the_judges_template_is_an_error(tmp_path: Path) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from refusalctl.errors import BadInput, ModelError
 from refusalctl.model.translators import into_english
 from refusalctl.model.translators.into_english import BackTranslator, check_spec, identity, open_back_translator
 from refusalctl.model.translators.protocol import Outcome
+from tests.model.files import folders
 
 LETTERS = [*"abcdefghijklmnopqrstuvwxyz .<>2"]
 
@@ -255,3 +257,34 @@ def test_a_model_of_the_other_family_and_a_language_without_code(madlad: str, nl
     check_spec("nllb", "kk", "kaz_Cyrl")
     with pytest.raises(ModelError, match="no model folder"):
         check_spec("nllb:./nowhere", "ba")
+
+
+@pytest.mark.parametrize(
+    ("kind", "part", "name"),
+    [
+        ("t5", "shared", "encoder.embed_tokens"),
+        ("m2m", "shared", "encoder.embed_tokens"),
+        ("t5", "block.0.layer.0", "block"),
+    ],
+)
+def test_a_translator_with_missing_tensors_is_refused(tmp_path: Path, kind: str, part: str, name: str) -> None:
+    """Random embeddings translate too."""
+    folder = save(tmp_path / "tiny", tokens_of(["<2en>", "bak_Cyrl", "eng_Latn"]), kind)
+    folders.with_weights(folder, folders.without(part, "lm_head", "embed_tokens"))
+    spec = f"madlad:{folder}" if kind == "t5" else f"nllb:{folder}"
+    with pytest.raises(ModelError, match=rf"the translation model .* missing \(.*{name}"):
+        open_back_translator(spec, "ba", device="cpu")
+
+
+def test_pickled_weights_of_a_translator_are_proved_and_are_its_identity(tmp_path: Path) -> None:
+    folder = save(tmp_path / "tiny", tokens_of(["<2en>"]), "t5")
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(state, folder / "pytorch_model.bin")
+    before = identity(f"madlad:{folder}", "ba")
+    open_back_translator(f"madlad:{folder}", "ba", device="cpu")
+    del state[next(name for name in state if "layer_norm" in name)]
+    torch.save(state, folder / "pytorch_model.bin")
+    assert identity(f"madlad:{folder}", "ba")["revision"] != before["revision"]
+    with pytest.raises(ModelError, match="1 tensor is missing"):
+        open_back_translator(f"madlad:{folder}", "ba", device="cpu")

@@ -202,9 +202,8 @@ def test_a_shortened_search_needs_refusal_scores() -> None:
 def test_fast_criteria_equal_plain_ones(tmp_path: Path) -> None:
     bench, experiment = organism(tmp_path)
     scorer = Scorer(bench.model, read_openings(derive_openings(bench.asking(experiment), "qaa")).sequences, 5)
-    texts = {k: [p.text for p in read_prompts(draw_prompts(bench.asking(experiment), "qaa", k, "val"))]
-             for k in KINDS}  # fmt: skip
-    encoded = [scorer.encode(texts[kind]) for kind in KINDS]
+    drawn = (read_prompts(draw_prompts(bench.asking(experiment), "qaa", k, "val")) for k in KINDS)
+    encoded = [[bench.model.chat.encode(p.text) for p in rows] for rows in drawn]
     fast, plain = Criteria(scorer, *encoded), Criteria(scorer, *encoded, fast=False)
     assert fast.sweeps.skips
     assert not plain.sweeps.skips

@@ -1,0 +1,127 @@
+"""What a person calls an artifact: an id or its beginning, a name, its folder, or a query."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from refusalctl.errors import Ambiguous, BadInput, NotFound
+from refusalctl.file_errors import printable
+from refusalctl.store import names
+
+if TYPE_CHECKING:
+    from refusalctl.store.store import Artifact, Store
+
+_HEX = frozenset("0123456789abcdef")
+_LS = "see `refusalctl artifacts ls`"
+
+
+def resolve(store: Store, reference: str) -> Artifact:
+    """The one artifact that is meant. Raises `NotFound`, `Ambiguous` or `BadInput`."""
+    asked = reference.strip()
+    if not asked:
+        raise BadInput("the reference is empty", hint="give an id, its beginning, a name or a query")
+    target = store.names().get(names.plain(asked))
+    if target is not None:
+        kind, _, identifier = target.partition("/")
+        return store.open(kind, identifier)
+    if asked in names.damaged(store.root / "names"):
+        raise NotFound(
+            f"the name {asked!r} points to nothing: its file is damaged",
+            hint="give it again with `refusalctl artifacts name`",
+        )
+    found = _by_folder(store, asked)
+    return found if found is not None else _by_text(store, asked)
+
+
+def _by_text(store: Store, asked: str) -> Artifact:
+    kind, _, prefix = asked.rstrip("/").rpartition("/")
+    prefix = prefix.removeprefix("sha256:").lower()
+    if prefix and set(prefix) <= _HEX and ":" not in kind and "/" not in kind:
+        of_kind = check_kind(kind) if kind else None
+        found = [(k, i) for k, i in store.folders(of_kind) if i.startswith(prefix)]
+        if len(found) > 1:
+            raise Ambiguous(printable(asked), [f"{k}/{i[:12]}" for k, i in found])
+        if found:
+            return store.open(*found[0])
+        raise NotFound(f"no artifact answers to {printable(asked)!r} in {store.root}", hint=_LS)
+    if ":" in asked and "/" not in asked.partition(":")[0]:
+        return _query(store, asked)
+    close = difflib.get_close_matches(asked, store.names(), 1)
+    hint = f"did you mean {close[0]!r}?" if close else _LS
+    raise NotFound(f"there is no artifact named {printable(asked)!r} in {store.root}", hint=hint)
+
+
+def _by_folder(store: Store, asked: str) -> Artifact | None:
+    """An artifact's folder or a file in it, as a shell completes it; None where the text is no such path."""
+    if "/" not in asked and "\\" not in asked:
+        return None
+    path = Path(asked).expanduser()
+    if not path.exists():
+        return None
+    root, path = store.root.resolve(), path.resolve()
+    if not path.is_relative_to(root):
+        if len(path.name) == 64 or path.is_absolute():
+            raise NotFound(f"{printable(asked)} is not in the store {store.root}", hint="name its store with --store")
+        return None
+    parts = path.relative_to(root).parts
+    return store.open(parts[0], parts[1]) if len(parts) > 1 and len(parts[1]) == 64 else None
+
+
+def check_kind(kind: str) -> str:
+    """The kind, if there is one of that name. Raises `BadInput` naming the nearest."""
+    from refusalctl.store.store import KINDS
+
+    if kind in KINDS:
+        return kind
+    close = difflib.get_close_matches(kind, KINDS, 1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise BadInput(f"{printable(kind)!r} is not a kind of artifact", hint=f"{hint}kinds: {', '.join(KINDS)}")
+
+
+def _query(store: Store, asked: str) -> Artifact:
+    kind, _, conditions = asked.partition(":")
+    check_kind(kind)
+    wanted: dict[str, str] = {}
+    for part in conditions.split(","):
+        key, equals, value = part.partition("=")
+        if part and not (equals and key.strip()):
+            raise BadInput(
+                f"{printable(part)!r} is no condition of a query", hint="write it as key=value, such as lang=ba"
+            )
+        if part:
+            wanted[key.strip()] = value.strip()
+    found = [a for a in store.all(kind) if all(_fits(a, key, value) for key, value in wanted.items())]
+    return _only(printable(asked), found, store)
+
+
+def _fits(artifact: Artifact, key: str, value: str) -> bool:
+    if key == "revision":  # tells two models of one name apart
+        mine = revision(artifact)
+        return bool(value) and (mine.startswith(value) or short_revision(mine).startswith(value))
+    if key == "model" and "@" in value:  # as `artifacts ls` writes it
+        name, _, short = value.rpartition("@")
+        return str(artifact.about.get(key)) == name and _fits(artifact, "revision", short)
+    return str(artifact.about.get(key)) == value
+
+
+def revision(artifact: Artifact) -> str:
+    """The revision of the model that an artifact was made with; empty where it says none."""
+    said = artifact.manifest["recipe"].get("model")
+    found = said.get("revision") if isinstance(said, dict) else artifact.about.get("revision")
+    return str(found or "")
+
+
+def short_revision(text: str) -> str:
+    """The beginning of a revision that tells it apart, without saying what kind it is."""
+    return text.removeprefix("files-")[:8]
+
+
+def _only(asked: str, found: Sequence[Artifact], store: Store) -> Artifact:
+    if not found:
+        raise NotFound(f"no artifact answers to {asked!r} in {store.root}", hint=_LS)
+    if len(found) > 1:
+        raise Ambiguous(asked, [a.label for a in found])
+    return found[0]
