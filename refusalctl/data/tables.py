@@ -12,11 +12,19 @@ from refusalctl.data.safe_names import looks_like_text, shown
 from refusalctl.errors import BadInput, DataError
 
 FORMS = {
-    "csv": "CSV", "tsv": "tab-separated", "txt": "one prompt a line", "json": "JSON", "jsonl": "JSON lines",
+    "csv": "CSV",
+    "tsv": "tab-separated",
+    "txt": "one prompt a line",
+    "json": "JSON",
+    "jsonl": "JSON lines",
     "parquet": "Parquet",
-}  # fmt: skip
-_SUFFIXES = {f".{form}": form for form in FORMS} | {".tab": "tsv", ".ndjson": "jsonl", ".jsonlines": "jsonl",
-                                                     ".pq": "parquet"}  # fmt: skip
+}
+_SUFFIXES = {f".{form}": form for form in FORMS} | {
+    ".tab": "tsv",
+    ".ndjson": "jsonl",
+    ".jsonlines": "jsonl",
+    ".pq": "parquet",
+}
 Named = Callable[[list[str]], bool]  # whether a known column of prompts is among these names
 
 

@@ -22,12 +22,27 @@ SCALES = re.compile(
     r"quant_state\.\S+|SCB|weight_format|blocks|weight_q|codebooks?|codes|bias_?q|lut|qdata)$"
 )
 NEEDS = {
-    "gptq": "gptqmodel", "awq": "gptqmodel", "bitsandbytes": "bitsandbytes", "bitsandbytes_4bit": "bitsandbytes",
-    "bitsandbytes_8bit": "bitsandbytes", "compressed-tensors": "compressed-tensors", "torchao": "torchao",
-    "quanto": "optimum-quanto", "hqq": "hqq", "aqlm": "aqlm", "eetq": "kernels", "mxfp4": "kernels",
-    "auto-round": "auto-round", "quark": "amd-quark", "fp_quant": "fp_quant", "vptq": "vptq", "spqr": "spqr_quant",
-    "higgs": "flute-kernel", "bitnet": "accelerate", "sinq": "sinq",
-}  # fmt: skip
+    "gptq": "gptqmodel",
+    "awq": "gptqmodel",
+    "bitsandbytes": "bitsandbytes",
+    "bitsandbytes_4bit": "bitsandbytes",
+    "bitsandbytes_8bit": "bitsandbytes",
+    "compressed-tensors": "compressed-tensors",
+    "torchao": "torchao",
+    "quanto": "optimum-quanto",
+    "hqq": "hqq",
+    "aqlm": "aqlm",
+    "eetq": "kernels",
+    "mxfp4": "kernels",
+    "auto-round": "auto-round",
+    "quark": "amd-quark",
+    "fp_quant": "fp_quant",
+    "vptq": "vptq",
+    "spqr": "spqr_quant",
+    "higgs": "flute-kernel",
+    "bitnet": "accelerate",
+    "sinq": "sinq",
+}
 
 
 def declared(folder: Path) -> dict[str, Any] | None:
