@@ -16,6 +16,7 @@ from jinja2 import TemplateError, TemplateSyntaxError
 from jinja2.exceptions import UndefinedError
 
 from refusalctl.errors import ModelError
+from refusalctl.json_types import JsonObject
 
 FIXED_DATE = "26 Jul 2024"  # what Llama 3's templates take where they are given no date
 _FIXED_NOW = "{%- macro strftime_now(format) -%}" + FIXED_DATE + "{%- endmacro -%}"
@@ -71,11 +72,11 @@ def no_default(names: Sequence[str]) -> str:
     return f"the model has {len(names)} chat templates and none is the default: {', '.join(names)}"
 
 
-def _turns(form: ContentForm, text: str, system: str | None, answer: str | None = None) -> list[dict[str, Any]]:
+def _turns(form: ContentForm, text: str, system: str | None, answer: str | None = None) -> list[JsonObject]:
     def content(of: str, parts: bool) -> str | list[dict[str, str]]:
         return [{"type": "text", "text": of}] if parts else of
 
-    turns: list[dict[str, Any]] = [{"role": "user", "content": content(text, form.user)}]
+    turns: list[JsonObject] = [{"role": "user", "content": content(text, form.user)}]
     if system is not None:
         turns.insert(0, {"role": "system", "content": content(system, form.system)})
     if answer is not None:

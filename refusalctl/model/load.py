@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 
 from refusalctl.errors import BadInput, ModelError
+from refusalctl.json_types import JsonObject
 from refusalctl.model.adapter import check_fit, with_adapter
 from refusalctl.model.chat import Chat, open_chat
 from refusalctl.model.chat_model import ChatModel
@@ -173,7 +174,7 @@ def _own_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
         return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
 
 
-def versions() -> dict[str, Any]:
+def versions() -> JsonObject:
     """Library versions, threads and machine: what may change the last bits of a result."""
     import transformers
 

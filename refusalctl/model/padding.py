@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from refusalctl.errors import ModelError
+from refusalctl.json_types import JsonObject
 
 if TYPE_CHECKING:
     from refusalctl.model.chat_model import ChatModel
@@ -40,8 +41,8 @@ class Padding:
     noise: float | None = None
     reason: str = ""
 
-    def as_json(self) -> dict[str, Any]:
-        found = {"together": self.together, "deviation": self.deviation, "tolerance": self.tolerance}
+    def as_json(self) -> JsonObject:
+        found: JsonObject = {"together": self.together, "deviation": self.deviation, "tolerance": self.tolerance}
         return found | {"noise": self.noise, "reason": self.reason}
 
 

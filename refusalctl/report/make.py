@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from refusalctl.errors import BadInput
+from refusalctl.json_types import JsonObject
 from refusalctl.report import tables as tables
 from refusalctl.report.book import Book, book, reference_language
 from refusalctl.report.excluded import Unfit, unfit
@@ -142,7 +143,7 @@ def make_report(
         if geometry and not bench.dry_run and (found := geometry_of(bench, transfer, asked)) is not None:
             inputs[input_name("geometry", i)] = found
     about = {k: _joined(transfers, k) for k in ("model", "data", "sources", "targets")}
-    params = {
+    params: JsonObject = {
         "reference": asked,
         "published": published,
         "with_text": with_text,

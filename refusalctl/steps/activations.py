@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from refusalctl.errors import BadInput
+from refusalctl.json_types import JsonObject
 from refusalctl.steps.asking import encode
 from refusalctl.steps.prompts import read_prompts
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
@@ -20,7 +21,7 @@ def _run(job: Job) -> RunChecks:
     positions = _positions(model.chat.positions, job.params["positions"])
     columns = [*positions, model.chat.inst_position]
     shape = formats.ActivationShape(len(rows), len(columns), model.residual.n_layers, model.residual.d_model)
-    about = {
+    about: JsonObject = {
         "positions": positions,
         "inst_position": model.chat.inst_position,
         "suffix_tokens": model.chat.suffix_tokens(),

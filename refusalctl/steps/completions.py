@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from refusalctl.json_types import JsonObject
 from refusalctl.records.rows import Completion, Prompt
 from refusalctl.steps.asking import encode
 from refusalctl.steps.finished_rows import FinishedRows
@@ -25,11 +26,11 @@ def _run(job: Job) -> RunChecks:
     finished = FinishedRows(job.partial, COMPLETIONS_FILE)
     checks = _generate(job, rows, spec, finished)
     order = {row.id: i for i, row in enumerate(rows)}
-    formats.write_rows(job.out / COMPLETIONS_FILE, sorted(finished, key=lambda row: order[row["prompt_id"]]))
+    formats.write_rows(job.out / COMPLETIONS_FILE, sorted(finished, key=lambda row: order[str(row["prompt_id"])]))
     return {**checks, "resumed": finished.resumed}
 
 
-def _generate(job: Job, rows: list[Prompt], spec: InterventionSpec, finished: FinishedRows) -> dict[str, Any]:
+def _generate(job: Job, rows: list[Prompt], spec: InterventionSpec, finished: FinishedRows) -> RunChecks:
     """Answer what is not finished yet, writing down every batch."""
     from refusalctl.model.generate import complete
     from refusalctl.model.hooks import Checks
@@ -78,7 +79,7 @@ COMPLETE = Step("ablate", 2, "completions", _run, uses_model=True)
 def write_completions(bench: Workbench, prompts: Artifact, spec: InterventionSpec, max_new_tokens: int) -> Artifact:
     """Greedy answers of up to `max_new_tokens` tokens to every prompt under one intervention."""
     spec.check(bench)
-    params = {"intervention": spec.params(), "max_new_tokens": max_new_tokens, "decoding": "greedy"}
+    params: JsonObject = {"intervention": spec.params(), "max_new_tokens": max_new_tokens, "decoding": "greedy"}
     about = {"model": bench.ref.name, **prompts.about, "intervention": spec.kind}
     if spec.sources:
         about["direction_lang"] = "+".join(dict.fromkeys(s.artifact.about["lang"] for s in spec.sources))

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refusalctl.json_types import Json, JsonObject
 from refusalctl.progress import Progress, Silent
 from refusalctl.settings import Machine, Settings
 from refusalctl.store.hashing import digest, short
@@ -178,9 +179,9 @@ class Workbench:
 
         return pick_dtype(asked.dtype, asked.device)
 
-    def recipe(self, step: Step, params: Mapping[str, Any], inputs: Mapping[str, Artifact]) -> dict[str, Any]:
+    def recipe(self, step: Step, params: Mapping[str, Json], inputs: Mapping[str, Artifact]) -> JsonObject:
         """What was asked, as the JSON value whose digest is the recipe key."""
-        recipe: dict[str, Any] = {
+        recipe: JsonObject = {
             "step": step.name,
             "version": step.version,
             "params": dict(params),
@@ -190,16 +191,16 @@ class Workbench:
             recipe["model"] = self.model_key()
         return recipe
 
-    def model_key(self) -> dict[str, Any]:
+    def model_key(self) -> JsonObject:
         """What of the model's side changes results by design: weights, template, dtype, attention kernel, system."""
-        chosen = {
+        chosen: JsonObject = {
             "dtype": self.resolved_dtype, "attention": self.machine.attention, "system": self.machine.system,
             "control_tokens": "broken",  # those inside prompts and system text: see model/control_tokens.py
         }  # fmt: skip
         return self.ref.key() | chosen
 
     def obtain(
-        self, step: Step, params: Mapping[str, Any], inputs: Mapping[str, Artifact], about: dict[str, Any]
+        self, step: Step, params: Mapping[str, Json], inputs: Mapping[str, Artifact], about: Mapping[str, Json]
     ) -> Artifact:
         """The artifact of this recipe: the finished one, or computed now. In a dry run, a stand-in."""
         recipe = self.recipe(step, params, inputs)
@@ -214,7 +215,7 @@ class Workbench:
             self._planned(Planned(step.name, results[0].about, True, results[0].id))
             return results[0]
         sizes = {name: int(a.about["n"]) for name, a in inputs.items() if a.about.get("n") is not None}
-        self._planned(Planned(step.name, about, False, key, params, sizes))
+        self._planned(Planned(step.name, dict(about), False, key, params, sizes))
         if self.dry_run:
             if step.uses_model:
                 from refusalctl.steps.asking import foresee
@@ -228,11 +229,11 @@ class Workbench:
     def _compute(
         self,
         step: Step,
-        recipe: dict[str, Any],
+        recipe: JsonObject,
         key: str,
-        params: Mapping[str, Any],
+        params: Mapping[str, Json],
         inputs: Mapping[str, Artifact],
-        about: dict[str, Any],
+        about: Mapping[str, Json],
     ) -> Artifact:
         started = time.time()
         for artifact in inputs.values():
@@ -244,7 +245,11 @@ class Workbench:
             with self.store.draft() as out:
                 job = Job(params, inputs, out, partial, self)
                 checks = step.run(job)
-                run = {"checks": checks, "seconds": round(time.time() - started, 3), "code": _code_version()}
+                run: dict[str, object] = {
+                    "checks": checks,
+                    "seconds": round(time.time() - started, 3),
+                    "code": _code_version(),
+                }
                 run |= {"asked": job.asked} if job.asked else {}
                 if step.uses_model:
                     run |= {"device": str(self.model.device), "batch_size": self._fitting()} | self._versions()
@@ -279,7 +284,7 @@ class Workbench:
             self.note(f"{asked} prompts at once did not fit into memory: {size} were run at a time")
         return size
 
-    def _versions(self) -> dict[str, Any]:
+    def _versions(self) -> JsonObject:
         from refusalctl.model.load import versions
 
         return versions()
@@ -305,12 +310,12 @@ def no_accelerator() -> bool:
 
 
 @cache
-def _code_version() -> dict[str, Any]:
+def _code_version() -> JsonObject:
     """This package's version, and where it runs from a checkout the commit; asked once, for the code that is loaded."""
     from refusalctl.version import __version__
 
     top = Path(__file__).resolve().parents[2]
-    version: dict[str, Any] = {"refusalctl": __version__}
+    version: JsonObject = {"refusalctl": __version__}
     if not (top / ".git").exists():
         return version
     head = subprocess.run(["git", "-C", str(top), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)

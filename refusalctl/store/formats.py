@@ -11,11 +11,11 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -24,8 +24,12 @@ from numpy.typing import NDArray
 from refusalctl.disk import require_space
 from refusalctl.errors import Corrupt, StoreError
 from refusalctl.file_errors import explained, first_line, reason, system_reason, what_is_there
+from refusalctl.json_types import Json
 from refusalctl.records.record import Record
 from refusalctl.store.hashing import canonical
+
+if TYPE_CHECKING:
+    import torch
 
 VERSION = 1
 R = TypeVar("R", bound=Record)
@@ -59,7 +63,7 @@ def _damaged(path: Path, error: Exception) -> Corrupt:
 # --- JSON and JSON lines -----------------------------------------------------------------------------
 
 
-def write_json(path: Path, kind: str, value: dict[str, Any]) -> None:
+def write_json(path: Path, kind: str, value: Mapping[str, Json]) -> None:
     """One record, canonical so that equal values are equal bytes."""
     _write(path, canonical({"format": f"refusalctl.{kind}", "version": VERSION, **value}))
 
@@ -98,7 +102,7 @@ def read_record(folder: Path, kind: type[R]) -> R:
         raise _damaged(path, error) from error
 
 
-def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def write_rows(path: Path, rows: Iterable[Mapping[str, Json]]) -> None:
     """JSON lines, one canonical object each."""
     with explained("write", path, kind=StoreError), path.open("wb") as out:
         out.writelines(canonical(row) + b"\n" for row in rows)
@@ -120,7 +124,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         raise _damaged(path, error) from error
 
 
-def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def append_rows(path: Path, rows: Iterable[Mapping[str, Json]]) -> None:
     """Add lines to an unfinished file; they are on the disk when this returns."""
     lines = b"".join(canonical(row) + b"\n" for row in rows)
     with explained("write", path, kind=StoreError), path.open("ab") as out:
@@ -166,7 +170,7 @@ VECTOR_FILES = {
 # --- vectors -----------------------------------------------------------------------------------------
 
 
-def write_vectors(path: Path, kind: str, tensors: dict[str, Any], about: dict[str, Any]) -> None:
+def write_vectors(path: Path, kind: str, tensors: Mapping[str, torch.Tensor], about: Mapping[str, Json]) -> None:
     """Torch tensors in safetensors with one metadata entry. Written by Python: the library's own writer makes files
     that only their owner may read."""
     from safetensors.torch import save
@@ -176,7 +180,7 @@ def write_vectors(path: Path, kind: str, tensors: dict[str, Any], about: dict[st
     _write(path, save(whole, metadata={"refusalctl": header}))
 
 
-def read_vectors(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_vectors(path: Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Tensors by name, and what the header says. Raises `Corrupt` for a truncated or foreign file."""
     from safetensors import SafetensorError, safe_open
 
@@ -235,7 +239,7 @@ class ActivationWriter:
 
 
 @contextmanager
-def write_activations(path: Path, shape: ActivationShape, about: dict[str, Any]) -> Iterator[ActivationWriter]:
+def write_activations(path: Path, shape: ActivationShape, about: Mapping[str, Json]) -> Iterator[ActivationWriter]:
     """Create `resid_pre` [n_prompts, n_pos, n_layers, d_model] float32, and fill it.
 
     Contiguous on disk, so that bytes do not depend on the order of writing and the file can be memory-mapped. HDF5
@@ -258,7 +262,7 @@ def write_activations(path: Path, shape: ActivationShape, about: dict[str, Any])
         os.fsync(file.fileno())
 
 
-def _frame(shape: ActivationShape, about: dict[str, Any]) -> tuple[bytes, int]:
+def _frame(shape: ActivationShape, about: Mapping[str, Json]) -> tuple[bytes, int]:
     """An HDF5 file up to its data, with which it ends, and where they begin."""
     import h5py
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 from refusalctl.disk import is_foreign, remove_tree, sync, write_whole
 from refusalctl.errors import BadInput, Corrupt, NotFound, StoreError
 from refusalctl.file_errors import printable, reason, system_reason
+from refusalctl.json_types import Json
 from refusalctl.locks import locked
 from refusalctl.store import names, references
 from refusalctl.store.artifact import MANIFEST, RUN, Artifact, explained_read, missing, payload_problems, written
@@ -112,9 +113,9 @@ class Store:
         self,
         draft: Path,
         kind: str,
-        recipe: dict[str, Any],
-        about: dict[str, Any],
-        run: dict[str, Any],
+        recipe: Mapping[str, Json],
+        about: Mapping[str, Json],
+        run: Mapping[str, object],
     ) -> Artifact:
         """Move a draft into place. Two writers of one artifact both succeed; the first one's files stay, if whole."""
         with self.writing():

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from refusalctl.errors import BadInput
+from refusalctl.json_types import JsonObject
 from refusalctl.records.correction import (
     ConditionRate,
     CorrectedRate,
@@ -173,7 +174,7 @@ def correct_rates(bench: Workbench, labels: Sequence[Artifact], human: Sequence[
     inputs |= {f"human:{i}": a for i, a in enumerate(sorted(human, key=lambda a: a.id))}
     identifiers = sorted({each.inputs["sample"] for each in human})
     inputs |= {f"sample:{i}": bench.store.open("sample", s) for i, s in enumerate(identifiers)}
-    about = {
+    about: JsonObject = {
         "langs": ",".join(sorted({a.about["lang"] for a in human})),
         "judges": ", ".join(sorted({judge_name(a) for a in judged.values()})),
         "n": sum(int(a.about["labelled"]) for a in human),

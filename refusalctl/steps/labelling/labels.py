@@ -34,7 +34,7 @@ def _run(job: Job) -> RunChecks:
     if len(finished) < len(rows):
         job.bench.make_room_for(judge)
         _judge(job, rows, finished, frozenset(order[row["prompt_id"]] for row in finished))
-    formats.write_rows(job.out / LABELS_FILE, sorted(finished, key=lambda row: order[row["prompt_id"]]))
+    formats.write_rows(job.out / LABELS_FILE, sorted(finished, key=lambda row: order[str(row["prompt_id"])]))
     counts = Counter(str(row["outcome"]) for row in finished)
     off = sum(row["off_language"] is True for row in finished)
     return {**counts, "off_language": off, "resumed": finished.resumed, **_machine(job, judge.declaration)}

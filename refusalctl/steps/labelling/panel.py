@@ -180,7 +180,7 @@ def form_panel(bench: Workbench, labels: Sequence[Artifact], rule: VoteRule = "m
     found = groups(labels)
     ordered = sorted({each.id: each for each in labels}.values(), key=lambda a: a.id)
     inputs = {f"labels:{i}": each for i, each in enumerate(ordered)}
-    about = {
+    about: JsonObject = {
         "langs": ",".join(sorted({group.lang for group in found})),
         "judges": ", ".join(found[0].rows),
         "rule": rule,

@@ -193,7 +193,7 @@ def _directions_step(candidates: torch.Tensor) -> Step:
 
         n_pos, n_layers, _ = candidates.shape
         untold = torch.full((n_pos, n_layers), float("nan"))
-        header = {"positions": list(range(-n_pos, 0)), "suffix_tokens": [], "splits": 0}
+        header: JsonObject = {"positions": list(range(-n_pos, 0)), "suffix_tokens": [], "splits": 0}
         tensors = {"candidates": candidates, "split_half": untold}
         formats.write_vectors(job.out / DIRECTIONS_FILE, "directions", tensors, header)
         return {"shape": list(candidates.shape)}
@@ -213,7 +213,7 @@ def _selection_step(
     found: PublishedDirections, vector: torch.Tensor, place: Candidate, lang: str, rule: Rule | None
 ) -> Step:
     def run(job: Job) -> RunChecks:
-        header = {"pos": place.pos, "layer": place.layer, "lang": lang, "suffix_tokens": []}
+        header: JsonObject = {"pos": place.pos, "layer": place.layer, "lang": lang, "suffix_tokens": []}
         formats.write_vectors(job.out / SELECTION_FILE, "selection", {"direction": vector}, header)
         scores = SelectionScores(
             **fields_of(_table(found)),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from refusalctl.errors import EmptySelection
+from refusalctl.json_types import JsonObject
 from refusalctl.records.controls import (
     AddedControls,
     Controls,
@@ -208,9 +209,9 @@ def compare_controls(bench: Workbench, source: str, target: str) -> Artifact:
         "openings": openings_to_compare_by(bench, target),
         "val_harmful": draw_prompts(bench, target, "harmful", "val"),
     }
-    params: dict[str, Any] = {"source": source, "target": target, "n_prompts": bench.settings.controls.control_prompts}
+    params: JsonObject = {"source": source, "target": target, "n_prompts": bench.settings.controls.control_prompts}
     params["rank"] = bench.settings.verdict.rank
-    if params["rank"] > 1:
+    if bench.settings.verdict.rank > 1:
         inputs["subspace"] = build_subspace(bench, inputs["selection"], source)
     params["coeff"] = bench.settings.verdict.doses[0] if bench.settings.verdict.induce else None
     if params["coeff"] is not None:
