@@ -29,6 +29,9 @@ def settings_toml(rows: Content) -> str:
         model["name"] = f"{name}@{rows.model['revision']}"
     if rows.model.get("attention"):
         model["attention"] = rows.model["attention"]
+    arm = str(rows.model.get("thinking") or "none").partition(":")[0]
+    if arm != "none":
+        model["thinking"] = arm
     if rows.model.get("trust_remote_code"):
         model["trust_remote_code"] = True
     lines = []
@@ -72,6 +75,7 @@ def environment() -> Any:
         "listed": words.listed,
         "condition": words.condition_name,
         "decimals": _decimals,
+        "thoughts": words.thoughts,
         "cap": _capital,
         "median": _median,
     }

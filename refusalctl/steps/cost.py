@@ -152,7 +152,9 @@ def _collect(_params: Params, n: Sizes, _model: Shape, _n_langs: int) -> Work:
 
 
 def _ablate(params: Params, n: Sizes, _model: Shape, _n_langs: int) -> Work:
-    return Work(answers=n["prompts"], new_tokens=n["prompts"] * params["max_new_tokens"])
+    thinks = str(params.get("thinking", "")).startswith("on")
+    most = params["max_new_tokens"] + (params["max_think_tokens"] if thinks else 0)
+    return Work(answers=n["prompts"], new_tokens=n["prompts"] * most)
 
 
 def _score(params: Params, n: Sizes, model: Shape, _n_langs: int) -> Work:
