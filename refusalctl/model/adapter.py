@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -11,6 +11,9 @@ from refusalctl.errors import ModelError
 from refusalctl.model.files import checkpoint
 from refusalctl.model.files.checkpoint import some
 from refusalctl.model.load_errors import loading
+
+if TYPE_CHECKING:
+    from refusalctl.model.transformers_types import LanguageModel
 
 # kinds that change weights, so that a merged model is the model with its adapter
 _MERGED = (
@@ -30,7 +33,7 @@ _MERGED = (
 )
 
 
-def check_fit(model: Any, folder: Path, name: str, *, quantised: bool = False) -> Any:
+def check_fit(model: LanguageModel, folder: Path, name: str, *, quantised: bool = False) -> Any:
     """The model with an empty adapter around it, after its file was compared with it by names and shapes.
 
     The model may lie on `meta`. Raises `ModelError` for an adapter that is cut off, is of a kind that adds to prompts
@@ -74,7 +77,7 @@ def _state(adapted: Any) -> tuple[set[str], dict[str, Any]]:
     return set(expected), {**adapted.state_dict(), **expected}
 
 
-def with_adapter(model: Any, folder: Path, name: str, *, quantised: bool = False) -> Any:
+def with_adapter(model: LanguageModel, folder: Path, name: str, *, quantised: bool = False) -> Any:
     """The model with the adapter merged into it, in eval mode. Raises `ModelError` where the two do not fit."""
     from safetensors.torch import load_file
 

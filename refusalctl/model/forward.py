@@ -98,7 +98,7 @@ class PendingCopy:
         if self.sent is not None:
             self.sent.record(torch.cuda.current_stream(found.device))
 
-    def arrived(self, model: ModelOutput) -> Tensor:
+    def arrived(self, model: LanguageModel) -> Tensor:
         if self.sent is not None:
             self.sent.synchronize()
         if not self.finite:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from refusalctl.json_types import JsonObject
 
 if TYPE_CHECKING:
     from refusalctl.model.chat_model import ChatModel
+    from refusalctl.model.transformers_types import Config
 
 # |a - b| / |a| that rounding may make between two shapes of a batch
 SAME = {torch.float64: 1e-8, torch.float32: 1e-3, torch.bfloat16: 0.06, torch.float16: 0.01}
@@ -134,7 +135,7 @@ def _centred(logits: Tensor) -> Tensor:
     return logits.double() - logits.double().mean(-1, keepdim=True)
 
 
-def check_pad(config: Any) -> None:
+def check_pad(config: Config) -> None:
     """Take a pad token that has no embedding out of a configuration: an embedding refuses to be made with it.
 
     Rows are filled with a token that the model has (`chat.padding`), and it is masked anyway.

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
         def batch_repeat_interleave(self, repeats: int) -> None: ...
 
+        def batch_select_indices(self, indices: Tensor) -> None: ...
+
     class ModelOutput(Protocol):
         """`logits`: [batch, seq, d_vocab]."""
 
@@ -44,9 +46,10 @@ if TYPE_CHECKING:
 
         num_hidden_layers: int
         hidden_size: int
+        pad_token_id: int | None
         _attn_implementation: str
 
-    class Config(Protocol):
+    class Config(TextConfig, Protocol):
         """A whole configuration, of which some models' text is one part of several."""
 
         id2label: Mapping[int, str]  # of a sequence classifier
@@ -61,6 +64,8 @@ if TYPE_CHECKING:
 
         def __getitem__(self, name: str, /) -> Any: ...
 
+        def to(self, device: torch.device | str) -> Encoded: ...
+
     class AddedToken(Protocol):
         content: str
         special: bool
@@ -68,12 +73,16 @@ if TYPE_CHECKING:
     class Tokenizer(Protocol):
         """A tokenizer with its chat template."""
 
-        chat_template: str | None
+        chat_template: str | dict[str, str] | None
         added_tokens_decoder: Mapping[int, AddedToken]
         bos_token_id: int | None
         eos_token_id: int | None
         pad_token_id: int | None
         unk_token_id: int | None
+        pad_token: str | None
+        unk_token: str | None
+        all_special_ids: list[int]
+        all_special_tokens: list[str]
         model_max_length: int
 
         def __call__(self, text: str | Sequence[str], **options: object) -> Encoded: ...
@@ -85,6 +94,8 @@ if TYPE_CHECKING:
         def decode(self, ids: Sequence[int], **options: object) -> str: ...
 
         def pad(self, encoded: Mapping[str, Sequence[Sequence[int]]], **options: object) -> Encoded: ...
+
+        def convert_ids_to_tokens(self, identifier: int, /) -> str: ...
 
         def convert_tokens_to_ids(self, token: str, /) -> int | None: ...
 
@@ -112,7 +123,7 @@ if TYPE_CHECKING:
 
         def get_output_embeddings(self) -> nn.Module | None: ...
 
-        def generate(self, **inputs: object) -> Tensor: ...
+        def generate(self, **inputs: object) -> Any: ...
 
 else:  # transformers has no such classes to check against, but its models are torch modules
     CacheLayer = KeyValueCache = ModelOutput = TextConfig = Config = GenerationConfig = Encoded = Tokenizer = Any

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from refusalctl.model.files.resolve import ModelRef
     from refusalctl.model.judges.protocol import Judge
     from refusalctl.model.reasoning import Thinking
+    from refusalctl.model.transformers_types import Config
 
 
 RunChecks = Mapping[str, object]  # what a step measured while it ran, for run.json
@@ -86,7 +87,7 @@ class Workbench:
     models: dict[Machine, ChatModel] = field(default_factory=dict, repr=False)
     foreseen: set[Machine] = field(default_factory=set, repr=False)  # models that a dry run has looked at
     foreseen_judges: set[str] = field(default_factory=set, repr=False)  # the same, by digest
-    smalls: dict[Machine, tuple[Any, Chat]] = field(default_factory=dict, repr=False)
+    smalls: dict[Machine, tuple[Config, Chat]] = field(default_factory=dict, repr=False)
     foreseen_prompts: set[tuple[Machine, str, int]] = field(default_factory=set, repr=False)
     thoughts: dict[Machine, Thinking] = field(default_factory=dict, repr=False)
 
@@ -99,7 +100,7 @@ class Workbench:
         return replace(self, dry_run=True, plan=[], notes=[])
 
     @property
-    def small(self) -> tuple[Any, Chat]:
+    def small(self) -> tuple[Config, Chat]:
         """The model's configuration and chat template, without its weights."""
         if self.machine not in self.smalls:
             from refusalctl.model.load import small
