@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+
 from refusalctl.errors import BadInput
 from refusalctl.json_types import JsonObject
 from refusalctl.steps.asking import encode
@@ -11,6 +16,22 @@ from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
 ACTIVATIONS_FILE = "activations.h5"
+
+
+class ActivationHeader(msgspec.Struct, frozen=True):
+    """What an activation file says of itself: its axes' positions, the prompts' end tokens, and the prompts."""
+
+    positions: list[int]
+    inst_position: int
+    suffix_tokens: list[str]
+    prompt_ids: list[str]
+
+
+@contextmanager
+def open_collected(artifact: Artifact) -> Iterator[tuple[formats.Rows, ActivationHeader]]:
+    """The rows, read lazily, and what they are. Raises `Corrupt` for a truncated or foreign file."""
+    with formats.open_activations(artifact.path / ACTIVATIONS_FILE) as (rows, header):
+        yield rows, msgspec.convert(header, ActivationHeader)
 
 
 def _run(job: Job) -> RunChecks:

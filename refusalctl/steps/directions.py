@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from refusalctl.errors import BadInput
+from refusalctl.json_types import JsonObject
 from refusalctl.records.rows import Kind
 from refusalctl.records.selection import SplitHalf
 from refusalctl.stats.similarity import LabelledActivations, direction, halved, halves, reliability, spearman_brown
-from refusalctl.steps.activations import ACTIVATIONS_FILE, collect_activations
+from refusalctl.steps.activations import ACTIVATIONS_FILE, collect_activations, open_collected
 from refusalctl.steps.prompts import draw_prompts
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
@@ -35,17 +36,18 @@ def _run(job: Job) -> RunChecks:
     headers, means = {}, {}
     for kind in KINDS:
         path = job.inputs[kind].path / ACTIVATIONS_FILE
-        with formats.open_activations(path) as (_data, header):
+        with open_collected(job.inputs[kind]) as (_data, header):
             headers[kind] = header
-        means[kind] = mean_of(formats.activation_batches(path, len(header["positions"])))
-    if headers["harmful"]["positions"] != headers["harmless"]["positions"]:
+        means[kind] = mean_of(formats.activation_batches(path, len(header.positions)))
+    if headers["harmful"].positions != headers["harmless"].positions:
         raise BadInput("harmful and harmless activations were collected at different positions")
     candidates = difference_in_means(means["harmful"], means["harmless"])
-    about = {"positions": headers["harmful"]["positions"], "suffix_tokens": headers["harmful"]["suffix_tokens"]}
-    half = _split_half(job, [tuple(headers[k]["prompt_ids"]) for k in KINDS], len(about["positions"]))
+    header = headers["harmful"]
+    about: JsonObject = {"positions": header.positions, "suffix_tokens": header.suffix_tokens}
+    half = _split_half(job, [tuple(headers[k].prompt_ids) for k in KINDS], len(header.positions))
     tensors = {"candidates": candidates, **{f"mean_{k}": m.float() for k, m in means.items()}, "split_half": half}
     formats.write_vectors(job.out / DIRECTIONS_FILE, "directions", tensors, about | {"splits": SPLITS})
-    counts = {f"n_{k}": len(headers[k]["prompt_ids"]) for k in KINDS}
+    counts = {f"n_{k}": len(headers[k].prompt_ids) for k in KINDS}
     known = half[~half.isnan()]
     spread = {"min": float(known.min()), "median": float(known.median())} if len(known) else None
     return counts | {"split_half_cosine": spread}

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -195,6 +195,14 @@ def read_vectors(path: Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[s
 
 
 # --- activations -------------------------------------------------------------------------------------
+
+
+class Rows(Protocol):
+    """An HDF5 dataset that is read as it is asked for."""
+
+    shape: tuple[int, ...]
+
+    def __getitem__(self, where: object, /) -> NDArray[np.float32]: ...
 
 
 class ActivationShape(NamedTuple):
