@@ -30,8 +30,9 @@ class ActivationHeader(msgspec.Struct, frozen=True):
 @contextmanager
 def open_collected(artifact: Artifact) -> Iterator[tuple[formats.Rows, ActivationHeader]]:
     """The rows, read lazily, and what they are. Raises `Corrupt` for a truncated or foreign file."""
-    with formats.open_activations(artifact.path / ACTIVATIONS_FILE) as (rows, header):
-        yield rows, msgspec.convert(header, ActivationHeader)
+    path = artifact.path / ACTIVATIONS_FILE
+    with formats.open_activations(path) as (rows, header):
+        yield rows, formats.as_header(path, header, ActivationHeader)
 
 
 def _run(job: Job) -> RunChecks:

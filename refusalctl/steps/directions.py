@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from refusalctl.errors import BadInput
@@ -28,6 +29,22 @@ KINDS: tuple[Kind, ...] = ("harmful", "harmless")
 
 SPLITS = 20
 SPLIT_SEED = 0
+
+
+class DirectionsHeader(msgspec.Struct, frozen=True):
+    """What a file of candidates says of itself: its first axis' positions, the prompts' end tokens, and how many
+    random halves stand behind `split_half` (0: imported, nothing is known of them)."""
+
+    positions: list[int]
+    suffix_tokens: list[str]
+    splits: int
+
+
+def read_directions(artifact: Artifact) -> tuple[dict[str, torch.Tensor], DirectionsHeader]:
+    """Candidates and what belongs to them, by name. Raises `Corrupt` for a truncated or foreign file."""
+    path = artifact.path / DIRECTIONS_FILE
+    tensors, header = formats.read_vectors(path, "directions")
+    return tensors, formats.as_header(path, header, DirectionsHeader)
 
 
 def _run(job: Job) -> RunChecks:
@@ -90,24 +107,24 @@ def split_half(artifact: Artifact) -> tuple[dict[tuple[int, int], float | None],
 
     No splits: the directions were imported, and nothing is known of their halves.
     """
-    tensors, header = formats.read_vectors(artifact.path / DIRECTIONS_FILE, "directions")
+    tensors, header = read_directions(artifact)
     found = {
         (pos, layer): None if cosine != cosine else cosine
-        for pos, row in zip(header["positions"], tensors["split_half"].tolist(), strict=True)
+        for pos, row in zip(header.positions, tensors["split_half"].tolist(), strict=True)
         for layer, cosine in enumerate(row)
     }
-    return found, header["splits"]
+    return found, header.splits
 
 
 def reliability_at(artifact: Artifact, pos: int, layer: int) -> SplitHalf:
     """How much of a candidate is its own train prompts."""
-    tensors, header = formats.read_vectors(artifact.path / DIRECTIONS_FILE, "directions")
-    half = float(tensors["split_half"][header["positions"].index(pos), layer])
+    tensors, header = read_directions(artifact)
+    half = float(tensors["split_half"][header.positions.index(pos), layer])
     if half != half:
-        return SplitHalf(None, None, None, header["splits"])
+        return SplitHalf(None, None, None, header.splits)
     full = spearman_brown(half)
     ceiling = None if full is None else full**0.5
-    return SplitHalf(half, full, ceiling, header["splits"])
+    return SplitHalf(half, full, ceiling, header.splits)
 
 
 EXTRACT = Step("extract", 2, "directions", _run)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 R = TypeVar("R", bound=Record)
+H = TypeVar("H", bound=msgspec.Struct)
 
 
 def _check(found: dict[str, Any], expected: str, path: Path, version: int | None = None) -> None:
@@ -98,6 +99,17 @@ def read_record(folder: Path, kind: type[R]) -> R:
     _check(value, kind.FORMAT, path, kind.VERSION)
     try:
         return kind.from_json({k: v for k, v in value.items() if k not in ("format", "version")})
+    except msgspec.ValidationError as error:
+        raise _damaged(path, error) from error
+
+
+def as_header(path: Path, header: Mapping[str, Json], kind: type[H]) -> H:
+    """What a file of vectors or activations says of itself, as a record; what is said beyond that is left out.
+
+    Raises `Corrupt` naming the field that does not fit.
+    """
+    try:
+        return msgspec.convert(header, kind)
     except msgspec.ValidationError as error:
         raise _damaged(path, error) from error
 
