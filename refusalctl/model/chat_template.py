@@ -170,8 +170,9 @@ def frame(tokenizer: Tokenizer, system: str | None, on: bool = False) -> Frame:
         return Frame(*_around(render(tokenizer, PROMPT_WORD, on=on), PROMPT_WORD, "prompt"))
     rendered = render(tokenizer, PROMPT_WORD, system, on=on)
     if rendered == render(tokenizer, PROMPT_WORD, on=on):
-        raise ModelError(f"the chat template drops the system prompt: nothing changes with it{_size(system)}",
-                         hint=NO_SYSTEM)  # fmt: skip
+        raise ModelError(
+            f"the chat template drops the system prompt: nothing changes with it{_size(system)}", hint=NO_SYSTEM
+        )
     found = Frame(*_around(rendered, PROMPT_WORD, "prompt"))
     start, end = _around(render(tokenizer, PROMPT_WORD, SYSTEM_WORD, on=on), SYSTEM_WORD, "system prompt")
     place = Frame(start, end)

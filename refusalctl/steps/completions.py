@@ -103,9 +103,7 @@ def write_completions(bench: Workbench, prompts: Artifact, spec: InterventionSpe
     spec.check(bench)
     params: JsonObject = {"intervention": spec.params(), "max_new_tokens": max_new_tokens, "decoding": "greedy"}
     if bench.thinking.forms:
-        params |= {
-            "thinking": bench.thinking.label, "max_think_tokens": bench.settings.answers.max_think_tokens
-        }  # fmt: skip
+        params |= {"thinking": bench.thinking.label, "max_think_tokens": bench.settings.answers.max_think_tokens}
     about = {"model": bench.ref.name, **prompts.about, "intervention": spec.kind}
     if bench.thinking.arm != "none":
         about["thinking"] = bench.thinking.label

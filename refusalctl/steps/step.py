@@ -135,9 +135,13 @@ class Workbench:
         self.foresee_judges()
         with self.progress.task(f"load {self.ref.name}", 1) as advance:
             model = load(
-                self.ref, device=asked.device, dtype=self.resolved_dtype, system=asked.system,
-                attention=asked.attention, thinking=asked.thinking,
-            )  # fmt: skip
+                self.ref,
+                device=asked.device,
+                dtype=self.resolved_dtype,
+                system=asked.system,
+                attention=asked.attention,
+                thinking=asked.thinking,
+            )
             advance()
         if not model.padding.together:
             self.note(f"{self.ref.name} is run one prompt at a time: {model.padding.reason}")
@@ -209,10 +213,12 @@ class Workbench:
     def model_key(self) -> JsonObject:
         """What of the model's side changes results by design: weights, template, dtype, attention, system, thinking."""
         chosen: JsonObject = {
-            "dtype": self.resolved_dtype, "attention": self.machine.attention, "system": self.machine.system,
+            "dtype": self.resolved_dtype,
+            "attention": self.machine.attention,
+            "system": self.machine.system,
             "control_tokens": "broken",  # those inside prompts and system text: see model/control_tokens.py
             "thinking": self.thinking.label,
-        }  # fmt: skip
+        }
         return self.ref.key() | chosen
 
     def obtain(

@@ -23,9 +23,7 @@ _ANSWER = re.compile(r"\s*(?:(safe)|unsafe\s*\n\s*S(?:[1-9]|1[0-4])(?:\s*,\s*S(?
 
 def declaration(name: str, model: str, size: str, licence: str) -> Declaration:
     source = f"github.com/meta-llama/PurpleLlama, model card of {model.partition('/')[2]}"
-    return Declaration(
-        name, LANGUAGES, licence, source, model, size, gated=True, refusal_label=False, harm_label=True
-    )  # fmt: skip
+    return Declaration(name, LANGUAGES, licence, source, model, size, gated=True, refusal_label=False, harm_label=True)
 
 
 DECLARATION_3 = declaration("llama-guard-3", "meta-llama/Llama-Guard-3-8B", "8B", "Llama 3.1 community")
