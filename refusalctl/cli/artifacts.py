@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
@@ -154,7 +154,7 @@ def _words(artifact: Artifact) -> list[str]:
         return []
 
 
-def _run(store: Store, artifact: Artifact) -> dict[str, Any] | None:
+def _run(store: Store, artifact: Artifact) -> JsonObject | None:
     try:
         return store.run_info(artifact)
     except Corrupt as problem:

@@ -69,7 +69,7 @@ def check_fit(model: LanguageModel, folder: Path, name: str, *, quantised: bool 
     return adapted
 
 
-def _state(adapted: Any) -> tuple[set[str], dict[str, Any]]:
+def _state(adapted: Any) -> tuple[set[str], dict[str, torch.Tensor]]:
     """Names that an adapter's file must hold, and all tensors by the names that it may use."""
     from peft import get_peft_model_state_dict
 
@@ -77,7 +77,7 @@ def _state(adapted: Any) -> tuple[set[str], dict[str, Any]]:
     return set(expected), {**adapted.state_dict(), **expected}
 
 
-def with_adapter(model: LanguageModel, folder: Path, name: str, *, quantised: bool = False) -> Any:
+def with_adapter(model: LanguageModel, folder: Path, name: str, *, quantised: bool = False) -> LanguageModel:
     """The model with the adapter merged into it, in eval mode. Raises `ModelError` where the two do not fit."""
     from safetensors.torch import load_file
 
@@ -89,10 +89,11 @@ def with_adapter(model: LanguageModel, folder: Path, name: str, *, quantised: bo
     _check_numbers(own, stored, name)
     with loading(f"the adapter {name}", folder):
         merged = adapted.merge_and_unload()
-    return merged.eval().requires_grad_(False)
+    found: LanguageModel = merged.eval().requires_grad_(False)
+    return found
 
 
-def _check_numbers(own: dict[str, Any], stored: dict[str, Any], name: str) -> None:
+def _check_numbers(own: dict[str, torch.Tensor], stored: dict[str, torch.Tensor], name: str) -> None:
     """Raise `ModelError` where numbers of the adapter's file are none, or are not those that were loaded."""
     odd = [n for n, t in stored.items() if not t.is_floating_point()]
     broken = [n for n, t in stored.items() if n not in odd and not bool(t.isfinite().all())]

@@ -9,6 +9,7 @@ from refusalctl.errors import BadInput
 from refusalctl.records.selection import SelectionScores, SplitHalf
 from refusalctl.report.selection_words import score_rows
 from refusalctl.results.base import Result, Table
+from refusalctl.steps.activations import ActivationHeader, open_collected
 from refusalctl.steps.selection.scores import read_choice
 from refusalctl.store import formats
 
@@ -30,18 +31,19 @@ class Activations(Result):
         return formats.map_activations(self.path / "activations.h5")
 
     @cached_property
-    def header(self) -> dict[str, Any]:
-        with formats.open_activations(self.path / "activations.h5") as (_data, header):
+    def header(self) -> ActivationHeader:
+        """Positions, end tokens and prompts of the axes."""
+        with open_collected(self.artifact) as (_data, header):
             return header
 
     @property
     def positions(self) -> list[int]:
         """End-of-instruction positions, in the order of the second axis."""
-        return list(self.header["positions"])
+        return self.header.positions
 
     @property
     def prompt_ids(self) -> list[str]:
-        return list(self.header["prompt_ids"])
+        return self.header.prompt_ids
 
 
 class Vectors(Result):

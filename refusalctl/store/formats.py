@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from refusalctl.disk import require_space
 from refusalctl.errors import Corrupt, StoreError
 from refusalctl.file_errors import explained, first_line, reason, system_reason, what_is_there
-from refusalctl.json_types import Json
+from refusalctl.json_types import Json, JsonObject
 from refusalctl.records.record import Record
 from refusalctl.store.hashing import canonical
 
@@ -36,7 +36,7 @@ R = TypeVar("R", bound=Record)
 H = TypeVar("H", bound=msgspec.Struct)
 
 
-def _check(found: dict[str, Any], expected: str, path: Path, version: int | None = None) -> None:
+def _check(found: Mapping[str, Json], expected: str, path: Path, version: int | None = None) -> None:
     version = VERSION if version is None else version
     if found.get("format") != f"refusalctl.{expected}":
         raise Corrupt(f"{path.name} holds {found.get('format')!r}, expected 'refusalctl.{expected}'")
@@ -163,7 +163,7 @@ def read_finished_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _whole_row(line: bytes) -> dict[str, Any] | None:
+def _whole_row(line: bytes) -> JsonObject | None:
     try:
         row = json.loads(line) if line.endswith(b"\n") else None
     except ValueError:

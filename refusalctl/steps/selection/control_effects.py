@@ -5,11 +5,13 @@ Measured per cell on validation prompts and without writing completions: ablated
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
 
 from refusalctl.errors import EmptySelection
-from refusalctl.json_types import JsonObject
+from refusalctl.json_types import Json, JsonObject
 from refusalctl.records.controls import (
     AddedControls,
     Controls,
@@ -106,15 +108,8 @@ def _ablated(job: Job, direction: torch.Tensor, families: dict[str, torch.Tensor
     return Ablated(basis["basis"], {SUBSPACES: families[SUBSPACES]}, (SUBSPACES,))
 
 
-def _selection(header: dict[str, Any]) -> ShuffledSelection:
-    return ShuffledSelection(
-        searched=header["searched"],
-        candidates=header["candidates"],
-        passed_rule=header["passed_rule"],
-        chosen=tuple((pos, layer) for pos, layer in header["chosen"]),
-        plain_cosine=tuple(header["plain_cosine"]),
-        prompt_passes=header["prompt_passes"],
-    )
+def _selection(header: Mapping[str, Json]) -> ShuffledSelection:
+    return msgspec.convert({name: header[name] for name in ShuffledSelection.__struct_fields__}, ShuffledSelection)
 
 
 def _added(
