@@ -20,6 +20,7 @@ from typing import Any
 
 from benchmarks import command
 from benchmarks.selection_speed import spread
+from refusalctl.json_types import JsonObject
 from refusalctl.store.store import Artifact, Store
 
 BLOCK = 1 << 20
@@ -46,7 +47,7 @@ def filled(folder: Path, n: int) -> Store:
     for i in range(n):
         with store.draft() as out:
             (out / "labels.jsonl").write_text(json.dumps({"row": i}) + "\n", encoding="utf-8")
-            recipe = {"step": "judge", "version": 1, "params": {"i": i}, "inputs": {}}
+            recipe: JsonObject = {"step": "judge", "version": 1, "params": {"i": i}, "inputs": {}}
             store.commit(out, "labels", recipe, {"lang": "en", "kind": "harmful", "n": 1, "judge": "substring"}, {})
     return store
 
@@ -87,7 +88,7 @@ def rates(mib: int, rounds: int, folder: Path) -> dict[str, dict[str, float]]:
     def put() -> None:
         with store.draft() as out:
             os.link(source, out / "activations.bin")  # the step writes its payload there itself
-            recipe = {"step": "collect", "version": 1, "params": {"turn": next(turn)}, "inputs": {}}
+            recipe: JsonObject = {"step": "collect", "version": 1, "params": {"turn": next(turn)}, "inputs": {}}
             made.append(store.commit(out, "activations", recipe, {"lang": "en"}, {}))
 
     work: dict[str, Callable[[], object]] = {

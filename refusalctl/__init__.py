@@ -55,6 +55,19 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "BadInput", "Candidate", "EmptySelection", "Intervention", "Machine", "NotFound", "RefusalctlError", "Settings",
-    "Study", "__version__", "ablate", "add", "intervene", "open", "transfer",
-]  # fmt: skip
+    "BadInput",
+    "Candidate",
+    "EmptySelection",
+    "Intervention",
+    "Machine",
+    "NotFound",
+    "RefusalctlError",
+    "Settings",
+    "Study",
+    "__version__",
+    "ablate",
+    "add",
+    "intervene",
+    "open",
+    "transfer",
+]

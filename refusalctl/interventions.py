@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from refusalctl.errors import BadInput
 from refusalctl.results import Directions, Result, Selection, Subspace, Vectors
 from refusalctl.steps.interventions import InterventionSpec, Source, resolve_direction
 
 if TYPE_CHECKING:
+    import torch
+
     from refusalctl.model.hooks import Checks
     from refusalctl.model.interventions import Intervention as ModelIntervention
+    from refusalctl.model.transformers_types import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,15 @@ class Candidate:
     layer: int
 
 
+Direction: TypeAlias = "Vectors | Candidate | Source | torch.Tensor"
+
+
 @dataclass(frozen=True, eq=False)
 class Intervention:
     """What is done, with whose directions, and where. Made by `ablate` and `add`."""
 
     kind: str
-    directions: tuple[Any, ...] = ()
+    directions: tuple[Direction, ...] = ()
     coeff: float = 1.0
     layers: tuple[int, ...] | None = None
     positions: tuple[int, ...] | None = None
@@ -64,9 +70,10 @@ class Intervention:
 
         if all(isinstance(each, Vectors | Candidate | Source) for each in self.directions):
             return resolve_direction(self.spec())
-        if not all(isinstance(each, torch.Tensor) for each in self.directions):
+        tensors = [each for each in self.directions if isinstance(each, torch.Tensor)]
+        if len(tensors) < len(self.directions):
             raise BadInput("directions are all results of a store, or all tensors")
-        rows = torch.stack([each.float() for each in self.directions])
+        rows = torch.stack([each.float() for each in tensors])
         direction = rows if self.kind == "subspace" else rows[0]
         return ModelIntervention(self.kind, direction, self.layer, self.coeff, self.layers, self.positions)  # type: ignore[arg-type]
 
@@ -99,7 +106,7 @@ def _source(direction: object) -> Source:
 
 
 def ablate(
-    *directions: Any,
+    *directions: Direction,
     affine: bool = False,
     layers: Sequence[int] | None = None,
     positions: Sequence[int] | None = None,
@@ -120,7 +127,7 @@ def ablate(
 
 
 def add(
-    direction: Any,
+    direction: Direction,
     coeff: float = 1.0,
     *,
     layer: int | None = None,
@@ -142,7 +149,9 @@ def _numbers(given: Sequence[int] | None) -> tuple[int, ...] | None:
 
 
 @contextmanager
-def intervene(model: Any, intervention: Intervention, *, prompt_length: int | None = None) -> Iterator[Checks]:
+def intervene(
+    model: torch.nn.Module, intervention: Intervention, *, prompt_length: int | None = None
+) -> Iterator[Checks]:
     """Hold an intervention on any decoder of transformers during the `with` block.
 
     `prompt_length` (tokens, padding included) is needed where `positions` are chosen and the forward holds more than
@@ -152,5 +161,5 @@ def intervene(model: Any, intervention: Intervention, *, prompt_length: int | No
     from refusalctl.model.hooks import intervene as hold
     from refusalctl.model.residual import find_residual
 
-    with hold(find_residual(model), intervention.for_model(), prompt_length) as checks:
+    with hold(find_residual(cast("LanguageModel", model)), intervention.for_model(), prompt_length) as checks:
         yield checks

@@ -60,9 +60,21 @@ _SHORTER: dict[str, str] = {
 _NO_LANGUAGE = {"und": "undetermined", "mul": "several languages", "zxx": "no language", "mis": "an uncoded language"}
 # countries, taken for languages
 _COUNTRIES = {
-    "by": "be", "cn": "zh", "cz": "cs", "dk": "da", "gb": "en", "gr": "el", "jp": "ja", "kz": "kk", "tj": "tg",
-    "ua": "uk", "us": "en", "vn": "vi", "kg": "ky", "ir": "fa",
-}  # fmt: skip
+    "by": "be",
+    "cn": "zh",
+    "cz": "cs",
+    "dk": "da",
+    "gb": "en",
+    "gr": "el",
+    "jp": "ja",
+    "kz": "kk",
+    "tj": "tg",
+    "ua": "uk",
+    "us": "en",
+    "vn": "vi",
+    "kg": "ky",
+    "ir": "fa",
+}
 _LATER_TAGS = re.compile(r"[A-Z][a-z]{3}|[A-Z]{2}|\d{3}|[a-z\d]{5,8}|\d[a-z\d]{3}")  # script, region, variant
 _TRADITIONAL = ("TW", "HK", "MO")  # where Chinese is written in traditional characters
 

@@ -7,7 +7,7 @@ import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -38,7 +38,7 @@ def resolve(
     known = {each.name: each for each in declared()}
     check_names(flags)
     written = read_file(file) if file is not None else {}
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     origins: dict[str, str] = {}
     for name, each in known.items():
         if flags.get(name) is not None:

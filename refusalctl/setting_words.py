@@ -19,9 +19,7 @@ def type_name(kind: Any) -> str:
         return {int: "a list of whole numbers", float: "a list of numbers", str: "a list of texts"}[get_args(kind)[0]]
     if parts:
         return type_name(parts[0])
-    names: dict[Any, str] = {
-        int: "a whole number", float: "a number", bool: "true or false", str: "a text"
-    }  # fmt: skip
+    names: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     return names.get(kind) or str(kind.__name__)
 
 

@@ -341,8 +341,8 @@ def check_names(values: Mapping[str, object], section: str | None = None) -> Non
 def build(values: Mapping[str, object], origins: Mapping[str, str]) -> tuple[Settings, Machine]:
     """Records from values by name; `origins` says where each came from. Raises `BadInput` for one that does not fit."""
     known = {each.name: each for each in declared()}
-    groups: dict[str, dict[str, Any]] = {}
-    machine: dict[str, Any] = {}
+    groups: dict[str, dict[str, object]] = {}
+    machine: dict[str, object] = {}
     for name, value in values.items():
         each = known[name]
         home = machine if each.section == "model" else groups.setdefault(each.group, {})
@@ -362,7 +362,7 @@ def _languages_of(each: Declared, given: object, origin: str) -> object:
         raise BadInput(f"{origin}: {each.key} in [{each.section}]: {error.message}", hint=error.hint) from error
 
 
-def _record(owner: type[Struct], group: str, given: dict[str, Any], origins: Mapping[str, str]) -> Group:
+def _record(owner: type[Struct], group: str, given: Mapping[str, object], origins: Mapping[str, str]) -> Group:
     kind: type[Group] = next(f.type for f in msgspec.structs.fields(owner) if f.name == group)
     return _convert(given, kind, origins)
 
@@ -370,9 +370,9 @@ def _record(owner: type[Struct], group: str, given: dict[str, Any], origins: Map
 G = TypeVar("G", bound=Group)
 
 
-def _convert(given: dict[str, Any], kind: type[G], origins: Mapping[str, str]) -> G:
+def _convert(given: Mapping[str, object], kind: type[G], origins: Mapping[str, str]) -> G:
     """A record of values that were checked one by one, so that a complaint names the setting and where it was set."""
-    checked: dict[str, Any] = {}
+    checked: dict[str, object] = {}
     for field in msgspec.structs.fields(kind):
         if field.name not in given:
             continue

@@ -48,6 +48,18 @@ def test_importing_costs_nothing_and_brings_no_torch() -> None:
     assert (with_torch, with_numpy) == ("False", "False")
 
 
+def test_a_study_needs_no_torch_until_it_computes(tmp_path: Path) -> None:
+    code = (
+        "import sys, refusalctl as rc\n"
+        f"study = rc.Study(model='organism:shared', data='organism:shared', store={str(tmp_path)!r}, controls=True)\n"
+        "study.settings, study.langs, study.all(), repr(study)\n"
+        "heavy = {'torch', 'transformers', 'h5py', 'matplotlib', 'scipy', 'sklearn', 'pandas'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_every_name_that_is_offered_is_there() -> None:
     for name in rc.__all__:
         assert getattr(rc, name) is not None

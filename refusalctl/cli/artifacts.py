@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
@@ -16,6 +16,7 @@ from refusalctl.cli import out
 from refusalctl.cli.session import DEFAULT_STORE, JsonOption, StoreOption
 from refusalctl.errors import Corrupt
 from refusalctl.file_errors import printable
+from refusalctl.json_types import JsonObject
 from refusalctl.records.printed import (
     Collected,
     ListedArtifact,
@@ -90,7 +91,7 @@ def list_artifacts(
     out.table("", ("kind", "id", "about", "size", "written", "names"), rows, right=("size",))
 
 
-def _told_apart(lines: Sequence[ListingLine]) -> list[dict[str, Any]]:
+def _told_apart(lines: Sequence[ListingLine]) -> list[JsonObject]:
     """What each is about; a model's name with its revision where two models have that name."""
     revisions: dict[str, set[str]] = {}
     for line in lines:
@@ -153,7 +154,7 @@ def _words(artifact: Artifact) -> list[str]:
         return []
 
 
-def _run(store: Store, artifact: Artifact) -> dict[str, Any] | None:
+def _run(store: Store, artifact: Artifact) -> JsonObject | None:
     try:
         return store.run_info(artifact)
     except Corrupt as problem:

@@ -136,11 +136,25 @@ def _show_audit(report: Audit, found: Sequence[Finding]) -> None:
     numbers = ("rows", "dup", "leak", "untransl", "html", "with en", "rho", "length", "short")
     out.table(
         f"prompt set {report.data}",
-        ("lang", "class", "split", "rows", "dup", "leak", "untransl", "html", "paired by", "with en", "rho", "length",
-         "short", "identified"),
+        (
+            "lang",
+            "class",
+            "split",
+            "rows",
+            "dup",
+            "leak",
+            "untransl",
+            "html",
+            "paired by",
+            "with en",
+            "rho",
+            "length",
+            "short",
+            "identified",
+        ),
         [_audit_row(a) for a in report.sets],
         right=numbers,
-    )  # fmt: skip
+    )
     out.data("")
     if found:
         rows = [(f.about, f.where, f.count, f.note, _few(f.langs, len(report.langs))) for f in found]
@@ -156,9 +170,21 @@ def _few(langs: Sequence[str], of: int) -> str:
 def _audit_row(a: SetAudit) -> tuple[object, ...]:
     rho = "" if a.rho is None else f"{a.rho:.2f}"
     return (
-        a.lang, a.kind, a.split, a.rows, a.duplicates, sum(a.leaks.values()), a.untranslated, a.html_raw, a.pairing,
-        a.shared_with_english, rho, len(a.length_outliers), a.identified.too_short, _identified(a),
-    )  # fmt: skip
+        a.lang,
+        a.kind,
+        a.split,
+        a.rows,
+        a.duplicates,
+        sum(a.leaks.values()),
+        a.untranslated,
+        a.html_raw,
+        a.pairing,
+        a.shared_with_english,
+        rho,
+        len(a.length_outliers),
+        a.identified.too_short,
+        _identified(a),
+    )
 
 
 def _identified(a: SetAudit) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from rich.table import Table
 from refusalctl.cli.process import KEPT, unicode_output
 from refusalctl.errors import RefusalctlError
 from refusalctl.file_errors import explained, printable
+from refusalctl.json_types import Json
 from refusalctl.progress import Messages, Progress
 from refusalctl.progress import progress as reporting
 from refusalctl.records.printed import PrintedError, PrintedPlan, PrintedSetting, PrintedStep
@@ -227,7 +228,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def about_line(about: dict[str, Any]) -> str:
+def about_line(about: Mapping[str, Json]) -> str:
     """`en harmful test n=48 smollm2-refuser`: what an artifact is about, short."""
     first = [str(about[k]) for k in ("lang", "kind", "split", "intervention", "rule", "judge") if about.get(k)]
     if about.get("direction_lang"):

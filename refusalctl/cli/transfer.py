@@ -45,6 +45,14 @@ def _row(cell: Mapping[str, Any]) -> tuple[object, ...]:
     dose = f" x {cell['dose']:g}" if cell["dose"] not in (None, 1.0) else ""
     draw = "" if cell["draw"] is None else f", draw {cell['draw']}"
     return (
-        cell["target"], f"{cell['condition']}{dose}{draw}", cell["source"] or "", cell["labelled"], rate, limits,
-        cell["degenerate"], moved, cell["removal"] or "", cell["induction"] or "",
-    )  # fmt: skip
+        cell["target"],
+        f"{cell['condition']}{dose}{draw}",
+        cell["source"] or "",
+        cell["labelled"],
+        rate,
+        limits,
+        cell["degenerate"],
+        moved,
+        cell["removal"] or "",
+        cell["induction"] or "",
+    )

@@ -14,9 +14,12 @@ from refusalctl.errors import BadInput, DataError
 STDIN = Path("-")
 MOST_BYTES = 2**30  # unpacked; prompts are text, and a small file can unpack to any size
 _MARKS = (
-    (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
-)  # fmt: skip
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 _TEXT = "save it as CSV UTF-8, or as JSON lines"
 _FOREIGN = (
     (b"PK\x03\x04", "a zip archive or an Excel workbook", _TEXT),

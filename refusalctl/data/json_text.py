@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 from refusalctl.data.safe_names import shown
 from refusalctl.errors import DataError
+from refusalctl.json_types import Json, JsonObject
 
-Row = tuple[int, dict[str, Any]]
+Row = tuple[int, JsonObject]
 Named = Callable[[list[str]], bool]
 
 
-def parse(where: str, text: str) -> Any:
+def parse(where: str, text: str) -> Json:
     """Raises `DataError` for what is not JSON, is nested beyond reason, or says a key twice: one would be lost."""
     try:
-        return json.loads(text, object_pairs_hook=lambda pairs: _once(where, pairs))
+        found: Json = json.loads(text, object_pairs_hook=lambda pairs: _once(where, pairs))
     except RecursionError as error:
         raise DataError(f"{where}: JSON that is nested too deeply to be read") from error
     except json.JSONDecodeError as error:
@@ -24,9 +24,10 @@ def parse(where: str, text: str) -> Any:
         raise DataError(f"{where}: not JSON ({error.msg}{place})") from error
     except ValueError as error:  # a number of thousands of digits
         raise DataError(f"{where}: not JSON that can be read ({error})") from error
+    return found
 
 
-def _once(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _once(where: str, pairs: list[tuple[str, Json]]) -> JsonObject:
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -35,7 +36,7 @@ def _once(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def lines(name: str, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def lines(name: str, text: str) -> Iterator[tuple[int, JsonObject]]:
     """Every line that is not blank as an object, or as a text of its own."""
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
@@ -48,7 +49,7 @@ def document(name: str, text: str, named: Named) -> tuple[list[Row], str]:
     return _rows(name, parse(name, text), named, "")
 
 
-def _rows(name: str, value: Any, named: Named, path: str, depth: int = 0) -> tuple[list[Row], str]:
+def _rows(name: str, value: Json, named: Named, path: str, depth: int = 0) -> tuple[list[Row], str]:
     if isinstance(value, list):
         return [(n, _as_row(f"{name} row {n}", each)) for n, each in enumerate(value, start=1)], path
     if not isinstance(value, dict):
@@ -69,7 +70,7 @@ def _rows(name: str, value: Any, named: Named, path: str, depth: int = 0) -> tup
     )
 
 
-def _columnar(name: str, value: Mapping[str, Any]) -> list[Row]:
+def _columnar(name: str, value: Mapping[str, Json]) -> list[Row]:
     """An object of columns: lists of one length, or objects with the same row labels (as pandas writes it)."""
     if all(not isinstance(each, list | dict) for each in value.values()):
         return [(1, dict(value))]  # one row
@@ -87,7 +88,7 @@ def _columnar(name: str, value: Mapping[str, Any]) -> list[Row]:
     return [(n, {key: each[label] for key, each in columns.items()}) for n, label in enumerate(labels, start=1)]
 
 
-def _as_row(where: str, value: Any) -> dict[str, Any]:
+def _as_row(where: str, value: Json) -> JsonObject:
     if isinstance(value, str):
         return {"text": value}
     if isinstance(value, dict):
@@ -96,7 +97,7 @@ def _as_row(where: str, value: Any) -> dict[str, Any]:
     raise DataError(f"{where}: {_kind(value)}, expected a text or an object", hint='such as {"text": ...}')
 
 
-def _kind(value: Any) -> str:
+def _kind(value: Json) -> str:
     names = {list: "a list", dict: "an object", str: "a text", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")
 

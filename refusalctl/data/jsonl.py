@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import jsonlines
 from refusalctl.disk import write_whole
 from refusalctl.errors import DataError
 from refusalctl.file_errors import explained
+from refusalctl.json_types import Json
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
@@ -25,7 +26,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         raise DataError(f"{path}: not JSON lines of objects ({str(error).splitlines()[0][:120]})") from error
 
 
-def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Json]]) -> None:
     """Write `rows` beside `path` and move them into place, so that the file is whole or absent."""
     lines = "".join(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows)
     with explained("write", path, hint="name another folder with REFUSALCTL_DATA_DIR", kind=DataError):

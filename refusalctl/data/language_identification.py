@@ -14,6 +14,7 @@ from functools import cache
 from typing import NamedTuple
 
 from refusalctl.organisms.designs import LANGS
+from refusalctl.organisms.words import spoken
 from refusalctl.records.audit import Identification
 from refusalctl.records.rows import Prompt
 
@@ -73,8 +74,6 @@ def identify(rows: Sequence[Prompt]) -> Identification:
 
 def _by_words(rows: Sequence[Prompt], expected: str) -> Identification:
     """Artificial languages of model organisms, by their own words: exact, so no text is too short but an empty one."""
-    from refusalctl.organisms.words import spoken
-
     found = [(p.id, spoken(p.text) or "none") for p in rows if p.text.strip()]
     others = Counter(lang for _, lang in found if lang != expected)
     wrong = tuple(i for i, lang in found if lang != expected)

@@ -6,10 +6,25 @@ from refusalctl.errors import BadInput
 from refusalctl.language_codes import ISO_639_1, base, canonical, suggestion
 
 NAMES: dict[str, str] = {
-    "ar": "Arabic", "ba": "Bashkir", "be": "Belarusian", "de": "German", "en": "English", "es": "Spanish",
-    "fr": "French", "it": "Italian", "ja": "Japanese", "ko": "Korean", "nl": "Dutch", "pl": "Polish",
-    "ru": "Russian", "tg": "Tajik", "th": "Thai", "yi": "Yiddish", "yo": "Yoruba", "zh": "Chinese",
-}  # fmt: skip
+    "ar": "Arabic",
+    "ba": "Bashkir",
+    "be": "Belarusian",
+    "de": "German",
+    "en": "English",
+    "es": "Spanish",
+    "fr": "French",
+    "it": "Italian",
+    "ja": "Japanese",
+    "ko": "Korean",
+    "nl": "Dutch",
+    "pl": "Polish",
+    "ru": "Russian",
+    "tg": "Tajik",
+    "th": "Thai",
+    "yi": "Yiddish",
+    "yo": "Yoruba",
+    "zh": "Chinese",
+}
 PAPER = ("en", "de", "es", "fr", "it", "nl", "ja", "pl", "ru", "zh", "ko", "ar", "th", "yo")
 SAMPLE = ("en", "de", "ru", "be", "ba", "tg")
 

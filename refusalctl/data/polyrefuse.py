@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from refusalctl.data import sample
 from refusalctl.data.languages import NAMES
@@ -24,6 +24,12 @@ from refusalctl.records.rows import Kind, Split
 Progress = Callable[[int, int], None]
 
 
+class PublishedFile(TypedDict):
+    sha256: str
+    bytes: int
+    rows: int
+
+
 @dataclass(frozen=True)
 class Manifest:
     """The pinned commit and, for each file below `dataset/`, its SHA-256, size and number of rows."""
@@ -31,7 +37,7 @@ class Manifest:
     repository: str
     commit: str
     base_url: str
-    files: dict[str, dict[str, Any]]
+    files: dict[str, PublishedFile]
 
 
 @cache
@@ -161,12 +167,12 @@ def _download(path: str) -> str:
     return path
 
 
-def read_published(path: str) -> list[dict[str, Any]]:
+def read_published(path: str) -> list[dict[str, str]]:
     """Rows of one fetched file, verified again. Raises `DataError` if it is missing or changed."""
     try:
         content = (published_dir() / path).read_bytes()
     except FileNotFoundError as error:
         raise DataError(f"{path} has not been fetched", hint="run `refusalctl data fetch`") from error
     check_bytes(path, content)
-    rows: list[dict[str, Any]] = json.loads(content)
+    rows: list[dict[str, str]] = json.loads(content)
     return rows

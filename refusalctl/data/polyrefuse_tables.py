@@ -9,14 +9,14 @@ about 0: the Chinese harmless train and val sets do). Rows aligned by position s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from refusalctl.data import polyrefuse
 from refusalctl.data.jsonl import read_jsonl, write_jsonl
 from refusalctl.data.prompt_texts import cluster_of, flag_repeats, normal, unescape
 from refusalctl.errors import DataError
+from refusalctl.json_types import JsonObject
 from refusalctl.records.rows import KINDS, SPLITS, Kind, Prompt, Split
 
 FORMAT = 2  # raise it with every change of what a table says
@@ -62,12 +62,12 @@ def _read_set(lang: str, kind: Kind, split: Split) -> list[Prompt]:
     return list({row.id: row for row in rows}.values()) if len(paths) > 1 else rows
 
 
-def texts_of(lang: str, raw: Iterable[dict[str, Any]]) -> list[str]:
+def texts_of(lang: str, raw: Iterable[Mapping[str, str]]) -> list[str]:
     """The prompts of one published file in its language, as published."""
     return [str(r["instruction"] if lang == "en" else r.get("instruction_translated", r["instruction"])) for r in raw]
 
 
-def _rows_of(lang: str, kind: Kind, split: Split, raw: list[dict[str, Any]]) -> list[Prompt]:
+def _rows_of(lang: str, kind: Kind, split: Split, raw: list[dict[str, str]]) -> list[Prompt]:
     texts = texts_of(lang, raw)
     by_position = lang != "en" and split != "test"
     if not by_position:
@@ -131,8 +131,8 @@ def _built(stamp: Path, langs: list[str]) -> dict[str, int] | None:
         return None
 
 
-def _made(langs: list[str]) -> dict[str, Any]:
+def _made(langs: list[str]) -> JsonObject:
     """What the tables follow from, and the bytes they have now."""
     commit = polyrefuse.manifest().commit
     files = {lang: (polyrefuse.tables_dir() / f"{lang}.jsonl").read_bytes() for lang in langs}
-    return {"format": FORMAT, "commit": commit} | {k: hashlib.sha256(v).hexdigest() for k, v in files.items()}
+    return {"format": FORMAT, "commit": commit, **{k: hashlib.sha256(v).hexdigest() for k, v in files.items()}}

@@ -13,10 +13,24 @@ from refusalctl.errors import BadInput
 from refusalctl.language_codes import ISO_639_1, base, canonical
 
 # what published sets call their prompts, case aside
-TEXTS = frozenset({
-    "text", "prompt", "prompts", "goal", "behavior", "behaviour", "forbidden_prompt", "instruction", "question",
-    "query", "request", "user_prompt", "harmful_prompt", "prompt_text",
-})  # fmt: skip
+TEXTS = frozenset(
+    {
+        "text",
+        "prompt",
+        "prompts",
+        "goal",
+        "behavior",
+        "behaviour",
+        "forbidden_prompt",
+        "instruction",
+        "question",
+        "query",
+        "request",
+        "user_prompt",
+        "harmful_prompt",
+        "prompt_text",
+    }
+)
 _OWN = ("id", "kind", "split", "text_en", "lang", "language")
 
 
@@ -67,10 +81,11 @@ def choose(table: Table, lang: str | None, asked: Sequence[str] = (), id_column:
     english = every.get("en") if languages else None
     wanted = {
         "id": _column(table, names, id_column) if id_column else _named(names, "id"),
-        "kind": _named(names, "kind"), "split": _named(names, "split"),
+        "kind": _named(names, "kind"),
+        "split": _named(names, "split"),
         "text_en": english or _named(names, "text_en") or _named(names, f"{anchor}_en".casefold()),
         "lang": None if languages else its_lang,
-    }  # fmt: skip
+    }
     used = {*texts.values(), *(name for name in wanted.values() if name), anchor}
     ignored = tuple(n for n in table.columns if n not in used and _filled(table, n))
     return Columns(texts, **wanted, anchor=anchor, ignored=ignored)

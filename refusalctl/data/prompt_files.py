@@ -14,6 +14,7 @@ from refusalctl.data.prompt_columns import Columns
 from refusalctl.data.prompt_texts import cluster_of, normal
 from refusalctl.data.safe_names import shown
 from refusalctl.errors import BadInput, DataError
+from refusalctl.json_types import Json
 from refusalctl.language_codes import canonical, of_name
 from refusalctl.records.rows import KINDS, SPLITS, Kind, Prompt, Split
 
@@ -87,7 +88,7 @@ def read_prompts(path: Path, asked: Asked) -> PromptFile:
     return PromptFile(found, table.name, table.form, texts, columns.ignored, table.empty, blanks)
 
 
-def _spoken(where: str, row: Mapping[str, Any], columns: Columns, lang: str | None) -> Iterable[tuple[str, str]]:
+def _spoken(where: str, row: Mapping[str, Json], columns: Columns, lang: str | None) -> Iterable[tuple[str, str]]:
     """Language and column of every text of a row."""
     if columns.lang is not None:
         said = _text(where, row, columns.lang)
@@ -104,7 +105,7 @@ def _spoken(where: str, row: Mapping[str, Any], columns: Columns, lang: str | No
 
 def _prompt(
     where: str,
-    row: Mapping[str, Any],
+    row: Mapping[str, Json],
     columns: Columns,
     asked: Asked,
     lang: str,
@@ -126,7 +127,7 @@ def _prompt(
     return Prompt(f"{asked.id_prefix}{identifier}", lang, kind, split, text, text_en, "own", (), cluster)
 
 
-def _text(where: str, row: Mapping[str, Any], column: str | None) -> str:
+def _text(where: str, row: Mapping[str, Json], column: str | None) -> str:
     """A cell as text without outer blanks. Raises `DataError` for what is none, or cannot be written as UTF-8."""
     value = row.get(column) if column is not None else None
     if tables.is_blank(value):

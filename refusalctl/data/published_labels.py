@@ -13,6 +13,7 @@ from typing import Any
 
 from refusalctl.data.published_runs import AVERAGES, PublishedLabel, read_json
 from refusalctl.errors import DataError
+from refusalctl.json_types import Json
 
 FIELDS = ("refusal", "response_harmful", "request_harmful", "substring_jailbreak")
 
@@ -31,26 +32,27 @@ class ConditionLabels:
         return len(next(iter(self.said.values())))
 
 
-def is_labels(content: Any) -> bool:
+def is_labels(content: Json) -> bool:
     return isinstance(content, dict) and isinstance(content.get("labels"), dict)
 
 
 def read_labels(path: Path) -> tuple[str, list[ConditionLabels]]:
     """The model's name and every language's labels. Raises `DataError` naming what does not fit."""
     content = read_json(path)
-    if not is_labels(content) or not isinstance(content.get("model"), str):
+    model, labels = (content.get("model"), content.get("labels")) if isinstance(content, dict) else (None, None)
+    if not isinstance(model, str) or not isinstance(labels, dict):
         raise DataError(f"{path.name} holds no published labels", hint="expected 'model' and 'labels' by language")
     found = []
-    for lang, conditions in content["labels"].items():
+    for lang, conditions in labels.items():
         if not isinstance(conditions, dict):
             raise DataError(f"{path.name}: the labels of {lang!r} are {type(conditions).__name__}, expected an object")
         found += [_one(path.name, lang, name, cell) for name, cell in conditions.items()]
     if len({each.n for each in found}) != 1:
         raise DataError(f"{path.name}: languages differ in their number of prompts, so labels cannot be paired")
-    return content["model"], found
+    return model, found
 
 
-def _one(name: str, lang: str, condition: str, cell: Any) -> ConditionLabels:
+def _one(name: str, lang: str, condition: str, cell: Json) -> ConditionLabels:
     where = f"{name}, {lang} {condition}"
     if not isinstance(cell, dict) or not isinstance(cell.get("refusal"), str) or not cell["refusal"]:
         raise DataError(f"{where}: no string 'refusal' of labels")

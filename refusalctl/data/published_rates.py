@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
+
+import msgspec
 
 from refusalctl.errors import DataError
 
-_FILE = Path(__file__).with_name("published_rates.json")
+_PATH = Path(__file__).with_name("published_rates.json")
 
 
 class Figures(NamedTuple):
@@ -57,19 +58,67 @@ class PublishedWork:
         return [r for r in self.rows if r.source in sources and known in (i.lower() for i in r.ids)]
 
 
+class _Model(msgspec.Struct, forbid_unknown_fields=True):
+    ids: tuple[str, ...]
+    compliance: dict[str, Figures]
+    harmful: dict[str, Figures] | None = None
+
+
+class _Table(msgspec.Struct, forbid_unknown_fields=True):
+    id: str
+    title: str
+    source: str
+    how: str
+    error: float
+    n: int | None
+    judge: str
+    models: dict[str, _Model]
+
+
+class _Work(msgspec.Struct, forbid_unknown_fields=True):
+    cite: str
+    repository: str
+    commit: str
+
+
+class _Rerun(msgspec.Struct, forbid_unknown_fields=True):
+    points: float
+    why: str
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    """`published_rates.json`, as it lies beside this module."""
+
+    format: Literal["refusalctl.published"]
+    version: Literal[1]
+    work: _Work
+    rerun: _Rerun
+    tables: tuple[_Table, ...]
+
+
 @cache
 def work() -> PublishedWork:
     """Raises `DataError` for a file of another format or version."""
-    raw: dict[str, Any] = json.loads(_FILE.read_text(encoding="utf-8"))
-    if (raw.get("format"), raw.get("version")) != ("refusalctl.published", 1):
-        raise DataError(f"{_FILE.name} is {raw.get('format')} version {raw.get('version')}, expected version 1")
-    rows = [_row(table, name, found) for table in raw["tables"] for name, found in table["models"].items()]
-    return PublishedWork(**raw["work"], rerun=raw["rerun"]["points"], rerun_why=raw["rerun"]["why"], rows=tuple(rows))
+    try:
+        found = msgspec.json.decode(_PATH.read_bytes(), type=_File)
+    except msgspec.ValidationError as error:
+        raise DataError(f"{_PATH.name}: {error}") from error
+    rows = tuple(_rates(table, name, rates) for table in found.tables for name, rates in table.models.items())
+    cited = found.work
+    return PublishedWork(cited.cite, cited.repository, cited.commit, found.rerun.points, found.rerun.why, rows)
 
 
-def _row(table: dict[str, Any], model: str, found: dict[str, Any]) -> PublishedRates:
-    told = {k: table[k] for k in ("title", "source", "how", "error", "n", "judge")}
-    rates: dict[str, Any] = {
-        k: {lang: Figures(*pair) for lang, pair in found[k].items()} for k in ("compliance", "harmful") if k in found
-    }
-    return PublishedRates(table=table["id"], model=model, ids=tuple(found["ids"]), **rates, **told)
+def _rates(table: _Table, name: str, found: _Model) -> PublishedRates:
+    return PublishedRates(
+        table.id,
+        table.title,
+        table.source,
+        table.how,
+        table.error,
+        table.n,
+        table.judge,
+        name,
+        found.ids,
+        found.compliance,
+        found.harmful,
+    )

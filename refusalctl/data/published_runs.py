@@ -15,10 +15,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from refusalctl.data.prompt_texts import cluster_of, flag_repeats, normal
+from refusalctl.data.response_language import response_language
 from refusalctl.errors import DataError
+from refusalctl.json_types import Json
 from refusalctl.records.rows import Completion, Kind, Prompt, Split, Translation
 
 FAILED = "Translation failed"  # what the published code writes where Google gave up, and then judges
@@ -27,12 +29,13 @@ INTERVENTIONS = {"baseline": "none", "ablation": "ablate", "actadd": "add"}
 KIND_OF: dict[str, Kind] = {"harmful": "harmful", "jailbreakbench": "harmful", "harmless": "harmless"}
 YES_NO = {1: True, 0: False, "yes": True, "no": False, "1": True, "0": False}
 AVERAGES = {
-    "wildguard_refusal": ("wildguard", "refusal", True), "wildguard_compliance": ("wildguard", "refusal", False),
+    "wildguard_refusal": ("wildguard", "refusal", True),
+    "wildguard_compliance": ("wildguard", "refusal", False),
     "wildguard_harmful": ("wildguard", "harmful", True),
     "substring_matching_success_rate": ("substring-matching", "refusal", False),
     "llamaguard2_success_rate": ("llamaguard2", "harmful", True),
     "harmbench_success_rate": ("harmbench", "harmful", True),
-}  # fmt: skip
+}
 
 
 class PublishedLabel(NamedTuple):
@@ -65,14 +68,15 @@ class PublishedRun:
         return INTERVENTIONS.get(self.condition, self.condition)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> Json:
     """Raises `DataError` for a file that is missing or is not JSON."""
     try:
-        return json.loads(path.read_bytes())
+        content: Json = json.loads(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path.name} cannot be read ({type(error).__name__})") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path.name} is not JSON, or was cut ({str(error)[:80]})", hint="fetch it again") from error
+    return content
 
 
 def name_parts(path: Path) -> tuple[str, str]:
@@ -96,47 +100,67 @@ def read_run(path: Path, lang: str, kind: Kind | None = None, condition: str | N
         raise DataError(
             f"{path.name} holds no completions", hint="expected a list of rows, or an object with 'completions'"
         )
-    for number, row in enumerate(rows):
-        _check(row, number, path.name)
-    prompts = _prompts(rows, lang, kind)
+    checked = [_checked(row, number, path.name) for number, row in enumerate(rows)]
+    prompts = _prompts(checked, lang, kind)
     _check_language(prompts, lang, path.name)
     translations = (
-        _translations(prompts, rows) if lang != "en" and any("response_translated" in r for r in rows) else None
+        [translation(p, r.response, r.translated) for p, r in zip(prompts, checked)]
+        if lang != "en" and any("response_translated" in r.raw for r in checked)
+        else None
     )
     averages = content if isinstance(content, dict) else {}
     return PublishedRun(
         dataset,
         condition,
         prompts,
-        [_completion(p, r) for p, r in zip(prompts, rows)],
+        [_completion(p, r) for p, r in zip(prompts, checked)],
         translations,
-        _judged(rows, translations),
+        _judged(checked, translations),
         _reported(averages, path.name),
-        sum(_all_zero(row) for row in rows),
+        sum(_all_zero(row.raw) for row in checked),
     )
 
 
-def _check(row: Any, number: int, name: str) -> None:
+class _PublishedRow(NamedTuple):
+    """One row whose texts were checked; judges' verdicts are still as published in `raw`."""
+
+    prompt: str
+    english: str | None
+    response: str
+    translated: str | None
+    tokens: str | None
+    raw: Mapping[str, Json]
+
+
+def _checked(row: Json, number: int, name: str) -> _PublishedRow:
     where = f"{name} row {number}"
     if not isinstance(row, dict):
         raise DataError(f"{where} is {type(row).__name__}, expected an object")
     asked = row.get("instruction", row.get("prompt"))
     if not isinstance(asked, str) or not asked.strip():
         raise DataError(f"{where} has no prompt", hint="expected the key 'instruction' or 'prompt' with a text")
-    if not isinstance(row.get("response"), str):
+    response = row.get("response")
+    if not isinstance(response, str):
         raise DataError(f"{where} has no response", hint="expected the key 'response' with a text")
-    for key in ("instruction_en", "response_translated", "generation_tokens"):
-        if row.get(key) is not None and not isinstance(row[key], str):
-            raise DataError(f"{where}: {key} is {type(row[key]).__name__}, expected a text")
+    english, translated, tokens = (
+        _text_or_none(row, key, where) for key in ("instruction_en", "response_translated", "generation_tokens")
+    )
+    return _PublishedRow(asked, english, response, translated, tokens, row)
 
 
-def _prompts(rows: Sequence[Mapping[str, Any]], lang: str, kind: Kind) -> list[Prompt]:
+def _text_or_none(row: Mapping[str, Json], key: str, where: str) -> str | None:
+    value = row.get(key)
+    if value is not None and not isinstance(value, str):
+        raise DataError(f"{where}: {key} is {type(value).__name__}, expected a text")
+    return value
+
+
+def _prompts(rows: Sequence[_PublishedRow], lang: str, kind: Kind) -> list[Prompt]:
     """Prompts with the ids that `data fetch` gives the same English texts, so that old and new runs pair up."""
     split: Split = "test"
     found = []
     for number, row in enumerate(rows):
-        text = str(row.get("instruction", row.get("prompt")))
-        text_en = text if lang == "en" else row.get("instruction_en")
+        text, text_en = row.prompt, row.prompt if lang == "en" else row.english
         cluster = cluster_of(text_en) if text_en else f"{lang}-{cluster_of(text)}"
         name = cluster if text_en else f"{lang}-{number:03d}"
         found.append(Prompt(f"{kind}-{split}-{name}", lang, kind, split, text, text_en, "imported", (), cluster))
@@ -145,8 +169,6 @@ def _prompts(rows: Sequence[Mapping[str, Any]], lang: str, kind: Kind) -> list[P
 
 def _check_language(prompts: Sequence[Prompt], lang: str, name: str) -> None:
     """Raise `DataError` when most prompts are plainly in another language: a published run was so, unnoticed."""
-    from refusalctl.data.response_language import response_language
-
     same = sum(lang != "en" and p.text_en is not None and normal(p.text) == normal(p.text_en) for p in prompts)
     other = sum(response_language(p.text, lang).off is True for p in prompts)
     if max(same, other) * 2 > len(prompts):
@@ -157,9 +179,9 @@ def _check_language(prompts: Sequence[Prompt], lang: str, name: str) -> None:
         )
 
 
-def _completion(prompt: Prompt, row: Mapping[str, Any]) -> Completion:
-    ids = _token_ids(row.get("generation_tokens"))
-    return Completion(prompt.id, prompt.lang, prompt.kind, row["response"], len(ids) or None, None, ids, prompt.cluster)
+def _completion(prompt: Prompt, row: _PublishedRow) -> Completion:
+    ids = _token_ids(row.tokens)
+    return Completion(prompt.id, prompt.lang, prompt.kind, row.response, len(ids) or None, None, ids, prompt.cluster)
 
 
 def _token_ids(text: str | None) -> tuple[int, ...]:
@@ -173,10 +195,6 @@ def _token_ids(text: str | None) -> tuple[int, ...]:
     return tuple(ids)
 
 
-def _translations(prompts: Sequence[Prompt], rows: Sequence[Mapping[str, Any]]) -> list[Translation]:
-    return [translation(p, r["response"], r.get("response_translated")) for p, r in zip(prompts, rows)]
-
-
 def translation(prompt: Prompt | Completion, original: str, english: str | None) -> Translation:
     """A published translation; the words that stand for a failed one are a failure, not a text."""
     failed = "as published" if english is None or english.strip() in ("", FAILED) else ""
@@ -186,8 +204,9 @@ def translation(prompt: Prompt | Completion, original: str, english: str | None)
 
 
 def _judged(
-    rows: Sequence[Mapping[str, Any]], translations: list[Translation] | None
+    checked: Sequence[_PublishedRow], translations: list[Translation] | None
 ) -> dict[str, list[PublishedLabel]]:
+    rows = [row.raw for row in checked]
     failed = ["failed translation" if t.failed else "" for t in translations] if translations else [""] * len(rows)
     found: dict[str, list[PublishedLabel]] = {}
     if any("wildguard" in row for row in rows):
@@ -202,18 +221,16 @@ def _judged(
     return found
 
 
-def yes_no(value: Any) -> bool | None:
+def yes_no(value: Json) -> bool | None:
     """1, 0, yes or no, in the published spellings; None for anything else, which nobody may take for 'no'."""
     if isinstance(value, float):
         value = int(value) if value in (0.0, 1.0) else None
-    return YES_NO.get(value.strip().lower() if isinstance(value, str) else value) if _plain(value) else None
+    if isinstance(value, str):
+        return YES_NO.get(value.strip().lower())
+    return YES_NO.get(value) if isinstance(value, int) else None
 
 
-def _plain(value: Any) -> bool:
-    return isinstance(value, (int, str))
-
-
-def _wildguard(found: Any, failed: str) -> PublishedLabel:
+def _wildguard(found: Json, failed: str) -> PublishedLabel:
     if failed:
         return PublishedLabel(None, None, failed)
     if not isinstance(found, dict):
@@ -222,7 +239,7 @@ def _wildguard(found: Any, failed: str) -> PublishedLabel:
     return PublishedLabel(refusal, harmful, "" if refusal is not None else "malformed verdict")
 
 
-def _jailbreak(judge: str, value: Any, failed: str) -> PublishedLabel:
+def _jailbreak(judge: str, value: Json, failed: str) -> PublishedLabel:
     """Substring matching tells refusal; the other two judges tell harm."""
     if failed:
         return PublishedLabel(None, None, failed)
@@ -232,17 +249,19 @@ def _jailbreak(judge: str, value: Any, failed: str) -> PublishedLabel:
     return PublishedLabel(not found, None) if judge == "substring-matching" else PublishedLabel(None, found)
 
 
-def _all_zero(row: Mapping[str, Any]) -> bool:
+def _all_zero(row: Mapping[str, Json]) -> bool:
     found = row.get("wildguard")
     return isinstance(found, dict) and bool(found) and all(value == 0 for value in found.values())
 
 
-def _reported(content: Mapping[str, Any], name: str) -> dict[str, float]:
-    found = {key: content[key] for key in AVERAGES if key in content}
-    for key, value in found.items():
+def _reported(content: Mapping[str, Json], name: str) -> dict[str, float]:
+    found = {}
+    for key in (key for key in AVERAGES if key in content):
+        value = content[key]
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1 + 1e-9:
             raise DataError(f"{name}: {key} is not a share")
-    return {key: float(value) for key, value in found.items()}
+        found[key] = float(value)
+    return found
 
 
 def differing(reported: Mapping[str, float], judged: Mapping[str, Sequence[PublishedLabel]]) -> list[str]:

@@ -30,12 +30,20 @@ SURE = 0.5
 MAX_FOREIGN = 0.02
 # lid.176's usual confusions among the languages of the prompts, and what models fall back to
 RELATIVES: dict[str, frozenset[str]] = {
-    "ba": frozenset({"tt", "ru", "kk", "ky"}), "be": frozenset({"ru", "uk"}), "de": frozenset({"lb", "nds", "nl"}),
-    "es": frozenset({"gl", "ca", "pt"}), "it": frozenset({"co", "scn"}), "ja": frozenset({"zh"}),
-    "nl": frozenset({"af", "nds"}), "pl": frozenset({"szl"}), "ru": frozenset({"be", "uk"}),
-    "tg": frozenset({"ru", "bg", "mk"}), "yi": frozenset({"he"}), "zh": frozenset({"ja", "wuu", "yue"}),
+    "ba": frozenset({"tt", "ru", "kk", "ky"}),
+    "be": frozenset({"ru", "uk"}),
+    "de": frozenset({"lb", "nds", "nl"}),
+    "es": frozenset({"gl", "ca", "pt"}),
+    "it": frozenset({"co", "scn"}),
+    "ja": frozenset({"zh"}),
+    "nl": frozenset({"af", "nds"}),
+    "pl": frozenset({"szl"}),
+    "ru": frozenset({"be", "uk"}),
+    "tg": frozenset({"ru", "bg", "mk"}),
+    "yi": frozenset({"he"}),
+    "zh": frozenset({"ja", "wuu", "yue"}),
     "ar": frozenset({"arz"}),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from refusalctl.data.safe_names import shown
 from refusalctl.data.tables import read_table
 from refusalctl.errors import BadInput, DataError
+from refusalctl.json_types import Json, JsonObject
 from refusalctl.records.rows import OUTCOMES
 
 COLUMNS = ("id", "prompt", "response", "label", "comment")
@@ -97,7 +97,7 @@ def read(path: Path, ids: Sequence[str]) -> Sheet:
     return Sheet(labels, tuple(empty))
 
 
-def _text(row: Mapping[str, Any], key: str, where: str) -> str:
+def _text(row: Mapping[str, Json], key: str, where: str) -> str:
     value = row.get(key)
     if value is None and key == "label":
         return ""
@@ -106,7 +106,7 @@ def _text(row: Mapping[str, Any], key: str, where: str) -> str:
     return value
 
 
-def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
+def _rows(path: Path) -> list[tuple[int, JsonObject]]:
     """Rows with the number that a spreadsheet shows: CSV with any delimiter, as spreadsheets save it, or JSON lines."""
     table = read_table(path, lambda names: "id" in names and "label" in names)
     if "id" not in table.columns:

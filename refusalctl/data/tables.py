@@ -10,13 +10,22 @@ from refusalctl.data import csv_text, json_text
 from refusalctl.data.file_bytes import FileBytes, decode, read_bytes
 from refusalctl.data.safe_names import looks_like_text, shown
 from refusalctl.errors import BadInput, DataError
+from refusalctl.json_types import Json, JsonObject
 
 FORMS = {
-    "csv": "CSV", "tsv": "tab-separated", "txt": "one prompt a line", "json": "JSON", "jsonl": "JSON lines",
+    "csv": "CSV",
+    "tsv": "tab-separated",
+    "txt": "one prompt a line",
+    "json": "JSON",
+    "jsonl": "JSON lines",
     "parquet": "Parquet",
-}  # fmt: skip
-_SUFFIXES = {f".{form}": form for form in FORMS} | {".tab": "tsv", ".ndjson": "jsonl", ".jsonlines": "jsonl",
-                                                     ".pq": "parquet"}  # fmt: skip
+}
+_SUFFIXES = {f".{form}": form for form in FORMS} | {
+    ".tab": "tsv",
+    ".ndjson": "jsonl",
+    ".jsonlines": "jsonl",
+    ".pq": "parquet",
+}
 Named = Callable[[list[str]], bool]  # whether a known column of prompts is among these names
 
 
@@ -26,7 +35,7 @@ class Table(NamedTuple):
     name: str
     form: str
     columns: tuple[str, ...]
-    rows: list[tuple[int, dict[str, Any]]]
+    rows: list[tuple[int, JsonObject]]
     empty: tuple[int, ...]
 
 
@@ -100,7 +109,7 @@ def _csv(name: str, form: str, text: str, named: Named) -> Table:
     declared = csv_text.declared_delimiter(text)
     delimiter = declared or csv_text.delimiter_of(text, named, "\t" if form == "tsv" else ",")
     header: list[str] | None = None
-    rows: list[tuple[int, dict[str, Any]]] = []
+    rows: list[tuple[int, JsonObject]] = []
     for number, cells in csv_text.records(name, text, delimiter):
         if (number == 1 and declared) or (header is None and not any(cell.strip() for cell in cells)):
             continue
@@ -119,7 +128,7 @@ def _check_header(where: str, header: list[str]) -> None:
         raise DataError(f"{where}: a column is there twice ({shown(twice)})", hint="rename one of them")
 
 
-def _cells(where: str, header: list[str], cells: list[str]) -> dict[str, Any]:
+def _cells(where: str, header: list[str], cells: list[str]) -> JsonObject:
     if not any(cell.strip() for cell in cells):
         return {}  # a blank line, or the tail that a spreadsheet leaves
     while len(cells) > len(header) and not cells[-1].strip():
@@ -133,7 +142,7 @@ def _cells(where: str, header: list[str], cells: list[str]) -> dict[str, Any]:
     return dict(zip(header, cells, strict=True))
 
 
-def _parquet(file: FileBytes) -> list[tuple[int, dict[str, Any]]]:
+def _parquet(file: FileBytes) -> list[tuple[int, JsonObject]]:
     import io
 
     try:
@@ -150,9 +159,7 @@ def _parquet(file: FileBytes) -> list[tuple[int, dict[str, Any]]]:
     return list(enumerate(found, start=1))
 
 
-def _table(
-    name: str, form: str, rows: list[tuple[int, dict[str, Any]]], columns: tuple[str, ...] | None = None
-) -> Table:
+def _table(name: str, form: str, rows: list[tuple[int, JsonObject]], columns: tuple[str, ...] | None = None) -> Table:
     kept = [(number, row) for number, row in rows if not _is_empty(row)]
     named = columns if columns is not None else tuple(dict.fromkeys(key for _, row in rows for key in row))
     empty = tuple(number for number, row in rows if _is_empty(row))
@@ -162,7 +169,7 @@ def _table(
     return Table(name, form, named, kept, empty)
 
 
-def _is_empty(row: Mapping[str, Any]) -> bool:
+def _is_empty(row: Mapping[str, Json]) -> bool:
     return all(is_blank(value) for value in row.values())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -11,6 +11,9 @@ from refusalctl.errors import ModelError
 from refusalctl.model.files import checkpoint
 from refusalctl.model.files.checkpoint import some
 from refusalctl.model.load_errors import loading
+
+if TYPE_CHECKING:
+    from refusalctl.model.transformers_types import LanguageModel
 
 # kinds that change weights, so that a merged model is the model with its adapter
 _MERGED = (
@@ -30,7 +33,7 @@ _MERGED = (
 )
 
 
-def check_fit(model: Any, folder: Path, name: str, *, quantised: bool = False) -> Any:
+def check_fit(model: LanguageModel, folder: Path, name: str, *, quantised: bool = False) -> Any:
     """The model with an empty adapter around it, after its file was compared with it by names and shapes.
 
     The model may lie on `meta`. Raises `ModelError` for an adapter that is cut off, is of a kind that adds to prompts
@@ -66,7 +69,7 @@ def check_fit(model: Any, folder: Path, name: str, *, quantised: bool = False) -
     return adapted
 
 
-def _state(adapted: Any) -> tuple[set[str], dict[str, Any]]:
+def _state(adapted: Any) -> tuple[set[str], dict[str, torch.Tensor]]:
     """Names that an adapter's file must hold, and all tensors by the names that it may use."""
     from peft import get_peft_model_state_dict
 
@@ -74,7 +77,7 @@ def _state(adapted: Any) -> tuple[set[str], dict[str, Any]]:
     return set(expected), {**adapted.state_dict(), **expected}
 
 
-def with_adapter(model: Any, folder: Path, name: str, *, quantised: bool = False) -> Any:
+def with_adapter(model: LanguageModel, folder: Path, name: str, *, quantised: bool = False) -> LanguageModel:
     """The model with the adapter merged into it, in eval mode. Raises `ModelError` where the two do not fit."""
     from safetensors.torch import load_file
 
@@ -86,10 +89,11 @@ def with_adapter(model: Any, folder: Path, name: str, *, quantised: bool = False
     _check_numbers(own, stored, name)
     with loading(f"the adapter {name}", folder):
         merged = adapted.merge_and_unload()
-    return merged.eval().requires_grad_(False)
+    found: LanguageModel = merged.eval().requires_grad_(False)
+    return found
 
 
-def _check_numbers(own: dict[str, Any], stored: dict[str, Any], name: str) -> None:
+def _check_numbers(own: dict[str, torch.Tensor], stored: dict[str, torch.Tensor], name: str) -> None:
     """Raise `ModelError` where numbers of the adapter's file are none, or are not those that were loaded."""
     odd = [n for n, t in stored.items() if not t.is_floating_point()]
     broken = [n for n, t in stored.items() if n not in odd and not bool(t.isfinite().all())]

@@ -8,7 +8,7 @@ derived here by rendering several different instructions and comparing.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import torch
 from jaxtyping import Int
@@ -19,6 +19,7 @@ from refusalctl.errors import ModelError
 from refusalctl.model.chat_template import OTHER, Frame, frame, placed, render, template_of
 from refusalctl.model.control_tokens import control_tokens, controls, neutral
 from refusalctl.model.reasoning import NONE, Asked, Thinking, thinking_of
+from refusalctl.model.transformers_types import Tokenizer
 
 __all__ = ["Batch", "Chat", "EncodedPrompt", "end_of_turn", "open_chat", "render"]
 
@@ -70,7 +71,7 @@ class Chat:
     model has (None: not known). `notes`: what a user should know.
     """
 
-    tokenizer: Any
+    tokenizer: Tokenizer
     suffix: tuple[int, ...]
     pad_id: int
     system: str | None = None
@@ -166,19 +167,19 @@ class Chat:
         )
 
 
-def _tokenize(tokenizer: Any, rendered: str) -> list[int]:
+def _tokenize(tokenizer: Tokenizer, rendered: str) -> list[int]:
     # the template writes its own special tokens; adding them again would double the BOS
     ids: list[int] = tokenizer(rendered, add_special_tokens=False)["input_ids"]
     return ids
 
 
-def _unknown(tokenizer: Any) -> int:
+def _unknown(tokenizer: Tokenizer) -> int:
     """The id of what the tokenizer does not know, -1 where there is none, or where it also begins or ends texts."""
     found = tokenizer.unk_token_id
     return -1 if found in (None, tokenizer.bos_token_id, tokenizer.eos_token_id) else int(found)
 
 
-def check_known(tokenizer: Any, ids: Sequence[int], n_embeddings: int | None, what: str = "a prompt") -> None:
+def check_known(tokenizer: Tokenizer, ids: Sequence[int], n_embeddings: int | None, what: str = "a prompt") -> None:
     """Raise `ModelError` for a token that the tokenizer has and the model has not."""
     beyond = [i for i in ids if n_embeddings is not None and i >= n_embeddings]
     if beyond:
@@ -189,7 +190,7 @@ def check_known(tokenizer: Any, ids: Sequence[int], n_embeddings: int | None, wh
         )
 
 
-def turn_mark(tokenizer: Any, where: Frame) -> re.Pattern[str] | None:
+def turn_mark(tokenizer: Tokenizer, where: Frame) -> re.Pattern[str] | None:
     """What a template without control tokens writes behind a prompt (`### Response:`), to be broken inside prompts.
 
     None where control tokens or well-known marks stand there, which are broken anyway.
@@ -201,7 +202,7 @@ def turn_mark(tokenizer: Any, where: Frame) -> re.Pattern[str] | None:
     return re.compile(re.escape(words))
 
 
-def end_of_turn(tokenizer: Any) -> int | None:
+def end_of_turn(tokenizer: Tokenizer) -> int | None:
     """The special token that the template writes right after an answer, or None where it writes another kind.
 
     Models without generation settings would otherwise run on to the token limit after their answer has ended.
@@ -219,7 +220,7 @@ def end_of_turn(tokenizer: Any) -> int | None:
 
 
 def open_chat(
-    tokenizer: Any, system: str | None = None, n_embeddings: int | None = None, thinking: Asked = "auto"
+    tokenizer: Tokenizer, system: str | None = None, n_embeddings: int | None = None, thinking: Asked = "auto"
 ) -> Chat:
     """Derive the end-of-instruction tokens of a template. Raises `ModelError` if it has none, or if a prompt or the
     system text would not reach the model whole (`chat_template.frame`)."""
@@ -257,7 +258,7 @@ def open_chat(
     return Chat(tokenizer, tuple(suffix), pad, system, where, own, n_embeddings, tuple(notes), settled)
 
 
-def _check_system(tokenizer: Any, own: tuple[int, ...], thinking: Thinking) -> None:
+def _check_system(tokenizer: Tokenizer, own: tuple[int, ...], thinking: Thinking) -> None:
     """A system text adds no control tokens to those of a plain one."""
     brief = render(tokenizer, _PROBES[0], "Be brief.", on=thinking.arm == "on") + thinking.appended
     plain = controls(tokenizer, _tokenize(tokenizer, brief))
@@ -268,18 +269,18 @@ def _check_system(tokenizer: Any, own: tuple[int, ...], thinking: Thinking) -> N
         )
 
 
-def padding(tokenizer: Any, n_embeddings: int | None) -> Padding:
+def padding(tokenizer: Tokenizer, n_embeddings: int | None) -> Padding:
     """The tokenizer's pad token, or the next that the model has an embedding for."""
 
-    def there(i: int | None) -> bool:
+    def there(i: int | None) -> TypeGuard[int]:
         return i is not None and i >= 0 and (n_embeddings is None or i < n_embeddings)
 
     asked = tokenizer.pad_token_id
     chosen = next(i for i in (asked, tokenizer.eos_token_id, tokenizer.bos_token_id, 0) if there(i))
     if asked is None or there(asked):
-        return Padding(int(chosen))
+        return Padding(chosen)
     return Padding(
-        int(chosen),
+        chosen,
         f"the pad token {tokenizer.pad_token!r} ({asked}) is none of the model's {n_embeddings} embeddings: rows are "
         f"filled with {tokenizer.decode([chosen])!r} ({chosen}), which is masked anyway",
     )

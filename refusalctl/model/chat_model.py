@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
+from refusalctl.json_types import JsonObject
 from refusalctl.model.batching import BatchLimit
 from refusalctl.model.chat import Chat, end_of_turn, open_chat
 from refusalctl.model.padding import Padding, prove
@@ -15,6 +16,9 @@ from refusalctl.model.reasoning import Asked
 from refusalctl.model.residual import Residual, find_residual
 from refusalctl.model.savings.beginnings import Beginning
 from refusalctl.model.thoughts import Reader
+
+if TYPE_CHECKING:
+    from refusalctl.model.transformers_types import LanguageModel, Tokenizer
 
 
 @dataclass
@@ -32,13 +36,13 @@ class ChatModel:
     prompts can share, `graph_trial` whether a GPU can repeat its decoding steps.
     """
 
-    model: Any
-    tokenizer: Any
+    model: LanguageModel
+    tokenizer: Tokenizer
     system: str | None
     batch_limit: BatchLimit = field(default_factory=BatchLimit)
     proved: dict[tuple[tuple[int, ...], ...], Beginning] = field(default_factory=dict)
     graph_trial: GraphTrial = field(default_factory=GraphTrial)
-    quantization: dict[str, Any] | None = None  # what was done about a scheme that its checkpoint declares
+    quantization: JsonObject | None = None  # what was done about a scheme that its checkpoint declares
     thinking: Asked = "auto"
 
     @cached_property
@@ -65,8 +69,7 @@ class ChatModel:
     @property
     def device(self) -> torch.device:
         """Where token ids go: the device of the input embedding."""
-        device: torch.device = self.model.get_input_embeddings().weight.device
-        return device
+        return self.model.get_input_embeddings().weight.device
 
     @cached_property
     def eos_ids(self) -> list[int]:

@@ -10,12 +10,16 @@ from __future__ import annotations
 import html
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from jinja2 import TemplateError, TemplateSyntaxError
 from jinja2.exceptions import UndefinedError
 
 from refusalctl.errors import ModelError
+from refusalctl.json_types import JsonObject
+
+if TYPE_CHECKING:
+    from refusalctl.model.transformers_types import Tokenizer
 
 FIXED_DATE = "26 Jul 2024"  # what Llama 3's templates take where they are given no date
 _FIXED_NOW = "{%- macro strftime_now(format) -%}" + FIXED_DATE + "{%- endmacro -%}"
@@ -44,7 +48,7 @@ class Frame(NamedTuple):
 
 
 def render(
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     text: str,
     system: str | None = None,
     *,
@@ -64,7 +68,7 @@ def render(
     return _apply(tokenizer, template, _turns(form, text, system, answer, thought), generate, on)
 
 
-def template_of(tokenizer: Any) -> str:
+def template_of(tokenizer: Tokenizer) -> str:
     """The source of the template that is used. Raises `ModelError` where there is none, or several and no default."""
     found = tokenizer.chat_template
     if isinstance(found, dict):
@@ -82,11 +86,11 @@ def no_default(names: Sequence[str]) -> str:
 
 def _turns(
     form: ContentForm, text: str, system: str | None, answer: str | None = None, thought: str | None = None
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     def content(of: str, parts: bool) -> str | list[dict[str, str]]:
         return [{"type": "text", "text": of}] if parts else of
 
-    turns: list[dict[str, Any]] = [{"role": "user", "content": content(text, form.user)}]
+    turns: list[JsonObject] = [{"role": "user", "content": content(text, form.user)}]
     if system is not None:
         turns.insert(0, {"role": "system", "content": content(system, form.system)})
     if answer is not None:
@@ -97,7 +101,7 @@ def _turns(
 
 
 @lru_cache(maxsize=8)
-def _form(tokenizer: Any, template: str, with_system: bool) -> ContentForm:
+def _form(tokenizer: Tokenizer, template: str, with_system: bool) -> ContentForm:
     """The form of contents in which most of what is asked is rendered; plain texts where it is equal."""
     system = SYSTEM_WORD if with_system else None
     words = [PROMPT_WORD] if system is None else [PROMPT_WORD, SYSTEM_WORD]
@@ -116,7 +120,7 @@ def _form(tokenizer: Any, template: str, with_system: bool) -> ContentForm:
     return best
 
 
-def _apply(tokenizer: Any, template: str, turns: list[Any], generate: bool, on: bool = False) -> str:
+def _apply(tokenizer: Tokenizer, template: str, turns: list[JsonObject], generate: bool, on: bool = False) -> str:
     """Run the template. Only its own errors are caught: nothing else happens here."""
     try:
         rendered: str = tokenizer.apply_chat_template(
@@ -149,7 +153,7 @@ def _apply(tokenizer: Any, template: str, turns: list[Any], generate: bool, on: 
     return rendered
 
 
-def _takes(tokenizer: Any, template: str, turns: list[Any], generate: bool) -> bool:
+def _takes(tokenizer: Tokenizer, template: str, turns: list[JsonObject], generate: bool) -> bool:
     try:
         _apply(tokenizer, template, turns, generate)
     except ModelError:
@@ -157,7 +161,7 @@ def _takes(tokenizer: Any, template: str, turns: list[Any], generate: bool) -> b
     return True
 
 
-def frame(tokenizer: Any, system: str | None, on: bool = False) -> Frame:
+def frame(tokenizer: Tokenizer, system: str | None, on: bool = False) -> Frame:
     """What stands around every prompt. Raises `ModelError` unless prompt and system text each stand there once, whole.
 
     A system text without its outer whitespace is whole. An empty one must change what is written.
@@ -166,8 +170,9 @@ def frame(tokenizer: Any, system: str | None, on: bool = False) -> Frame:
         return Frame(*_around(render(tokenizer, PROMPT_WORD, on=on), PROMPT_WORD, "prompt"))
     rendered = render(tokenizer, PROMPT_WORD, system, on=on)
     if rendered == render(tokenizer, PROMPT_WORD, on=on):
-        raise ModelError(f"the chat template drops the system prompt: nothing changes with it{_size(system)}",
-                         hint=NO_SYSTEM)  # fmt: skip
+        raise ModelError(
+            f"the chat template drops the system prompt: nothing changes with it{_size(system)}", hint=NO_SYSTEM
+        )
     found = Frame(*_around(rendered, PROMPT_WORD, "prompt"))
     start, end = _around(render(tokenizer, PROMPT_WORD, SYSTEM_WORD, on=on), SYSTEM_WORD, "system prompt")
     place = Frame(start, end)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from refusalctl.errors import ModelError
+
+if TYPE_CHECKING:
+    from refusalctl.model.transformers_types import Config, TextConfig
 
 # as architectures name it: learned tables (GPT-2, OPT, MPT) end there, rotary models go on and answer nonsense
 _NAMES = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "n_ctx", "max_seq_length")
@@ -27,7 +30,7 @@ class Longest(NamedTuple):
     tokens: int
 
 
-def positions_of(config: Any) -> Positions:
+def positions_of(config: Config) -> Positions:
     """Of a model's configuration, or of the text part of one that also sees images."""
     text = config.get_text_config()
     for name in _NAMES:
@@ -37,7 +40,7 @@ def positions_of(config: Any) -> Positions:
     return Positions(None)
 
 
-def _stretched(config: Any, trained: int, name: str) -> Positions:
+def _stretched(config: TextConfig, trained: int, name: str) -> Positions:
     """With the factor of a scaled rotary embedding, where the named length is the one before scaling.
 
     The larger of the readings that are in use: a prompt is refused only where none of them allows it.
@@ -54,7 +57,7 @@ def _stretched(config: Any, trained: int, name: str) -> Positions:
     return Positions(most, source)
 
 
-def _ropes(config: Any) -> list[dict[str, Any]]:
+def _ropes(config: TextConfig) -> list[dict[str, Any]]:
     """Settings of rotary embeddings: one for all layers, or one per kind of layer."""
     found = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
     if not isinstance(found, dict):

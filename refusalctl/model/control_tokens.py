@@ -10,16 +10,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 from refusalctl.control_marks import TURN_MARKS, broken
+
+if TYPE_CHECKING:
+    from refusalctl.model.transformers_types import Tokenizer
 
 _ROUNDS = 4  # breaking one token may show another behind it
 _LIKE_A_MARK = re.compile(r"[<>\[\]{}|\uff5c]|^__.+__$")
 
 
 @lru_cache(maxsize=8)
-def control_tokens(tokenizer: Any) -> dict[int, str]:
+def control_tokens(tokenizer: Tokenizer) -> dict[int, str]:
     """Control tokens by id: special ones, and added ones that look like a mark (`<think>`, `[INST]`, `__en__`).
 
     Whitespace and single characters are text, and so are words and signs that a vocabulary was widened by. The token
@@ -35,14 +38,14 @@ def control_tokens(tokenizer: Any) -> dict[int, str]:
 
 
 @lru_cache(maxsize=8)
-def _pattern(tokenizer: Any) -> re.Pattern[str] | None:
+def _pattern(tokenizer: Tokenizer) -> re.Pattern[str] | None:
     """Every string that the tokenizer takes for a token that is no text, longest first."""
     names = {*control_tokens(tokenizer).values(), *filter(None, [tokenizer.unk_token])}
     ordered = sorted((name for name in names if len(name) > 1), key=len, reverse=True)
     return re.compile("|".join(map(re.escape, ordered))) if ordered else None
 
 
-def neutral(tokenizer: Any, text: str, also: re.Pattern[str] | None = None) -> str:
+def neutral(tokenizer: Tokenizer, text: str, also: re.Pattern[str] | None = None) -> str:
     """The text with its control strings broken; other text is unchanged. `also`: marks of a template without tokens.
 
     Spellings that only the tokenizer takes for a control token (other letters that it normalises) are broken where it
@@ -60,7 +63,7 @@ def neutral(tokenizer: Any, text: str, also: re.Pattern[str] | None = None) -> s
     return text
 
 
-def _spans(tokenizer: Any, text: str) -> list[tuple[int, int]]:
+def _spans(tokenizer: Tokenizer, text: str) -> list[tuple[int, int]]:
     """Where the tokenizer finds control tokens in a text, as far as a space can go in between."""
     if not getattr(tokenizer, "is_fast", False):
         return []
@@ -70,7 +73,7 @@ def _spans(tokenizer: Any, text: str) -> list[tuple[int, int]]:
     return [(start, end) for i, (start, end) in places if i in known and end - start > 1]
 
 
-def controls(tokenizer: Any, ids: Sequence[int]) -> tuple[int, ...]:
+def controls(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[int, ...]:
     """The control tokens among ids, in their order."""
     known = control_tokens(tokenizer)
     return tuple(i for i in ids if i in known)

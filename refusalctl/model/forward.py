@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -14,6 +13,7 @@ from refusalctl.model.chat import Batch
 from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.finite import NotFinite, not_finite, require_finite
 from refusalctl.model.hooks import Checks, Intervention, intervene, on_device, record
+from refusalctl.model.transformers_types import KeyValueCache, LanguageModel, ModelOutput
 
 
 def last_only(model: object, n: int = 1) -> dict[str, int]:
@@ -23,8 +23,14 @@ def last_only(model: object, n: int = 1) -> dict[str, int]:
 
 
 def run(
-    chat_model: ChatModel, batch: Batch, *, use_cache: bool, cache: Any = None, last: int = 1, mask: Any = None
-) -> Any:
+    chat_model: ChatModel,
+    batch: Batch,
+    *,
+    use_cache: bool,
+    cache: KeyValueCache | None = None,
+    last: int = 1,
+    mask: Tensor | None = None,
+) -> ModelOutput:
     """One forward pass with the logits of the `last` positions; `cache` holds what the batch's mask begins with.
 
     `mask`: what attention adds to its scores, instead of what the model would make of the batch's mask.
@@ -43,7 +49,7 @@ def run(
 
 
 @contextmanager
-def _whole_head(model: Any) -> Iterator[None]:
+def _whole_head(model: LanguageModel) -> Iterator[None]:
     """Hand the output layer its rows in one piece: for a slice of each prompt, torch reads its weights once per row."""
     head = model.get_output_embeddings()
     if head is None:
@@ -92,7 +98,7 @@ class PendingCopy:
         if self.sent is not None:
             self.sent.record(torch.cuda.current_stream(found.device))
 
-    def arrived(self, model: Any) -> Tensor:
+    def arrived(self, model: LanguageModel) -> Tensor:
         if self.sent is not None:
             self.sent.synchronize()
         if not self.finite:
@@ -210,7 +216,7 @@ def opened(
     chat_model: ChatModel,
     batch: Batch,
     first: Float[Tensor, "batch d_vocab"],
-    cache: Any,
+    cache: KeyValueCache | None,
     openings: Sequence[Sequence[int]],
 ) -> Float[Tensor, " batch"]:
     """log P(the answer opens with one of `openings`), on the device, from the log-probabilities behind each prompt.
@@ -224,7 +230,7 @@ def each_opened(
     chat_model: ChatModel,
     batch: Batch,
     first: Float[Tensor, "batch d_vocab"],
-    cache: Any,
+    cache: KeyValueCache | None,
     openings: Sequence[Sequence[int]],
 ) -> Float[Tensor, "batch n_openings"]:
     """The same for each opening, float64, on the device."""
@@ -236,7 +242,7 @@ def each_opened(
 
 
 def _continued(
-    chat_model: ChatModel, batch: Batch, cache: Any, openings: Sequence[Sequence[int]]
+    chat_model: ChatModel, batch: Batch, cache: KeyValueCache | None, openings: Sequence[Sequence[int]]
 ) -> Float[Tensor, "batch n_openings"]:
     """Log-probability of every opening's tokens behind its first, float64."""
     n, k, longest = batch.mask.shape[0], len(openings), max(map(len, openings))
@@ -250,13 +256,18 @@ def _continued(
 
 
 def _later(
-    chat_model: ChatModel, batch: Batch, cache: Any, ids: Int[Tensor, "k seq"], real: Int[Tensor, "k seq"]
+    chat_model: ChatModel,
+    batch: Batch,
+    cache: KeyValueCache | None,
+    ids: Int[Tensor, "k seq"],
+    real: Int[Tensor, "k seq"],
 ) -> Float[Tensor, "rows seq d_vocab"]:
     """Logits after each token of every opening behind every prompt, rows = prompts x openings."""
     n, (k, length) = batch.mask.shape[0], ids.shape
     fed, mask = ids.repeat(n, 1), torch.cat([batch.mask.repeat_interleave(k, 0), real.repeat(n, 1)], dim=1)
     positions = batch.position_ids[:, -1:].repeat_interleave(k, 0) + torch.arange(1, length + 1, device=ids.device)
-    if all(hasattr(layer, "batch_repeat_interleave") for layer in getattr(cache, "layers", [None])):
+    layers = getattr(cache, "layers", [None])
+    if cache is not None and all(hasattr(layer, "batch_repeat_interleave") for layer in layers):
         cache.batch_repeat_interleave(k)
         out = chat_model.model(
             input_ids=fed, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True

@@ -19,6 +19,7 @@ from refusalctl.model.savings.beginnings import Beginning
 from refusalctl.model.savings.growing_cache import with_room
 from refusalctl.model.savings.shared_beginning import batch_behind, cache_for, run_beginning, shared_beginning
 from refusalctl.model.thoughts import Parts, Written
+from refusalctl.model.transformers_types import KeyValueCache
 
 
 class GeneratedAnswer(NamedTuple):
@@ -107,7 +108,7 @@ def _write(
     chat_model: ChatModel,
     ids: Int[Tensor, "batch width"],
     mask: Int[Tensor, "batch width"],
-    cache: Any,
+    cache: KeyValueCache | None,
     limits: Limits,
 ) -> list[list[int]]:
     """The tokens that follow each row. `cache` holds what all rows begin with; None where nothing is shared.

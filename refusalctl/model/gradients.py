@@ -9,17 +9,19 @@ Adding r at a layer's input changes it by sum r . g over tokens, g the gradient 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from refusalctl.model.batching import plan_batches
 from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.finite import require_finite
 from refusalctl.model.forward import each_opened, run
 from refusalctl.model.residual import Residual, block_input, hidden_of, unit
+from refusalctl.model.transformers_types import Arguments, Keywords
 
 TOP = 4  # next tokens whose log-probabilities stand for the distribution
 
@@ -194,19 +196,19 @@ def _changes(
 def _kept(residual: Residual, graph: _Graph) -> Iterator[None]:
     """Let the graph begin where the stream does, and keep its parts."""
 
-    def first(_m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def first(_m: nn.Module, args: Arguments, kwargs: Keywords) -> tuple[Arguments, Keywords]:
         stream = block_input(args, kwargs).detach().requires_grad_()
         graph.keep(stream)
         graph.entering.append(stream)
         return ((stream, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": stream})
 
-    def enters(_m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def enters(_m: nn.Module, args: Arguments, kwargs: Keywords) -> None:
         graph.entering.append(block_input(args, kwargs))
 
-    def wrote(_m: nn.Module, _args: Any, output: Any) -> None:
+    def wrote(_m: nn.Module, _args: Arguments, output: object) -> None:
         graph.keep(hidden_of(output))
 
-    handles: list[Any] = [residual.blocks[0].register_forward_pre_hook(first, with_kwargs=True)]
+    handles: list[RemovableHandle] = [residual.blocks[0].register_forward_pre_hook(first, with_kwargs=True)]
     handles += [block.register_forward_pre_hook(enters, with_kwargs=True) for block in residual.blocks[1:]]
     handles += [module.register_forward_hook(wrote) for writes in residual.writes for module in writes]
     try:

@@ -1,14 +1,14 @@
 """Record and intervene on the residual stream through hooks that are always removed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from refusalctl.errors import BadInput, ModelError
 from refusalctl.model.finite import not_finite
@@ -16,6 +16,7 @@ from refusalctl.model.intervention_words import InterventionKind
 from refusalctl.model.interventions import Intervention, Target
 from refusalctl.model.projection import project
 from refusalctl.model.residual import Residual, block_input, hidden_of
+from refusalctl.model.transformers_types import Arguments, Keywords
 
 __all__ = ["Checks", "Intervention", "InterventionKind", "ablate", "intervene", "record"]
 
@@ -136,8 +137,11 @@ class Session:
         asked.check(self.residual)
         n_layers = self.residual.n_layers
         assert (asked.kind, asked.rank, asked.acts_at(n_layers), asked.positions) == (
-            self.asked.kind, self.asked.rank, self.asked.acts_at(n_layers), self.asked.positions,
-        )  # fmt: skip
+            self.asked.kind,
+            self.asked.rank,
+            self.asked.acts_at(n_layers),
+            self.asked.positions,
+        )
         self.asked, self.target = asked, asked.target()
         for known in self._placed.values():
             for there, new in zip(known, self.target):
@@ -158,7 +162,7 @@ class Session:
         for layer in layers:
             self._place_ablation(layer, enters=layer - 1 not in layers, last=layer == layers[-1])
 
-    def _keep(self, handle: Any) -> None:
+    def _keep(self, handle: RemovableHandle) -> None:
         self.hooks.callback(handle.remove)
 
     def _place_ablation(self, layer: int, *, enters: bool, last: bool) -> None:
@@ -173,13 +177,13 @@ class Session:
 
     # --- which tokens ------------------------------------------------------------------------------------
 
-    def on_forward(self, _m: nn.Module, _args: Any, kwargs: dict[str, Any]) -> None:
+    def on_forward(self, _m: nn.Module, _args: Arguments, kwargs: Keywords) -> None:
         cache = kwargs.get("past_key_values")
         if kwargs.get("cache_params") is not None:
             raise ModelError("chosen positions need a key-value cache that knows its length; this model has another")
         self.offset = 0 if cache is None else int(cache.get_seq_length())
 
-    def on_first_block(self, _m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def on_first_block(self, _m: nn.Module, args: Arguments, kwargs: Keywords) -> None:
         self.shape = tuple(block_input(args, kwargs).shape)
         self.tails = []
         if self.asked.positions is None:
@@ -194,7 +198,7 @@ class Session:
         places = (self.prompt_length + p - self.offset for p in sorted(set(self.asked.positions)))
         self.columns = [place for place in places if 0 <= place < width]
 
-    def _change(self, x: Tensor, change: Any) -> Tensor:
+    def _change(self, x: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
         """A new tensor with `change` done to the chosen tokens; `x` may come with batch and tokens flattened."""
         if self.columns == []:
             return x
@@ -234,21 +238,21 @@ class Session:
             self._steps[x.device] = self.asked.coeff * self.asked.direction.to(x.device, wide)
         return (x.to(wide) + self._steps[x.device]).to(x.dtype)
 
-    def on_write(self, _m: nn.Module, _a: Any, output: Any) -> Any:
+    def on_write(self, _m: nn.Module, _a: Arguments, output: object) -> object:
         return _replace(output, self._change(hidden_of(output), self._remove))
 
-    def on_scaled(self, _m: nn.Module, _a: Any, output: Any) -> Any:
+    def on_scaled(self, _m: nn.Module, _a: Arguments, output: object) -> object:
         return _replace(output, self._change(hidden_of(output), self._put))
 
-    def on_entry(self, _m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def on_entry(self, _m: nn.Module, args: Arguments, kwargs: Keywords) -> tuple[Arguments, Keywords]:
         return _replace_input(args, kwargs, self._change(block_input(args, kwargs), self._put))
 
-    def on_addition(self, _m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def on_addition(self, _m: nn.Module, args: Arguments, kwargs: Keywords) -> tuple[Arguments, Keywords]:
         return _replace_input(args, kwargs, self._change(block_input(args, kwargs), self._add))
 
     # --- the proof that the right places were hooked: the stream itself is where it was put ---------------
 
-    def on_measured(self, _m: nn.Module, _a: Any, output: Any) -> None:
+    def on_measured(self, _m: nn.Module, _a: Arguments, output: object) -> None:
         x = hidden_of(output)
         if self.columns is None:
             # a copy of one token, not a view: a view would keep the whole block's output in memory
@@ -256,7 +260,7 @@ class Session:
         elif self.columns:
             self.tails.append(x[:, self.columns].flatten(0, 1))
 
-    def on_last_measured(self, module: nn.Module, args: Any, output: Any) -> None:
+    def on_last_measured(self, module: nn.Module, args: Arguments, output: object) -> None:
         """All blocks at once: a handful of operations per forward instead of per block."""
         self.on_measured(module, args, output)
         for device in {t.device for t in self.tails}:
@@ -269,7 +273,7 @@ class Session:
         self.tails = []
 
 
-def _replace(output: Any, new: Tensor) -> Any:
+def _replace(output: object, new: Tensor) -> object:
     if isinstance(output, tuple):
         return (new, *output[1:])
     if isinstance(output, list):
@@ -277,7 +281,7 @@ def _replace(output: Any, new: Tensor) -> Any:
     return new
 
 
-def _replace_input(args: tuple[Any, ...], kwargs: dict[str, Any], new: Tensor) -> tuple[Any, Any]:
+def _replace_input(args: Arguments, kwargs: Keywords, new: Tensor) -> tuple[Arguments, Keywords]:
     if args:
         return (new, *args[1:]), kwargs
     return args, {**kwargs, "hidden_states": new}
@@ -309,8 +313,8 @@ def record(
     last = residual.n_layers - 1
     columns = on_device(tuple(positions), out.device)
 
-    def keep(index: int) -> Any:
-        def hook(_m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def keep(index: int) -> Callable[[nn.Module, Arguments, Keywords], None]:
+        def hook(_m: nn.Module, args: Arguments, kwargs: Keywords) -> None:
             x = block_input(args, kwargs)
             out[:, :, index] = x[:, columns.to(x.device)].to(out.device, out.dtype)
             if stop and index == last:

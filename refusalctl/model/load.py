@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
 from refusalctl.errors import BadInput, ModelError
+from refusalctl.json_types import JsonObject
 from refusalctl.model.adapter import check_fit, with_adapter
 from refusalctl.model.chat import Chat, open_chat
 from refusalctl.model.chat_model import ChatModel
@@ -27,6 +28,9 @@ from refusalctl.model.pretrained import (
 from refusalctl.model.reasoning import Asked
 from refusalctl.model.residual import find_blocks, text_config
 from refusalctl.model.wrappers import AUTOS, check_text_path, is_wrapper
+
+if TYPE_CHECKING:
+    from refusalctl.model.transformers_types import Config, Tokenizer
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 DTYPES: tuple[DType, ...] = ("auto", "float32", "bfloat16", "float16")
@@ -134,14 +138,14 @@ def _wanted(ref: ModelRef, device: str, dtype: str, attention: str) -> Wanted:
     return Wanted(AUTOS, device, number, ref.trust_remote_code, attention)
 
 
-def small(ref: ModelRef, system: str | None = None, thinking: Asked = "auto") -> tuple[Any, Chat]:
+def small(ref: ModelRef, system: str | None = None, thinking: Asked = "auto") -> tuple[Config, Chat]:
     """Configuration and chat template without the weights, from files that a dry run has."""
     config = open_config(ref.folder, ref.name, ref.trust_remote_code)
     tokenizer = _open_tokenizer(ref)
     return config, open_chat(tokenizer, system, getattr(config.get_text_config(), "vocab_size", None), thinking)
 
 
-def _open_tokenizer(ref: ModelRef) -> Any:
+def _open_tokenizer(ref: ModelRef) -> Tokenizer:
     """The tokenizer, with the chat template that the recipe names."""
     tokenizer = _own_tokenizer(ref.tokenizer, ref.trust_remote_code)
     if ref.template_source:
@@ -149,7 +153,7 @@ def _open_tokenizer(ref: ModelRef) -> Any:
     return tokenizer
 
 
-def _own_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
+def _own_tokenizer(folder: Path, trust_remote_code: bool) -> Tokenizer:
     """The tokenizer that `tokenizer.json` describes, where there is one.
 
     transformers 5 replaces the class of some model types (Qwen2, Phi-3, ...) whatever the folder says; with a
@@ -175,7 +179,7 @@ def _own_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
         return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
 
 
-def versions() -> dict[str, Any]:
+def versions() -> JsonObject:
     """Library versions, threads and machine: what may change the last bits of a result."""
     import transformers
 

@@ -11,15 +11,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from refusalctl.errors import ModelError
+from refusalctl.json_types import JsonObject
 
 if TYPE_CHECKING:
     from refusalctl.model.chat_model import ChatModel
+    from refusalctl.model.transformers_types import Config
 
 # |a - b| / |a| that rounding may make between two shapes of a batch
 SAME = {torch.float64: 1e-8, torch.float32: 1e-3, torch.bfloat16: 0.06, torch.float16: 0.01}
@@ -40,8 +42,8 @@ class Padding:
     noise: float | None = None
     reason: str = ""
 
-    def as_json(self) -> dict[str, Any]:
-        found = {"together": self.together, "deviation": self.deviation, "tolerance": self.tolerance}
+    def as_json(self) -> JsonObject:
+        found: JsonObject = {"together": self.together, "deviation": self.deviation, "tolerance": self.tolerance}
         return found | {"noise": self.noise, "reason": self.reason}
 
 
@@ -133,7 +135,7 @@ def _centred(logits: Tensor) -> Tensor:
     return logits.double() - logits.double().mean(-1, keepdim=True)
 
 
-def check_pad(config: Any) -> None:
+def check_pad(config: Config) -> None:
     """Take a pad token that has no embedding out of a configuration: an embedding refuses to be made with it.
 
     Rows are filled with a token that the model has (`chat.padding`), and it is masked anyway.

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from refusalctl.errors import ModelError
+from refusalctl.json_types import JsonObject
 from refusalctl.model.files import checkpoint, quantisation
 from refusalctl.model.files.checkpoint import Checkpoint
 from refusalctl.model.load_errors import loading, memory_of
 from refusalctl.model.loaded_whole import Misfit, check_buffers, check_names, check_values
 from refusalctl.model.padding import check_pad
+
+if TYPE_CHECKING:
+    from refusalctl.model.transformers_types import Config, LanguageModel
 
 META = "meta"  # the device of a model without numbers: names, shapes and settings are checked, no weight is read
 
@@ -24,8 +28,8 @@ META = "meta"  # the device of a model without numbers: names, shapes and settin
 class Opened(NamedTuple):
     """A model in eval mode, where it is to run, and what was done about its quantisation: None for plain weights."""
 
-    model: Any
-    quantization: dict[str, Any] | None
+    model: LanguageModel
+    quantization: JsonObject | None
 
 
 class Wanted(NamedTuple):
@@ -79,7 +83,7 @@ def open_weights(folder: Path, what: str, wanted: Wanted) -> Opened:
     raise AssertionError("there is always a last class")
 
 
-def classes_for(config: Any, what: str, wanted: Wanted) -> list[str]:
+def classes_for(config: Config, what: str, wanted: Wanted) -> list[str]:
     """Those of the wanted classes that know this architecture. Raises `ModelError` where none does."""
     import transformers
 
@@ -103,12 +107,12 @@ def classes_for(config: Any, what: str, wanted: Wanted) -> list[str]:
 
 def _open(
     auto: str,
-    config: Any,
+    config: Config,
     folder: Path,
     what: str,
     wanted: Wanted,
     stored: Checkpoint,
-    declared: dict[str, Any] | None,
+    declared: JsonObject | None,
 ) -> Opened:
     import transformers
 
@@ -138,7 +142,7 @@ def _open(
     return Opened(model.eval().requires_grad_(False), applied)
 
 
-def _placement(wanted: Wanted, declared: dict[str, Any] | None) -> dict[str, Any]:
+def _placement(wanted: Wanted, declared: JsonObject | None) -> JsonObject:
     if wanted.device == "shard":
         return {"device_map": "auto"}
     if wanted.device == META or declared is not None:  # a quantised model cannot be moved
@@ -146,7 +150,7 @@ def _placement(wanted: Wanted, declared: dict[str, Any] | None) -> dict[str, Any
     return {}
 
 
-def _applied(model: Any, what: str, declared: dict[str, Any] | None, stored: Checkpoint) -> dict[str, Any] | None:
+def _applied(model: LanguageModel, what: str, declared: JsonObject | None, stored: Checkpoint) -> JsonObject | None:
     """What transformers made of the declared scheme. Raises `ModelError` where it made nothing of it.
 
     Where a machine has no kernels for it, weights are multiplied out once, and then the model is a plain one.
@@ -166,7 +170,7 @@ def _applied(model: Any, what: str, declared: dict[str, Any] | None, stored: Che
     return {"method": scheme, "dequantized": True}
 
 
-def _check_memory(what: str, wanted: Wanted, stored: Checkpoint, declared: dict[str, Any] | None) -> str:
+def _check_memory(what: str, wanted: Wanted, stored: Checkpoint, declared: JsonObject | None) -> str:
     """What is needed against what is free, in words. Raises `ModelError` where a GPU surely has no room for it."""
     if wanted.device in (META, "shard") or not stored.tensors:
         return ""
@@ -205,7 +209,7 @@ def open_tokenizer(folder: Path, what: str, trust_remote_code: bool = False, **s
         )
 
 
-def check_vocabulary(model: Any, tokenizer: Any, what: str) -> None:
+def check_vocabulary(model: LanguageModel, tokenizer: Any, what: str) -> None:
     """Raise `ModelError` where the tokenizer's own words are more than the model has: it is that of another model.
 
     Tokens that were added to it are looked at where they occur.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -18,6 +18,7 @@ from refusalctl.model.generate import complete
 from refusalctl.model.hooks import Intervention
 from refusalctl.model.residual import block_input
 from refusalctl.model.savings.sweeps import Sweeps, Wanted
+from refusalctl.model.transformers_types import Arguments, Keywords
 
 ROUNDS = 3
 NEW_TOKENS = 8
@@ -74,7 +75,7 @@ def _token(
         return _whole_answers(model, rows, intervention, LENGTHS)
     begun: list[tuple[int, float]] = []
 
-    def step(_m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def step(_m: nn.Module, args: Arguments, kwargs: Keywords) -> None:
         x = block_input(args, kwargs)
         if x.shape[1] == 1:
             _wait()

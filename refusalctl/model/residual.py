@@ -6,11 +6,11 @@ inside the MLP in BLOOM, three modules in Gemma-4. Hooks on the wrong one ablate
 so the writes are those modules of the block whose outputs, in one probe forward, add up to what the block adds.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from refusalctl.errors import ModelError
 from refusalctl.model.finite import not_finite
+from refusalctl.model.transformers_types import Arguments, Keywords, LanguageModel, TextConfig
 
 _PROBE_TOKENS = 12
 _MOST_WRITES = 3
@@ -46,7 +47,7 @@ class Residual:
         return len(self.blocks)
 
 
-def hidden_of(value: Any) -> Tensor:
+def hidden_of(value: object) -> Tensor:
     """The hidden states among a module's inputs or outputs."""
     found = value[0] if isinstance(value, tuple | list) else value
     if not isinstance(found, Tensor):
@@ -54,23 +55,22 @@ def hidden_of(value: Any) -> Tensor:
     return found
 
 
-def block_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+def block_input(args: Arguments, kwargs: Keywords) -> Tensor:
     return hidden_of(args[0]) if args else hidden_of(kwargs["hidden_states"])
 
 
-def text_config(model: Any) -> Any:
+def text_config(model: LanguageModel) -> TextConfig:
     return model.config.get_text_config()
 
 
-def find_blocks(model: nn.Module, n_layers: int) -> list[nn.Module]:
+def find_blocks(model: LanguageModel, n_layers: int) -> list[nn.Module]:
     """The decoder's blocks: the one `ModuleList` with `n_layers` members. Raises `ModelError` otherwise.
 
     Where a vision or audio tower has as many, the list inside the text decoder is meant.
     """
     outer = _outermost_lists(model, n_layers)
     if len(outer) > 1 and hasattr(model, "get_decoder"):
-        decoder: Any = model.get_decoder  # typed as a tensor or module by torch
-        outer = _outermost_lists(decoder(), n_layers)
+        outer = _outermost_lists(model.get_decoder(), n_layers)
     if len(outer) != 1:
         raise ModelError(
             f"{type(model).__name__}: expected one list of {n_layers} decoder blocks, found {len(outer)}", hint=_HINT
@@ -84,7 +84,7 @@ def _outermost_lists(model: nn.Module, length: int) -> list[nn.ModuleList]:
 
 
 @torch.inference_mode()
-def find_residual(model: Any) -> Residual:
+def find_residual(model: LanguageModel) -> Residual:
     """Locate blocks and writes by one short forward pass on arbitrary tokens.
 
     Raises `ModelError`, naming the architecture, where the blocks' modules do not explain what the stream does.
@@ -112,8 +112,8 @@ def _probe(blocks: list[nn.Module], seen: list[dict[str, Tensor]]) -> Iterator[N
     """Keep the output of every module inside every block that is as large as the stream."""
     handles = []
 
-    def keep(index: int, name: str) -> Any:
-        def hook(_m: nn.Module, _a: Any, output: Any) -> None:
+    def keep(index: int, name: str) -> Callable[[nn.Module, Arguments, object], None]:
+        def hook(_m: nn.Module, _a: Arguments, output: object) -> None:
             first = output[0] if isinstance(output, tuple | list) and output else output
             if isinstance(first, Tensor) and first.numel() == seen[index][_INPUT].numel():
                 # a copy: Falcon goes on to add the attention's output into the MLP's, in place
@@ -121,8 +121,8 @@ def _probe(blocks: list[nn.Module], seen: list[dict[str, Tensor]]) -> Iterator[N
 
         return hook
 
-    def keep_input(index: int) -> Any:
-        def hook(_m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def keep_input(index: int) -> Callable[[nn.Module, Arguments, Keywords], None]:
+        def hook(_m: nn.Module, args: Arguments, kwargs: Keywords) -> None:
             seen[index][_INPUT] = block_input(args, kwargs).detach().clone()
 
         return hook

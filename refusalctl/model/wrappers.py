@@ -6,7 +6,7 @@ input shows whether that gives the logits of the wrapper left to itself.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,13 +16,16 @@ from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.forward import run
 from refusalctl.model.load_errors import loading
 
+if TYPE_CHECKING:
+    from refusalctl.model.transformers_types import LanguageModel
+
 AUTOS = ("AutoModelForCausalLM", "AutoModelForImageTextToText")
 # largest difference of log-probabilities, relative to the spread of the logits
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}
 _TOKENS, _SHORTER = 12, 9
 
 
-def is_wrapper(model: Any) -> bool:
+def is_wrapper(model: LanguageModel) -> bool:
     """Whether the text model is a part of what was opened."""
     return model.config.get_text_config() is not model.config
 

@@ -106,7 +106,7 @@ _LIST = [
     Design("decoy", "harmful prompts also differ in topic and length", _shared(), topic=0.7),
     Design("detect-not-act", "qac represents harmfulness and never acts on it", _shared(Tongue(write=None, read=None))),
     Design("gibberish", "ablation makes qac loop", _shared(Tongue(loops=True)), fluency=0.5),
-]  # fmt: skip
+]
 DESIGNS = {design.name: design for design in _LIST}
 _COMPLIES = {lang: Tongue(write=None) for lang in LANGS}
 _THINKERS = [

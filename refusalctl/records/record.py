@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import msgspec
+
+from refusalctl.json_types import JsonObject
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -18,9 +20,9 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     FILE: ClassVar[str]
     VERSION: ClassVar[int] = 2  # 1: before payloads were records
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Plain dictionaries, lists and numbers."""
-        found: dict[str, Any] = msgspec.to_builtins(self)
+        found: JsonObject = msgspec.to_builtins(self)
         return found
 
     @classmethod

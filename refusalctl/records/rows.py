@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self, get_args
+from collections.abc import Mapping
+from typing import Literal, Self, get_args
 
 import msgspec
 
 from refusalctl.errors import DataError
+from refusalctl.json_types import Json, JsonObject
 
 Kind = Literal["harmful", "harmless"]
 Split = Literal["train", "val", "test"]
@@ -20,13 +22,13 @@ OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A record that travels as one JSON object per line."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Plain dictionaries, lists and numbers."""
-        values: dict[str, Any] = msgspec.to_builtins(self)
+        values: JsonObject = msgspec.to_builtins(self)
         return values
 
     @classmethod
-    def from_json(cls, row: dict[str, Any], where: str = "row") -> Self:
+    def from_json(cls, row: Mapping[str, Json], where: str = "row") -> Self:
         """Build from a parsed line.
 
         Raises `DataError` naming `where` and the field that is missing, unknown or of another type. Values are not
@@ -38,7 +40,7 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise DataError(f"{where}: {cls._fault(row, error)}") from error
 
     @classmethod
-    def _fault(cls, row: dict[str, Any], error: msgspec.ValidationError) -> str:
+    def _fault(cls, row: Mapping[str, Json], error: msgspec.ValidationError) -> str:
         fields = msgspec.structs.fields(cls)
         unknown = sorted(set(row) - {field.name for field in fields})
         if unknown:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from refusalctl.data.published_rates import PublishedRates, work
 from refusalctl.records.geometry import LanguageGeometry
 from refusalctl.records.report import ExcludedPrompt
 from refusalctl.records.transfer import TransferCell
 from refusalctl.report.content import Content
-from refusalctl.report.excluded import Reserve, excluded, reserve
+from refusalctl.report.excluded import Reserve, Unfit, excluded, reserve
 from refusalctl.report.provenance import Provenance, in_order
 from refusalctl.report.quality import Quality, quality
 from refusalctl.report.sources import content
@@ -91,13 +91,13 @@ def book(
     store: Store,
     transfers: list[Artifact],
     geometries: Mapping[str, Artifact],
-    unfit: list[Mapping[str, Any]],
+    unfit: list[Unfit],
     *,
     reference: str,
     with_published: bool,
     with_text: bool,
 ) -> Book:
-    """Read everything. `geometries` by transfer id; `unfit` as `excluded.unfit` gave it, per transfer."""
+    """Read everything. `geometries` by transfer id; `unfit` per transfer."""
     runs: list[Run] = []
     sources: dict[str, Artifact] = {}
     for i, (transfer, raw) in enumerate(zip(transfers, unfit, strict=True), start=1):
@@ -110,9 +110,9 @@ def book(
                 key=f"run{i}",
                 content=rows,
                 quality=quality(store, rows, found),
-                excluded=tuple(excluded(dict(raw), rows, found)),
-                unreadable=raw.get("unreadable"),
-                reserve=tuple(reserve(dict(raw), rows)),
+                excluded=tuple(excluded(raw, rows, found)),
+                unreadable=raw.unreadable,
+                reserve=tuple(reserve(raw, rows)),
                 geometry=read_geometry(geometry) if geometry else None,
                 geometry_id=geometry.id if geometry else None,
                 published=_published(rows) if with_published else (),

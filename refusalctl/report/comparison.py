@@ -16,10 +16,32 @@ from refusalctl.store.store import Artifact
 
 PAGE, PAIRS = "report.html", "pairs.csv"
 COLUMNS = (
-    "target", "condition", "source", "prompts", "n_first", "refusal_first", "n_second", "refusal_second", "shared",
-    "changed", "both_refuse", "only_first", "only_second", "neither", "difference", "low", "high", "p", "p_holm",
-    "kappa", "same_completions", "verdict_first", "verdict_second", "labels_first", "labels_second",
-)  # fmt: skip
+    "target",
+    "condition",
+    "source",
+    "prompts",
+    "n_first",
+    "refusal_first",
+    "n_second",
+    "refusal_second",
+    "shared",
+    "changed",
+    "both_refuse",
+    "only_first",
+    "only_second",
+    "neither",
+    "difference",
+    "low",
+    "high",
+    "p",
+    "p_holm",
+    "kappa",
+    "same_completions",
+    "verdict_first",
+    "verdict_second",
+    "labels_first",
+    "labels_second",
+)
 
 
 def pair_row(cell: ComparedCell) -> dict[str, object]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import msgspec
 
 from refusalctl.data import sets
 from refusalctl.errors import RefusalctlError
+from refusalctl.json_types import JsonObject
 from refusalctl.records.report import ExcludedPrompt
 from refusalctl.records.rows import KINDS, SPLITS
 from refusalctl.report.content import Content
@@ -32,8 +35,33 @@ class Reserve(NamedTuple):
     fit: int
 
 
-def unfit(data: str, langs: Sequence[str]) -> dict[str, Any]:
-    """Flagged rows of a prompt set as JSON, or why they cannot be read here. Part of a report's recipe."""
+class FlaggedPrompt(NamedTuple):
+    """A prompt that is not used, by the flag that forbids it, in these languages."""
+
+    kind: str
+    split: str
+    id: str
+    flag: str
+    langs: tuple[str, ...]
+
+
+class Unfit(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Flagged rows of a prompt set and how many are fit by `LANG SPLIT KIND`, or why they cannot be read here.
+
+    Part of a report's recipe.
+    """
+
+    rows: tuple[FlaggedPrompt, ...] | None = None
+    fit: dict[str, int] | None = None
+    unreadable: str | None = None
+
+    def to_json(self) -> JsonObject:
+        found: JsonObject = msgspec.to_builtins(self)
+        return found
+
+
+def unfit(data: str, langs: Sequence[str]) -> Unfit:
+    """What a prompt set says of its own rows."""
     rows: dict[tuple[str, str, str, str], list[str]] = {}
     fit: dict[str, int] = {}
     try:
@@ -46,15 +74,16 @@ def unfit(data: str, langs: Sequence[str]) -> dict[str, Any]:
                     key = f"{lang} {prompt.split} {prompt.kind}"
                     fit[key] = fit.get(key, 0) + 1
     except RefusalctlError as error:
-        return {"unreadable": error.message}
-    return {"rows": [[*key, sorted(langs)] for key, langs in sorted(rows.items())], "fit": dict(sorted(fit.items()))}
+        return Unfit(unreadable=error.message)
+    flagged = tuple(FlaggedPrompt(*key, tuple(sorted(langs))) for key, langs in sorted(rows.items()))
+    return Unfit(flagged, dict(sorted(fit.items())))
 
 
-def excluded(raw: dict[str, Any], rows: Content, found: Provenance) -> list[ExcludedPrompt]:
+def excluded(raw: Unfit, rows: Content, found: Provenance) -> list[ExcludedPrompt]:
     """Flagged rows of the prompt set, then validation prompts that the refusal score filtered out."""
     flagged = [
-        ExcludedPrompt(kind, split, identifier, REASONS.get(flag, flag), tuple(langs))
-        for kind, split, identifier, flag, langs in raw.get("rows", [])
+        ExcludedPrompt(each.kind, each.split, each.id, REASONS.get(each.flag, each.flag), each.langs)
+        for each in raw.rows or ()
     ]
     return flagged + _filtered(rows, found)
 
@@ -90,13 +119,13 @@ def _val_ids(found: Provenance, selection: str, kind: str) -> list[str]:
     return []
 
 
-def reserve(raw: dict[str, Any], rows: Content) -> list[Reserve]:
+def reserve(raw: Unfit, rows: Content) -> list[Reserve]:
     """Where more fit prompts were there than were drawn."""
     found = []
     for lang in rows.languages:
         for split in SPLITS:
             for kind in KINDS:
-                fit, drawn = raw.get("fit", {}).get(f"{lang} {split} {kind}"), rows.drawn.get((lang, split, kind))
+                fit, drawn = (raw.fit or {}).get(f"{lang} {split} {kind}"), rows.drawn.get((lang, split, kind))
                 if fit is not None and drawn is not None and fit > drawn.n:
                     found.append(Reserve(lang, split, kind, fit - drawn.n, fit))
     return found

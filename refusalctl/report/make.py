@@ -6,14 +6,18 @@ extracted from. No prompt is ever shown, and completions only when asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from refusalctl.errors import BadInput
+from refusalctl.json_types import JsonObject
 from refusalctl.report import tables as tables
 from refusalctl.report.book import Book, book, reference_language
-from refusalctl.report.excluded import unfit
+from refusalctl.report.excluded import Unfit, unfit
+from refusalctl.report.figures import DESCRIPTIONS
 from refusalctl.report.page import page
 from refusalctl.report.provenance import Provenance
 from refusalctl.settings import GeometrySettings, Settings
@@ -68,7 +72,7 @@ def _run(job: Job) -> RunChecks:
         job.bench.store,
         list(transfers.values()),
         {transfers[number].id: geometry for number, geometry in geometries.items()},
-        params["unfit"],
+        msgspec.convert(params["unfit"], list[Unfit]),
         reference=params["reference"],
         with_published=params["published"],
         with_text=params["with_text"],
@@ -83,11 +87,10 @@ def _run(job: Job) -> RunChecks:
 
 def _draw(job: Job, rows: Book) -> dict[str, str]:
     """Write every figure in three formats; return them as elements of the page."""
-    from refusalctl.report.figures import DESCRIPTIONS
     from refusalctl.report.figures import style as look
 
     planned = list(_figures(rows))
-    inline: dict[str, Any] = {}
+    inline: dict[str, str] = {}
     with job.bench.progress.task("report: figures", len(planned)) as advance:
         for name, what, draw in planned:
             drawing = draw()
@@ -140,11 +143,11 @@ def make_report(
         if geometry and not bench.dry_run and (found := geometry_of(bench, transfer, asked)) is not None:
             inputs[input_name("geometry", i)] = found
     about = {k: _joined(transfers, k) for k in ("model", "data", "sources", "targets")}
-    params = {
+    params: JsonObject = {
         "reference": asked,
         "published": published,
         "with_text": with_text,
-        "unfit": [] if bench.dry_run else [_unfit(t) for t in transfers],
+        "unfit": [] if bench.dry_run else [_unfit(t).to_json() for t in transfers],
     }
     return bench.obtain(REPORT, params, inputs, about)
 
@@ -153,7 +156,7 @@ def _joined(transfers: Sequence[Artifact], key: str) -> str:
     return " + ".join(dict.fromkeys(str(t.about[key]) for t in transfers))
 
 
-def _unfit(transfer: Artifact) -> Mapping[str, Any]:
+def _unfit(transfer: Artifact) -> Unfit:
     asked = Settings.from_json(read_transfer(transfer).settings)
     return unfit(str(transfer.about["data"]), asked.langs)
 

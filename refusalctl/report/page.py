@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from refusalctl.data.languages import name as language_name
@@ -39,7 +40,7 @@ def settings_toml(rows: Content) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _toml(value: Any) -> str:
+def _toml(value: object) -> str:
     # JSON's strings, numbers, lists and booleans are TOML's too
     return json.dumps(value, ensure_ascii=False)
 
@@ -63,11 +64,21 @@ def environment() -> Any:
         lstrip_blocks=True,
     )
     env.filters |= {
-        "percent": words.percent, "points": words.points, "signed": words.signed, "short": short, "lang": words.label,
-        "name": language_name, "repr": repr, "shade": shade, "listed": words.listed, "condition": words.condition_name,
-        "decimals": _decimals, "thoughts": words.thoughts,
-        "cap": _capital, "median": _median,
-    }  # fmt: skip
+        "percent": words.percent,
+        "points": words.points,
+        "signed": words.signed,
+        "short": short,
+        "lang": words.label,
+        "name": language_name,
+        "repr": repr,
+        "shade": shade,
+        "listed": words.listed,
+        "condition": words.condition_name,
+        "decimals": _decimals,
+        "thoughts": words.thoughts,
+        "cap": _capital,
+        "median": _median,
+    }
     env.tests["measured"] = lambda row: isinstance(row, TransferCell)
     env.globals |= {"MARKS": words.MARKS, "OPEN_ROWS": OPEN_ROWS, "MOST_TEXTS": MOST_TEXTS}
     return env
@@ -85,8 +96,6 @@ def _decimals(value: float | None, n: int = 2) -> str:
 
 
 def _median(values: list[float]) -> float:
-    from statistics import median
-
     return median(values)
 
 

@@ -85,14 +85,20 @@ def _against(verdict: Verdict) -> dict[str, object]:
 def candidate_rows(found: Choice) -> list[dict[str, object]]:
     return [
         {
-            "lang": found.lang, "pos": c.pos, "token": repr(c.token), "layer": c.layer, "bypass": _number(c.bypass),
-            "induce": _number(c.induce), "kl": _number(c.kl),
+            "lang": found.lang,
+            "pos": c.pos,
+            "token": repr(c.token),
+            "layer": c.layer,
+            "bypass": _number(c.bypass),
+            "induce": _number(c.induce),
+            "kl": _number(c.kl),
             "passes": "" if c.passes is None else str(c.passes).lower(),
-            "chosen": str(c.chosen).lower(), "bootstrap_share": "" if c.share is None else _number(c.share),
+            "chosen": str(c.chosen).lower(),
+            "bootstrap_share": "" if c.share is None else _number(c.share),
             "selection": found.artifact,
         }
         for c in found.candidates
-    ]  # fmt: skip
+    ]
 
 
 def _number(value: float) -> str:
@@ -151,11 +157,17 @@ def geometry_csv(rows: Book) -> str:
 
 def excluded_csv(rows: Book) -> str:
     lines = [
-        {"model": run.content.model["name"], "split": e.split, "kind": e.kind, "prompt_id": e.id, "reason": e.reason,
-         "langs": " ".join(e.langs)}
+        {
+            "model": run.content.model["name"],
+            "split": e.split,
+            "kind": e.kind,
+            "prompt_id": e.id,
+            "reason": e.reason,
+            "langs": " ".join(e.langs),
+        }
         for run in rows.runs
         for e in run.excluded
-    ]  # fmt: skip
+    ]
     return as_csv(EXCLUDED_COLUMNS, lines)
 
 
@@ -192,9 +204,14 @@ def _cells(row: Row) -> list[str]:
     low, high = rate.interval95
     limits = f"{points(low)}–{points(high)}"
     return [
-        *names, str(rate.n), points(rate.value), limits, points(complied.value),
-        signed(row.flips.net) if row.flips else "", row.removal.value if row.removal else "",
-    ]  # fmt: skip
+        *names,
+        str(rate.n),
+        points(rate.value),
+        limits,
+        points(complied.value),
+        signed(row.flips.net) if row.flips else "",
+        row.removal.value if row.removal else "",
+    ]
 
 
 def as_markdown(rows: Book) -> str:
@@ -220,10 +237,22 @@ def _md(text: str) -> str:
 
 
 _TEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "−": "$-$", "\N{NO-BREAK SPACE}": "~",
-    "<": r"\textless{}", ">": r"\textgreater{}",
-}  # fmt: skip
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "–": "--",
+    "−": "$-$",
+    "\N{NO-BREAK SPACE}": "~",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
 
 
 def _tex(text: str) -> str:
@@ -236,8 +265,10 @@ def as_latex(rows: Book) -> str:
     for run in rows.runs:
         c = run.content
         head = " & ".join(_tex(h) for h in _HEADINGS)
-        caption = _tex(f"{c.model['name']}: refusal with and without ablation; prompts {c.settings.prompts.data}, "
-                       f"judge {c.settings.answers.judge}; transfer {c.transfer[:12]}.")  # fmt: skip
+        caption = _tex(
+            f"{c.model['name']}: refusal with and without ablation; prompts {c.settings.prompts.data}, "
+            f"judge {c.settings.answers.judge}; transfer {c.transfer[:12]}."
+        )
         lines += [r"\begin{longtable}{llrrrrrl}", rf"\caption{{{caption}}}\\", r"\toprule", rf"{head} \\", r"\midrule"]
         lines += [r"\endhead", r"\bottomrule", r"\endfoot"]
         for target in c.targets:

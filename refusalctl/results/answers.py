@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from refusalctl.errors import BadInput
+from refusalctl.json_types import JsonObject
 from refusalctl.results.base import Result, Table
+from refusalctl.stats.outcomes import READ_OUTCOMES, read_outcome
+from refusalctl.stats.rates import outcome_rate
+from refusalctl.steps.completions import read_completions
+from refusalctl.steps.labelling.labels import read_labels
+from refusalctl.steps.labelling.translations import read_translations
+from refusalctl.steps.prompts import read_prompts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,8 +30,6 @@ class Prompts(Result):
 
     @cached_property
     def rows(self) -> list[Prompt]:
-        from refusalctl.steps.prompts import read_prompts
-
         return read_prompts(self.artifact)
 
     @property
@@ -42,14 +47,12 @@ class Completions(Result):
 
     @cached_property
     def rows(self) -> list[Completion]:
-        from refusalctl.steps.completions import read_completions
-
         return read_completions(self.artifact)
 
     @property
-    def checks(self) -> dict[str, Any]:
+    def checks(self) -> JsonObject:
         """What was measured while they were written: hooks fired, projection left at every block."""
-        found: dict[str, Any] = self.store.run_info(self.artifact)["checks"]
+        found: JsonObject = self.store.run_info(self.artifact)["checks"]
         return found
 
     def __len__(self) -> int:
@@ -63,8 +66,6 @@ class Translations(Result):
 
     def summary(self) -> str:
         """How many were translated, and why the others were not."""
-        from refusalctl.steps.labelling.translations import read_translations
-
         rows = read_translations(self.artifact)
         failed = Counter(row.failed for row in rows if row.failed)
         why = f" ({', '.join(f'{n} {reason}' for reason, n in failed.most_common())})" if failed else ""
@@ -78,8 +79,6 @@ class Labels(Result):
 
     @cached_property
     def rows(self) -> list[Label]:
-        from refusalctl.steps.labelling.labels import read_labels
-
         return read_labels(self.artifact)
 
     @property
@@ -93,9 +92,6 @@ class Labels(Result):
         Compliance in another language is off-language, as in a transfer. Raises `BadInput` for another outcome, and
         where none is labelled.
         """
-        from refusalctl.stats.outcomes import READ_OUTCOMES, read_outcome
-        from refusalctl.stats.rates import outcome_rate
-
         known = [each for each in READ_OUTCOMES if each != "unparsed"]
         if outcome not in known:
             raise BadInput(f"there is no rate of {outcome!r}", hint=f"choose {', '.join(known)}")

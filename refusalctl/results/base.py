@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
+from refusalctl.json_types import JsonObject
+from refusalctl.report.artifact_words import described
 from refusalctl.store.hashing import short
 
 if TYPE_CHECKING:
@@ -37,7 +39,13 @@ class Table(Sequence[Row]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
         return self.rows[index]
 
     def __iter__(self) -> Iterator[Row]:
@@ -98,9 +106,9 @@ class Result:
         return self.artifact.planned
 
     @property
-    def recipe(self) -> dict[str, Any]:
+    def recipe(self) -> JsonObject:
         """What was asked: step, parameters, inputs, and the model where one ran."""
-        found: dict[str, Any] = self.artifact.manifest["recipe"]
+        found: JsonObject = self.artifact.manifest["recipe"]
         return found
 
     @cached_property
@@ -119,8 +127,6 @@ class Result:
 
     def words(self) -> list[str]:
         """What it found, in a few lines; none for kinds that hold no finding."""
-        from refusalctl.report.artifact_words import described
-
         return described(self.artifact)
 
     def facts(self) -> dict[str, object]:

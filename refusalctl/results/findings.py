@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from refusalctl.report.make import files_of
+from refusalctl.report.transfer_words import cell_rows, sentences, verdict_of
 from refusalctl.results.base import Result, Table
 from refusalctl.steps.calibrate import read_calibration
 from refusalctl.steps.comparison import read_comparison
@@ -168,15 +170,11 @@ class Transfer(Result):
     @cached_property
     def cells(self) -> Table:
         """One row per target, source and condition: counts, what was removed with its limits, and the verdict."""
-        from refusalctl.report.transfer_words import cell_rows
-
         return Table(cell_rows(self.artifact))
 
     def verdict(self, source: str, target: str, question: Question = "removal") -> str | None:
         """One of the five verdicts on removal or induction; None where the cell was not measured. Raises `BadInput`
         for another question."""
-        from refusalctl.report.transfer_words import verdict_of
-
         return verdict_of(self.artifact, source, target, question)
 
     @cached_property
@@ -188,8 +186,6 @@ class Transfer(Result):
 
     def sentences(self) -> list[str]:
         """One sentence per target: baseline, each direction's verdict with its reason, what n can show."""
-        from refusalctl.report.transfer_words import sentences
-
         return sentences(self.artifact)
 
     def to_pandas(self) -> pd.DataFrame:
@@ -229,8 +225,6 @@ class Report(Result):
 
     def in_format(self, kind: str) -> list[Path]:
         """Files in one format: html, md, csv, latex, json, png, svg or pdf. Raises `BadInput` for another."""
-        from refusalctl.report.make import files_of
-
         return files_of(self.artifact, kind)
 
     @property

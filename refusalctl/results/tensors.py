@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from refusalctl.errors import BadInput
 from refusalctl.records.selection import SelectionScores, SplitHalf
+from refusalctl.report.selection_words import score_rows
 from refusalctl.results.base import Result, Table
+from refusalctl.steps.activations import ActivationHeader, open_collected
+from refusalctl.steps.selection.scores import read_choice
 from refusalctl.store import formats
 
 if TYPE_CHECKING:
@@ -28,18 +31,19 @@ class Activations(Result):
         return formats.map_activations(self.path / "activations.h5")
 
     @cached_property
-    def header(self) -> dict[str, Any]:
-        with formats.open_activations(self.path / "activations.h5") as (_data, header):
+    def header(self) -> ActivationHeader:
+        """Positions, end tokens and prompts of the axes."""
+        with open_collected(self.artifact) as (_data, header):
             return header
 
     @property
     def positions(self) -> list[int]:
         """End-of-instruction positions, in the order of the second axis."""
-        return list(self.header["positions"])
+        return self.header.positions
 
     @property
     def prompt_ids(self) -> list[str]:
-        return list(self.header["prompt_ids"])
+        return self.header.prompt_ids
 
 
 class Vectors(Result):
@@ -102,15 +106,11 @@ class Selection(Vectors):
     @cached_property
     def table(self) -> SelectionScores:
         """`scores.json`: candidates, stability, reliability, both criteria's choices."""
-        from refusalctl.steps.selection.scores import read_choice
-
         return read_choice(self.artifact)
 
     @cached_property
     def scores(self) -> Table:
         """Mean bypass, induce (log-odds) and KL (nats) of every candidate; empty where it was not scored."""
-        from refusalctl.report.selection_words import score_rows
-
         return Table(score_rows(self.artifact))
 
     @property

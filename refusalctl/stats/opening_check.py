@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from refusalctl.errors import EmptySelection, UnfitOpenings
 from refusalctl.records.estimates import Auroc
 from refusalctl.records.openings import OpeningValidation
 from refusalctl.stats.held_out import auroc, auroc_within
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 MIN_JUDGED = 3
 ALIKE = 0.05  # share of answers to harmless prompts that may look more like refusals than the rest
@@ -76,7 +79,7 @@ def judge_by_style(harmful: Sequence[str], harmless: Sequence[str], checked: Seq
     return Style([bool(d) for d in decided], known)
 
 
-def _classifier(n: int) -> Any:
+def _classifier(n: int) -> Pipeline:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

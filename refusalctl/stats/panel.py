@@ -5,6 +5,7 @@ A completion that a judge could not label is left out of its agreement and count
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -92,8 +93,6 @@ def _interval(
     codes: NDArray[np.int64], names: Sequence[str], statistic: Callable[[NDArray[np.int64]], float], alpha: float
 ) -> Interval | None:
     """None for fewer than two clusters, and where too many resamples hold one category only."""
-    import warnings
-
     from scipy.stats import DegenerateDataWarning, bootstrap
 
     members: dict[str, list[int]] = {}

@@ -112,8 +112,9 @@ def decide(
     seen = _seen(before, after, evidence, effect, clusters, native_after)
     found, reverses = seen.found, seen.limits.at95.high < -evidence.margin
     could, could_back = headroom(before, effect.origin), headroom(before, effect.goal)
-    decision = _blocked(before, after, evidence) or _no_room(could_back if reverses else could, seen, evidence, effect,
-                                                             reverses=reverses)  # fmt: skip
+    decision = _blocked(before, after, evidence) or _no_room(
+        could_back if reverses else could, seen, evidence, effect, reverses=reverses
+    )
     decision = decision or _rule(seen, evidence)
     needed = None if decision.aim is None else prompts_needed(decision.aim, found, seen.part, evidence.margin)
     reason = decision.reason

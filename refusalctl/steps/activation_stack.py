@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from refusalctl.errors import BadInput
 from refusalctl.records.rows import KINDS
 from refusalctl.stats.similarity import LabelledActivations
-from refusalctl.steps.activations import ACTIVATIONS_FILE
+from refusalctl.steps.activations import ActivationHeader, open_collected
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
@@ -26,12 +26,12 @@ class ActivationStack:
 
     def __init__(
         self,
-        data: Mapping[str, Mapping[str, Any]],
-        header: Mapping[str, Any],
+        data: Mapping[str, Mapping[str, formats.Rows]],
+        header: ActivationHeader,
         ids: Mapping[str, Mapping[str, list[str]]],
     ) -> None:
         self._data, self.header, self.ids = data, header, ids
-        self.positions = [*header["positions"], header["inst_position"]]
+        self.positions = [*header.positions, header.inst_position]
         self.n_layers, self.d_model = next(iter(data.values()))["harmful"].shape[2:]
 
     @property
@@ -57,18 +57,18 @@ class ActivationStack:
 @contextmanager
 def open_stack(inputs: Mapping[str, Artifact]) -> Iterator[ActivationStack]:
     """Inputs are named `harmful:LANG` and `harmless:LANG`. Raises `BadInput` unless all hold the same positions."""
-    data: dict[str, dict[str, Any]] = {}
+    data: dict[str, dict[str, formats.Rows]] = {}
     ids: dict[str, dict[str, list[str]]] = {}
-    headers: list[dict[str, Any]] = []
+    headers: list[ActivationHeader] = []
     with ExitStack() as files:
         for name, artifact in inputs.items():
             kind, _, lang = name.partition(":")
-            rows, header = files.enter_context(formats.open_activations(artifact.path / ACTIVATIONS_FILE))
+            rows, header = files.enter_context(open_collected(artifact))
             data.setdefault(lang, {})[kind] = rows
-            ids.setdefault(lang, {})[kind] = header["prompt_ids"]
+            ids.setdefault(lang, {})[kind] = header.prompt_ids
             headers.append(header)
         shapes = {rows.shape[1:] for by in data.values() for rows in by.values()}
-        grids = {(tuple(h["positions"]), h["inst_position"]) for h in headers}
+        grids = {(tuple(h.positions), h.inst_position) for h in headers}
         if len(shapes) != 1 or len(grids) != 1:
             raise BadInput("activations of one geometry must come from one model at the same positions")
         yield ActivationStack(data, headers[0], ids)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+
 from refusalctl.errors import BadInput
+from refusalctl.json_types import JsonObject
 from refusalctl.steps.asking import encode
 from refusalctl.steps.prompts import read_prompts
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
@@ -10,6 +16,23 @@ from refusalctl.store import formats
 from refusalctl.store.store import Artifact
 
 ACTIVATIONS_FILE = "activations.h5"
+
+
+class ActivationHeader(msgspec.Struct, frozen=True):
+    """What an activation file says of itself: its axes' positions, the prompts' end tokens, and the prompts."""
+
+    positions: list[int]
+    inst_position: int
+    suffix_tokens: list[str]
+    prompt_ids: list[str]
+
+
+@contextmanager
+def open_collected(artifact: Artifact) -> Iterator[tuple[formats.Rows, ActivationHeader]]:
+    """The rows, read lazily, and what they are. Raises `Corrupt` for a truncated or foreign file."""
+    path = artifact.path / ACTIVATIONS_FILE
+    with formats.open_activations(path) as (rows, header):
+        yield rows, formats.as_header(path, header, ActivationHeader)
 
 
 def _run(job: Job) -> RunChecks:
@@ -20,7 +43,7 @@ def _run(job: Job) -> RunChecks:
     positions = _positions(model.chat.positions, job.params["positions"])
     columns = [*positions, model.chat.inst_position]
     shape = formats.ActivationShape(len(rows), len(columns), model.residual.n_layers, model.residual.d_model)
-    about = {
+    about: JsonObject = {
         "positions": positions,
         "inst_position": model.chat.inst_position,
         "suffix_tokens": model.chat.suffix_tokens(),

@@ -71,9 +71,11 @@ def _record(job: Job, read: Mapping[str, EncodedPrompt], limit: Positions, longe
         asked["longest"] = {**longest._asdict(), "new_tokens": new_tokens}
     asked["positions"] = limit.most
     asked["template"] = {
-        "before": chat.frame.before, "after": chat.frame.after, "system_given": chat.system is not None,
+        "before": chat.frame.before,
+        "after": chat.frame.after,
+        "system_given": chat.system is not None,
         "system_trimmed": chat.frame.system_trimmed,
-    }  # fmt: skip
+    }
     asked["pad_token_id"] = chat.pad_id
     _tell(job.bench, neutralised, unknown, limit)
 

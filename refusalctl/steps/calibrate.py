@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from refusalctl.errors import BadInput
+from refusalctl.json_types import JsonObject
 from refusalctl.organisms import truth
 from refusalctl.organisms.designs import ARCHITECTURES, KNOWN, TOPIC_AXIS, Organism
 from refusalctl.records.calibration import (
@@ -210,7 +211,7 @@ def run_calibration(bench: Workbench, chosen: Iterable[Trial], base: Settings = 
             machine = Machine(trial.organism.name, "cpu", "float32", batch_size=64)
             runs.append(run_trial(Workbench(bench.store, machine, trial.settings(base)), trial))
             advance()
-    about = {"trials": len(todo), "designs": ",".join(dict.fromkeys(t.organism.design.name for t in todo))}
+    about: JsonObject = {"trials": len(todo), "designs": ",".join(dict.fromkeys(t.organism.design.name for t in todo))}
     params = {"trials": msgspec.to_builtins([each.record for each in runs]), "base": base.to_json()}
     inputs = {f"transfer:{index:03d}": each.transfer for index, each in enumerate(runs)}
     return CalibrationRun(tuple(runs), bench.obtain(CALIBRATE, params, inputs, about))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from refusalctl.json_types import JsonObject
 from refusalctl.records.rows import Completion, Prompt
 from refusalctl.steps.asking import encode
 from refusalctl.steps.finished_rows import FinishedRows
@@ -30,7 +31,7 @@ def _run(job: Job) -> RunChecks:
     if not job.bench.model.reader.watches and forms:
         _say_undeclared(job, forms)
     order = {row.id: i for i, row in enumerate(rows)}
-    formats.write_rows(job.out / COMPLETIONS_FILE, sorted(finished, key=lambda row: order[row["prompt_id"]]))
+    formats.write_rows(job.out / COMPLETIONS_FILE, sorted(finished, key=lambda row: order[str(row["prompt_id"])]))
     thoughts = {"thinking": job.bench.model.chat.thinking.label, "states": dict(states), "forms": dict(forms)}
     return {**checks, "resumed": finished.resumed, "reasoning": thoughts}
 
@@ -43,7 +44,7 @@ def _say_undeclared(job: Job, forms: Counter[str]) -> None:
     )
 
 
-def _generate(job: Job, rows: list[Prompt], spec: InterventionSpec, finished: FinishedRows) -> dict[str, Any]:
+def _generate(job: Job, rows: list[Prompt], spec: InterventionSpec, finished: FinishedRows) -> RunChecks:
     """Answer what is not finished yet, writing down every batch."""
     from refusalctl.model.generate import complete
     from refusalctl.model.hooks import Checks
@@ -100,11 +101,9 @@ def write_completions(bench: Workbench, prompts: Artifact, spec: InterventionSpe
     A model that thinks has the settings' `max_think_tokens` for that, apart from its answer's.
     """
     spec.check(bench)
-    params = {"intervention": spec.params(), "max_new_tokens": max_new_tokens, "decoding": "greedy"}
+    params: JsonObject = {"intervention": spec.params(), "max_new_tokens": max_new_tokens, "decoding": "greedy"}
     if bench.thinking.forms:
-        params |= {
-            "thinking": bench.thinking.label, "max_think_tokens": bench.settings.answers.max_think_tokens
-        }  # fmt: skip
+        params |= {"thinking": bench.thinking.label, "max_think_tokens": bench.settings.answers.max_think_tokens}
     about = {"model": bench.ref.name, **prompts.about, "intervention": spec.kind}
     if bench.thinking.arm != "none":
         about["thinking"] = bench.thinking.label

@@ -7,7 +7,7 @@ from dataclasses import asdict, astuple, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from refusalctl.data import sets
-from refusalctl.stats.controls import LEAST
+from refusalctl.json_types import JsonObject
 from refusalctl.stats.selection_rule import layer_limit
 from refusalctl.steps.comprehension import MOST_TEXTS
 from refusalctl.steps.step import Planned, Workbench
@@ -82,7 +82,7 @@ class Cost(NamedTuple):
         known = [row.seconds for row in self.rows if row.seconds is not None]
         return sum(known) if len(known) == len(self.rows) else None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """Counts are exact but for answers that end early, filters that leave fewer prompts, and null searches."""
         rows = [
             {"step": r.step, "lang": r.lang, **asdict(r.work), "seconds": r.seconds and round(r.seconds, 1)}
@@ -142,20 +142,22 @@ def summed(lines: Iterable[Planned], model: Shape, n_langs: int) -> dict[tuple[s
     return found
 
 
-Count = Callable[[Mapping[str, Any], Mapping[str, int], Shape, int], Work]
+Params = Mapping[str, Any]  # of a recipe, as the step itself wrote them
+Sizes = Mapping[str, int]
+Count = Callable[[Params, Sizes, Shape, int], Work]
 
 
-def _collect(_params: Mapping[str, Any], n: Mapping[str, int], _model: Shape, _n_langs: int) -> Work:
+def _collect(_params: Params, n: Sizes, _model: Shape, _n_langs: int) -> Work:
     return Work(forward=n["prompts"])
 
 
-def _ablate(params: Mapping[str, Any], n: Mapping[str, int], _model: Shape, _n_langs: int) -> Work:
+def _ablate(params: Params, n: Sizes, _model: Shape, _n_langs: int) -> Work:
     thinks = str(params.get("thinking", "")).startswith("on")
     most = params["max_new_tokens"] + (params["max_think_tokens"] if thinks else 0)
     return Work(answers=n["prompts"], new_tokens=n["prompts"] * most)
 
 
-def _score(params: Mapping[str, Any], n: Mapping[str, int], model: Shape, _n_langs: int) -> Work:
+def _score(params: Params, n: Sizes, model: Shape, _n_langs: int) -> Work:
     """Bypass and induce are scored, KL is a pass; the filter may leave fewer validation prompts.
 
     In a full search the baseline's one pass serves the refusal scores, the KL and COSMIC.
@@ -167,21 +169,21 @@ def _score(params: Mapping[str, Any], n: Mapping[str, int], model: Shape, _n_lan
     )
 
 
-def _cosmic(_params: Mapping[str, Any], n: Mapping[str, int], model: Shape, _n_langs: int) -> Work:
+def _cosmic(_params: Params, n: Sizes, model: Shape, _n_langs: int) -> Work:
     """Where there are no refusal scores; beside them COSMIC costs nothing."""
     candidates = model.n_candidates
     return Work(forward=candidates * n["val_harmful"] + (2 * candidates + 1) * n["val_harmless"])
 
 
-def _openings(_params: Mapping[str, Any], n: Mapping[str, int], _model: Shape, _n_langs: int) -> Work:
+def _openings(_params: Params, n: Sizes, _model: Shape, _n_langs: int) -> Work:
     return Work(scored=n["val_harmful"] + n["val_harmless"])
 
 
-def _comprehension(_params: Mapping[str, Any], n: Mapping[str, int], _model: Shape, _n_langs: int) -> Work:
+def _comprehension(_params: Params, n: Sizes, _model: Shape, _n_langs: int) -> Work:
     return Work(forward=2 * min(n["prompts_harmless"], MOST_TEXTS))
 
 
-def _control_directions(params: Mapping[str, Any], n: Mapping[str, int], model: Shape, _n_langs: int) -> Work:
+def _control_directions(params: Params, n: Sizes, model: Shape, _n_langs: int) -> Work:
     """Each shuffle is searched like the real labels; most are settled by their first candidate's other two tests."""
     sites = min(params["max_candidates"] or model.n_candidates, model.n_candidates)
     harmful, harmless = (min(n[f"val_{k}"], params["n_prompts"]) for k in ("harmful", "harmless"))
@@ -190,7 +192,9 @@ def _control_directions(params: Mapping[str, Any], n: Mapping[str, int], model: 
     )
 
 
-def _controls(params: Mapping[str, Any], n: Mapping[str, int], _model: Shape, n_langs: int) -> Work:
+def _controls(params: Params, n: Sizes, _model: Shape, n_langs: int) -> Work:
+    from refusalctl.stats.controls import LEAST  # torch comes with it
+
     families = 2 * n["directions"]
     draws = families + LEAST + n_langs - 1 if params["rank"] == 1 else n["directions"]
     scored = n["val_harmful"] + min(n["val_harmful"], params["n_prompts"]) * (1 + draws)

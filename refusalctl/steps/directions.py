@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from refusalctl.errors import BadInput
+from refusalctl.json_types import JsonObject
 from refusalctl.records.rows import Kind
 from refusalctl.records.selection import SplitHalf
-from refusalctl.steps.activations import ACTIVATIONS_FILE, collect_activations
+from refusalctl.stats.similarity import LabelledActivations, direction, halved, halves, reliability, spearman_brown
+from refusalctl.steps.activations import ACTIVATIONS_FILE, collect_activations, open_collected
 from refusalctl.steps.prompts import draw_prompts
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
@@ -28,23 +31,40 @@ SPLITS = 20
 SPLIT_SEED = 0
 
 
+class DirectionsHeader(msgspec.Struct, frozen=True):
+    """What a file of candidates says of itself: its first axis' positions, the prompts' end tokens, and how many
+    random halves stand behind `split_half` (0: imported, nothing is known of them)."""
+
+    positions: list[int]
+    suffix_tokens: list[str]
+    splits: int
+
+
+def read_directions(artifact: Artifact) -> tuple[dict[str, torch.Tensor], DirectionsHeader]:
+    """Candidates and what belongs to them, by name. Raises `Corrupt` for a truncated or foreign file."""
+    path = artifact.path / DIRECTIONS_FILE
+    tensors, header = formats.read_vectors(path, "directions")
+    return tensors, formats.as_header(path, header, DirectionsHeader)
+
+
 def _run(job: Job) -> RunChecks:
     from refusalctl.stats.difference_in_means import difference_in_means, mean_of
 
     headers, means = {}, {}
     for kind in KINDS:
         path = job.inputs[kind].path / ACTIVATIONS_FILE
-        with formats.open_activations(path) as (_data, header):
+        with open_collected(job.inputs[kind]) as (_data, header):
             headers[kind] = header
-        means[kind] = mean_of(formats.activation_batches(path, len(header["positions"])))
-    if headers["harmful"]["positions"] != headers["harmless"]["positions"]:
+        means[kind] = mean_of(formats.activation_batches(path, len(header.positions)))
+    if headers["harmful"].positions != headers["harmless"].positions:
         raise BadInput("harmful and harmless activations were collected at different positions")
     candidates = difference_in_means(means["harmful"], means["harmless"])
-    about = {"positions": headers["harmful"]["positions"], "suffix_tokens": headers["harmful"]["suffix_tokens"]}
-    half = _split_half(job, [tuple(headers[k]["prompt_ids"]) for k in KINDS], len(about["positions"]))
+    header = headers["harmful"]
+    about: JsonObject = {"positions": header.positions, "suffix_tokens": header.suffix_tokens}
+    half = _split_half(job, [tuple(headers[k].prompt_ids) for k in KINDS], len(header.positions))
     tensors = {"candidates": candidates, **{f"mean_{k}": m.float() for k, m in means.items()}, "split_half": half}
     formats.write_vectors(job.out / DIRECTIONS_FILE, "directions", tensors, about | {"splits": SPLITS})
-    counts = {f"n_{k}": len(headers[k]["prompt_ids"]) for k in KINDS}
+    counts = {f"n_{k}": len(headers[k].prompt_ids) for k in KINDS}
     known = half[~half.isnan()]
     spread = {"min": float(known.min()), "median": float(known.median())} if len(known) else None
     return counts | {"split_half_cosine": spread}
@@ -56,8 +76,6 @@ def _split_half(job: Job, ids: list[tuple[str, ...]], n_pos: int) -> torch.Tenso
     Activations are read one position at a time.
     """
     import torch
-
-    from refusalctl.stats.similarity import halves
 
     signs = np.repeat(np.array([1, -1], np.int8), [len(each) for each in ids])
     splits = halves(ids, SPLITS, np.random.default_rng(SPLIT_SEED))
@@ -73,8 +91,6 @@ def _split_half(job: Job, ids: list[tuple[str, ...]], n_pos: int) -> torch.Tenso
 
 
 def _agreement(rows: NDArray[np.float32], ids: list[tuple[str, ...]], signs: NDArray[np.int8], splits: Draws) -> float:
-    from refusalctl.stats.similarity import LabelledActivations, direction, halved, reliability
-
     sample = LabelledActivations(rows, (*ids[0], *ids[1]), signs)
     if min(map(len, ids)) < 2 or direction(sample) is None:
         return float("nan")
@@ -91,26 +107,24 @@ def split_half(artifact: Artifact) -> tuple[dict[tuple[int, int], float | None],
 
     No splits: the directions were imported, and nothing is known of their halves.
     """
-    tensors, header = formats.read_vectors(artifact.path / DIRECTIONS_FILE, "directions")
+    tensors, header = read_directions(artifact)
     found = {
         (pos, layer): None if cosine != cosine else cosine
-        for pos, row in zip(header["positions"], tensors["split_half"].tolist(), strict=True)
+        for pos, row in zip(header.positions, tensors["split_half"].tolist(), strict=True)
         for layer, cosine in enumerate(row)
     }
-    return found, header["splits"]
+    return found, header.splits
 
 
 def reliability_at(artifact: Artifact, pos: int, layer: int) -> SplitHalf:
     """How much of a candidate is its own train prompts."""
-    from refusalctl.stats.similarity import spearman_brown
-
-    tensors, header = formats.read_vectors(artifact.path / DIRECTIONS_FILE, "directions")
-    half = float(tensors["split_half"][header["positions"].index(pos), layer])
+    tensors, header = read_directions(artifact)
+    half = float(tensors["split_half"][header.positions.index(pos), layer])
     if half != half:
-        return SplitHalf(None, None, None, header["splits"])
+        return SplitHalf(None, None, None, header.splits)
     full = spearman_brown(half)
     ceiling = None if full is None else full**0.5
-    return SplitHalf(half, full, ceiling, header["splits"])
+    return SplitHalf(half, full, ceiling, header.splits)
 
 
 EXTRACT = Step("extract", 2, "directions", _run)

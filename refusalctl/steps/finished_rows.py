@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from refusalctl.json_types import Json
 from refusalctl.store import formats
 
-Row = Mapping[str, Any]
+Row = Mapping[str, Json]
 
 
 class FinishedRows:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from refusalctl.errors import BadInput
 from refusalctl.records.geometry import (
@@ -42,8 +42,8 @@ def _run(job: Job) -> RunChecks:
         rng = np.random.default_rng(asked.seed)
         splits, null = halves(stack.classes, asked.halves, rng), shuffles(stack.classes, asked.permutations, rng)
         curves = _curves(stack, splits, job)
-        place = _given(stack, asked.at) or most_reliable(curves, stack.header["positions"], stack.n_layers)
-        harmfulness = Place(stack.header["inst_position"], place.layer)
+        place = _given(stack, asked.at) or most_reliable(curves, stack.header.positions, stack.n_layers)
+        harmfulness = Place(stack.header.inst_position, place.layer)
         with job.bench.progress.task("geometry: nulls", 2) as advance:
             sites = []
             for each in (place, harmfulness):
@@ -54,9 +54,9 @@ def _run(job: Job) -> RunChecks:
             langs=tuple(stack.langs),
             n={lang: {kind: len(by[kind]) for kind in KINDS} for lang, by in stack.ids.items()},
             same_prompts=len({tuple(map(tuple, by.values())) for by in stack.ids.values()}) == 1,
-            positions=tuple(stack.header["positions"]),
-            inst_position=stack.header["inst_position"],
-            suffix_tokens=tuple(stack.header["suffix_tokens"]),
+            positions=tuple(stack.header.positions),
+            inst_position=stack.header.inst_position,
+            suffix_tokens=tuple(stack.header.suffix_tokens),
             n_layers=stack.n_layers,
             d_model=stack.d_model,
             curves=curves,
@@ -70,7 +70,7 @@ def _run(job: Job) -> RunChecks:
     return {"languages": len(value.langs), "place": list(place)}
 
 
-def _cosine(one: Any, two: Any) -> float | None:
+def _cosine(one: NDArray[np.float64] | None, two: NDArray[np.float64] | None) -> float | None:
     """Cosine of two directions [d_model]; None where one of them is none."""
     return None if one is None or two is None else float(cosines(one[None], two[None])[0])
 
@@ -124,10 +124,10 @@ def _given(stack: ActivationStack, at: tuple[int, int] | None) -> Place | None:
     if at is None:
         return None
     place = Place(*at)
-    if place.pos not in stack.header["positions"] or not 0 <= place.layer < stack.n_layers:
+    if place.pos not in stack.header.positions or not 0 <= place.layer < stack.n_layers:
         raise BadInput(
             f"there are no activations at position {place.pos}, layer {place.layer}",
-            hint=f"positions {stack.header['positions']}, layers 0 to {stack.n_layers - 1}",
+            hint=f"positions {stack.header.positions}, layers 0 to {stack.n_layers - 1}",
         )
     return place
 

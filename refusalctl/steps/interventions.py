@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
 
 from refusalctl.errors import BadInput
+from refusalctl.json_types import Json, JsonObject
 from refusalctl.model import intervention_words as words
 from refusalctl.model.intervention_checks import check_intervention
 from refusalctl.steps.step import Workbench
@@ -117,9 +120,9 @@ class InterventionSpec:
                 hint="repeat --direction, give a subspace artifact, or use --intervention ablate",
             )
 
-    def params(self) -> dict[str, Any]:
+    def params(self) -> JsonObject:
         """What the recipe says beside the ids of the directions' artifacts."""
-        asked = {
+        asked: JsonObject = {
             "kind": self.kind,
             "pos": self.pos,
             "layer": self.layer,
@@ -146,37 +149,52 @@ def _tidy(numbers: tuple[int, ...] | None) -> list[int] | None:
     return None if numbers is None else sorted(set(numbers))
 
 
-def from_recipe(params: Mapping[str, Any], inputs: Mapping[str, Artifact]) -> InterventionSpec:
+class _Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Which direction of an artifact."""
+
+    pos: int | None = None
+    layer: int | None = None
+    family: str | None = None
+    draw: int | None = None
+
+
+class _Recipe(_Place, frozen=True, kw_only=True):
+    """`InterventionSpec.params`, read back; recipes of version 1 know neither layers nor positions nor rank."""
+
+    kind: str
+    coeff: float
+    layers: tuple[int, ...] | None = None
+    positions: tuple[int, ...] | None = None
+    others: tuple[_Place, ...] = ()
+    rank: int = 1
+
+
+def from_recipe(params: Mapping[str, Json], inputs: Mapping[str, Artifact]) -> InterventionSpec:
     """The spec that `params` and `inputs` were made from."""
-    others = [
-        Source(inputs[f"direction{i}"], place["pos"], place["layer"]) for i, place in enumerate(params["others"], 2)
-    ]
-    layers, positions = (None if params[k] is None else tuple(params[k]) for k in ("layers", "positions"))
+    asked = msgspec.convert(params, _Recipe)
+    others = tuple(Source(inputs[f"direction{i}"], each.pos, each.layer) for i, each in enumerate(asked.others, 2))
     return InterventionSpec(
-        params["kind"],
+        asked.kind,
         inputs.get("direction"),
-        params["pos"],
-        params["layer"],
-        params["coeff"],
-        layers,
-        positions,
-        tuple(others),
-        params.get("family"),
-        params.get("draw"),
+        asked.pos,
+        asked.layer,
+        asked.coeff,
+        asked.layers,
+        asked.positions,
+        others,
+        asked.family,
+        asked.draw,
         inputs.get("mean"),
     )
 
 
-def describe(params: Mapping[str, Any], artifacts: Iterable[Artifact] = (), mean: Artifact | None = None) -> str:
-    """A recipe's intervention in words; recipes of version 1 know neither layers nor positions nor rank."""
+def describe(params: Mapping[str, Json], artifacts: Iterable[Artifact] = (), mean: Artifact | None = None) -> str:
+    """A recipe's intervention in words."""
+    asked = msgspec.convert(params, _Recipe)
     told = words.describe(
-        params["kind"],
-        coeff=params["coeff"],
-        rank=params.get("rank", 1),
-        layers=params.get("layers"),
-        positions=params.get("positions"),
+        asked.kind, coeff=asked.coeff, rank=asked.rank, layers=asked.layers, positions=asked.positions
     )
-    places = [params, *params.get("others", ())]
+    places = (asked, *asked.others)
     names = [_name(artifact, place) for artifact, place in zip(artifacts, places, strict=False)]
     told += f"; direction{'s' if len(names) > 1 else ''}: {', '.join(names)}" if names else ""
     return told if mean is None else f"{told}; mean of harmless prompts: {mean.label} ({mean.about['lang']})"
@@ -194,10 +212,10 @@ def in_words(store: Store, artifact: Artifact) -> str | None:
     return describe(params, [store.open(kinds[i], i) for i in ids] if all(i in kinds for i in ids) else (), known)
 
 
-def _name(artifact: Artifact, place: Mapping[str, Any]) -> str:
-    where = "" if place["pos"] is None else f" at position {place['pos']}, layer {place['layer']}"
-    if place.get("family") is not None:
-        where = f", {place['family']} draw {place['draw']}"
+def _name(artifact: Artifact, place: _Place) -> str:
+    where = "" if place.pos is None else f" at position {place.pos}, layer {place.layer}"
+    if place.family is not None:
+        where = f", {place.family} draw {place.draw}"
     return f"{artifact.label} ({artifact.about['lang']}{where})"
 
 

@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from refusalctl.data import jsonl, own_sets, polyrefuse, polyrefuse_tables, prompt_files, prompt_texts, sets
 from refusalctl.data.languages import check_code
 from refusalctl.errors import BadInput, DataError
+from refusalctl.json_types import JsonObject
 from refusalctl.model.translators.google import open_google
 from refusalctl.model.translators.nllb import open_nllb
 from refusalctl.model.translators.protocol import Outcome, Translator, outcome
@@ -233,7 +234,7 @@ def _noted(finished: FinishedRows, english: Sequence[Prompt], source: str) -> di
     }
 
 
-def _note(prompt: Prompt, source: str, answer: Outcome) -> dict[str, Any]:
+def _note(prompt: Prompt, source: str, answer: Outcome) -> JsonObject:
     return {"id": prompt.id, "english": _digest(prompt.text), "source": source, **answer._asdict()}
 
 

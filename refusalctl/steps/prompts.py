@@ -6,6 +6,7 @@ import hashlib
 
 from refusalctl.data import sets
 from refusalctl.errors import BadInput
+from refusalctl.json_types import JsonObject
 from refusalctl.records.rows import Kind, Prompt, Split
 from refusalctl.settings import CAPS, Settings
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
@@ -48,7 +49,7 @@ def draw_prompts(bench: Workbench, lang: str, kind: Kind, split: Split) -> Artif
     ids = ids if n is not None else ids[: CAPS[split]]
     rows = sets.pick(asked.data, lang, ids)
     content = hashlib.sha256(b"\n".join(canonical(row.to_json()) for row in rows)).hexdigest()
-    params = {
+    params: JsonObject = {
         "data": asked.data,
         "lang": lang,
         "kind": kind,
@@ -56,7 +57,7 @@ def draw_prompts(bench: Workbench, lang: str, kind: Kind, split: Split) -> Artif
         "ids": ids,
         "content": content,
     }
-    about = {"data": asked.data, "lang": lang, "kind": kind, "split": split, "n": len(ids)}
+    about: JsonObject = {"data": asked.data, "lang": lang, "kind": kind, "split": split, "n": len(ids)}
     return bench.obtain(DRAW, params, {}, about)
 
 

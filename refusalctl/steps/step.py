@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refusalctl.json_types import Json, JsonObject
 from refusalctl.progress import Progress, Silent
 from refusalctl.settings import Machine, Settings
 from refusalctl.store.hashing import digest, short
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from refusalctl.model.files.resolve import ModelRef
     from refusalctl.model.judges.protocol import Judge
     from refusalctl.model.reasoning import Thinking
+    from refusalctl.model.transformers_types import Config
 
 
 RunChecks = Mapping[str, object]  # what a step measured while it ran, for run.json
@@ -85,7 +87,7 @@ class Workbench:
     models: dict[Machine, ChatModel] = field(default_factory=dict, repr=False)
     foreseen: set[Machine] = field(default_factory=set, repr=False)  # models that a dry run has looked at
     foreseen_judges: set[str] = field(default_factory=set, repr=False)  # the same, by digest
-    smalls: dict[Machine, tuple[Any, Chat]] = field(default_factory=dict, repr=False)
+    smalls: dict[Machine, tuple[Config, Chat]] = field(default_factory=dict, repr=False)
     foreseen_prompts: set[tuple[Machine, str, int]] = field(default_factory=set, repr=False)
     thoughts: dict[Machine, Thinking] = field(default_factory=dict, repr=False)
 
@@ -98,7 +100,7 @@ class Workbench:
         return replace(self, dry_run=True, plan=[], notes=[])
 
     @property
-    def small(self) -> tuple[Any, Chat]:
+    def small(self) -> tuple[Config, Chat]:
         """The model's configuration and chat template, without its weights."""
         if self.machine not in self.smalls:
             from refusalctl.model.load import small
@@ -133,9 +135,13 @@ class Workbench:
         self.foresee_judges()
         with self.progress.task(f"load {self.ref.name}", 1) as advance:
             model = load(
-                self.ref, device=asked.device, dtype=self.resolved_dtype, system=asked.system,
-                attention=asked.attention, thinking=asked.thinking,
-            )  # fmt: skip
+                self.ref,
+                device=asked.device,
+                dtype=self.resolved_dtype,
+                system=asked.system,
+                attention=asked.attention,
+                thinking=asked.thinking,
+            )
             advance()
         if not model.padding.together:
             self.note(f"{self.ref.name} is run one prompt at a time: {model.padding.reason}")
@@ -192,9 +198,9 @@ class Workbench:
             self.thoughts[asked] = NONE if silent else self.small[1].thinking
         return self.thoughts[asked]
 
-    def recipe(self, step: Step, params: Mapping[str, Any], inputs: Mapping[str, Artifact]) -> dict[str, Any]:
+    def recipe(self, step: Step, params: Mapping[str, Json], inputs: Mapping[str, Artifact]) -> JsonObject:
         """What was asked, as the JSON value whose digest is the recipe key."""
-        recipe: dict[str, Any] = {
+        recipe: JsonObject = {
             "step": step.name,
             "version": step.version,
             "params": dict(params),
@@ -204,17 +210,19 @@ class Workbench:
             recipe["model"] = self.model_key()
         return recipe
 
-    def model_key(self) -> dict[str, Any]:
+    def model_key(self) -> JsonObject:
         """What of the model's side changes results by design: weights, template, dtype, attention, system, thinking."""
-        chosen = {
-            "dtype": self.resolved_dtype, "attention": self.machine.attention, "system": self.machine.system,
+        chosen: JsonObject = {
+            "dtype": self.resolved_dtype,
+            "attention": self.machine.attention,
+            "system": self.machine.system,
             "control_tokens": "broken",  # those inside prompts and system text: see model/control_tokens.py
             "thinking": self.thinking.label,
-        }  # fmt: skip
+        }
         return self.ref.key() | chosen
 
     def obtain(
-        self, step: Step, params: Mapping[str, Any], inputs: Mapping[str, Artifact], about: dict[str, Any]
+        self, step: Step, params: Mapping[str, Json], inputs: Mapping[str, Artifact], about: Mapping[str, Json]
     ) -> Artifact:
         """The artifact of this recipe: the finished one, or computed now. In a dry run, a stand-in."""
         recipe = self.recipe(step, params, inputs)
@@ -229,7 +237,7 @@ class Workbench:
             self._planned(Planned(step.name, results[0].about, True, results[0].id))
             return results[0]
         sizes = {name: int(a.about["n"]) for name, a in inputs.items() if a.about.get("n") is not None}
-        self._planned(Planned(step.name, about, False, key, params, sizes))
+        self._planned(Planned(step.name, dict(about), False, key, params, sizes))
         if self.dry_run:
             if step.uses_model:
                 from refusalctl.steps.asking import foresee
@@ -243,11 +251,11 @@ class Workbench:
     def _compute(
         self,
         step: Step,
-        recipe: dict[str, Any],
+        recipe: JsonObject,
         key: str,
-        params: Mapping[str, Any],
+        params: Mapping[str, Json],
         inputs: Mapping[str, Artifact],
-        about: dict[str, Any],
+        about: Mapping[str, Json],
     ) -> Artifact:
         started = time.time()
         for artifact in inputs.values():
@@ -259,7 +267,11 @@ class Workbench:
             with self.store.draft() as out:
                 job = Job(params, inputs, out, partial, self)
                 checks = step.run(job)
-                run = {"checks": checks, "seconds": round(time.time() - started, 3), "code": _code_version()}
+                run: dict[str, object] = {
+                    "checks": checks,
+                    "seconds": round(time.time() - started, 3),
+                    "code": _code_version(),
+                }
                 run |= {"asked": job.asked} if job.asked else {}
                 if step.uses_model:
                     run |= {"device": str(self.model.device), "batch_size": self._fitting()} | self._versions()
@@ -294,7 +306,7 @@ class Workbench:
             self.note(f"{asked} prompts at once did not fit into memory: {size} were run at a time")
         return size
 
-    def _versions(self) -> dict[str, Any]:
+    def _versions(self) -> JsonObject:
         from refusalctl.model.load import versions
 
         return versions()
@@ -320,12 +332,12 @@ def no_accelerator() -> bool:
 
 
 @cache
-def _code_version() -> dict[str, Any]:
+def _code_version() -> JsonObject:
     """This package's version, and where it runs from a checkout the commit; asked once, for the code that is loaded."""
     from refusalctl.version import __version__
 
     top = Path(__file__).resolve().parents[2]
-    version: dict[str, Any] = {"refusalctl": __version__}
+    version: JsonObject = {"refusalctl": __version__}
     if not (top / ".git").exists():
         return version
     head = subprocess.run(["git", "-C", str(top), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from refusalctl.data import sets
 from refusalctl.errors import EmptySelection
+from refusalctl.json_types import JsonObject
 from refusalctl.records.cell import Cell, LanguagePair
 from refusalctl.records.rows import Kind
 from refusalctl.records.transfer import ChosenDirection, RuleLimits, Transfer
@@ -278,7 +279,7 @@ def assemble_transfer(
     for each in cells:
         inputs[input_name("completions", each.cell.key)] = each.completions
         inputs[input_name("labels", each.cell.key)] = each.labels
-    params = {
+    params: JsonObject = {
         "settings": bench.settings.to_json(),
         "model": bench.model_key(),
         "cells": [msgspec.to_builtins(each.cell) for each in cells],

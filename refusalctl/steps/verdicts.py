@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -200,8 +201,8 @@ def _removal(
     induction: Verdict | None,
 ) -> Verdict:
     zero, own = evidence.zeros.get(pair), LanguagePair(pair.target, pair.target)
-    beside = Evidence(
-        **_shared(settings, pair, evidence, native),
+    beside = dataclasses.replace(
+        _shared(settings, pair, evidence, native),
         **evidence.removal_controls.beside(pair),
         zero=zero.place if zero else None,
         added=shown_sign(induction, settings.margin) if induction else 0,
@@ -220,7 +221,7 @@ def affine_removal(
     own = LanguagePair(pair.target, pair.target)
     native = decided[own].removal.value if own in decided and not pair.is_native else None
     none = "there are no matching control directions: theirs were ablated to 0"
-    beside = Evidence(**_shared(settings, pair, evidence, native), no_controls=none)
+    beside = dataclasses.replace(_shared(settings, pair, evidence, native), no_controls=none)
     after = evidence.labels[Cell(pair.source, pair.target, "affine").key]
     return _verdict(evidence.baseline(pair.target), after, REMOVAL, beside, evidence.ablated(own))
 
@@ -232,22 +233,22 @@ def _induction(
     if after is None:
         return None
     own = LanguagePair(pair.target, pair.target)
-    beside = Evidence(**_shared(settings, pair, evidence, native), **evidence.induction_controls.beside(pair))
+    beside = dataclasses.replace(_shared(settings, pair, evidence, native), **evidence.induction_controls.beside(pair))
     return _verdict(evidence.harmless[pair.target], after, INDUCTION, beside, evidence.added(own))
 
 
 def _shared(
     settings: VerdictSettings, pair: LanguagePair, evidence: MatrixEvidence, native: VerdictValue | None
-) -> dict[str, Any]:
+) -> Evidence:
     """Evidence that both questions look at."""
     gate = evidence.gates.get(pair.target)
-    return {
-        "margin": settings.margin,
-        "require_null": settings.require_null,
-        "native": native,
-        "is_native": pair.is_native,
-        "comprehension": gate.passed if gate else None,
-    }
+    return Evidence(
+        margin=settings.margin,
+        require_null=settings.require_null,
+        native=native,
+        is_native=pair.is_native,
+        comprehension=gate.passed if gate else None,
+    )
 
 
 def _verdict(

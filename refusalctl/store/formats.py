@@ -11,11 +11,11 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -24,14 +24,19 @@ from numpy.typing import NDArray
 from refusalctl.disk import require_space
 from refusalctl.errors import Corrupt, StoreError
 from refusalctl.file_errors import explained, first_line, reason, system_reason, what_is_there
+from refusalctl.json_types import Json, JsonObject
 from refusalctl.records.record import Record
 from refusalctl.store.hashing import canonical
 
+if TYPE_CHECKING:
+    import torch
+
 VERSION = 1
 R = TypeVar("R", bound=Record)
+H = TypeVar("H", bound=msgspec.Struct)
 
 
-def _check(found: dict[str, Any], expected: str, path: Path, version: int | None = None) -> None:
+def _check(found: Mapping[str, Json], expected: str, path: Path, version: int | None = None) -> None:
     version = VERSION if version is None else version
     if found.get("format") != f"refusalctl.{expected}":
         raise Corrupt(f"{path.name} holds {found.get('format')!r}, expected 'refusalctl.{expected}'")
@@ -59,7 +64,7 @@ def _damaged(path: Path, error: Exception) -> Corrupt:
 # --- JSON and JSON lines -----------------------------------------------------------------------------
 
 
-def write_json(path: Path, kind: str, value: dict[str, Any]) -> None:
+def write_json(path: Path, kind: str, value: Mapping[str, Json]) -> None:
     """One record, canonical so that equal values are equal bytes."""
     _write(path, canonical({"format": f"refusalctl.{kind}", "version": VERSION, **value}))
 
@@ -98,7 +103,18 @@ def read_record(folder: Path, kind: type[R]) -> R:
         raise _damaged(path, error) from error
 
 
-def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def as_header(path: Path, header: Mapping[str, Json], kind: type[H]) -> H:
+    """What a file of vectors or activations says of itself, as a record; what is said beyond that is left out.
+
+    Raises `Corrupt` naming the field that does not fit.
+    """
+    try:
+        return msgspec.convert(header, kind)
+    except msgspec.ValidationError as error:
+        raise _damaged(path, error) from error
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Json]]) -> None:
     """JSON lines, one canonical object each."""
     with explained("write", path, kind=StoreError), path.open("wb") as out:
         out.writelines(canonical(row) + b"\n" for row in rows)
@@ -120,7 +136,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         raise _damaged(path, error) from error
 
 
-def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def append_rows(path: Path, rows: Iterable[Mapping[str, Json]]) -> None:
     """Add lines to an unfinished file; they are on the disk when this returns."""
     lines = b"".join(canonical(row) + b"\n" for row in rows)
     with explained("write", path, kind=StoreError), path.open("ab") as out:
@@ -147,7 +163,7 @@ def read_finished_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _whole_row(line: bytes) -> dict[str, Any] | None:
+def _whole_row(line: bytes) -> JsonObject | None:
     try:
         row = json.loads(line) if line.endswith(b"\n") else None
     except ValueError:
@@ -166,7 +182,7 @@ VECTOR_FILES = {
 # --- vectors -----------------------------------------------------------------------------------------
 
 
-def write_vectors(path: Path, kind: str, tensors: dict[str, Any], about: dict[str, Any]) -> None:
+def write_vectors(path: Path, kind: str, tensors: Mapping[str, torch.Tensor], about: Mapping[str, Json]) -> None:
     """Torch tensors in safetensors with one metadata entry. Written by Python: the library's own writer makes files
     that only their owner may read."""
     from safetensors.torch import save
@@ -176,7 +192,7 @@ def write_vectors(path: Path, kind: str, tensors: dict[str, Any], about: dict[st
     _write(path, save(whole, metadata={"refusalctl": header}))
 
 
-def read_vectors(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_vectors(path: Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Tensors by name, and what the header says. Raises `Corrupt` for a truncated or foreign file."""
     from safetensors import SafetensorError, safe_open
 
@@ -191,6 +207,14 @@ def read_vectors(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]
 
 
 # --- activations -------------------------------------------------------------------------------------
+
+
+class Rows(Protocol):
+    """An HDF5 dataset that is read as it is asked for."""
+
+    shape: tuple[int, ...]
+
+    def __getitem__(self, where: object, /) -> NDArray[np.float32]: ...
 
 
 class ActivationShape(NamedTuple):
@@ -235,7 +259,7 @@ class ActivationWriter:
 
 
 @contextmanager
-def write_activations(path: Path, shape: ActivationShape, about: dict[str, Any]) -> Iterator[ActivationWriter]:
+def write_activations(path: Path, shape: ActivationShape, about: Mapping[str, Json]) -> Iterator[ActivationWriter]:
     """Create `resid_pre` [n_prompts, n_pos, n_layers, d_model] float32, and fill it.
 
     Contiguous on disk, so that bytes do not depend on the order of writing and the file can be memory-mapped. HDF5
@@ -258,7 +282,7 @@ def write_activations(path: Path, shape: ActivationShape, about: dict[str, Any])
         os.fsync(file.fileno())
 
 
-def _frame(shape: ActivationShape, about: dict[str, Any]) -> tuple[bytes, int]:
+def _frame(shape: ActivationShape, about: Mapping[str, Json]) -> tuple[bytes, int]:
     """An HDF5 file up to its data, with which it ends, and where they begin."""
     import h5py
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 from refusalctl.disk import is_foreign, remove_tree, sync, write_whole
 from refusalctl.errors import BadInput, Corrupt, NotFound, StoreError
 from refusalctl.file_errors import printable, reason, system_reason
+from refusalctl.json_types import Json, JsonObject
 from refusalctl.locks import locked
 from refusalctl.store import names, references
 from refusalctl.store.artifact import MANIFEST, RUN, Artifact, explained_read, missing, payload_problems, written
@@ -112,14 +113,16 @@ class Store:
         self,
         draft: Path,
         kind: str,
-        recipe: dict[str, Any],
-        about: dict[str, Any],
-        run: dict[str, Any],
+        recipe: Mapping[str, Json],
+        about: Mapping[str, Json],
+        run: Mapping[str, object],
     ) -> Artifact:
         """Move a draft into place. Two writers of one artifact both succeed; the first one's files stay, if whole."""
         with self.writing():
-            files = {p.name: {"sha256": file_digest(p), "bytes": p.stat().st_size} for p in sorted(draft.iterdir())}
-            manifest = {"format": "refusalctl.artifact", "version": 1, "kind": kind}
+            files: JsonObject = {}
+            for path in sorted(draft.iterdir()):
+                files[path.name] = {"sha256": file_digest(path), "bytes": path.stat().st_size}
+            manifest: JsonObject = {"format": "refusalctl.artifact", "version": 1, "kind": kind}
             manifest |= {"recipe": recipe, "about": about, "files": files}
             identifier, key = digest(manifest), digest(recipe)
             run = {**run, "written": self._after(key)}
@@ -138,7 +141,7 @@ class Store:
         """Now, or just after the newest result of this recipe where a clock is late: the order must stay."""
         return max([time.time(), *(self.written(a) + 1e-3 for a in self.results(key))])
 
-    def _place(self, draft: Path, home: Path, manifest: dict[str, Any]) -> None:
+    def _place(self, draft: Path, home: Path, manifest: JsonObject) -> None:
         home.parent.mkdir(parents=True, exist_ok=True)
         try:
             draft.rename(home)

@@ -334,6 +334,7 @@ def test_flagged_prompts_are_listed_once_for_all_languages(tmp_path: Path, monke
     from refusalctl.data import sets
     from refusalctl.records.rows import Prompt
     from refusalctl.report import excluded
+    from refusalctl.store.hashing import canonical
 
     rows = {
         lang: (
@@ -346,14 +347,18 @@ def test_flagged_prompts_are_listed_once_for_all_languages(tmp_path: Path, monke
     fake = SimpleNamespace(UNFIT=sets.UNFIT, prompts=lambda _data, lang: rows[lang])
     monkeypatch.setattr(excluded, "sets", fake)
     found = excluded.unfit("any", ["en", "ba"])
-    assert found["rows"] == [["harmful", "test", "b", "duplicate", ["ba", "en"]]]
-    assert found["fit"] == {"en test harmful": 2, "ba test harmful": 2}
+    assert found.rows == (("harmful", "test", "b", "duplicate", ("ba", "en")),)
+    assert found.fit == {"en test harmful": 2, "ba test harmful": 2}
+    assert json.loads(canonical(found.to_json())) == {  # as recipes hold it
+        "rows": [["harmful", "test", "b", "duplicate", ["ba", "en"]]],
+        "fit": {"en test harmful": 2, "ba test harmful": 2},
+    }
 
 
 def test_a_prompt_set_that_is_not_here_is_said(tmp_path: Path) -> None:
     from refusalctl.report.excluded import unfit
 
-    assert "there is no prompt set 'no-such-set'" in unfit("no-such-set", ["en"])["unreadable"]
+    assert "there is no prompt set 'no-such-set'" in str(unfit("no-such-set", ["en"]).unreadable)
 
 
 # --- command -----------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from refusalctl.errors import Corrupt
+from refusalctl.steps.directions import DirectionsHeader
 from refusalctl.store import formats
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -166,3 +167,11 @@ def test_a_pointer_or_nothing_in_place_of_a_file_is_told(tmp_path: Path) -> None
     path.write_bytes(b"")
     with pytest.raises(Corrupt, match="is empty"):
         formats.read_vectors(path, "directions")
+
+
+def test_a_header_without_a_field_is_refused_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    formats.write_vectors(path, "directions", {"candidates": torch.zeros(1)}, {"positions": [-1], "splits": 0})
+    _tensors, header = formats.read_vectors(path, "directions")
+    with pytest.raises(Corrupt, match="suffix_tokens"):
+        formats.as_header(path, header, DirectionsHeader)

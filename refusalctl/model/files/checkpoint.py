@@ -21,16 +21,30 @@ _POINTER = b"version https://git-lfs"
 _MOST_HEADER = 200_000_000  # bytes; safetensors itself stops at half of it
 # a damaged one is taken for an absent one by transformers, or ends in a message that does not name it
 _SMALL_JSON = (
-    "config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "chat_template.json", "vocab.json", "tokenizer.json", "adapter_config.json", INDEX,
-)  # fmt: skip
+    "config.json",
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.json",
+    "vocab.json",
+    "tokenizer.json",
+    "adapter_config.json",
+    INDEX,
+)
 _OTHER_FORMATS = {
-    "*.gguf": "GGUF files", "*.bin": "pickled weights (.bin)", "*.pth": "pickled weights (.pth)",
-    "*.pt": "pickled weights (.pt)", "*.ckpt": "pickled weights (.ckpt)", "*.h5": "TensorFlow weights",
-    "*.msgpack": "Flax weights", "*.onnx": "ONNX files", "*.npz": "MLX or NumPy weights",
+    "*.gguf": "GGUF files",
+    "*.bin": "pickled weights (.bin)",
+    "*.pth": "pickled weights (.pth)",
+    "*.pt": "pickled weights (.pt)",
+    "*.ckpt": "pickled weights (.ckpt)",
+    "*.h5": "TensorFlow weights",
+    "*.msgpack": "Flax weights",
+    "*.onnx": "ONNX files",
+    "*.npz": "MLX or NumPy weights",
     "consolidated*.safetensors": "the maker's own format (consolidated*.safetensors)",
     "*.safetensors": "safetensors files of other names",
-}  # fmt: skip
+}
 _FLOATS = ("F64", "F32", "F16", "BF16")
 SIZES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 
@@ -232,7 +246,7 @@ def header(path: Path) -> dict[str, StoredTensor]:
                 *(8 + length + int(i) for i in each["data_offsets"]),
             )
             for name, each in entries.items()
-        }  # fmt: skip
+        }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path} is no safetensors file", hint="fetch it again") from error
     expected = max([8 + length, *(each.end for each in tensors.values())])

@@ -301,12 +301,21 @@ def _config(organism: Organism, words: list[str]) -> Any:
     from transformers import AutoConfig
 
     settings: dict[str, Any] = {
-        "vocab_size": len(words), "hidden_size": D_MODEL, "intermediate_size": D_MLP, "num_hidden_layers": N_LAYERS,
-        "num_attention_heads": N_HEADS, "num_key_value_heads": N_HEADS, "head_dim": HEAD_DIM,
-        "max_position_embeddings": 256, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": words.index("<end>"),
-        "tie_word_embeddings": False, "rope_parameters": {"rope_type": "default", "rope_theta": 1e14},
+        "vocab_size": len(words),
+        "hidden_size": D_MODEL,
+        "intermediate_size": D_MLP,
+        "num_hidden_layers": N_LAYERS,
+        "num_attention_heads": N_HEADS,
+        "num_key_value_heads": N_HEADS,
+        "head_dim": HEAD_DIM,
+        "max_position_embeddings": 256,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": words.index("<end>"),
+        "tie_word_embeddings": False,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e14},
         "rms_norm_eps": 1e-6,
-    }  # fmt: skip
+    }
     if organism.architecture == "gemma2":
         settings["query_pre_attn_scalar"] = HEAD_DIM
     return AutoConfig.for_model(organism.architecture, **settings)

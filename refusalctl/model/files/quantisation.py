@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from refusalctl.errors import ModelError
+from refusalctl.json_types import Json, JsonObject
 from refusalctl.model.files.checkpoint import StoredTensor, config, read_json, some
 
 # settings of quantisers that transformers does not read
@@ -22,15 +22,30 @@ SCALES = re.compile(
     r"quant_state\.\S+|SCB|weight_format|blocks|weight_q|codebooks?|codes|bias_?q|lut|qdata)$"
 )
 NEEDS = {
-    "gptq": "gptqmodel", "awq": "gptqmodel", "bitsandbytes": "bitsandbytes", "bitsandbytes_4bit": "bitsandbytes",
-    "bitsandbytes_8bit": "bitsandbytes", "compressed-tensors": "compressed-tensors", "torchao": "torchao",
-    "quanto": "optimum-quanto", "hqq": "hqq", "aqlm": "aqlm", "eetq": "kernels", "mxfp4": "kernels",
-    "auto-round": "auto-round", "quark": "amd-quark", "fp_quant": "fp_quant", "vptq": "vptq", "spqr": "spqr_quant",
-    "higgs": "flute-kernel", "bitnet": "accelerate", "sinq": "sinq",
-}  # fmt: skip
+    "gptq": "gptqmodel",
+    "awq": "gptqmodel",
+    "bitsandbytes": "bitsandbytes",
+    "bitsandbytes_4bit": "bitsandbytes",
+    "bitsandbytes_8bit": "bitsandbytes",
+    "compressed-tensors": "compressed-tensors",
+    "torchao": "torchao",
+    "quanto": "optimum-quanto",
+    "hqq": "hqq",
+    "aqlm": "aqlm",
+    "eetq": "kernels",
+    "mxfp4": "kernels",
+    "auto-round": "auto-round",
+    "quark": "amd-quark",
+    "fp_quant": "fp_quant",
+    "vptq": "vptq",
+    "spqr": "spqr_quant",
+    "higgs": "flute-kernel",
+    "bitnet": "accelerate",
+    "sinq": "sinq",
+}
 
 
-def declared(folder: Path) -> dict[str, Any] | None:
+def declared(folder: Path) -> JsonObject | None:
     """What config.json says of quantisation, for the model or its text part: None for plain weights.
 
     Raises `ModelError` where another file speaks of it and config.json does not, or where it names no scheme.
@@ -57,7 +72,7 @@ def declared(folder: Path) -> dict[str, Any] | None:
     return dict(found[0])
 
 
-def method(settings: Mapping[str, Any]) -> str:
+def method(settings: Mapping[str, Json]) -> str:
     """The name of a scheme, as transformers tells them apart."""
     for name in ("4bit", "8bit"):
         if settings.get(f"load_in_{name}"):
@@ -65,7 +80,7 @@ def method(settings: Mapping[str, Any]) -> str:
     return str(settings.get("quant_method") or "")
 
 
-def _scheme_elsewhere(settings: Mapping[str, Any]) -> str:
+def _scheme_elsewhere(settings: Mapping[str, Json]) -> str:
     inner = settings.get("quantization", settings)
     named = inner.get("quant_algo") or inner.get("quant_method") if isinstance(inner, dict) else None
     return f" ({named})" if named else ""
@@ -96,7 +111,7 @@ def refuse_undeclared(name: str, tensors: Mapping[str, StoredTensor]) -> None:
         )
 
 
-def refuse_unknown(name: str, settings: Mapping[str, Any]) -> None:
+def refuse_unknown(name: str, settings: Mapping[str, Json]) -> None:
     """Raise `ModelError` for a scheme that transformers does not know: it would skip it, and load the raw numbers."""
     from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
@@ -107,7 +122,7 @@ def refuse_unknown(name: str, settings: Mapping[str, Any]) -> None:
         )
 
 
-def needs(settings: Mapping[str, Any]) -> str:
+def needs(settings: Mapping[str, Json]) -> str:
     """What helps where a known scheme does not load."""
     package = NEEDS.get(method(settings))
     install = f"`pip install {package}` (it may need a GPU), or " if package else ""

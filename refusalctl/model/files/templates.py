@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from refusalctl.errors import BadInput, ModelError
+from refusalctl.json_types import JsonObject
 
 DEFAULT = "default"
 _OTHER = "give a template with --chat-template FILE"
@@ -99,7 +100,7 @@ def _single(value: object) -> str:
     return found.get(DEFAULT, "") if len(found) != 1 else next(iter(found.values()))
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> JsonObject:
     try:
         value = json.loads(_text(path))
     except ValueError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from refusalctl.errors import ModelError
 from refusalctl.model.judges.encoding import Render, encode
@@ -88,7 +87,7 @@ class ClassifierJudge:
         from refusalctl.model.finite import require_finite
 
         model, tokenizer = self.loaded
-        batch: Any = tokenizer.pad({"input_ids": list(rows)}, return_tensors="pt")
+        batch = tokenizer.pad({"input_ids": list(rows)}, return_tensors="pt")
         device = next(model.parameters()).device
         with torch.inference_mode():
             logits = model(

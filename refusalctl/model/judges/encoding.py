@@ -8,15 +8,19 @@ verdict is read from generated tokens alone (`generative`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from refusalctl.errors import ModelError
+from refusalctl.json_types import Json
 from refusalctl.model.control_tokens import controls, neutral
 from refusalctl.model.judges.protocol import Item
 
+if TYPE_CHECKING:
+    from refusalctl.model.transformers_types import Tokenizer
+
 _SHORTEST = 64  # characters of a text that are left when it is cut to fit
-Render = Callable[[Any, Item], str]
+Render = Callable[["Tokenizer", Item], str]
 
 
 class EncodedItem(NamedTuple):
@@ -27,7 +31,7 @@ class EncodedItem(NamedTuple):
     failed: str = ""
 
 
-def encode(tokenizer: Any, render: Render, item: Item, limit: int, *, special: bool = False) -> EncodedItem:
+def encode(tokenizer: Tokenizer, render: Render, item: Item, limit: int, *, special: bool = False) -> EncodedItem:
     """Ids of the judge's prompt, at most `limit` of them; the longer of the two texts is cut where it is too long.
 
     `special` asks the tokenizer for its own first and last tokens; formats that write them do without.
@@ -47,7 +51,7 @@ def encode(tokenizer: Any, render: Render, item: Item, limit: int, *, special: b
     return EncodedItem(ids, cut)
 
 
-def _ids(tokenizer: Any, render: Render, item: Item, special: bool) -> list[int] | None:
+def _ids(tokenizer: Tokenizer, render: Render, item: Item, special: bool) -> list[int] | None:
     rendered = render(tokenizer, item)
     if item.response.strip() not in rendered or (item.prompt or "").strip() not in rendered:
         return None  # some templates drop or rewrite parts of a message
@@ -63,15 +67,15 @@ def _shortened(item: Item, share: float) -> Item:
     return Item(prompt[:keep], response[:keep], item.lang)
 
 
-def _controls_of_format(tokenizer: Any, render: Render, special: bool) -> Counter[int]:
+def _controls_of_format(tokenizer: Tokenizer, render: Render, special: bool) -> Counter[int]:
     ids: list[int] = tokenizer(render(tokenizer, Item("a", "a", "en")), add_special_tokens=special)["input_ids"]
     return Counter(controls(tokenizer, ids))
 
 
-def turns(roles: Callable[[Item], list[dict[str, Any]]]) -> Render:
+def turns(roles: Callable[[Item], Sequence[Mapping[str, Json]]]) -> Render:
     """A format that is the tokenizer's own chat template over some turns, up to where the judge answers."""
 
-    def render(tokenizer: Any, item: Item) -> str:
+    def render(tokenizer: Tokenizer, item: Item) -> str:
         if not tokenizer.chat_template:
             raise ModelError(
                 "the judge's tokenizer has no chat template",
@@ -86,7 +90,7 @@ def turns(roles: Callable[[Item], list[dict[str, Any]]]) -> Render:
 def fill(template: str) -> Render:
     """A format that is a text with {prompt} and {response}; braces in the judged text stay text."""
 
-    def render(_tokenizer: Any, item: Item) -> str:
+    def render(_tokenizer: Tokenizer, item: Item) -> str:
         return template.format(prompt=item.prompt, response=item.response)
 
     return render

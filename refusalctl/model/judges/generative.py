@@ -10,12 +10,15 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from refusalctl.model.judges.encoding import EncodedItem, Render, encode
 from refusalctl.model.judges.protocol import CUT, Declaration, Item, Verdict, unparsed
 from refusalctl.model.judges.weights import JudgeModel, Settings, context, digest, foresee, load
 from refusalctl.model.savings.beginnings import MIN_SHARED, common_beginning, keeps_all, run_ids
+
+if TYPE_CHECKING:
+    from refusalctl.model.transformers_types import KeyValueCache, LanguageModel, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,8 @@ class Format:
 
 
 class Loaded(NamedTuple):
-    model: Any
-    tokenizer: Any
+    model: LanguageModel
+    tokenizer: Tokenizer
 
 
 @dataclass
@@ -163,4 +166,4 @@ class SharedBeginning(NamedTuple):
     """What all prompts begin with, and its key-value cache of batch size 1."""
 
     ids: list[int]
-    cache: Any
+    cache: KeyValueCache

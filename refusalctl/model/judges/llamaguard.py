@@ -9,8 +9,9 @@ Llama Guard 4 on Meta's own set: 43 % (its model card).
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Mapping, Sequence
 
+from refusalctl.json_types import Json
 from refusalctl.model.judges import qwen3guard
 from refusalctl.model.judges.encoding import turns
 from refusalctl.model.judges.generative import Format
@@ -22,16 +23,14 @@ _ANSWER = re.compile(r"\s*(?:(safe)|unsafe\s*\n\s*S(?:[1-9]|1[0-4])(?:\s*,\s*S(?
 
 def declaration(name: str, model: str, size: str, licence: str) -> Declaration:
     source = f"github.com/meta-llama/PurpleLlama, model card of {model.partition('/')[2]}"
-    return Declaration(
-        name, LANGUAGES, licence, source, model, size, gated=True, refusal_label=False, harm_label=True
-    )  # fmt: skip
+    return Declaration(name, LANGUAGES, licence, source, model, size, gated=True, refusal_label=False, harm_label=True)
 
 
 DECLARATION_3 = declaration("llama-guard-3", "meta-llama/Llama-Guard-3-8B", "8B", "Llama 3.1 community")
 DECLARATION_4 = declaration("llama-guard-4", "meta-llama/Llama-Guard-4-12B", "12B", "Llama 4 community")
 
 
-def parts(item: Item) -> list[dict[str, Any]]:
+def parts(item: Item) -> Sequence[Mapping[str, Json]]:
     """The same turns, each as a list of one text part."""
     return [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in qwen3guard.roles(item)]
 

@@ -6,10 +6,13 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from refusalctl.errors import ModelError
 from refusalctl.model.judges.protocol import Declaration
+
+if TYPE_CHECKING:
+    from refusalctl.model.transformers_types import LanguageModel, Tokenizer
 
 _AUTOS = {
     "generative": "AutoModelForCausalLM",
@@ -88,7 +91,7 @@ def digest(declaration: Declaration, model: str, revision: str, dtype: str) -> s
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def load(found: JudgeModel, settings: Settings, kind: str) -> tuple[Any, Any]:
+def load(found: JudgeModel, settings: Settings, kind: str) -> tuple[LanguageModel, Tokenizer]:
     """Model (in eval mode) and tokenizer. `kind` is generative, multimodal or classifier.
 
     Raises `ModelError`, also where a tensor was not in the checkpoint: a head that nobody trained gives labels too.
@@ -118,7 +121,7 @@ def foresee(found: JudgeModel, settings: Settings, kind: str) -> None:
     check_vocabulary(open_weights(found.folder, what, wanted).model, open_tokenizer(found.folder, what), what)
 
 
-def context(model: Any, tokenizer: Any) -> int:
+def context(model: LanguageModel, tokenizer: Tokenizer) -> int:
     """Longest input in tokens that model and tokenizer both allow."""
     config = model.config.get_text_config()
     limits = [getattr(config, "max_position_embeddings", None), getattr(tokenizer, "model_max_length", None)]

@@ -40,7 +40,7 @@ _LETTERS = str.maketrans(
     | {"\u0640": "", "\u0671": "ا", "ى": "ي", "ی": "ي", "ې": "ي", "ک": "ك", "ڪ": "ك", "ة": "ه", "ہ": "ه", "ھ": "ه"}
     | {"װ": "וו", "ױ": "וי", "ײ": "יי", "ł": "l", "ø": "o", "đ": "d", "æ": "ae", "œ": "oe", "ı": "i"}
     | dict(zip(_TRADITIONAL, _SIMPLIFIED, strict=True))
-)  # fmt: skip
+)
 _CYRILLIC = "АВЕКМНОРСТУХІЈЅҺаеорсухіјѕһәө"
 _LATIN = "ABEKMHOPCTYXIJSHaeopcyxijshəɵ"
 _TO_CYRILLIC = str.maketrans(_LATIN, _CYRILLIC)
@@ -59,10 +59,10 @@ _LINES = re.compile(r" ?[\n\v\f\x1c-\x1e\x85\u2028\u2029]+ ?")
 
 # speech: in quotation marks, or between dashes as in novels; a word in quotation marks is no speech
 _SPEECH = re.compile(
-    "\u201e[^\u201c\u201d\"]{5,400}[\u201c\u201d\"]|\u201c[^\u201d\"]{5,400}[\u201d\"]|\u00ab[^\u00bb]{5,400}\u00bb"
-    "|\u00bb[^\u00ab]{5,400}\u00ab|\"[^\"]{5,400}\"|\u300c[^\u300d]{5,400}\u300d|\u300e[^\u300f]{5,400}\u300f"
+    '\u201e[^\u201c\u201d"]{5,400}[\u201c\u201d"]|\u201c[^\u201d"]{5,400}[\u201d"]|\u00ab[^\u00bb]{5,400}\u00bb'
+    '|\u00bb[^\u00ab]{5,400}\u00ab|"[^"]{5,400}"|\u300c[^\u300d]{5,400}\u300d|\u300e[^\u300f]{5,400}\u300f'
     "|(?<!\\w)['\u2018](?=\\w)[^\n\u2018]{5,400}?[\\w.,!?]['\u2019](?!\\w)"
-)  # fmt: skip
+)
 _DIALOGUE = re.compile(r"^ ?[\u2012-\u2015] ?[^\n\u2012-\u2015]{1,300}[\s.,!?][\u2012-\u2015]", re.MULTILINE)
 
 WIDE = "\u0e00-\u0e7f\u1100-\u11ff\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"

@@ -5,7 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from refusalctl.model.transformers_types import CacheLayer, KeyValueCache, LanguageModel
 
 MIN_SHARED = 8  # tokens; a shorter common beginning is not worth a cache
 
@@ -31,7 +36,7 @@ def common_beginning(rows: Sequence[Sequence[int]]) -> list[int]:
     return first[: min(n, most)]
 
 
-def keeps_all(model: Any, width: int | None = None) -> bool:
+def keeps_all(model: LanguageModel, width: int | None = None) -> bool:
     """Whether every layer keeps every position, of prompts up to `width` tokens (None: of any length).
 
     Then padding may stand between a shared beginning and the rest. Windows and chunks count columns, padding
@@ -47,12 +52,12 @@ def keeps_all(model: Any, width: int | None = None) -> bool:
     return width is not None and kinds <= windowed and bool(windows) and width < min(windows)
 
 
-def run_ids(model: Any, ids: Any, **options: Any) -> Any:
+def run_ids(model: LanguageModel, ids: Tensor, **options: object) -> KeyValueCache:
     """The key-value cache of one row of ids [1, seq], with whatever hooks are on the model."""
     import torch
     from transformers import DynamicCache
 
-    cache = DynamicCache(config=model.config)
+    cache: KeyValueCache = DynamicCache(config=model.config)
     with torch.inference_mode():
         model(
             input_ids=ids,
@@ -63,7 +68,7 @@ def run_ids(model: Any, ids: Any, **options: Any) -> Any:
     return cache
 
 
-def holds(cache: Any, n_layers: int, length: int) -> bool:
+def holds(cache: KeyValueCache | None, n_layers: int, length: int) -> bool:
     """Whether a cache has keys and values of `length` tokens in each of its layers, and nothing else."""
     from transformers import cache_utils
 
@@ -72,7 +77,7 @@ def holds(cache: Any, n_layers: int, length: int) -> bool:
     return len(layers) == n_layers and all(type(x) in plain and x.get_seq_length() == length for x in layers)
 
 
-def expanded(layers: Sequence[Any], rows: int) -> list[Any]:
+def expanded(layers: Sequence[CacheLayer], rows: int) -> list[CacheLayer]:
     """Cache layers of one row for a batch of `rows`: views, which the first write to the cache copies."""
     found = []
     for layer in layers:
@@ -83,8 +88,15 @@ def expanded(layers: Sequence[Any], rows: int) -> list[Any]:
     return found
 
 
-def with_layers(cache: Any, layers: Sequence[Any]) -> Any:
+def with_layers(cache: KeyValueCache, layers: Sequence[CacheLayer]) -> KeyValueCache:
     """A cache of the same kind that holds these layers, each its own object: `cache` stays as it is."""
     made = copy.copy(cache)
     made.layers = [copy.copy(layer) for layer in layers]
     return made
+
+
+def joined(below: KeyValueCache | None, above: KeyValueCache | None, layer: int) -> KeyValueCache:
+    """The layers below `layer` of one cache and the others of another."""
+    assert below is not None
+    assert above is not None
+    return with_layers(above, [*below.layers[:layer], *above.layers[layer:]])

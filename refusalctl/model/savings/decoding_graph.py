@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
@@ -25,6 +25,7 @@ from refusalctl.model.savings import cuda_graphs
 from refusalctl.model.savings.beginnings import with_layers
 from refusalctl.model.savings.cuda_graphs import UNRECORDABLE, can_record, masking
 from refusalctl.model.savings.shared_beginning import furthest, is_rounding
+from refusalctl.model.transformers_types import CacheLayer, KeyValueCache, ModelOutput
 
 if TYPE_CHECKING:
     from refusalctl.model.chat_model import ChatModel
@@ -34,7 +35,7 @@ LOOK = 4  # steps between two looks at whether every row has ended: a look makes
 WORTH = 16  # tokens; recording costs as much as a few steps
 
 
-def can_replay(chat_model: ChatModel, cache: Any, max_new_tokens: int) -> bool:
+def can_replay(chat_model: ChatModel, cache: KeyValueCache | None, max_new_tokens: int) -> bool:
     """Whether recording is worth a try: one GPU, a cache that keeps every position, an answer that is long enough."""
     asked = cache is not None and max_new_tokens >= WORTH and chat_model.graph_trial.works is not False
     return asked and can_record(chat_model)
@@ -43,7 +44,7 @@ def can_replay(chat_model: ChatModel, cache: Any, max_new_tokens: int) -> bool:
 def write(
     chat_model: ChatModel,
     batch: Batch,
-    cache: Any,
+    cache: KeyValueCache | None,
     checks: Checks,
     max_new_tokens: int,
     watched: Sequence[Written] = (),
@@ -79,7 +80,7 @@ def write(
 
 
 def _plainly(
-    chat_model: ChatModel, batch: Batch, prompt: Any, ids: Int[Tensor, "batch seq"]
+    chat_model: ChatModel, batch: Batch, prompt: ModelOutput, ids: Int[Tensor, "batch seq"]
 ) -> Float[Tensor, "batch d_vocab"]:
     """Log-probabilities behind more tokens, in the cache that grows."""
     width = ids.shape[1]
@@ -92,7 +93,7 @@ def _plainly(
 class _Steps:
     """One token for every row at a time, over tensors that keep their place."""
 
-    def __init__(self, chat_model: ChatModel, batch: Batch, prompt: Any, most: int) -> None:
+    def __init__(self, chat_model: ChatModel, batch: Batch, prompt: ModelOutput, most: int) -> None:
         device, (rows, length) = batch.mask.device, batch.mask.shape
         room = -(-(length + most) // 8) * 8  # attention kernels want masks of such lengths
         self.model, self.most = chat_model.model, most
@@ -143,7 +144,7 @@ class _Steps:
             yield
 
 
-def _static(layer: Any, room: int) -> StaticLayer:
+def _static(layer: CacheLayer, room: int) -> StaticLayer:
     """Keys and values so far, in a buffer with place for `room` positions."""
     made = StaticLayer(room)
     made.update(layer.keys, layer.values)

@@ -1,10 +1,10 @@
 """A key-value cache that an answer grows in without being copied at every token."""
 
-from typing import Any
-
 from jaxtyping import Float
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer
+
+from refusalctl.model.transformers_types import KeyValueCache
 
 
 class _GrowingLayer(DynamicLayer):
@@ -24,8 +24,8 @@ class _GrowingLayer(DynamicLayer):
         self,
         key_states: Float[Tensor, "batch n_kv_heads seq d_head"],
         value_states: Float[Tensor, "batch n_kv_heads seq d_value"],
-        *_args: Any,
-        **_kwargs: Any,
+        *_args: object,
+        **_kwargs: object,
     ) -> tuple[Tensor, Tensor]:
         start = self.get_seq_length()
         end = start + key_states.shape[-2]
@@ -47,7 +47,7 @@ class _GrowingLayer(DynamicLayer):
         self.rooms = []
 
 
-def with_room(cache: Any, capacity: int) -> Any:
+def with_room(cache: KeyValueCache, capacity: int) -> KeyValueCache:
     """The cache itself, its plain layers able to hold `capacity` positions; layers of other kinds stay as they are."""
     cache.layers = [
         _GrowingLayer(layer, capacity) if type(layer) is DynamicLayer and layer.is_initialized else layer

@@ -5,7 +5,6 @@ the cache, and then proved on the prompts at hand; where the proof fails nothing
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -25,6 +24,7 @@ from refusalctl.model.savings.beginnings import (
     run_ids,
     with_layers,
 )
+from refusalctl.model.transformers_types import KeyValueCache
 
 # KL (nats) at the next token that rounding may make between two ways to compute the same; half precision is coarse
 SAME = {torch.float64: 1e-9, torch.float32: 1e-6, torch.bfloat16: 0.02, torch.float16: 0.005}
@@ -38,7 +38,7 @@ def batch_behind(beginning: Beginning, chat_model: ChatModel, rows: Sequence[Seq
     return Batch(rest.ids, mask, rest.position_ids + shared)
 
 
-def run_beginning(beginning: Beginning, chat_model: ChatModel) -> Any:
+def run_beginning(beginning: Beginning, chat_model: ChatModel) -> KeyValueCache | None:
     """The beginning's key-value cache, one row, with whatever hooks are on the model; None where there is none."""
     if not beginning.ids:
         return None
@@ -46,7 +46,7 @@ def run_beginning(beginning: Beginning, chat_model: ChatModel) -> Any:
     return run_ids(chat_model.model, ids, **last_only(chat_model.model))
 
 
-def cache_for(begun: Any, rows: int) -> Any:
+def cache_for(begun: KeyValueCache | None, rows: int) -> KeyValueCache | None:
     """A beginning's cache for a batch of `rows`, which may write to it; None stays None."""
     return None if begun is None else with_layers(begun, expanded(begun.layers, rows))
 

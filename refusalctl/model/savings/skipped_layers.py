@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from refusalctl.model.residual import Residual, block_input
+from refusalctl.model.transformers_types import Arguments, KeyValueCache, Keywords
 
 
 @dataclass
@@ -16,7 +17,7 @@ class PlainPass:
 
     entered: list[Tensor] = field(default_factory=list)
     returned: list[type] = field(default_factory=list)
-    cache: Any = None
+    cache: KeyValueCache | None = None
 
     def can_be_put_back(self, n_layers: int) -> bool:
         """Whether every block ran once and passed on nothing but its stream."""
@@ -27,7 +28,7 @@ class _Other:
     """What a block may return besides its stream, and then cannot be passed over."""
 
 
-def _form(output: Any) -> type:
+def _form(output: object) -> type:
     if isinstance(output, Tensor):
         return Tensor
     return tuple if isinstance(output, tuple) and len(output) == 1 else _Other
@@ -37,10 +38,10 @@ def _form(output: Any) -> type:
 def watching(residual: Residual, kept: PlainPass) -> Iterator[None]:
     """Keep what enters every block and the form of what leaves it."""
 
-    def enters(_m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def enters(_m: nn.Module, args: Arguments, kwargs: Keywords) -> None:
         kept.entered.append(block_input(args, kwargs).clone())
 
-    def leaves(_m: nn.Module, _args: Any, output: Any) -> None:
+    def leaves(_m: nn.Module, _args: object, output: object) -> None:
         kept.returned.append(_form(output))
 
     handles = [block.register_forward_pre_hook(enters, with_kwargs=True) for block in residual.blocks]
@@ -56,7 +57,7 @@ def watching(residual: Residual, kept: PlainPass) -> Iterator[None]:
 def entering(residual: Residual, layer: int, kept: PlainPass) -> Iterator[None]:
     """Blocks below `layer` pass on what they get, and block `layer` gets the stream that was kept."""
 
-    def enter(_m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def enter(_m: nn.Module, args: Arguments, kwargs: Keywords) -> tuple[Arguments, Keywords]:
         stream = kept.entered[layer]
         return ((stream, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": stream})
 

@@ -14,19 +14,20 @@ fails the plain path is taken.
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from refusalctl.json_types import JsonObject
 from refusalctl.model.batching import plan_batches
 from refusalctl.model.chat import Batch
 from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.finite import is_broken, not_finite
 from refusalctl.model.forward import located, opened, run
 from refusalctl.model.hooks import Checks, Intervention, intervene, on_device, record
-from refusalctl.model.savings.beginnings import Beginning, holds, with_layers
+from refusalctl.model.savings.beginnings import Beginning, holds, joined, with_layers
 from refusalctl.model.savings.cuda_graphs import UNRECORDABLE, CapturedPass, can_record, causal_mask, repeated
 from refusalctl.model.savings.shared_beginning import (
     batch_behind,
@@ -37,6 +38,7 @@ from refusalctl.model.savings.shared_beginning import (
     shared_beginning,
 )
 from refusalctl.model.savings.skipped_layers import PlainPass, entering, watching
+from refusalctl.model.transformers_types import KeyValueCache
 
 MOST_KEPT = 2 * 2**30  # bytes of kept streams; beyond that, additions run all layers
 FEW = 10  # additions; keeping streams and proving them costs as much as it saves on about so many
@@ -76,7 +78,7 @@ class _BeginningPass(NamedTuple):
     """What a batch's prompts left: log-probabilities of the next token, their cache, and all layers' streams."""
 
     logprobs: Float[Tensor, "batch d_vocab"]
-    cache: Any
+    cache: KeyValueCache | None
     streams: Tensor
 
 
@@ -117,12 +119,10 @@ class Sweeps:
     def shared(self) -> int:
         return len(self.beginning)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """What a run keeps about its savings."""
-        return {
-            "shared_tokens": self.shared, "skips_layers": self.skips, "repeats_passes": self.repeats,
-            "deviation_nats": self.deviation,
-        }  # fmt: skip
+        found: JsonObject = {"shared_tokens": self.shared, "skips_layers": self.skips}
+        return found | {"repeats_passes": self.repeats, "deviation_nats": self.deviation}
 
     @property
     def repeats(self) -> bool:
@@ -278,23 +278,26 @@ class Sweeps:
         if not same:
             self.parts = before
 
-    def _begin(self, layer: int) -> Any:
+    def _begin(self, layer: int) -> KeyValueCache | None:
         """The shared beginning's cache under the hooks that are on, complete in all layers."""
         if not self.beginning or not layer:
             return run_beginning(self.beginning, self.chat_model)
         with entering(self.chat_model.residual, layer, self._plain[0]):
             cache = run_beginning(self.beginning, self.chat_model)
-        return with_layers(cache, [*self._plain[0].cache.layers[:layer], *cache.layers[layer:]])
+        return joined(self._plain[0].cache, cache, layer)
 
-    def _run_part(self, index: int, part: _Part, beginning: Any, layer: int, wanted: Wanted) -> BatchScores:
+    def _run_part(
+        self, index: int, part: _Part, beginning: KeyValueCache | None, layer: int, wanted: Wanted
+    ) -> BatchScores:
         longer = wanted == "opening" and max(map(len, self.openings), default=1) > 1
         passed = self._pass(index, part, beginning, layer, keep=longer)
         if layer and longer:  # blocks that were passed over wrote nothing
-            below = self._plain[1 + index].cache.layers[:layer]
-            passed = passed._replace(cache=with_layers(passed.cache, [*below, *passed.cache.layers[layer:]]))
+            passed = passed._replace(cache=joined(self._plain[1 + index].cache, passed.cache, layer))
         return self._opened(part, passed, wanted)
 
-    def _pass(self, index: int, part: _Part, beginning: Any, layer: int, *, keep: bool) -> _BeginningPass:
+    def _pass(
+        self, index: int, part: _Part, beginning: KeyValueCache | None, layer: int, *, keep: bool
+    ) -> _BeginningPass:
         """A batch's prompts behind the beginning; `keep`: with the cache that they leave."""
         given = cache_for(beginning, len(part.indices))
         residual = self.chat_model.residual

@@ -1,21 +1,26 @@
 """MADLAD-400 (Kudugunta et al. 2023, arXiv 2309.04662) on this machine, into English."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from refusalctl.errors import ModelError
 from refusalctl.model.control_tokens import neutral
 from refusalctl.model.translators.protocol import Outcome
 from refusalctl.model.translators.sequence_models import MAX_NEW_TOKENS, model_name, open_model, translation, write
 
+if TYPE_CHECKING:
+    from refusalctl.model.transformers_types import LanguageModel, Tokenizer
+
 
 @dataclass
 class Madlad:
     """A T5 that reads `<2en>` and finds the source language out itself."""
 
-    model: Any
-    tokenizer: Any
+    model: LanguageModel
+    tokenizer: Tokenizer
     name: str
     batch: int = 16
     max_new_tokens: int = MAX_NEW_TOKENS

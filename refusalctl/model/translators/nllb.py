@@ -1,27 +1,47 @@
 """NLLB-200 (NLLB Team 2022, arXiv 2207.04672) on this machine, into English or from it."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from refusalctl.errors import BadInput, ModelError
 from refusalctl.model.control_tokens import neutral
 from refusalctl.model.translators.protocol import Outcome
 from refusalctl.model.translators.sequence_models import MAX_NEW_TOKENS, model_name, open_model, translation, write
 
+if TYPE_CHECKING:
+    from refusalctl.model.transformers_types import LanguageModel, Tokenizer
+
 CODES: dict[str, str] = {
-    "ar": "arb_Arab", "ba": "bak_Cyrl", "be": "bel_Cyrl", "de": "deu_Latn", "en": "eng_Latn", "es": "spa_Latn",
-    "fr": "fra_Latn", "it": "ita_Latn", "ja": "jpn_Jpan", "ko": "kor_Hang", "nl": "nld_Latn", "pl": "pol_Latn",
-    "ru": "rus_Cyrl", "tg": "tgk_Cyrl", "th": "tha_Thai", "yi": "ydd_Hebr", "yo": "yor_Latn", "zh": "zho_Hans",
-}  # fmt: skip
+    "ar": "arb_Arab",
+    "ba": "bak_Cyrl",
+    "be": "bel_Cyrl",
+    "de": "deu_Latn",
+    "en": "eng_Latn",
+    "es": "spa_Latn",
+    "fr": "fra_Latn",
+    "it": "ita_Latn",
+    "ja": "jpn_Jpan",
+    "ko": "kor_Hang",
+    "nl": "nld_Latn",
+    "pl": "pol_Latn",
+    "ru": "rus_Cyrl",
+    "tg": "tgk_Cyrl",
+    "th": "tha_Thai",
+    "yi": "ydd_Hebr",
+    "yo": "yor_Latn",
+    "zh": "zho_Hans",
+}
 
 
 @dataclass
 class Nllb:
     """A sequence-to-sequence model with NLLB's language codes."""
 
-    model: Any
-    tokenizer: Any
+    model: LanguageModel
+    tokenizer: Tokenizer
     code: str
     name: str
     batch: int = 16

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from refusalctl.errors import ModelError
 from refusalctl.model.translators.protocol import Outcome, outcome
 
+if TYPE_CHECKING:
+    from refusalctl.model.transformers_types import LanguageModel, Tokenizer
+
 MAX_NEW_TOKENS = 512
 
 
-def write(model: Any, tokenizer: Any, texts: Sequence[str], max_new_tokens: int, **options: Any) -> list[list[int]]:
+def write(
+    model: LanguageModel, tokenizer: Tokenizer, texts: Sequence[str], max_new_tokens: int, **options: Any
+) -> list[list[int]]:
     """The ids that the model writes for each text, its decoder's start included."""
     import torch
     from transformers.generation.logits_process import LogitsProcessorList
@@ -38,7 +43,7 @@ def write(model: Any, tokenizer: Any, texts: Sequence[str], max_new_tokens: int,
     return written
 
 
-def translation(tokenizer: Any, written: list[int], max_new_tokens: int) -> Outcome:
+def translation(tokenizer: Tokenizer, written: list[int], max_new_tokens: int) -> Outcome:
     """Ids as text; an answer that has not ended after `max_new_tokens` is a failure, not a cut text."""
     if tokenizer.eos_token_id not in written:
         return Outcome(None, f"not finished after {max_new_tokens} tokens")
@@ -55,8 +60,8 @@ def model_name(family: str, spec: str, folder: Path) -> str:
 class SequenceModel(NamedTuple):
     """A translation model in eval mode, its tokenizer, and the folder that both came from."""
 
-    model: Any
-    tokenizer: Any
+    model: LanguageModel
+    tokenizer: Tokenizer
     folder: Path
 
 

@@ -87,9 +87,16 @@ def activation_maps(found: LanguageGeometry) -> Figure:
             for kind, cloud, colour, mark in clouds:
                 points = np.array(cloud)
                 axes.scatter(
-                    points[:, 0], points[:, 1], s=9, marker=mark, color=colour, alpha=0.65, linewidths=0,
-                    label=f"{kind} prompts", rasterized=crowded,
-                )  # fmt: skip
+                    points[:, 0],
+                    points[:, 1],
+                    s=9,
+                    marker=mark,
+                    color=colour,
+                    alpha=0.65,
+                    linewidths=0,
+                    label=f"{kind} prompts",
+                    rasterized=crowded,
+                )
             axes.set_title(plain(language_name(lang)), loc="left")
             axes.set_xlabel(f"{drawn.explained[0] * 100:.0f} % of variance", fontsize=7.5)
             axes.set_ylabel(f"{drawn.explained[1] * 100:.0f} %", fontsize=7.5)

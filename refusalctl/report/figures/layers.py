@@ -12,6 +12,7 @@ from refusalctl.report.content import Choice, Content
 from refusalctl.report.figures.style import INK, PALETTE, RULE, STYLES, columns, empty, plain, style
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 FEW = 6  # languages with three panels each; of more, bypass alone is drawn, in small panels
@@ -76,15 +77,23 @@ def _panel(axes: Axes, found: Choice, score: str) -> None:
         axes.axhline(limit, color=INK, linestyle=(0, (4, 3)), linewidth=0.9, label="threshold of the rule")
     winner = found.winner
     axes.plot(
-        winner.layer, getattr(winner, score), marker="o", markersize=9, markerfacecolor="none", color=INK,
-        linestyle="none", markeredgewidth=1.4, clip_on=False, label="chosen",
-    )  # fmt: skip
+        winner.layer,
+        getattr(winner, score),
+        marker="o",
+        markersize=9,
+        markerfacecolor="none",
+        color=INK,
+        linestyle="none",
+        markeredgewidth=1.4,
+        clip_on=False,
+        label="chosen",
+    )
     axes.grid(color=RULE, linewidth=0.6)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _unique_legend(panels: list[Axes]) -> tuple[list[Any], list[str]]:
-    seen: dict[str, Any] = {}
+def _unique_legend(panels: list[Axes]) -> tuple[list[Artist], list[str]]:
+    seen: dict[str, Artist] = {}
     for axes in panels:
         for handle, text in zip(*axes.get_legend_handles_labels()):
             seen.setdefault(text, handle)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -16,6 +16,7 @@ from refusalctl.report.figures.style import PAPER, SOFT, percent, plain, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
 
 
 def transfer_matrix(rows: Content) -> Figure:
@@ -44,7 +45,7 @@ def transfer_matrix(rows: Content) -> Figure:
     return figure
 
 
-def _cell(axes: Axes, x: int, y: int, row: Row, colours: Any) -> None:
+def _cell(axes: Axes, x: int, y: int, row: Row, colours: Colormap) -> None:
     rate = row.refusal if isinstance(row, TransferCell) else None
     if isinstance(row, MissingCell) or rate is None:
         axes.add_patch(Rectangle((x + 0.02, y + 0.02), 0.96, 0.96, facecolor=PAPER, edgecolor="#bdbdbd", hatch="///"))

@@ -31,12 +31,26 @@ VARIABLES = {
 }
 STYLES = ("-", "--", "-.", ":")
 _RC: dict[Any, Any] = {
-    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "path",
-    "axes.titlesize": 9, "hatch.linewidth": 0.6, "font.family": "DejaVu Sans", "axes.axisbelow": True,
-    "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "axes.titlecolor": INK, "xtick.color": INK,
-    "ytick.color": INK, "figure.facecolor": PAPER, "axes.facecolor": PAPER, "savefig.facecolor": PAPER,
-    "legend.labelcolor": INK, "pdf.fonttype": 42,
-}  # fmt: skip
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.fonttype": "path",
+    "axes.titlesize": 9,
+    "hatch.linewidth": 0.6,
+    "font.family": "DejaVu Sans",
+    "axes.axisbelow": True,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "axes.titlecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "figure.facecolor": PAPER,
+    "axes.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
+    "legend.labelcolor": INK,
+    "pdf.fonttype": 42,
+}
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from refusalctl.errors import BadInput
+from refusalctl.json_types import JsonObject
 from refusalctl.records.correction import (
     ConditionRate,
     CorrectedRate,
@@ -20,7 +21,9 @@ from refusalctl.records.correction import (
     OutcomeCorrection,
     RateCorrections,
 )
+from refusalctl.stats.judge_error import SampleCell, better_than_chance, corrected, errors
 from refusalctl.stats.outcomes import USABLE
+from refusalctl.stats.rates import outcome_rate
 from refusalctl.steps.labelling.human import HUMAN, read_sample
 from refusalctl.steps.labelling.labels import outcomes_by_prompt
 from refusalctl.steps.labelling.panel import judge_name
@@ -104,8 +107,6 @@ def _errors(
     outcome: str,
 ) -> tuple[JudgeErrors | None, str]:
     """The calibration, or why there is none."""
-    from refusalctl.stats.judge_error import SampleCell, better_than_chance, errors
-
     counts: dict[tuple[str, bool, float], list[int]] = {}
     for (source, prompt), (stratum, weight) in weights.items():
         verdict = said.get(source, {}).get(prompt, "unparsed")
@@ -131,8 +132,6 @@ def _rate(
     artifact: Artifact, outcomes: Mapping[str, str], outcome: str, calibration: JudgeErrors | None, why: str
 ) -> ConditionRate:
     """The judge's own rate in one condition, and the corrected one, None with its reason where there is none."""
-    from refusalctl.stats.rates import outcome_rate
-
     rate, fixed = None, None
     try:
         own = outcome_rate(list(outcomes.values()), outcome)
@@ -145,8 +144,6 @@ def _rate(
 
 
 def _corrected(rate: JudgedRate, calibration: JudgeErrors) -> CorrectedRate:
-    from refusalctl.stats.judge_error import corrected
-
     return CorrectedRate(*corrected(rate.count, rate.n, calibration))
 
 
@@ -177,7 +174,7 @@ def correct_rates(bench: Workbench, labels: Sequence[Artifact], human: Sequence[
     inputs |= {f"human:{i}": a for i, a in enumerate(sorted(human, key=lambda a: a.id))}
     identifiers = sorted({each.inputs["sample"] for each in human})
     inputs |= {f"sample:{i}": bench.store.open("sample", s) for i, s in enumerate(identifiers)}
-    about = {
+    about: JsonObject = {
         "langs": ",".join(sorted({a.about["lang"] for a in human})),
         "judges": ", ".join(sorted({judge_name(a) for a in judged.values()})),
         "n": sum(int(a.about["labelled"]) for a in human),

@@ -14,7 +14,9 @@ import numpy as np
 
 from refusalctl.data import sheets
 from refusalctl.errors import BadInput
+from refusalctl.model.judges.protocol import Verdict
 from refusalctl.records.rows import Completion, Label, SheetRow
+from refusalctl.stats.sampling import draw
 from refusalctl.steps.completions import read_completions
 from refusalctl.steps.labelling.labels import LABELS_FILE, label_of, read_labels
 from refusalctl.steps.prompts import read_prompts
@@ -28,8 +30,6 @@ HUMAN = "human:"
 
 
 def _run(job: Job) -> RunChecks:
-    from refusalctl.stats.sampling import draw
-
     strata: dict[tuple[str, str], list[int]] = {}
     rows: list[tuple[str, Label]] = []
     answered = _answered(job)
@@ -161,8 +161,6 @@ def _labels(
 
 
 def _label(row: Completion, said: str, annotator: str) -> Label:
-    from refusalctl.model.judges.protocol import Verdict
-
     verdict = Verdict("unparsed", "annotator unsure") if said == "unsure" else Verdict(said, "")
     return label_of(row, verdict, f"{HUMAN}{annotator}")
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from refusalctl.data.response_language import response_language
 from refusalctl.errors import BadInput
+from refusalctl.model.judges import declared
+from refusalctl.model.judges.degenerate_first import judge_rows
+from refusalctl.model.judges.protocol import Item
 from refusalctl.records.rows import Completion, Label
 from refusalctl.steps.completions import read_completions
 from refusalctl.steps.finished_rows import FinishedRows
@@ -31,15 +34,13 @@ def _run(job: Job) -> RunChecks:
     if len(finished) < len(rows):
         job.bench.make_room_for(judge)
         _judge(job, rows, finished, frozenset(order[row["prompt_id"]] for row in finished))
-    formats.write_rows(job.out / LABELS_FILE, sorted(finished, key=lambda row: order[row["prompt_id"]]))
+    formats.write_rows(job.out / LABELS_FILE, sorted(finished, key=lambda row: order[str(row["prompt_id"])]))
     counts = Counter(str(row["outcome"]) for row in finished)
     off = sum(row["off_language"] is True for row in finished)
     return {**counts, "off_language": off, "resumed": finished.resumed, **_machine(job, judge.declaration)}
 
 
 def _judge(job: Job, rows: list[Completion], finished: FinishedRows, done: frozenset[int]) -> None:
-    from refusalctl.model.judges.degenerate_first import judge_rows
-
     judge = job.bench.judges[job.params["judge_digest"]]
     items = items_of(rows, job.inputs.get("prompts"))
     english = translated_items(items, job.inputs)
@@ -51,7 +52,7 @@ def _judge(job: Job, rows: list[Completion], finished: FinishedRows, done: froze
             advance(1)
 
 
-def _machine(job: Job, declaration: Declaration) -> dict[str, Any]:
+def _machine(job: Job, declaration: Declaration) -> RunChecks:
     """Which device and libraries a judge with weights ran on."""
     if declaration.model is None:
         return {}
@@ -68,8 +69,6 @@ def _machine(job: Job, declaration: Declaration) -> dict[str, Any]:
 
 def items_of(rows: Sequence[Completion], prompts: Artifact | None) -> list[Item]:
     """What a judge is given. Raises `BadInput` naming a completion whose prompt the artifact does not hold."""
-    from refusalctl.model.judges.protocol import Item
-
     if prompts is None:
         return [Item(None, row.text, row.lang, row.unfinished) for row in rows]
     texts = {prompt.id: prompt.text for prompt in read_prompts(prompts)}
@@ -111,8 +110,6 @@ def check_judge(spec: str, lang: str, *, harm_only: bool = False) -> Declaration
     Raises `BadInput` for an unknown judge, a language that it cannot judge, or one that gives no refusal label where
     that is needed.
     """
-    from refusalctl.model.judges import declared
-
     asked = declared(spec)
     if asked.only_listed and lang not in (asked.languages or ()):
         raise BadInput(

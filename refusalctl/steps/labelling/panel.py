@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 from msgspec.structs import replace
 
 from refusalctl.errors import BadInput
+from refusalctl.json_types import JsonObject
 from refusalctl.records.panel import Disagreement, JudgeAgreement, JudgePair, LanguagePanel, PanelAgreement, VoteRule
 from refusalctl.records.rows import Label, Outcome
+from refusalctl.stats.panel import TIE, agreement, shared_flag, vote
 from refusalctl.steps.labelling.labels import LABELS_FILE, read_labels
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
@@ -25,7 +26,7 @@ class Group:
     """The labels of one completions artifact, by the judges' names, each in one order of prompts."""
 
     key: str
-    about: dict[str, Any]
+    about: JsonObject
     artifacts: dict[str, Artifact]
     rows: dict[str, list[Label]]
 
@@ -135,8 +136,6 @@ def _run(job: Job) -> RunChecks:
 
 def _language(found: Sequence[Group], rule: VoteRule) -> LanguagePanel:
     """Agreement over all completions of one language, what the rule makes of them, and where judges disagree."""
-    from refusalctl.stats.panel import TIE, agreement, vote
-
     votes = [row for group in found for row in group.votes]
     clusters = [cluster for group in found for cluster in group.clusters]
     names = list(found[0].rows)
@@ -159,8 +158,6 @@ def _pair(
     i: int,
     j: int,
 ) -> JudgePair:
-    from refusalctl.stats.panel import agreement
-
     two = [(row[i], row[j]) for row in votes]
     apart: dict[tuple[Outcome, Outcome], list[tuple[str, str]]] = {}
     for pair, each in zip(two, where):
@@ -183,7 +180,7 @@ def form_panel(bench: Workbench, labels: Sequence[Artifact], rule: VoteRule = "m
     found = groups(labels)
     ordered = sorted({each.id: each for each in labels}.values(), key=lambda a: a.id)
     inputs = {f"labels:{i}": each for i, each in enumerate(ordered)}
-    about = {
+    about: JsonObject = {
         "langs": ",".join(sorted({group.lang for group in found})),
         "judges": ", ".join(found[0].rows),
         "rule": rule,
@@ -207,7 +204,7 @@ def panel_labels(bench: Workbench, made: Artifact, labels: Sequence[Artifact]) -
     return artifacts
 
 
-def _writer(group: Group, rule: VoteRule) -> Any:
+def _writer(group: Group, rule: VoteRule) -> Callable[[Job], RunChecks]:
     def run(job: Job) -> RunChecks:
         rows = [_together(each, rule) for each in zip(*group.rows.values())]
         formats.write_rows(job.out / LABELS_FILE, (row.to_json() for row in rows))
@@ -218,8 +215,6 @@ def _writer(group: Group, rule: VoteRule) -> Any:
 
 def _together(rows: Sequence[Label], rule: VoteRule) -> Label:
     """One label of several. A tie is `unparsed` with the votes as its reason: it is in no rate."""
-    from refusalctl.stats.panel import TIE, shared_flag, vote
-
     said = vote([row.outcome for row in rows], rule)
     tied = said.outcome == TIE
     return replace(

@@ -6,14 +6,17 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 from refusalctl.data.response_language import response_language
 from refusalctl.errors import BadInput, NotFound
+from refusalctl.model.judges.degenerate import degenerate_reason
+from refusalctl.model.judges.protocol import Item, unparsed
+from refusalctl.model.translators.into_english import identity, open_back_translator
 from refusalctl.records.rows import Completion, Translation
 from refusalctl.steps.completions import read_completions
 from refusalctl.steps.prompts import read_prompts
-from refusalctl.steps.step import Job, Step, Workbench
+from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.cache import TextCache
 from refusalctl.store.hashing import digest
@@ -27,10 +30,21 @@ TRANSLATIONS_FILE = "translations.jsonl"
 VERSION = 1
 LOOPS = "the completion is degenerate"  # its outcome is decided without a translation
 NO_ANSWER = "the completion's reasoning is not finished"  # as well
-Open = Callable[[], Any]  # opens a translator: texts in, outcomes out, with a `batch`
 
 
-def _run(open_translator: Open, job: Job) -> dict[str, Any]:
+class TextTranslator(Protocol):
+    """Texts in, outcomes out in their order; `batch` is how many to hand over at once."""
+
+    @property
+    def batch(self) -> int: ...
+
+    def __call__(self, texts: list[str]) -> Sequence[Outcome]: ...
+
+
+Open = Callable[[], TextTranslator]
+
+
+def _run(open_translator: Open, job: Job) -> RunChecks:
     rows = read_completions(job.inputs["completions"])
     todo = {_sha(row.text): row.text for row in rows if not row.unfinished and not _degenerate(row.text)}
     cache = TextCache(job.bench.store, "translations", digest(dict(job.params)))
@@ -47,7 +61,7 @@ def _run(open_translator: Open, job: Job) -> dict[str, Any]:
 
 
 def _translate(
-    job: Job, translator: Any, missing: Mapping[str, str], known: dict[str, str], cache: TextCache
+    job: Job, translator: TextTranslator, missing: Mapping[str, str], known: dict[str, str], cache: TextCache
 ) -> dict[str, str]:
     """Translate what is missing into `known` and the cache; returns the reasons of those that failed."""
     failed: dict[str, str] = {}
@@ -76,8 +90,6 @@ def checked(answer: Outcome) -> Outcome:
 
 
 def _degenerate(text: str) -> bool:
-    from refusalctl.model.judges.degenerate import degenerate_reason
-
     return degenerate_reason(text) is not None
 
 
@@ -94,7 +106,11 @@ def _row(row: Completion, known: Mapping[str, str], failed: Mapping[str, str]) -
 
 
 def translate_completions(
-    bench: Workbench, completions: Artifact, translator: str, code: str | None = None, opened: Any = None
+    bench: Workbench,
+    completions: Artifact,
+    translator: str,
+    code: str | None = None,
+    opened: TextTranslator | None = None,
 ) -> Artifact:
     """Every completion in English by `nllb[:MODEL]`, `madlad[:MODEL]`, `google` or `deepl`.
 
@@ -102,15 +118,14 @@ def translate_completions(
     twice. `opened` is a translator of the caller's own; `translator` then names it. Raises `BadInput` for English
     completions or an unknown translator, `ModelError` when it is not there or its service gives up.
     """
-    from refusalctl.model.translators.into_english import identity, open_back_translator
-
     lang = completions.about["lang"]
     if lang == "en":
         raise BadInput(f"{completions.label} is in English already", hint="judge its native text")
-    given = opened is not None
-    params = {"translator": translator} if given else identity(translator, lang, code)
+    params = {"translator": translator} if opened is not None else identity(translator, lang, code)
     params = {**params, "from": lang}
-    opening = (lambda: opened) if given else partial(open_back_translator, translator, lang, code, bench.machine.device)
+    opening: Open = partial(open_back_translator, translator, lang, code, bench.machine.device)
+    if opened is not None:
+        opening = partial(lambda given: given, opened)
     step = Step("translate", VERSION, "translations", partial(_run, opening))
     name = params["translator"] if not params.get("model") else f"{params['translator']}:{params['model']}"
     return bench.obtain(step, params, {"completions": completions}, {**completions.about, "translator": name})
@@ -146,8 +161,6 @@ def read_translations(artifact: Artifact) -> list[Translation]:
 
 def translated_items(items: Sequence[Item], inputs: Mapping[str, Artifact]) -> list[Item | Verdict] | None:
     """What a judge gets instead of the native texts: translation and English prompt, or why there is none."""
-    from refusalctl.model.judges.protocol import Item, unparsed
-
     if "translations" not in inputs:
         return None
     rows = {row.prompt_id: row for row in read_translations(inputs["translations"])}

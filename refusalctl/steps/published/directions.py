@@ -8,11 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from refusalctl.data.published_scores import PublishedScores, read_place, read_scores
 from refusalctl.errors import DataError, EmptySelection
+from refusalctl.json_types import JsonObject
+from refusalctl.model.files import published_tensors
 from refusalctl.records.selection import Candidate, ScoreTable, SelectionScores
+from refusalctl.stats.candidate_choice import CRITERIA, CandidateScores, choose
 from refusalctl.stats.selection_rule import Rule
 from refusalctl.steps.directions import DIRECTIONS_FILE
 from refusalctl.steps.interventions import SELECTION_FILE
@@ -53,8 +58,6 @@ class PublishedDirections:
 
 def find_directions(files: Sequence[Path], reselect: bool) -> PublishedDirections | None:
     """Read every `.pt` and its JSON companions. Raises `DataError` when one is malformed or lacks its companion."""
-    from refusalctl.model.files import published_tensors
-
     means = _one([p for p in files if p.name == "mean_diffs.pt"])
     scores = [p for p in files if p.stem.startswith("direction_evaluations") and "filtered" not in p.stem]
     scores_file = _one([p for p in scores if "addition" not in p.stem] or scores)
@@ -95,8 +98,6 @@ def _check_fit(candidates: torch.Tensor, scored: PublishedScores, name: str) -> 
 
 def _chosen(path: Path, places: Sequence[Path]) -> PublishedDirection:
     """The vector of one `direction*.pt` and the place that its metadata file names."""
-    from refusalctl.model.files import published_tensors
-
     vector = published_tensors.direction(path)
     suffix = path.stem.removeprefix("direction")
     fitting = [p for p in places if p.stem == f"direction_metadata{suffix}"] or list(places)
@@ -110,10 +111,12 @@ def _chosen(path: Path, places: Sequence[Path]) -> PublishedDirection:
 def import_directions(bench: Workbench, found: PublishedDirections, request: Request) -> list[Artifact]:
     """Artifacts in order of dependence. Raises `EmptySelection` when no candidate passes the rule asked for."""
     known = {
-        "model": request.model, "revision": request.revision, "lang": request.needed_lang(found.first),
+        "model": request.model,
+        "revision": request.revision,
+        "lang": request.needed_lang(found.first),
         "source": request.source,
-    }  # fmt: skip
-    params: dict[str, Any] = {"files": found.files, **known}
+    }
+    params: JsonObject = {"files": found.files, **known}
     about = {**known, "data": "imported", "provenance": "imported"}
     rule = request.rule
     inputs: dict[str, Artifact] = {}
@@ -157,10 +160,6 @@ def _compare(bench: Workbench, found: PublishedDirections, chosen: PublishedDire
 
 
 def _choose(found: PublishedDirections, rule: Rule) -> Candidate:
-    import numpy as np
-
-    from refusalctl.stats.candidate_choice import CRITERIA, CandidateScores, choose
-
     if found.scored is None or found.candidates is None:
         raise EmptySelection("there are no published scores to choose by")
     rows = found.scored.candidates
@@ -194,7 +193,7 @@ def _directions_step(candidates: torch.Tensor) -> Step:
 
         n_pos, n_layers, _ = candidates.shape
         untold = torch.full((n_pos, n_layers), float("nan"))
-        header = {"positions": list(range(-n_pos, 0)), "suffix_tokens": [], "splits": 0}
+        header: JsonObject = {"positions": list(range(-n_pos, 0)), "suffix_tokens": [], "splits": 0}
         tensors = {"candidates": candidates, "split_half": untold}
         formats.write_vectors(job.out / DIRECTIONS_FILE, "directions", tensors, header)
         return {"shape": list(candidates.shape)}
@@ -214,7 +213,7 @@ def _selection_step(
     found: PublishedDirections, vector: torch.Tensor, place: Candidate, lang: str, rule: Rule | None
 ) -> Step:
     def run(job: Job) -> RunChecks:
-        header = {"pos": place.pos, "layer": place.layer, "lang": lang, "suffix_tokens": []}
+        header: JsonObject = {"pos": place.pos, "layer": place.layer, "lang": lang, "suffix_tokens": []}
         formats.write_vectors(job.out / SELECTION_FILE, "selection", {"direction": vector}, header)
         scores = SelectionScores(
             **fields_of(_table(found)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from refusalctl.data.published_labels import ConditionLabels
 from refusalctl.data.published_runs import CUT_AT, PublishedLabel, differing
+from refusalctl.json_types import JsonObject
 from refusalctl.model.judges.protocol import NO_REFUSAL_LABEL, Verdict
 from refusalctl.records.rows import Completion, Kind, Label, Outcome
 from refusalctl.steps.labelling.labels import LABELS_FILE, label_of
@@ -37,7 +38,7 @@ def import_labels(
     model = model if request.model == "imported" else request.model
     shared = {"model": model, "lang": labels.lang, "kind": kind, "source": request.source}
     params = {"file": file, "sha256": sha256, "condition": labels.condition, **shared}
-    about = {"data": "imported", "split": "test", "n": labels.n, "provenance": "imported", **shared}
+    about: JsonObject = {"data": "imported", "split": "test", "n": labels.n, "provenance": "imported", **shared}
     about |= request.about(labels.condition)
     artifacts = []
     for name, published in labels.said.items():

@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from refusalctl.data.published_runs import INTERVENTIONS
 from refusalctl.errors import BadInput
+from refusalctl.json_types import JsonObject
 from refusalctl.records.rows import Kind, Row
 from refusalctl.stats.selection_rule import Rule
 from refusalctl.steps.step import Job, RunChecks, Step
@@ -36,11 +36,11 @@ class Request:
             raise BadInput(f"{path.name} does not say its language", hint="give the language of its prompts: --lang")
         return self.lang
 
-    def about(self, condition: str) -> dict[str, Any]:
+    def about(self, condition: str) -> JsonObject:
         """How a published condition is called here; `ablation_ja` is ablation of the Japanese direction."""
         named = re.fullmatch(r"(ablation|actadd)_([a-z]{2,3})", condition)
         plain, origin = named.groups() if named else (condition, None)
-        about: dict[str, Any] = {"intervention": INTERVENTIONS.get(plain, plain), "condition": condition}
+        about: JsonObject = {"intervention": INTERVENTIONS.get(plain, plain), "condition": condition}
         direction_lang = self.direction_lang or origin
         if direction_lang and about["intervention"] != "none":
             about["direction_lang"] = direction_lang

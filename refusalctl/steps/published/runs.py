@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from refusalctl.data.published_labels import ConditionLabels, is_labels, read_labels
 from refusalctl.data.published_runs import CUT_AT, PublishedRun, differing, name_parts, read_json, read_run
 from refusalctl.errors import BadInput
+from refusalctl.json_types import JsonObject
 from refusalctl.steps.completions import COMPLETIONS_FILE
 from refusalctl.steps.labelling.labels import LABELS_FILE
 from refusalctl.steps.labelling.translations import TRANSLATIONS_FILE
@@ -97,13 +97,22 @@ def _import_json(bench: Workbench, file: _PublishedFile, request: Request) -> li
 def _import_run(bench: Workbench, file: _PublishedFile, run: PublishedRun, request: Request) -> list[Artifact]:
     """Prompts, answers, translations where there are any, and every judge's labels."""
     lang, kind = run.prompts[0].lang, run.prompts[0].kind
-    params: dict[str, Any] = {
-        "file": file.path.name, "sha256": file.sha256, "source": request.source, "lang": lang, "kind": kind
-    }  # fmt: skip
-    about: dict[str, Any] = {
-        "data": f"imported:{run.dataset}", "lang": lang, "kind": kind, "split": "test", "n": len(run.prompts),
-        "provenance": "imported", "source": request.source,
-    }  # fmt: skip
+    params: JsonObject = {
+        "file": file.path.name,
+        "sha256": file.sha256,
+        "source": request.source,
+        "lang": lang,
+        "kind": kind,
+    }
+    about: JsonObject = {
+        "data": f"imported:{run.dataset}",
+        "lang": lang,
+        "kind": kind,
+        "split": "test",
+        "n": len(run.prompts),
+        "provenance": "imported",
+        "source": request.source,
+    }
     prompts = bench.obtain(rows_step("prompts", run.prompts, PROMPTS_FILE), params, {}, about)
     model = {"model": request.model, "revision": request.revision}
     about = about | model | request.about(run.condition)

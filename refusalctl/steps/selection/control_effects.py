@@ -5,10 +5,13 @@ Measured per cell on validation prompts and without writing completions: ablated
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
 
 from refusalctl.errors import EmptySelection
+from refusalctl.json_types import Json, JsonObject
 from refusalctl.records.controls import (
     AddedControls,
     Controls,
@@ -105,15 +108,8 @@ def _ablated(job: Job, direction: torch.Tensor, families: dict[str, torch.Tensor
     return Ablated(basis["basis"], {SUBSPACES: families[SUBSPACES]}, (SUBSPACES,))
 
 
-def _selection(header: dict[str, Any]) -> ShuffledSelection:
-    return ShuffledSelection(
-        searched=header["searched"],
-        candidates=header["candidates"],
-        passed_rule=header["passed_rule"],
-        chosen=tuple((pos, layer) for pos, layer in header["chosen"]),
-        plain_cosine=tuple(header["plain_cosine"]),
-        prompt_passes=header["prompt_passes"],
-    )
+def _selection(header: Mapping[str, Json]) -> ShuffledSelection:
+    return msgspec.convert({name: header[name] for name in ShuffledSelection.__struct_fields__}, ShuffledSelection)
 
 
 def _added(
@@ -208,9 +204,9 @@ def compare_controls(bench: Workbench, source: str, target: str) -> Artifact:
         "openings": openings_to_compare_by(bench, target),
         "val_harmful": draw_prompts(bench, target, "harmful", "val"),
     }
-    params: dict[str, Any] = {"source": source, "target": target, "n_prompts": bench.settings.controls.control_prompts}
+    params: JsonObject = {"source": source, "target": target, "n_prompts": bench.settings.controls.control_prompts}
     params["rank"] = bench.settings.verdict.rank
-    if params["rank"] > 1:
+    if bench.settings.verdict.rank > 1:
         inputs["subspace"] = build_subspace(bench, inputs["selection"], source)
     params["coeff"] = bench.settings.verdict.doses[0] if bench.settings.verdict.induce else None
     if params["coeff"] is not None:

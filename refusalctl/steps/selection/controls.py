@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from refusalctl.errors import EmptySelection, UnfitOpenings
+from refusalctl.json_types import JsonObject
 from refusalctl.records.selection import Candidate
 from refusalctl.settings import Settings
 from refusalctl.stats import candidate_choice
@@ -235,7 +236,7 @@ def draw_control_directions(bench: Workbench, source: str) -> Artifact:
     for lang in bench.settings.langs:
         if lang != source:
             inputs[f"language:{lang}"] = extract_directions(bench, lang)
-    params: dict[str, Any] = {
+    params: JsonObject = {
         "n": n_controls(bench.settings),
         "seed": bench.settings.prompts.seed,
         "n_prompts": bench.settings.controls.control_prompts,
@@ -243,7 +244,7 @@ def draw_control_directions(bench: Workbench, source: str) -> Artifact:
         "rule": bench.settings.selection.resolved_rule().params(),
         "rank": bench.settings.verdict.rank,
     }
-    about = {
+    about: JsonObject = {
         "model": bench.ref.name,
         "revision": bench.ref.revision,
         "lang": source,

@@ -5,13 +5,14 @@ Scoring runs the model; choosing does not, so another rule or threshold costs no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from refusalctl.errors import EmptySelection, UnfitOpenings
+from refusalctl.json_types import JsonObject
 from refusalctl.records.rows import Kind
 from refusalctl.records.selection import (
     ByClass,
@@ -28,7 +29,14 @@ from refusalctl.records.selection import (
 from refusalctl.records.transfer import ChosenDirection
 from refusalctl.stats.candidate_choice import CRITERIA, CandidateScores, choose, stability
 from refusalctl.stats.selection_rule import Rule
-from refusalctl.steps.directions import DIRECTIONS_FILE, KINDS, extract_directions, n_layers, reliability_at
+from refusalctl.steps.directions import (
+    KINDS,
+    DirectionsHeader,
+    extract_directions,
+    n_layers,
+    read_directions,
+    reliability_at,
+)
 from refusalctl.steps.finished_rows import FinishedRows
 from refusalctl.steps.interventions import SELECTION_FILE
 from refusalctl.steps.prompts import draw_prompts, read_prompts
@@ -57,8 +65,8 @@ NOT_RESAMPLED = "there are no scores per prompt to resample"
 
 
 def _run_score(job: Job) -> RunChecks:
-    tensors, header = formats.read_vectors(job.inputs["directions"].path / DIRECTIONS_FILE, "directions")
-    vectors, positions, search = tensors["candidates"], header["positions"], job.params["search"]
+    tensors, header = read_directions(job.inputs["directions"])
+    vectors, positions, search = tensors["candidates"], header.positions, job.params["search"]
     opening = read_openings(job.inputs["openings"])
     scorer = Scorer(job.bench.model, [list(each) for each in opening.sequences], job.bench.machine.batch_size)
     encoded = {k: scorer.encode(job, read_prompts(job.inputs[f"val_{k}"])) for k in KINDS}
@@ -69,7 +77,7 @@ def _run_score(job: Job) -> RunChecks:
     table = ScoreTable(
         n_layers=vectors.shape[1],
         positions=tuple(positions),
-        suffix_tokens=tuple(header["suffix_tokens"]),
+        suffix_tokens=tuple(header.suffix_tokens),
         validation=found.validation,
         search=search,
         flat=tuple(flat),
@@ -161,19 +169,19 @@ class _ByScore(NamedTuple):
 
 def _run_select(job: Job) -> RunChecks:
     rule, criterion = Rule(**job.params["rule"]), job.params["criterion"]
-    tensors, header = formats.read_vectors(job.inputs["directions"].path / DIRECTIONS_FILE, "directions")
+    tensors, header = read_directions(job.inputs["directions"])
     by_score = _by_score(job, rule, header)
     rows = read_cosmic(job.inputs["cosmic"]).candidates if _is_full(job) else ()
     by_cosine = choose_by_cosine(rows, rule)
     winner = winner_by_cosine(rows, rule) if criterion == "cosmic" else by_score.winner
     assert winner is not None  # by refusal scores, a choice that fails raises
     pos, layer = winner.place
-    at = (header["positions"].index(pos), layer)
+    at = (header.positions.index(pos), layer)
     vectors = {"direction": tensors["candidates"][at], "mean_harmless": tensors["mean_harmless"][at]}
     about = {"pos": pos, "layer": layer, "lang": job.inputs["directions"].about["lang"]}
-    about |= {"suffix_tokens": header["suffix_tokens"], "criterion": criterion}
+    about |= {"suffix_tokens": header.suffix_tokens, "criterion": criterion}
     reliable = reliability_at(job.inputs["directions"], pos, layer)
-    choices = _choices(tensors["candidates"], header["positions"], by_score.winner, by_cosine)
+    choices = _choices(tensors["candidates"], header.positions, by_score.winner, by_cosine)
     found = SelectionScores(
         **fields_of(by_score.table),
         criterion=criterion,
@@ -200,7 +208,7 @@ def _is_full(job: Job) -> bool:
     return "cosmic" in job.inputs
 
 
-def _by_score(job: Job, rule: Rule, header: Mapping[str, Any]) -> _ByScore:
+def _by_score(job: Job, rule: Rule, header: DirectionsHeader) -> _ByScore:
     """The choice by refusal scores; where the language has none and the criterion needs none, a table without them."""
     if "scores" not in job.inputs:
         return _ByScore(_without_scores(job, header), None, None, NOT_RESAMPLED)
@@ -218,14 +226,14 @@ def _by_score(job: Job, rule: Rule, header: Mapping[str, Any]) -> _ByScore:
     return _ByScore(table, winner, stability(scores, rule, table.n_layers, np.random.default_rng(STABILITY_SEED)))
 
 
-def _without_scores(job: Job, header: Mapping[str, Any]) -> ScoreTable:
+def _without_scores(job: Job, header: DirectionsHeader) -> ScoreTable:
     """A table whose candidates have a KL, from COSMIC, and no refusal scores."""
     free = read_cosmic(job.inputs["cosmic"])
     everything = ByClass(tuple(range(free.n.harmful)), tuple(range(free.n.harmless)))
     return ScoreTable(
         n_layers=job.params["n_layers"],
-        positions=tuple(header["positions"]),
-        suffix_tokens=tuple(header["suffix_tokens"]),
+        positions=tuple(header.positions),
+        suffix_tokens=tuple(header.suffix_tokens),
         validation=ValidationPrompts(free.n, False, None, everything),
         search="full",
         flat=None,
@@ -289,7 +297,7 @@ def score_candidates(bench: Workbench, lang: str) -> Artifact:
     }
     layers = sorted(bench.settings.selection.layers) if bench.settings.selection.layers is not None else None
     share = bench.settings.selection.resolved_rule().max_layer_share
-    params: dict[str, Any] = {
+    params: JsonObject = {
         "filter_val": bench.settings.selection.filter_val,
         "layers": layers,
         "max_layer_share": share,
@@ -322,7 +330,7 @@ def select_direction(bench: Workbench, lang: str) -> Artifact:
         inputs["cosmic"] = cosines_beside_scores(bench, inputs["scores"])
     about = {"model": bench.ref.name, "revision": bench.ref.revision, "lang": lang, "data": bench.settings.prompts.data}
     about |= {"rule": rule.name, "criterion": bench.settings.selection.criterion}
-    params: dict[str, Any] = {"rule": rule.params(), "criterion": bench.settings.selection.criterion, "no_scores": why}
+    params: JsonObject = {"rule": rule.params(), "criterion": bench.settings.selection.criterion, "no_scores": why}
     if why is not None:
         params["n_layers"] = n_layers(own)
     return bench.obtain(SELECT, params, inputs, about)
