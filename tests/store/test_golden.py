@@ -66,7 +66,7 @@ FORMATS = {
     "panel": (2, "8aa27586dbfe"),
     "report": (3, "aec04e3fde03"),
     "scores": (2, "432efab73751"),
-    "selection": (2, "9eb8ab1ecb5d"),
+    "selection": (2, "f45ef3e9677b"),
     "transfer": (3, "de71d4fcba46"),
 }
 
