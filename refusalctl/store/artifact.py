@@ -12,6 +12,30 @@ from refusalctl.errors import BadInput, Corrupt
 from refusalctl.file_errors import explain
 from refusalctl.store.hashing import file_digest, short
 
+KINDS = (
+    "prompts",
+    "activations",
+    "directions",
+    "openings",
+    "scores",
+    "cosmic",
+    "selection",
+    "subspace",
+    "control_directions",
+    "controls",
+    "comprehension",
+    "completions",
+    "translations",
+    "labels",
+    "panel",
+    "sample",
+    "correction",
+    "geometry",
+    "transfer",
+    "comparison",
+    "calibration",
+    "report",
+)
 MANIFEST = "manifest.json"
 RUN = "run.json"
 

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from refusalctl.errors import Ambiguous, BadInput, NotFound
 from refusalctl.file_errors import printable
 from refusalctl.store import names
-
-if TYPE_CHECKING:
-    from refusalctl.store.store import Artifact, Store
+from refusalctl.store.artifact import KINDS, Artifact
 
 _HEX = frozenset("0123456789abcdef")
 _LS = "see `refusalctl artifacts ls`"
 
 
-def resolve(store: Store, reference: str) -> Artifact:
+class Shelves(Protocol):
+    """What a reference is looked up in: a `Store`, which itself resolves references by this module."""
+
+    root: Path
+
+    def names(self) -> Mapping[str, str]: ...
+    def folders(self, kind: str | None = None) -> Iterable[tuple[str, str]]: ...
+    def open(self, kind: str, identifier: str) -> Artifact: ...
+    def all(self, kind: str | None = None) -> Iterable[Artifact]: ...
+
+
+def resolve(store: Shelves, reference: str) -> Artifact:
     """The one artifact that is meant. Raises `NotFound`, `Ambiguous` or `BadInput`."""
     asked = reference.strip()
     if not asked:
@@ -36,7 +45,7 @@ def resolve(store: Store, reference: str) -> Artifact:
     return found if found is not None else _by_text(store, asked)
 
 
-def _by_text(store: Store, asked: str) -> Artifact:
+def _by_text(store: Shelves, asked: str) -> Artifact:
     kind, _, prefix = asked.rstrip("/").rpartition("/")
     prefix = prefix.removeprefix("sha256:").lower()
     if prefix and set(prefix) <= _HEX and ":" not in kind and "/" not in kind:
@@ -54,7 +63,7 @@ def _by_text(store: Store, asked: str) -> Artifact:
     raise NotFound(f"there is no artifact named {printable(asked)!r} in {store.root}", hint=hint)
 
 
-def _by_folder(store: Store, asked: str) -> Artifact | None:
+def _by_folder(store: Shelves, asked: str) -> Artifact | None:
     """An artifact's folder or a file in it, as a shell completes it; None where the text is no such path."""
     if "/" not in asked and "\\" not in asked:
         return None
@@ -72,8 +81,6 @@ def _by_folder(store: Store, asked: str) -> Artifact | None:
 
 def check_kind(kind: str) -> str:
     """The kind, if there is one of that name. Raises `BadInput` naming the nearest."""
-    from refusalctl.store.store import KINDS
-
     if kind in KINDS:
         return kind
     close = difflib.get_close_matches(kind, KINDS, 1)
@@ -81,7 +88,7 @@ def check_kind(kind: str) -> str:
     raise BadInput(f"{printable(kind)!r} is not a kind of artifact", hint=f"{hint}kinds: {', '.join(KINDS)}")
 
 
-def _query(store: Store, asked: str) -> Artifact:
+def _query(store: Shelves, asked: str) -> Artifact:
     kind, _, conditions = asked.partition(":")
     check_kind(kind)
     wanted: dict[str, str] = {}
@@ -119,7 +126,7 @@ def short_revision(text: str) -> str:
     return text.removeprefix("files-")[:8]
 
 
-def _only(asked: str, found: Sequence[Artifact], store: Store) -> Artifact:
+def _only(asked: str, found: Sequence[Artifact], store: Shelves) -> Artifact:
     if not found:
         raise NotFound(f"no artifact answers to {asked!r} in {store.root}", hint=_LS)
     if len(found) > 1:

@@ -24,35 +24,20 @@ from refusalctl.file_errors import printable, reason, system_reason
 from refusalctl.json_types import Json, JsonObject
 from refusalctl.locks import locked
 from refusalctl.store import names, references
-from refusalctl.store.artifact import MANIFEST, RUN, Artifact, explained_read, missing, payload_problems, written
+from refusalctl.store.artifact import (
+    KINDS,
+    MANIFEST,
+    RUN,
+    Artifact,
+    explained_read,
+    missing,
+    payload_problems,
+    written,
+)
 from refusalctl.store.drafts import draft_name
 from refusalctl.store.hashing import canonical, digest, file_digest, short
 
 __all__ = ["KINDS", "MANIFEST", "RUN", "Artifact", "Store", "is_id"]
-KINDS = (
-    "prompts",
-    "activations",
-    "directions",
-    "openings",
-    "scores",
-    "cosmic",
-    "selection",
-    "subspace",
-    "control_directions",
-    "controls",
-    "comprehension",
-    "completions",
-    "translations",
-    "labels",
-    "panel",
-    "sample",
-    "correction",
-    "geometry",
-    "transfer",
-    "comparison",
-    "calibration",
-    "report",
-)
 _HEX = frozenset("0123456789abcdef")
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)  # what a rename onto something says
 _PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
