@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from refusalctl.data.own_sets import MergeResult
     from refusalctl.data.prompt_files import PromptFile
     from refusalctl.records.audit import Audit, Finding, SetAudit
-    from refusalctl.steps.prompt_sets import Counts
+    from refusalctl.steps.prompt_sets import Added, Counts
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -236,10 +236,7 @@ def add(
     asked = Asked(lang, _kind(kind), _split(split), columns, id_column, id_prefix, form, encoding)
     done = prompt_sets.add(file, asked, name=name, again=replace)
     if json:
-        f = done.file
-        read = ReadFile(f.name, f.form, f.columns, f.ignored, f.empty, f.missing)
-        merged = {code: MergedPrompts(**_merged(each)) for code, each in done.sets.items()}
-        out.as_json(AddedPrompts(read, merged, done.shared))
+        out.as_json(_added(done))
         return
     _tell_file(done.file)
     for code, each in done.sets.items():
@@ -248,6 +245,13 @@ def add(
         _tell_flags(each.flagged)
     for code, n in done.shared.items():
         out.info(f"{n} ids are in {code} too: they count as translations of one prompt")
+
+
+def _added(done: Added) -> AddedPrompts:
+    f = done.file
+    read = ReadFile(f.name, f.form, f.columns, f.ignored, f.empty, f.missing)
+    merged = {code: MergedPrompts(**_merged(each)) for code, each in done.sets.items()}
+    return AddedPrompts(read, merged, done.shared)
 
 
 def _tell_file(file: PromptFile) -> None:

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 
 from refusalctl.errors import ModelError
+from refusalctl.json_types import JsonObject
 
 T = TypeVar("T")
 
@@ -19,19 +20,35 @@ def plan_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
+@dataclass(frozen=True)
+class Padding:
+    """Whether rows are padded. `deviation`: the largest relative difference that padding made; None where it could not
+    be tried. `noise`: what a batch without padding made, where that was asked for."""
+
+    together: bool
+    deviation: float | None
+    tolerance: float
+    noise: float | None = None
+    reason: str = ""
+
+    def as_json(self) -> JsonObject:
+        found: JsonObject = {"together": self.together, "deviation": self.deviation, "tolerance": self.tolerance}
+        return found | {"noise": self.noise, "reason": self.reason}
+
+
 @dataclass
 class BatchLimit:
     """How many rows fit into memory at once. None until memory ran out once; every pass of a model learns from it.
 
-    `alone`: rows must not be padded, so each is run by itself (`model/padding.py`).
+    `padding`: whether rows may be padded (None: not proved yet, see `model/padding.py`).
     """
 
     most: int | None = None
-    alone: bool = False
+    padding: Padding | None = None
 
     def size(self, batch_size: int) -> int:
-        """`batch_size`, or what fits; 1 where rows are run alone."""
-        if self.alone:
+        """`batch_size`, or what fits; 1 where rows must not be padded."""
+        if self.padding is not None and not self.padding.together:
             return 1
         return batch_size if self.most is None else min(batch_size, self.most)
 

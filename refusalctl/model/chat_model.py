@@ -11,7 +11,6 @@ import torch
 from refusalctl.json_types import JsonObject
 from refusalctl.model.batching import BatchLimit
 from refusalctl.model.chat import Chat, end_of_turn, open_chat
-from refusalctl.model.padding import Padding, prove
 from refusalctl.model.reasoning import Asked
 from refusalctl.model.residual import Residual, find_residual
 from refusalctl.model.savings.beginnings import Beginning
@@ -58,13 +57,6 @@ class ChatModel:
     def reader(self) -> Reader:
         """Tells thought from answer in what the model wrote."""
         return Reader(self.tokenizer, self.chat.thinking)
-
-    @cached_property
-    def padding(self) -> Padding:
-        """Whether rows may be padded; where not, every pass from now on runs one row at a time."""
-        found = prove(self)
-        self.batch_limit.alone = not found.together
-        return found
 
     @property
     def device(self) -> torch.device:

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from refusalctl.errors import ModelError
-from refusalctl.json_types import JsonObject
+from refusalctl.model.batching import Padding
 
 if TYPE_CHECKING:
     from refusalctl.model.chat_model import ChatModel
@@ -31,22 +30,6 @@ SHORT = "Name a colour"
 LONG = "Please write a few friendly lines about the weather of the last week, and why it changed."
 
 
-@dataclass(frozen=True)
-class Padding:
-    """Whether rows are padded. `deviation`: the largest relative difference that padding made; None where it could not
-    be tried. `noise`: what a batch without padding made, where that was asked for."""
-
-    together: bool
-    deviation: float | None
-    tolerance: float
-    noise: float | None = None
-    reason: str = ""
-
-    def as_json(self) -> JsonObject:
-        found: JsonObject = {"together": self.together, "deviation": self.deviation, "tolerance": self.tolerance}
-        return found | {"noise": self.noise, "reason": self.reason}
-
-
 class _Seen(NamedTuple):
     """Of the last row of a batch at the short prompt's positions: streams [n_pos n_layers d_model], and the logits
     [n d_vocab] of a plain pass, of the first written token and of the second."""
@@ -57,6 +40,13 @@ class _Seen(NamedTuple):
     @property
     def finite(self) -> bool:
         return bool(torch.isfinite(self.streams).all() and torch.isfinite(self.logits).all())
+
+
+def settle(model: ChatModel) -> Padding:
+    """Whether rows may be padded, proved once per model; where not, every pass from now on runs one row at a time."""
+    if model.batch_limit.padding is None:
+        model.batch_limit.padding = prove(model)
+    return model.batch_limit.padding
 
 
 @torch.inference_mode()

@@ -129,6 +129,7 @@ class Workbench:
 
     def _load(self) -> ChatModel:
         from refusalctl.model.load import load
+        from refusalctl.model.padding import settle
 
         asked = self.machine
         self._only(None)
@@ -143,8 +144,9 @@ class Workbench:
                 thinking=asked.thinking,
             )
             advance()
-        if not model.padding.together:
-            self.note(f"{self.ref.name} is run one prompt at a time: {model.padding.reason}")
+        padding = settle(model)
+        if not padding.together:
+            self.note(f"{self.ref.name} is run one prompt at a time: {padding.reason}")
         if self.resolved_dtype != "float32":
             check = f"refusalctl doctor --precision --model {asked.model} --dtype {self.resolved_dtype}"
             self.note(f"computed in {self.resolved_dtype}; `{check}` measures how far that is from float32")
@@ -276,7 +278,7 @@ class Workbench:
                 if step.uses_model:
                     run |= {"device": str(self.model.device), "batch_size": self._fitting()} | self._versions()
                     run |= {"quantization": self.model.quantization} if self.model.quantization else {}
-                    run["padding"] = self.model.padding.as_json()
+                    run["padding"] = self._padding()
                 return self.store.commit(out, step.kind, recipe, about, run)
 
     def foresee_judges(self) -> None:
@@ -297,6 +299,12 @@ class Workbench:
             foresee(self.ref, dtype=self.machine.dtype, attention=self.machine.attention)
             advance()
         self.foreseen.add(self.machine)
+
+    def _padding(self) -> JsonObject:
+        """Whether rows were padded, and what proved it."""
+        from refusalctl.model.padding import settle
+
+        return settle(self.model).as_json()
 
     def _fitting(self) -> int:
         """The batch size that memory had room for."""

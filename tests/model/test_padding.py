@@ -12,7 +12,7 @@ from refusalctl.errors import ModelError
 from refusalctl.model import forward
 from refusalctl.model.chat import open_chat
 from refusalctl.model.chat_model import ChatModel
-from refusalctl.model.padding import check_pad
+from refusalctl.model.padding import check_pad, settle
 from tests import tiny
 from tests.exactness import TEXTS, chat_model
 
@@ -44,29 +44,30 @@ def streams(model: ChatModel, batch_size: int) -> torch.Tensor:
 def test_a_model_whose_states_depend_on_padding_runs_prompts_alone_whatever_the_batch_size() -> None:
     model = recurrent()
     assert not torch.allclose(streams(model, 4), streams(model, 1), atol=0.1)
-    assert not model.padding.together
-    assert model.padding.deviation is not None
-    assert model.padding.deviation > 0.1
+    found = settle(model)
+    assert not found.together
+    assert found.deviation is not None
+    assert found.deviation > 0.1
     assert torch.equal(streams(model, 4), streams(model, 1))
 
 
 @pytest.mark.parametrize("family", ["Llama", "Gemma 2", "GPT-2", "OPT", "BLOOM", "Mixtral", "LFM2"])
 def test_models_that_leave_padding_out_are_padded(family: str) -> None:
-    found = chat_model(family).padding
+    found = settle(chat_model(family))
     assert found.together, found
     assert found.deviation is not None
     assert found.deviation < 1e-4
 
 
 def test_half_precision_is_judged_by_its_own_rounding() -> None:
-    assert chat_model("Llama", torch.bfloat16).padding.together
+    assert settle(chat_model("Llama", torch.bfloat16)).together
 
 
 def test_a_model_that_takes_no_positions_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model = chat_model("GPT-2")
     monkeypatch.setattr(type(model.model), "forward", lambda self, input_ids, attention_mask=None: None)  # noqa: ARG005
     with pytest.raises(ModelError, match="takes no position ids"):
-        _ = model.padding
+        settle(model)
 
 
 @pytest.mark.parametrize("pad", [99999, -1, 260])
