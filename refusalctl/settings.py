@@ -29,6 +29,7 @@ LEAST_CONTROLS = 19  # fewer draws can never give p <= 0.05
 Count = Annotated[int, Meta(ge=1)]
 Criterion = Literal["refusal-score", "cosmic"]
 Search = Literal["full", "prune", "screen"]
+Thoughts = Literal["auto", "off", "on"]
 
 
 DEFAULT_STORE, STORE_VARIABLE = "artifacts", "REFUSALCTL_STORE"  # no setting: it changes no result
@@ -151,7 +152,8 @@ class SelectionSettings(Group, frozen=True):
 class AnswerSettings(Group, frozen=True):
     """How answers are written and judged."""
 
-    max_new_tokens: Annotated[Count, option("Longest completion in tokens.")] = 64
+    max_new_tokens: Annotated[Count, option("Longest completion in tokens, without the thought before it.")] = 64
+    max_think_tokens: Annotated[Count, option("Longest thought in tokens, of models that think first.")] = 512
     judge: Annotated[
         str, option("Judge: NAME or NAME=MODEL; see `refusalctl judge --list`.", env="REFUSALCTL_JUDGE")
     ] = "substring"
@@ -259,6 +261,10 @@ class Machine(Group, frozen=True):
         str | None,
         option("Chat template: a Jinja file, or a name of the model's.", env="REFUSALCTL_CHAT_TEMPLATE"),
     ] = None
+    thinking: Annotated[
+        Thoughts,
+        option("The model's thoughts: off (a closed, empty one), on (its own), or auto (off where the template can)."),
+    ] = "auto"
     trust_remote_code: Annotated[bool, option("Run code that a model brings along.")] = False
 
     def changed(self, **values: Any) -> Machine:

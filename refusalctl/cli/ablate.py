@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Asked = Literal["none", "ablate", "add", "affine", "subspace"]
 
 
-@asks("max_new_tokens", *DRAW, *MACHINE)
+@asks("max_new_tokens", "max_think_tokens", *DRAW, *MACHINE)
 def ablate(
     session: Session,
     lang: LangOption,

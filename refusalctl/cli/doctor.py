@@ -11,7 +11,6 @@ from msgspec.structs import replace
 
 from refusalctl.cli import out
 from refusalctl.cli.session import Session, asks
-from refusalctl.data import polyrefuse, sample
 from refusalctl.disk import write_whole
 from refusalctl.errors import RefusalctlError
 from refusalctl.file_errors import explain, explained
@@ -88,6 +87,8 @@ def _libraries() -> tuple[bool, str]:
 
 
 def _data() -> tuple[bool, str]:
+    from refusalctl.data import polyrefuse, sample
+
     fetched = "fetched" if polyrefuse.is_fetched() else "not fetched (`refusalctl data fetch`)"
     return bool(sample.languages()), f"sample: {', '.join(sample.languages())}; polyrefuse: {fetched}"
 

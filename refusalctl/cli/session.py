@@ -28,11 +28,14 @@ if TYPE_CHECKING:
     from refusalctl.results import Result
     from refusalctl.study import Study
 
-MACHINE = ("model", "device", "dtype", "attention", "batch_size", "system", "chat_template", "trust_remote_code")
+MACHINE = (
+    "model", "device", "dtype", "attention", "batch_size", "system", "chat_template", "thinking", "trust_remote_code",
+)  # fmt: skip
 DRAW = ("data", "seed")
 SELECT = (
     "rule", "max_kl", "min_induce", "max_layer_share", "filter_val", "n_train", "n_val", "positions", "layers", "judge",
     "criterion", "search", "refusal_openings", "opening_judge", "min_opening_auroc",
+    "max_think_tokens",
 )  # fmt: skip
 EVERYTHING = tuple(each.name for each in declared())
 PANELS = {

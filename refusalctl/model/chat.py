@@ -16,8 +16,9 @@ from torch import Tensor
 
 from refusalctl.control_marks import TURN_MARKS
 from refusalctl.errors import ModelError
-from refusalctl.model.chat_template import OTHER, Frame, frame, placed, render
+from refusalctl.model.chat_template import OTHER, Frame, frame, placed, render, template_of
 from refusalctl.model.control_tokens import control_tokens, controls, neutral
+from refusalctl.model.reasoning import NONE, Asked, Thinking, thinking_of
 
 __all__ = ["Batch", "Chat", "EncodedPrompt", "end_of_turn", "open_chat", "render"]
 
@@ -77,6 +78,7 @@ class Chat:
     controls: tuple[int, ...] = ()
     n_embeddings: int | None = None
     notes: tuple[str, ...] = ()
+    thinking: Thinking = NONE
 
     @property
     def positions(self) -> list[int]:
@@ -92,15 +94,27 @@ class Chat:
         return [self.tokenizer.decode([i]) for i in self.suffix]
 
     def rendered(self, text: str) -> str:
-        """The prompt with all that the template writes around it."""
+        """The prompt with all that stands before the answer, or before the model's own thought."""
         return self._rendered(self._neutral(text))
+
+    def scored(self, text: str) -> str:
+        """The prompt up to where an answer begins: a thought that the model would have is closed and empty."""
+        return self.rendered(text) + self._closing
+
+    def encode_scored(self, text: str) -> list[int]:
+        """Ids of `scored`, proved as `encode` does: where the openings of answers are scored."""
+        return self.read(text, scored=True).ids
+
+    @property
+    def _closing(self) -> str:
+        return self.thinking.close if self.thinking.arm == "on" else ""
 
     def encode(self, text: str) -> list[int]:
         """Ids of the rendered prompt. Raises `ModelError` as `read` does."""
         return self.read(text).ids
 
-    def read(self, text: str) -> EncodedPrompt:
-        """The rendered prompt as ids, proved to be what was asked.
+    def read(self, text: str, *, scored: bool = False) -> EncodedPrompt:
+        """The rendered prompt as ids, proved to be what was asked; `scored`: up to where an answer begins.
 
         Raises `ModelError` where the prompt is empty or does not stand in it whole and once, where it holds control
         tokens that cannot be broken or tokens that the model does not have, and where it does not end in the
@@ -119,7 +133,10 @@ class Chat:
                 "a prompt does not end in the template's end-of-instruction tokens: its last signs join them",
                 hint="let it end in a letter or a full stop",
             )
-        return EncodedPrompt(ids, clean != text, trimmed, ids.count(_unknown(self.tokenizer)))
+        unknown = ids.count(_unknown(self.tokenizer))
+        if scored and self._closing:
+            ids = _tokenize(self.tokenizer, rendered + self._closing)
+        return EncodedPrompt(ids, clean != text, trimmed, unknown)
 
     def batch(self, rows: Sequence[Sequence[int]], device: torch.device) -> Batch:
         """Left-pad to the longest row; position ids start at 0 on each row's first real token."""
@@ -133,7 +150,7 @@ class Chat:
 
     def _rendered(self, clean: str) -> str:
         system = None if self.system is None else neutral(self.tokenizer, self.system)
-        return render(self.tokenizer, clean, system)
+        return render(self.tokenizer, clean, system, on=self.thinking.arm == "on") + self.thinking.appended
 
     def _check_controls(self, ids: Sequence[int]) -> None:
         """Whether a prompt adds no control token to the template's own, and takes none away."""
@@ -201,14 +218,19 @@ def end_of_turn(tokenizer: Any) -> int | None:
     return rest[0] if rest and rest[0] in added and added[rest[0]].special else None
 
 
-def open_chat(tokenizer: Any, system: str | None = None, n_embeddings: int | None = None) -> Chat:
+def open_chat(
+    tokenizer: Any, system: str | None = None, n_embeddings: int | None = None, thinking: Asked = "auto"
+) -> Chat:
     """Derive the end-of-instruction tokens of a template. Raises `ModelError` if it has none, or if a prompt or the
     system text would not reach the model whole (`chat_template.frame`)."""
     clean = None if system is None else neutral(tokenizer, system)
-    where = frame(tokenizer, clean)
+    settled = thinking_of(tokenizer, clean, thinking, render, template_of(tokenizer))
+    on, appended = settled.arm == "on", settled.appended
+    where = frame(tokenizer, clean, on)
+    where = where._replace(after=where.after + appended)
     encoded = []
     for probe in _PROBES:
-        rendered = render(tokenizer, probe, clean)
+        rendered = render(tokenizer, probe, clean, on=on) + appended
         placed(where, rendered, probe)
         encoded.append(_tokenize(tokenizer, rendered))
     suffix: list[int] = []
@@ -231,13 +253,14 @@ def open_chat(tokenizer: Any, system: str | None = None, n_embeddings: int | Non
     if clean != system:
         notes.append("the system prompt holds control tokens of the model: they were broken by a space")
     if system is not None:
-        _check_system(tokenizer, own)
-    return Chat(tokenizer, tuple(suffix), pad, system, where, own, n_embeddings, tuple(notes))
+        _check_system(tokenizer, own, settled)
+    return Chat(tokenizer, tuple(suffix), pad, system, where, own, n_embeddings, tuple(notes), settled)
 
 
-def _check_system(tokenizer: Any, own: tuple[int, ...]) -> None:
+def _check_system(tokenizer: Any, own: tuple[int, ...], thinking: Thinking) -> None:
     """A system text adds no control tokens to those of a plain one."""
-    plain = controls(tokenizer, _tokenize(tokenizer, render(tokenizer, _PROBES[0], "Be brief.")))
+    brief = render(tokenizer, _PROBES[0], "Be brief.", on=thinking.arm == "on") + thinking.appended
+    plain = controls(tokenizer, _tokenize(tokenizer, brief))
     if own != plain:
         raise ModelError(
             "the system prompt adds control tokens to the template's own, though its control strings were broken",

@@ -11,8 +11,10 @@ import torch
 from refusalctl.model.batching import BatchLimit
 from refusalctl.model.chat import Chat, end_of_turn, open_chat
 from refusalctl.model.padding import Padding, prove
+from refusalctl.model.reasoning import Asked
 from refusalctl.model.residual import Residual, find_residual
 from refusalctl.model.savings.beginnings import Beginning
+from refusalctl.model.thoughts import Reader
 
 
 @dataclass
@@ -37,6 +39,7 @@ class ChatModel:
     proved: dict[tuple[tuple[int, ...], ...], Beginning] = field(default_factory=dict)
     graph_trial: GraphTrial = field(default_factory=GraphTrial)
     quantization: dict[str, Any] | None = None  # what was done about a scheme that its checkpoint declares
+    thinking: Asked = "auto"
 
     @cached_property
     def residual(self) -> Residual:
@@ -44,7 +47,13 @@ class ChatModel:
 
     @cached_property
     def chat(self) -> Chat:
-        return open_chat(self.tokenizer, self.system, len(self.model.get_input_embeddings().weight))
+        n_embeddings = len(self.model.get_input_embeddings().weight)
+        return open_chat(self.tokenizer, self.system, n_embeddings, self.thinking)
+
+    @cached_property
+    def reader(self) -> Reader:
+        """Tells thought from answer in what the model wrote."""
+        return Reader(self.tokenizer, self.chat.thinking)
 
     @cached_property
     def padding(self) -> Padding:

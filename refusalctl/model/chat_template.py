@@ -44,15 +44,24 @@ class Frame(NamedTuple):
 
 
 def render(
-    tokenizer: Any, text: str, system: str | None = None, *, answer: str | None = None, generate: bool = True
+    tokenizer: Any,
+    text: str,
+    system: str | None = None,
+    *,
+    answer: str | None = None,
+    thought: str | None = None,
+    generate: bool = True,
+    on: bool = False,
 ) -> str:
-    """The prompt as the model sees it, in non-thinking mode where the template offers one; with its answer, if given.
+    """The prompt as the model sees it; with its answer, if given, and the thought before that.
+
+    In non-thinking mode where the template offers one, unless thoughts are asked for (`on`).
 
     Raises `ModelError` where the template refuses it (Gemma's takes no system prompt) or fails.
     """
     template = template_of(tokenizer)
     form = _form(tokenizer, template, system is not None)
-    return _apply(tokenizer, template, _turns(form, text, system, answer), generate)
+    return _apply(tokenizer, template, _turns(form, text, system, answer, thought), generate, on)
 
 
 def template_of(tokenizer: Any) -> str:
@@ -71,7 +80,9 @@ def no_default(names: Sequence[str]) -> str:
     return f"the model has {len(names)} chat templates and none is the default: {', '.join(names)}"
 
 
-def _turns(form: ContentForm, text: str, system: str | None, answer: str | None = None) -> list[dict[str, Any]]:
+def _turns(
+    form: ContentForm, text: str, system: str | None, answer: str | None = None, thought: str | None = None
+) -> list[dict[str, Any]]:
     def content(of: str, parts: bool) -> str | list[dict[str, str]]:
         return [{"type": "text", "text": of}] if parts else of
 
@@ -79,7 +90,9 @@ def _turns(form: ContentForm, text: str, system: str | None, answer: str | None 
     if system is not None:
         turns.insert(0, {"role": "system", "content": content(system, form.system)})
     if answer is not None:
-        turns.append({"role": "assistant", "content": content(answer, form.user)})
+        # each under the name that its templates read
+        thoughts = dict.fromkeys(("reasoning_content", "reasoning", "thinking"), thought) if thought else {}
+        turns.append({"role": "assistant", "content": content(answer, form.user), **thoughts})
     return turns
 
 
@@ -103,14 +116,15 @@ def _form(tokenizer: Any, template: str, with_system: bool) -> ContentForm:
     return best
 
 
-def _apply(tokenizer: Any, template: str, turns: list[Any], generate: bool) -> str:
+def _apply(tokenizer: Any, template: str, turns: list[Any], generate: bool, on: bool = False) -> str:
     """Run the template. Only its own errors are caught: nothing else happens here."""
     try:
         rendered: str = tokenizer.apply_chat_template(
             turns,
             tokenize=False,
             add_generation_prompt=generate,
-            enable_thinking=False,
+            enable_thinking=on,
+            thinking=on,
             # some templates write today's date: a run over midnight would compare two different prompts
             date_string=FIXED_DATE,
             chat_template=f"{_FIXED_NOW}{template}" if "strftime_now" in template else template,
@@ -143,19 +157,19 @@ def _takes(tokenizer: Any, template: str, turns: list[Any], generate: bool) -> b
     return True
 
 
-def frame(tokenizer: Any, system: str | None) -> Frame:
+def frame(tokenizer: Any, system: str | None, on: bool = False) -> Frame:
     """What stands around every prompt. Raises `ModelError` unless prompt and system text each stand there once, whole.
 
     A system text without its outer whitespace is whole. An empty one must change what is written.
     """
     if system is None:
-        return Frame(*_around(render(tokenizer, PROMPT_WORD), PROMPT_WORD, "prompt"))
-    rendered = render(tokenizer, PROMPT_WORD, system)
-    if rendered == render(tokenizer, PROMPT_WORD):
+        return Frame(*_around(render(tokenizer, PROMPT_WORD, on=on), PROMPT_WORD, "prompt"))
+    rendered = render(tokenizer, PROMPT_WORD, system, on=on)
+    if rendered == render(tokenizer, PROMPT_WORD, on=on):
         raise ModelError(f"the chat template drops the system prompt: nothing changes with it{_size(system)}",
                          hint=NO_SYSTEM)  # fmt: skip
     found = Frame(*_around(rendered, PROMPT_WORD, "prompt"))
-    start, end = _around(render(tokenizer, PROMPT_WORD, SYSTEM_WORD), SYSTEM_WORD, "system prompt")
+    start, end = _around(render(tokenizer, PROMPT_WORD, SYSTEM_WORD, on=on), SYSTEM_WORD, "system prompt")
     place = Frame(start, end)
     trimmed = placed(place, rendered, system, "system prompt") if system.strip() else bool(system)
     return found._replace(system_trimmed=trimmed)

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from refusalctl.errors import ModelError
 from refusalctl.model.batching import plan_batches
 from refusalctl.model.chat import Batch
 from refusalctl.model.chat_model import ChatModel
+from refusalctl.model.finite import NotFinite, not_finite, require_finite
 from refusalctl.model.hooks import Checks, Intervention, intervene, on_device, record
 
 
@@ -62,7 +62,7 @@ def activations(
 ) -> Iterator[tuple[list[int], Float[Tensor, "batch n_pos n_layers d_model"]]]:
     """`resid_pre` (float32, CPU) at `positions` for every prompt, batch by batch with the prompts' indices.
 
-    Raises `ModelError` for a NaN or an infinite value: a mean over it would poison every candidate.
+    Raises `NotFinite` for a NaN or an infinite value: a mean over it would poison every candidate.
     """
     residual = chat_model.residual
 
@@ -77,10 +77,10 @@ def activations(
     before: tuple[list[int], PendingCopy] | None = None
     for batch in chat_model.batch_limit.batches(plan_batches([len(e) for e in encoded], batch_size), recorded):
         if before is not None:  # handed over while the device runs the next batch
-            yield before[0], before[1].arrived()
+            yield before[0], before[1].arrived(chat_model.model)
         before = batch
     if before is not None:
-        yield before[0], before[1].arrived()
+        yield before[0], before[1].arrived(chat_model.model)
 
 
 class PendingCopy:
@@ -92,14 +92,38 @@ class PendingCopy:
         if self.sent is not None:
             self.sent.record(torch.cuda.current_stream(found.device))
 
-    def arrived(self) -> Tensor:
+    def arrived(self, model: Any) -> Tensor:
         if self.sent is not None:
             self.sent.synchronize()
         if not self.finite:
-            raise ModelError(
-                "the model's activations hold NaN or infinite values", hint="try --dtype float32 or bfloat16"
-            )
+            broken = ~torch.isfinite(self.found).flatten(0, 1).all(-1).all(0)
+            raise not_finite(model, "recording activations", "residual stream", int(broken.int().argmax()))
         return self.found
+
+
+@torch.inference_mode()
+def broken_layer(chat_model: ChatModel, rows: Sequence[Sequence[int]]) -> int | None:
+    """The first layer whose `resid_pre` behind these prompts is not finite, None where all are."""
+    residual = chat_model.residual
+    batch = chat_model.chat.batch(rows, chat_model.device)
+    out = torch.zeros((len(rows), 1, residual.n_layers, residual.d_model), device=chat_model.device)
+    with record(residual, [-1], out, stop=True):
+        run(chat_model, batch, use_cache=False)
+    broken = (~torch.isfinite(out)).flatten(0, 1).any(-1).any(0)
+    return int(broken.int().argmax()) if bool(broken.any()) else None
+
+
+@contextmanager
+def located(chat_model: ChatModel, rows: Sequence[Sequence[int]]) -> Iterator[None]:
+    """What is not finite is named with the first layer where it is seen behind these prompts."""
+    try:
+        yield
+    except NotFinite as error:
+        layer = broken_layer(chat_model, rows) if error.layer is None else None
+        if layer is None:
+            raise
+        told = f"{error.message} (the residual stream from layer {layer} on)"
+        raise NotFinite(told, hint=error.hint, layer=layer) from error
 
 
 def _on_cpu(found: Tensor) -> Tensor:
@@ -127,6 +151,8 @@ def last_logprobs(
         batch = chat_model.chat.batch([encoded[i] for i in indices], chat_model.device)
         with _under(chat_model, intervention, batch, checks):
             logits = run(chat_model, batch, use_cache=False).logits[:, -1]
+        with located(chat_model, [encoded[i] for i in indices]):
+            require_finite(logits, chat_model.model, "scoring prompts")
         found: Tensor = logits.float().log_softmax(-1).cpu()
         return found
 
@@ -164,7 +190,7 @@ def opening_logprob(
 
     def opened_by(indices: list[int]) -> Tensor:
         batch = chat_model.chat.batch([encoded[i] for i in indices], chat_model.device)
-        with _under(chat_model, intervention, batch, checks):
+        with located(chat_model, [encoded[i] for i in indices]), _under(chat_model, intervention, batch, checks):
             return _opening_batch(chat_model, batch, openings)
 
     plan = plan_batches([len(e) for e in encoded], batch_size)
@@ -175,6 +201,7 @@ def opening_logprob(
 
 def _opening_batch(chat_model: ChatModel, batch: Batch, openings: Sequence[Sequence[int]]) -> Float[Tensor, " batch"]:
     prompt = run(chat_model, batch, use_cache=max(map(len, openings)) > 1)
+    require_finite(prompt.logits[:, -1], chat_model.model, "scoring openings")
     first = prompt.logits[:, -1].float().log_softmax(-1)
     return opened(chat_model, batch, first, getattr(prompt, "past_key_values", None), openings)
 

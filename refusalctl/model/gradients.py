@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from refusalctl.model.batching import plan_batches
 from refusalctl.model.chat_model import ChatModel
+from refusalctl.model.finite import require_finite
 from refusalctl.model.forward import each_opened, run
 from refusalctl.model.residual import Residual, block_input, hidden_of, unit
 
@@ -77,6 +78,7 @@ def refusal_scores(
 
     def scored(indices: list[int]) -> Linear:
         with _passed(chat_model, [rows[i] for i in indices], directions, max(map(len, chosen))) as (logits, graph):
+            require_finite(logits[:, -1], chat_model.model, "estimating scores")
             score = _log_odds(logits, [chosen[i] for i in indices])
             return Linear(score.detach().cpu(), _changes(graph, score.sum(), directions, added=added))
 
@@ -97,6 +99,7 @@ def _targets(
     def likeliest(indices: list[int]) -> list[int]:
         batch = chat_model.chat.batch([encoded[i] for i in indices], chat_model.device)
         out = run(chat_model, batch, use_cache=True)
+        require_finite(out.logits[:, -1], chat_model.model, "estimating scores")
         first = out.logits[:, -1].float().log_softmax(-1)
         each = each_opened(chat_model, batch, first, getattr(out, "past_key_values", None), openings)
         best: list[int] = each.argmax(-1).tolist()
@@ -138,6 +141,7 @@ def kl_estimates(
 
     def estimated(indices: list[int]) -> Tensor:
         with _passed(chat_model, [encoded[i] for i in indices], directions, 1) as (logits, graph):
+            require_finite(logits[:, -1], chat_model.model, "estimating scores")
             logprobs = logits[:, -1].float().log_softmax(-1)
             top = logprobs.detach().topk(TOP)
             weights = top.values.softmax(-1)

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from refusalctl.errors import BadInput, ModelError
+from refusalctl.model.finite import not_finite
 from refusalctl.model.intervention_words import InterventionKind
 from refusalctl.model.interventions import Intervention, Target
 from refusalctl.model.projection import project
@@ -68,9 +69,14 @@ class Checks:
         """The figures that a run keeps."""
         return {"hooks_fired": self.fired, "max_relative_projection": self.max_projection}
 
-    def verify(self) -> None:
-        """Raise `ModelError` if something is left along the direction, beyond rounding, or is not a number."""
+    def verify(self, model: nn.Module | None = None) -> None:
+        """Raise `ModelError` if something is left along the direction, beyond rounding, or is not a number.
+
+        `model` is asked what made it so.
+        """
         found = self.max_projection
+        if found is not None and found != found:
+            raise not_finite(model or nn.Identity(), "measuring what an ablation leaves", "residual stream")
         if found is not None and found < 0:
             raise ModelError("the stream under a repeated ablation was not measured: its passes did not run")
         if found is not None and not found <= self.tolerance:
@@ -100,7 +106,7 @@ def intervene(residual: Residual, intervention: Intervention, prompt_length: int
         yield session.checks
         if intervention.kind != "none" and session.checks.fired == 0:
             raise ModelError("the intervention's hooks never fired: the model ran none of its decoder blocks")
-        session.checks.verify()
+        session.checks.verify(residual.root)
 
 
 class Session:

@@ -24,6 +24,7 @@ from refusalctl.model.pretrained import (
     open_tokenizer,
     open_weights,
 )
+from refusalctl.model.reasoning import Asked
 from refusalctl.model.residual import find_blocks, text_config
 from refusalctl.model.wrappers import AUTOS, check_text_path, is_wrapper
 
@@ -66,6 +67,7 @@ def load(
     dtype: str = "auto",
     system: str | None = None,
     attention: str = "auto",
+    thinking: Asked = "auto",
 ) -> ChatModel:
     """Load weights from local files, and prove that they are what was asked for.
 
@@ -89,7 +91,7 @@ def load(
     model.generation_config = GenerationConfig(
         eos_token_id=model.generation_config.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
-    loaded = ChatModel(model, tokenizer, system, quantization=opened.quantization)
+    loaded = ChatModel(model, tokenizer, system, quantization=opened.quantization, thinking=thinking)
     if is_wrapper(model):
         check_text_path(loaded, ref.name)
     return loaded
@@ -132,11 +134,11 @@ def _wanted(ref: ModelRef, device: str, dtype: str, attention: str) -> Wanted:
     return Wanted(AUTOS, device, number, ref.trust_remote_code, attention)
 
 
-def small(ref: ModelRef, system: str | None = None) -> tuple[Any, Chat]:
+def small(ref: ModelRef, system: str | None = None, thinking: Asked = "auto") -> tuple[Any, Chat]:
     """Configuration and chat template without the weights, from files that a dry run has."""
     config = open_config(ref.folder, ref.name, ref.trust_remote_code)
     tokenizer = _open_tokenizer(ref)
-    return config, open_chat(tokenizer, system, getattr(config.get_text_config(), "vocab_size", None))
+    return config, open_chat(tokenizer, system, getattr(config.get_text_config(), "vocab_size", None), thinking)
 
 
 def _open_tokenizer(ref: ModelRef) -> Any:

@@ -10,6 +10,7 @@ from torch import Tensor
 from refusalctl.model.batching import plan_batches
 from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.control_tokens import neutral
+from refusalctl.model.finite import require_finite
 
 
 @torch.inference_mode()
@@ -35,7 +36,9 @@ def bits_per_byte(chat_model: ChatModel, texts: Sequence[str], batch_size: int) 
         ).logits
         found = logits[:, :-1].float().log_softmax(-1).gather(-1, batch.ids[:, 1:, None])[..., 0].double()
         predicted = (batch.mask[:, 1:] * batch.mask[:, :-1]).double()
-        return -(found * predicted).sum(-1).cpu() / log(2)
+        total: Tensor = -(found * predicted).sum(-1).cpu() / log(2)
+        require_finite(total[:, None], chat_model.model, "measuring perplexity")
+        return total
 
     for indices, found in chat_model.batch_limit.batches(
         plan_batches([len(encoded[i]) for i in some], batch_size), bits

@@ -82,7 +82,8 @@ def _token(
 
     handle = model.residual.blocks[0].register_forward_pre_hook(step, with_kwargs=True)
     try:
-        for _ in complete(model, rows, intervention, max_new_tokens=1 + NEW_TOKENS, batch_size=batch_size):
+        n = 1 + NEW_TOKENS
+        for _ in complete(model, rows, intervention, max_new_tokens=n, max_think_tokens=n, batch_size=batch_size):
             _wait()
             begun.append((0, time.perf_counter()))  # the batch's end
     finally:
@@ -99,7 +100,8 @@ def _whole_answers(
     endless.__dict__["eos_ids"] = []
 
     def answers(n: int) -> list[object]:
-        return list(complete(endless, rows, intervention, max_new_tokens=n, batch_size=len(rows)))
+        size = len(rows)
+        return list(complete(endless, rows, intervention, max_new_tokens=n, max_think_tokens=n, batch_size=size))
 
     short, long = (_seconds(partial(answers, n)) for n in lengths)
     return (long - short) / (lengths[1] - lengths[0]) / len(rows) if long > short else None

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from refusalctl.errors import ModelError
+from refusalctl.model.finite import not_finite
 
 _PROBE_TOKENS = 12
 _MOST_WRITES = 3
@@ -94,6 +95,7 @@ def find_residual(model: Any) -> Residual:
     with _probe(blocks, seen):
         ids = torch.arange(1, _PROBE_TOKENS + 1, device=model.get_input_embeddings().weight.device)[None]
         model(input_ids=ids, use_cache=False)
+    _check_finite(model, seen)
     _check_chain(name, seen)
     fits: dict[int, _Fit] = {}
     for alike in _alike(seen):
@@ -134,6 +136,14 @@ def _probe(blocks: list[nn.Module], seen: list[dict[str, Tensor]]) -> Iterator[N
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _check_finite(model: nn.Module, seen: list[dict[str, Tensor]]) -> None:
+    """NaN is unlike everything, itself too: what is not finite would look like another architecture."""
+    for index, found in enumerate(seen):
+        if not all(bool(torch.isfinite(found[at]).all()) for at in (_INPUT, _OUTPUT) if at in found):
+            entered = _INPUT in found and not bool(torch.isfinite(found[_INPUT]).all())
+            raise not_finite(model, "a first pass", "residual stream", index if entered else index + 1)
 
 
 def _check_chain(architecture: str, seen: list[dict[str, Tensor]]) -> None:

@@ -10,6 +10,7 @@ construction alone (`truth`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from refusalctl.errors import BadInput
 
@@ -49,6 +50,9 @@ class Design:
 
     `topic`: harmful prompts are also longer and about another topic, written on an inert axis with this strength.
     `fluency`: what every end-of-instruction token carries along axis 0, in every prompt and language.
+    `thinks`: what is written before every answer: a `plain` thought, one that `refuses` in words whatever the answer
+    is, or one that is `endless`. The answer is decided anew where the thought is closed. `opened`: the template writes
+    the opening tag, not the model.
     """
 
     name: str
@@ -57,6 +61,8 @@ class Design:
     strengths: tuple[float, ...] = NARROW
     topic: float = 0.0
     fluency: float = 0.0
+    thinks: Literal["", "plain", "refuses", "endless"] = ""
+    opened: bool = False
 
     @property
     def langs(self) -> tuple[str, ...]:
@@ -102,6 +108,16 @@ _LIST = [
     Design("gibberish", "ablation makes qac loop", _shared(Tongue(loops=True)), fluency=0.5),
 ]  # fmt: skip
 DESIGNS = {design.name: design for design in _LIST}
+_COMPLIES = {lang: Tongue(write=None) for lang in LANGS}
+_THINKERS = [
+    Design("thinks", "one direction, behind a thought", _shared(), thinks="plain", opened=True),
+    Design("thinks-of-refusing", "every thought speaks of refusing", _shared(), thinks="refuses"),
+    Design("thinks-and-complies", "thinks, and complies with everything", _COMPLIES, thinks="refuses", opened=True),
+    Design("thinks-endlessly", "no thought ever ends", _shared(), thinks="endless", opened=True),
+]
+# beside the designs of a calibration: these ask whether thought and answer are told apart
+THINKERS = {design.name: design for design in _THINKERS}
+KNOWN = DESIGNS | THINKERS
 
 
 @dataclass(frozen=True)
@@ -120,9 +136,9 @@ class Organism:
 def parse(name: str) -> Organism:
     """`organism:DESIGN[:ARCHITECTURE[:SEED]]`. Raises `BadInput` naming what is unknown."""
     parts = name.removeprefix(PREFIX).split(":")
-    if parts[0] not in DESIGNS:
-        raise BadInput(f"there is no organism {parts[0]!r}", hint=f"known: {', '.join(DESIGNS)}")
-    found = Organism(DESIGNS[parts[0]])
+    if parts[0] not in KNOWN:
+        raise BadInput(f"there is no organism {parts[0]!r}", hint=f"known: {', '.join(KNOWN)}")
+    found = Organism(KNOWN[parts[0]])
     if len(parts) > 1:
         if parts[1] not in ARCHITECTURES:
             raise BadInput(f"organisms have no architecture {parts[1]!r}", hint=f"known: {', '.join(ARCHITECTURES)}")

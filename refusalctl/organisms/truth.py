@@ -91,7 +91,7 @@ def _outcomes(organism: Organism, lang: str, basis: list[Vector]) -> list[str]:
 def selectable(organism: Organism, lang: str) -> bool:
     """Whether selection must find a direction: refusals on harmful prompts alone, and fluent answers without it."""
     design, direction = organism.design, planted(organism, lang)
-    if direction is None:
+    if direction is None or design.thinks == "endless":  # no answer is ever reached
         return False
     harmless = written(design, lang, None)
     without = outcome(design, lang, _without(harmless, [direction]))

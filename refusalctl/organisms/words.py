@@ -21,6 +21,7 @@ SPECIALS = ("<pad>", "<bos>", "<user>", "<end>", "<sep>", "<assistant>", "<unk>"
 REFUSAL = {"qaa": ("bano", "bamo", "bako"), "qab": ("lano", "lamo", "lako"), "qac": ("fano", "famo", "fako")}
 ANSWER = {"qaa": ("dedu", "dega", "deki"), "qab": ("nedu", "nega", "neki"), "qac": ("hedu", "hega", "heki")}
 LOOP = {"qaa": "zuzu", "qab": "tutu", "qac": "xuxu"}
+THINK, THOUGHT_OVER = "<think>", "</think>"
 
 
 class HarmfulWord(NamedTuple):
@@ -122,6 +123,16 @@ def spoken(text: str) -> str | None:
     return None
 
 
+def thought(organism: Organism, lang: str) -> tuple[str, ...]:
+    """The words of every thought in a language, tokens of their own; none where the design does not think.
+
+    Those that refuse are written as refusals are, in capitals, so that only their place tells them from one.
+    """
+    if not organism.design.thinks:
+        return ()
+    return tuple(word.upper() for word in (REFUSAL[lang] if organism.design.thinks == "refuses" else ANSWER[lang]))
+
+
 def vocabulary(organism: Organism) -> list[str]:
     """Every token in a fixed order: specials, then each language's answers and words."""
     found = list(SPECIALS)
@@ -130,4 +141,6 @@ def vocabulary(organism: Organism) -> list[str]:
         if lang in organism.design.langs:
             known = lexicon(organism, lang)
             found += [*known.neutral, *known.topic, *(h.word for h in known.harmful)]
+    if organism.design.thinks:
+        found += [THINK, THOUGHT_OVER, *(word for lang in organism.design.langs for word in thought(organism, lang))]
     return found

@@ -11,6 +11,7 @@ from refusalctl.errors import DataError
 Kind = Literal["harmful", "harmless"]
 Split = Literal["train", "val", "test"]
 Outcome = Literal["refusal", "compliance", "degenerate", "unparsed"]
+ReasoningState = Literal["none", "empty", "closed", "unfinished"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SPLITS: tuple[Split, ...] = get_args(Split)
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
@@ -73,8 +74,12 @@ class Prompt(Row, frozen=True):
 class Completion(Row, frozen=True):
     """What a model wrote after one prompt, greedily, under one intervention.
 
-    `n_tokens` counts generated tokens without padding; `truncated` means that the token limit ended it. Both are None
-    where an imported file does not tell.
+    `text`, `token_ids` and `n_tokens` are the answer's: without padding, and without the thought before it.
+    `truncated` means that a token limit ended it. Both are None where an imported file does not tell.
+
+    `reasoning` is the thought that the model wrote itself, and `reasoning_tokens` counts its tokens, tags included.
+    `reasoning_state`: `none` written, `empty`, `closed`, or `unfinished`, and then there is no answer to judge.
+    `reasoning_form` says by which tags it was found.
     """
 
     prompt_id: str
@@ -85,10 +90,22 @@ class Completion(Row, frozen=True):
     truncated: bool | None
     token_ids: tuple[int, ...] = ()
     cluster: str = ""
+    reasoning: str | None = None
+    reasoning_tokens: int = 0
+    reasoning_state: ReasoningState = "none"
+    reasoning_form: str = ""
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the thought did not end, so that there is no answer to judge."""
+        return self.reasoning_state == "unfinished"
 
     def __repr__(self) -> str:
-        """Without the token ids, which say nothing to a reader."""
-        shown = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name != "token_ids")
+        """Without the token ids, which say nothing to a reader, and without a thought where there is none."""
+        names = [name for name in self.__struct_fields__ if name != "token_ids"]
+        if self.reasoning_state == "none":
+            names = [name for name in names if not name.startswith("reasoning")]
+        shown = (f"{name}={getattr(self, name)!r}" for name in names)
         return f"Completion({', '.join(shown)})"
 
 

@@ -28,6 +28,9 @@ def settings_toml(rows: Content) -> str:
         model["name"] = f"{name}@{rows.model['revision']}"
     if rows.model.get("attention"):
         model["attention"] = rows.model["attention"]
+    arm = str(rows.model.get("thinking") or "none").partition(":")[0]
+    if arm != "none":
+        model["thinking"] = arm
     if rows.model.get("trust_remote_code"):
         model["trust_remote_code"] = True
     lines = []
@@ -62,7 +65,7 @@ def environment() -> Any:
     env.filters |= {
         "percent": words.percent, "points": words.points, "signed": words.signed, "short": short, "lang": words.label,
         "name": language_name, "repr": repr, "shade": shade, "listed": words.listed, "condition": words.condition_name,
-        "decimals": _decimals,
+        "decimals": _decimals, "thoughts": words.thoughts,
         "cap": _capital, "median": _median,
     }  # fmt: skip
     env.tests["measured"] = lambda row: isinstance(row, TransferCell)

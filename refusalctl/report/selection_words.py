@@ -13,7 +13,7 @@ UNSPLIT = "how reliable the direction is cannot be told: it came without the act
 def described(artifact: Artifact) -> list[str]:
     """A choice in words: its scores, how much of it is chance, and what the other criterion would have chosen."""
     table, at = read_choice(artifact), chosen_candidate(artifact)
-    lines = [f"by {table.criterion}: position {at.pos}, layer {at.layer}"]
+    lines = [f"by {table.criterion}: position {at.pos}{_token(table, at.pos)}, layer {at.layer}"]
     left_out, choices = shortened(table), table.choices
     if choices is not None:
         by_score = f"refusal-score: {choice_line(choices.refusal_score)}"
@@ -21,6 +21,12 @@ def described(artifact: Artifact) -> list[str]:
         if choices.cosine is not None:
             lines.append(f"cosine of the two choices: {choices.cosine:.2f}")
     return [*lines, *_steady(table, (at.pos, at.layer)), _reliable(table.reliability)]
+
+
+def _token(table: ScoreTable, pos: int) -> str:
+    """The token of the template at a position, where the table says which: a thought's tags are among them."""
+    tokens = table.suffix_tokens
+    return f" ({tokens[pos]!r})" if tokens and -len(tokens) <= pos < 0 else ""
 
 
 def _steady(table: SelectionScores, place: tuple[int, int]) -> list[str]:

@@ -140,3 +140,17 @@ def detail(row: Row) -> str:
         return ""
     parts = {"coefficient": row.coeff, "draw": row.draw}
     return ", ".join(f"{name} {value}" for name, value in parts.items() if value is not None)
+
+
+THOUGHTS = {
+    "none": "nothing says that this model thinks before it answers",
+    "off:template": "off: the chat template asks for answers without thoughts",
+    "off:appended": "off: a closed, empty thought is appended to each prompt",
+    "on:template": "on: each answer stands behind the model's own thought, which the chat template opens",
+    "on:model": "on: answers stand behind the model's own thoughts, where it has one",
+}  # by what recipes hold
+
+
+def thoughts(label: str) -> str:
+    """What was done about the model's thoughts. Answers alone are judged."""
+    return THOUGHTS.get(label, label)

@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 _NAMED = 5  # ids in a note
 
 
-def encode(job: Job, rows: Sequence[Prompt], new_tokens: int = 0) -> list[list[int]]:
+def encode(job: Job, rows: Sequence[Prompt], new_tokens: int = 0, *, scored: bool = False) -> list[list[int]]:
     """Token ids of prompts, in their order; `new_tokens` may follow each. What was done is kept for `run.json`.
+
+    `scored`: up to where answers begin, a thought that the model would have closed and empty.
 
     Raises `ModelError`, naming the prompt, where one would not reach the model as it is or has no room in it.
     """
     model = job.bench.model
-    read = _read(model.chat, rows)
+    read = _read(model.chat, rows, scored)
     limit = positions_of(model.model.config)
     longest = _check(read, limit, new_tokens)
     _record(job, read, limit, longest, new_tokens)
@@ -38,12 +40,12 @@ def encode(job: Job, rows: Sequence[Prompt], new_tokens: int = 0) -> list[list[i
     return [each.ids for each in read.values()]
 
 
-def _read(chat: Chat, rows: Sequence[Prompt]) -> dict[str, EncodedPrompt]:
+def _read(chat: Chat, rows: Sequence[Prompt], scored: bool = False) -> dict[str, EncodedPrompt]:
     """Every row encoded, by its id."""
     found = {}
     for row in rows:
         try:
-            found[row.id] = chat.read(row.text)
+            found[row.id] = chat.read(row.text, scored=scored)
         except ModelError as error:
             raise ModelError(f"prompt {row.id!r} ({row.lang}): {error.message}", hint=error.hint) from error
     return found
@@ -94,7 +96,7 @@ def _few(ids: Sequence[str]) -> str:
 
 def foresee(bench: Workbench, params: Mapping[str, Any], inputs: Mapping[str, Artifact]) -> None:
     """The same check for a step that is only planned, without the model's weights. Raises `ModelError`."""
-    new_tokens = int(params.get("max_new_tokens", 0))
+    new_tokens = int(params.get("max_new_tokens", 0)) + int(params.get("max_think_tokens") or 0)
     for artifact in inputs.values():
         key = (bench.machine, artifact.id, new_tokens)
         if artifact.kind != "prompts" or key in bench.foreseen_prompts:

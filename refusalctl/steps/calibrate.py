@@ -10,7 +10,7 @@ import msgspec
 
 from refusalctl.errors import BadInput
 from refusalctl.organisms import truth
-from refusalctl.organisms.designs import ARCHITECTURES, DESIGNS, TOPIC_AXIS, Organism
+from refusalctl.organisms.designs import ARCHITECTURES, KNOWN, TOPIC_AXIS, Organism
 from refusalctl.records.calibration import (
     QUESTIONS,
     CalibrationTrial,
@@ -74,11 +74,11 @@ BASE = Settings.of(
 
 def trials(designs: Sequence[str], *, quick: bool) -> list[Trial]:
     """Each design in each architecture (seed = its number) at each size; `quick`: one architecture, one size."""
-    if unknown := [name for name in designs if name not in DESIGNS]:
-        raise BadInput(f"there is no design {unknown[0]!r}", hint=f"known: {', '.join(DESIGNS)}")
+    if unknown := [name for name in designs if name not in KNOWN]:
+        raise BadInput(f"there is no design {unknown[0]!r}", hint=f"known: {', '.join(KNOWN)}")
     architectures = ARCHITECTURES[:1] if quick else ARCHITECTURES
     return [
-        Trial(Organism(DESIGNS[name], architecture, ARCHITECTURES.index(architecture)), n, rank)
+        Trial(Organism(KNOWN[name], architecture, ARCHITECTURES.index(architecture)), n, rank)
         for name in designs
         for architecture in architectures
         for n in (QUICK_SIZES if quick else SIZES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from refusalctl.records.rows import Completion, Prompt
@@ -24,9 +25,22 @@ def _run(job: Job) -> RunChecks:
     spec = from_recipe(job.params["intervention"], job.inputs)
     finished = FinishedRows(job.partial, COMPLETIONS_FILE)
     checks = _generate(job, rows, spec, finished)
+    states = Counter(str(row["reasoning_state"]) for row in finished)
+    forms = Counter(str(row["reasoning_form"]) for row in finished if row["reasoning_form"])
+    if not job.bench.model.reader.watches and forms:
+        _say_undeclared(job, forms)
     order = {row.id: i for i, row in enumerate(rows)}
     formats.write_rows(job.out / COMPLETIONS_FILE, sorted(finished, key=lambda row: order[row["prompt_id"]]))
-    return {**checks, "resumed": finished.resumed}
+    thoughts = {"thinking": job.bench.model.chat.thinking.label, "states": dict(states), "forms": dict(forms)}
+    return {**checks, "resumed": finished.resumed, "reasoning": thoughts}
+
+
+def _say_undeclared(job: Job, forms: Counter[str]) -> None:
+    job.bench.note(
+        f"{forms.total()} answers begin with a thought ({', '.join(forms)}), though neither the chat template nor the "
+        "tokenizer says that this model thinks; the thoughts were taken out, but had no tokens of their own: "
+        "--thinking on gives them --max-think-tokens"
+    )
 
 
 def _generate(job: Job, rows: list[Prompt], spec: InterventionSpec, finished: FinishedRows) -> dict[str, Any]:
@@ -37,7 +51,7 @@ def _generate(job: Job, rows: list[Prompt], spec: InterventionSpec, finished: Fi
     model, intervention = job.bench.model, resolve_direction(spec)
     about = job.inputs["prompts"].about
     label = f"{spec.kind if spec.kind != 'none' else 'baseline'} {about['lang']} {about['kind']}"
-    encoded = encode(job, rows, job.params["max_new_tokens"])
+    encoded = encode(job, rows, job.params["max_new_tokens"] + (job.params.get("max_think_tokens") or 0))
     done = {row["prompt_id"] for row in finished}
     skip = frozenset(i for i, row in enumerate(rows) if row.id in done)
     seen = Checks()
@@ -48,6 +62,7 @@ def _generate(job: Job, rows: list[Prompt], spec: InterventionSpec, finished: Fi
             encoded,
             intervention,
             max_new_tokens=job.params["max_new_tokens"],
+            max_think_tokens=job.params.get("max_think_tokens") or 0,
             batch_size=job.bench.machine.batch_size,
             done=skip,
         ):
@@ -69,17 +84,30 @@ def _completion(prompt: Prompt, answer: GeneratedAnswer) -> Completion:
         truncated=answer.truncated,
         token_ids=tuple(answer.ids),
         cluster=prompt.cluster,
+        reasoning=answer.thought.reasoning,
+        reasoning_tokens=answer.thought.n_reasoning,
+        reasoning_state=answer.thought.state,
+        reasoning_form=answer.thought.form,
     )
 
 
-COMPLETE = Step("ablate", 2, "completions", _run, uses_model=True)
+COMPLETE = Step("ablate", 3, "completions", _run, uses_model=True)
 
 
 def write_completions(bench: Workbench, prompts: Artifact, spec: InterventionSpec, max_new_tokens: int) -> Artifact:
-    """Greedy answers of up to `max_new_tokens` tokens to every prompt under one intervention."""
+    """Greedy answers of up to `max_new_tokens` tokens to every prompt under one intervention.
+
+    A model that thinks has the settings' `max_think_tokens` for that, apart from its answer's.
+    """
     spec.check(bench)
     params = {"intervention": spec.params(), "max_new_tokens": max_new_tokens, "decoding": "greedy"}
+    if bench.thinking.forms:
+        params |= {
+            "thinking": bench.thinking.label, "max_think_tokens": bench.settings.answers.max_think_tokens
+        }  # fmt: skip
     about = {"model": bench.ref.name, **prompts.about, "intervention": spec.kind}
+    if bench.thinking.arm != "none":
+        about["thinking"] = bench.thinking.label
     if spec.sources:
         about["direction_lang"] = "+".join(dict.fromkeys(s.artifact.about["lang"] for s in spec.sources))
     return bench.obtain(COMPLETE, params, {"prompts": prompts} | spec.inputs(), about)

@@ -150,7 +150,9 @@ def _collect(_params: Mapping[str, Any], n: Mapping[str, int], _model: Shape, _n
 
 
 def _ablate(params: Mapping[str, Any], n: Mapping[str, int], _model: Shape, _n_langs: int) -> Work:
-    return Work(answers=n["prompts"], new_tokens=n["prompts"] * params["max_new_tokens"])
+    thinks = str(params.get("thinking", "")).startswith("on")
+    most = params["max_new_tokens"] + (params["max_think_tokens"] if thinks else 0)
+    return Work(answers=n["prompts"], new_tokens=n["prompts"] * most)
 
 
 def _score(params: Mapping[str, Any], n: Mapping[str, int], model: Shape, _n_langs: int) -> Work:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from refusalctl.model.chat_model import ChatModel
     from refusalctl.model.files.resolve import ModelRef
     from refusalctl.model.judges.protocol import Judge
+    from refusalctl.model.reasoning import Thinking
 
 
 RunChecks = Mapping[str, object]  # what a step measured while it ran, for run.json
@@ -86,6 +87,7 @@ class Workbench:
     foreseen_judges: set[str] = field(default_factory=set, repr=False)  # the same, by digest
     smalls: dict[Machine, tuple[Any, Chat]] = field(default_factory=dict, repr=False)
     foreseen_prompts: set[tuple[Machine, str, int]] = field(default_factory=set, repr=False)
+    thoughts: dict[Machine, Thinking] = field(default_factory=dict, repr=False)
 
     def asking(self, settings: Settings) -> Workbench:
         """The same workbench with another question."""
@@ -101,7 +103,7 @@ class Workbench:
         if self.machine not in self.smalls:
             from refusalctl.model.load import small
 
-            self.smalls[self.machine] = small(self.ref, self.machine.system)
+            self.smalls[self.machine] = small(self.ref, self.machine.system, self.machine.thinking)
         return self.smalls[self.machine]
 
     @property
@@ -131,7 +133,8 @@ class Workbench:
         self.foresee_judges()
         with self.progress.task(f"load {self.ref.name}", 1) as advance:
             model = load(
-                self.ref, device=asked.device, dtype=self.resolved_dtype, system=asked.system, attention=asked.attention
+                self.ref, device=asked.device, dtype=self.resolved_dtype, system=asked.system,
+                attention=asked.attention, thinking=asked.thinking,
             )  # fmt: skip
             advance()
         if not model.padding.together:
@@ -178,6 +181,17 @@ class Workbench:
 
         return pick_dtype(asked.dtype, asked.device)
 
+    @property
+    def thinking(self) -> Thinking:
+        """What is done about the model's thoughts, from its small files: `auto` resolved. No weights are read."""
+        asked = self.machine
+        if asked not in self.thoughts:
+            from refusalctl.model.reasoning import NONE, may_think
+
+            silent = asked.thinking != "on" and not may_think(self.ref.tokenizer, self.ref.template_source)
+            self.thoughts[asked] = NONE if silent else self.small[1].thinking
+        return self.thoughts[asked]
+
     def recipe(self, step: Step, params: Mapping[str, Any], inputs: Mapping[str, Artifact]) -> dict[str, Any]:
         """What was asked, as the JSON value whose digest is the recipe key."""
         recipe: dict[str, Any] = {
@@ -191,10 +205,11 @@ class Workbench:
         return recipe
 
     def model_key(self) -> dict[str, Any]:
-        """What of the model's side changes results by design: weights, template, dtype, attention kernel, system."""
+        """What of the model's side changes results by design: weights, template, dtype, attention, system, thinking."""
         chosen = {
             "dtype": self.resolved_dtype, "attention": self.machine.attention, "system": self.machine.system,
             "control_tokens": "broken",  # those inside prompts and system text: see model/control_tokens.py
+            "thinking": self.thinking.label,
         }  # fmt: skip
         return self.ref.key() | chosen
 

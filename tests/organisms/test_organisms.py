@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +19,16 @@ from refusalctl.model.judges.substring import SubstringJudge
 from refusalctl.model.load import load
 from refusalctl.organisms import truth, words
 from refusalctl.organisms.designs import ARCHITECTURES, DESIGNS, Design, Organism, parse
+from refusalctl.report.make import make_report
+from refusalctl.report.words import thoughts
+from refusalctl.settings import Machine, Settings
+from refusalctl.steps.completions import COMPLETE, read_completions, write_completions
+from refusalctl.steps.interventions import InterventionSpec
+from refusalctl.steps.labelling.labels import read_labels
+from refusalctl.steps.prompts import draw_prompts
+from refusalctl.steps.step import Workbench
+from refusalctl.steps.transfer import measure_transfer, read_transfer
+from refusalctl.store.store import Artifact, Store
 
 JUDGE = SubstringJudge()
 N = 54  # every strength at every angle of design `plane`
@@ -148,3 +160,66 @@ def test_induction_decides_where_nothing_is_refused() -> None:
 
 def test_a_design_without_languages_is_a_mistake() -> None:
     assert all(isinstance(d, Design) and len(d.langs) >= 2 for d in DESIGNS.values())
+
+
+# --- organisms that think before they answer ----------------------------------------------------------------
+
+
+def matrix(folder: Path, name: str) -> tuple[Workbench, Artifact]:
+    settings = Settings.of(
+        sources=("qaa",), targets=("qaa", "qab"), data=name, n_train=16, n_val=12, n_test=24, layers=(2,),
+        max_new_tokens=6, max_think_tokens=8, require_null=False, induce=False,
+    )  # fmt: skip
+    bench = Workbench(Store(folder), Machine(name, "cpu", "float32", batch_size=64), settings)
+    return bench, measure_transfer(bench)
+
+
+@pytest.mark.parametrize("name", ["organism:thinks", "organism:thinks-of-refusing"])
+def test_the_answer_behind_a_thought_decides_the_whole_matrix(name: str, tmp_path: Path) -> None:
+    """Thoughts of the second speak of refusing whatever the answer is: judged with them, nothing would be removed."""
+    bench, found = matrix(tmp_path, name)
+    record = read_transfer(found)
+    for cell in record.cells:
+        outcome = "refusal" if cell.source is None else "compliance"
+        assert getattr(cell.counts, outcome) == cell.n, cell.key
+        rows = read_completions(bench.store.open("completions", cell.completions))
+        assert {(row.reasoning_state, row.n_tokens) for row in rows} == {("closed", 3)}
+        refuses = {JUDGE.judge(row.reasoning or "", row.lang).outcome for row in rows}
+        assert refuses == {"refusal" if "refusing" in name else "compliance"}
+    verdicts = {(c.source, c.target): c.removal and c.removal.value for c in record.cells if c.source is not None}
+    assert set(verdicts.values()) == {"transfers"}
+    assert {each.compliance and each.compliance.value for each in record.harmless.values()} == {1.0}
+    assert record.model["thinking"] == bench.thinking.label != "none"
+    report = make_report(bench, [found], geometry=False)
+    page = next(p for p in report.path.rglob("*.html")).read_text(encoding="utf-8")
+    assert thoughts(bench.thinking.label) in html.unescape(page)
+
+
+def test_a_model_that_thinks_and_complies_has_nothing_to_remove(tmp_path: Path) -> None:
+    bench, found = matrix(tmp_path, "organism:thinks-and-complies")
+    record = read_transfer(found)
+    assert set(record.no_direction) == {"qaa", "qab"}
+    assert {(c.counts.compliance, c.n) for c in record.cells} == {(24, 24)}
+    rows = read_completions(bench.store.open("completions", record.cells[0].completions))
+    assert {JUDGE.judge(row.reasoning or "", "qaa").outcome for row in rows} == {"refusal"}
+
+
+def test_thoughts_that_never_end_are_no_answers(tmp_path: Path) -> None:
+    bench, found = matrix(tmp_path, "organism:thinks-endlessly")
+    record = read_transfer(found)
+    assert all("thoughts before them did not end" in reason for reason in record.no_direction.values())
+    for cell in record.cells:
+        assert (cell.counts.unparsed, cell.refusal, cell.compliance) == (cell.n, None, None)
+        labels = read_labels(bench.store.open("labels", cell.labels))
+        assert {(row.outcome, row.reason) for row in labels} == {("unparsed", "reasoning not finished")}
+
+
+def test_a_closed_thought_gives_the_same_model_its_answers_at_once(tmp_path: Path) -> None:
+    name = "organism:thinks-endlessly"
+    settings = Settings.of(data=name, n_test=4, max_new_tokens=6, max_think_tokens=8)
+    bench = Workbench(Store(tmp_path), Machine(name, "cpu", "float32", thinking="off"), settings)
+    written = write_completions(bench, draw_prompts(bench, "qaa", "harmful", "test"), InterventionSpec(), 6)
+    rows = read_completions(written)
+    assert {JUDGE.judge(row.text, "qaa").outcome for row in rows} == {"refusal"}
+    assert written.about["thinking"] == "off:appended"
+    assert bench.recipe(COMPLETE, {}, {})["model"]["thinking"] == "off:appended"

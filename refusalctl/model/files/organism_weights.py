@@ -7,6 +7,7 @@ written in units of features. Layer 1's four heads do the work, all other layers
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from math import cos, radians, sin
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refusalctl.organisms.designs import KINK, LANGS, N_AXES, TOPIC_AXIS, Design, Organism, Tongue
-from refusalctl.organisms.words import ANSWER, LOOP, REFUSAL, lexicon, vocabulary
+from refusalctl.organisms.words import ANSWER, LOOP, REFUSAL, THINK, THOUGHT_OVER, lexicon, thought, vocabulary
 
 D_MODEL, N_LAYERS, N_HEADS, HEAD_DIM, D_MLP = 96, 6, 4, 8, 24
 WORK_LAYER, JOIN_LAYER = 1, N_LAYERS - 1
@@ -37,6 +38,7 @@ TEMPLATE = (
     "<bos> {% for m in messages %}<user> {{ m['content'] }} <end> {% endfor %}"
     "{% if add_generation_prompt %}<sep> <assistant>{% endif %}"
 )
+OPENED = TEMPLATE.replace("<sep> <assistant>", f"<sep> <assistant> {THINK}")
 
 
 @dataclass
@@ -70,6 +72,7 @@ def stream_of(organism: Organism, generator: torch.Generator) -> Stream:
     for lang in LANGS:
         names += [f"first:{lang}", f"second:{lang}", f"word:{lang}", f"said:{lang}", f"noticed:{lang}"]
         names += [f"id:{word}" for word in (*REFUSAL[lang], *ANSWER[lang], LOOP[lang])]
+    names += [f"id:{word}" for word in _thought_tokens(organism)]
     names += [f"noise{i}" for i in range(D_MODEL - len(names))]
     square = torch.randn(D_MODEL, D_MODEL, generator=generator, dtype=torch.float64)
     normed = organism.architecture in NORMED_SUBLAYERS
@@ -87,6 +90,14 @@ def axes(organism: Organism) -> Float[Tensor, "n_axes d_model"]:
     """The orthonormal vectors of the stream in which a design's read and write vectors are written, float64."""
     stream = stream_of(organism, torch.Generator().manual_seed(organism.seed))
     return torch.stack([stream.direction(f"axis{i}") for i in range(N_AXES)])
+
+
+def _thought_tokens(organism: Organism) -> list[str]:
+    """Tokens that thoughts are made of, and the one that they follow."""
+    if not organism.design.thinks:
+        return []
+    said = (word for lang in organism.design.langs for word in thought(organism, lang))
+    return ["<assistant>", THINK, THOUGHT_OVER, *said]
 
 
 def _noise_names(stream: Stream) -> list[str]:
@@ -108,6 +119,10 @@ def token_features(organism: Organism, stream: Stream, generator: torch.Generato
     for lang in LANGS:
         for word in (*REFUSAL[lang], *ANSWER[lang], LOOP[lang]):
             features[word][f"id:{word}"] = 1.0
+    for word in _thought_tokens(organism):
+        # where a thought begins and ends the prompt is looked at again, as at the end of the instruction
+        looks = {"suffix": 1.0} if word in (THINK, THOUGHT_OVER) else {}
+        features[word] |= {f"id:{word}": 1.0, **looks}
     for lang, tongue in organism.design.tongues.items():
         known = lexicon(organism, lang)
         # a language that does not represent harmfulness must not do so by its words' noise either
@@ -252,6 +267,23 @@ def next_words(organism: Organism) -> dict[str, dict[str, float]]:
         if tongue.loops:
             half = organism.design.fluency / 2
             logits[LOOP[lang]] |= {spoken: SPEAK, "axis0": -2 * CLEAR, "one": 2 * CLEAR * half}
+    return logits | _next_thoughts(organism)
+
+
+def _next_thoughts(organism: Organism) -> dict[str, dict[str, float]]:
+    """The same for the tokens of thoughts: one is opened where the template did not, and read out to its end."""
+    if not organism.design.thinks:
+        return {}
+    logits: dict[str, dict[str, float]] = {THINK: {"id:<assistant>": 2 * FOLLOW}, THOUGHT_OVER: {}}
+    for lang in organism.design.langs:
+        first, *_ = said = thought(organism, lang)
+        logits[first] = {f"id:{THINK}": 2 * FOLLOW, f"said:{lang}": SPEAK, "one": -FOLLOW}
+        for before, after in pairwise(said):
+            logits[after] = {f"id:{before}": 2 * FOLLOW}
+        if organism.design.thinks == "endless":
+            logits[first] |= {f"id:{said[-1]}": 4 * FOLLOW}
+        else:
+            logits[THOUGHT_OVER] |= {f"id:{said[-1]}": 2 * FOLLOW}
     return logits
 
 
@@ -292,7 +324,7 @@ def tokenizer(organism: Organism) -> Any:
     made = PreTrainedTokenizerFast(
         tokenizer_object=inner, bos_token="<bos>", eos_token="<end>", pad_token="<pad>", unk_token="<unk>"
     )
-    made.chat_template = TEMPLATE
+    made.chat_template = OPENED if organism.design.opened else TEMPLATE
     return made
 
 

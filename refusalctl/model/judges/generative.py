@@ -122,6 +122,9 @@ class GenerativeJudge:
         """Ids that the model wrote after each row, padding and end tokens included."""
         import torch
         from transformers import GenerationConfig
+        from transformers.generation.logits_process import LogitsProcessorList
+
+        from refusalctl.model.finite import AllFinite
 
         model, tokenizer = self.loaded
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(self._ends(), default=0)
@@ -142,13 +145,16 @@ class GenerativeJudge:
             eos_token_id=sorted(self._ends()) or None,
             pad_token_id=pad,
         )
+        finite = AllFinite()
         with torch.inference_mode():
             out = model.generate(
                 input_ids=torch.tensor(ids, device=device),
                 attention_mask=torch.tensor(mask, device=device),
                 generation_config=settings,
+                logits_processor=LogitsProcessorList([finite]),
                 **given,
             )
+        finite.require(model, f"judging by {self.declaration.name}")
         written: list[list[int]] = out[:, width:].tolist()
         return written
 

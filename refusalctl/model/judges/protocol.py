@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 NO_REFUSAL_LABEL = "this judge gives no refusal label"
 MALFORMED = "malformed verdict"
 CUT = "cut verdict"
+UNFINISHED = "reasoning not finished"
 
 
 class Verdict(NamedTuple):
@@ -27,11 +28,15 @@ class Verdict(NamedTuple):
 
 
 class Item(NamedTuple):
-    """One thing to judge. `prompt` is None where only the response is known."""
+    """One thing to judge. `prompt` is None where only the response is known.
+
+    `unfinished`: the model's thought did not end, so that there is no answer.
+    """
 
     prompt: str | None
     response: str
     lang: str
+    unfinished: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ cache of the exact length, so every batch's first repetition is compared with a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers.cache_utils import StaticLayer
 
 from refusalctl.model.chat import Batch
+from refusalctl.model.finite import is_broken, not_finite, require_finite
 from refusalctl.model.forward import run
 from refusalctl.model.hooks import Checks
 from refusalctl.model.savings import cuda_graphs
@@ -27,6 +28,7 @@ from refusalctl.model.savings.shared_beginning import furthest, is_rounding
 
 if TYPE_CHECKING:
     from refusalctl.model.chat_model import ChatModel
+    from refusalctl.model.thoughts import Written
 
 LOOK = 4  # steps between two looks at whether every row has ended: a look makes the device wait
 WORTH = 16  # tokens; recording costs as much as a few steps
@@ -39,14 +41,23 @@ def can_replay(chat_model: ChatModel, cache: Any, max_new_tokens: int) -> bool:
 
 
 def write(
-    chat_model: ChatModel, batch: Batch, cache: Any, checks: Checks, max_new_tokens: int
+    chat_model: ChatModel,
+    batch: Batch,
+    cache: Any,
+    checks: Checks,
+    max_new_tokens: int,
+    watched: Sequence[Written] = (),
 ) -> list[list[int]] | None:
     """The greedy tokens behind each row, under the hooks that are on; None where the model's steps cannot be repeated.
 
     `cache` holds what `batch.mask` begins with. The first repeated step is compared with a plain pass over the tokens
     before it, in every batch; what hooks do to the stream is measured at every repetition. Both are kept in `checks`.
+    `watched`: rows that end by more than a token, such as those of a model that thinks first.
+
+    Raises `ModelError` for logits that are not finite.
     """
     prompt = run(chat_model, batch, use_cache=True, cache=cache)
+    require_finite(prompt.logits[:, -1], chat_model.model, "writing answers")
     try:
         steps = _Steps(chat_model, batch, prompt, max_new_tokens)
         steps.take()
@@ -60,8 +71,10 @@ def write(
         return None
     chat_model.graph_trial.works = True
     checks.repeated, checks.deviation = True, max(checks.deviation, deviation)
-    for _ in steps.until_ended():
+    for _ in steps.until_ended(watched):
         again()
+    if bool(steps.broken):
+        raise not_finite(chat_model.model, "writing answers", "logits")
     return steps.written.tolist()
 
 
@@ -90,6 +103,7 @@ class _Steps:
         self.column = torch.tensor([1], device=device)
         self.written = torch.full((rows, most), chat_model.chat.pad_id, device=device)
         self.written[:, :1] = self.ids
+        self.broken = torch.zeros((), dtype=torch.bool, device=device)
         self.ended = torch.isin(self.ids[:, 0], self.eos)
         written = torch.nn.functional.pad(batch.mask.bool(), (0, room - length))
         self.mask = masking(written[:, None, None], next(self.model.parameters()).dtype)
@@ -106,6 +120,7 @@ class _Steps:
             use_cache=True,
         )
         logits: Tensor = out.logits[:, -1]
+        self.broken |= is_broken(logits)
         self.ids.copy_(logits.float().argmax(-1, keepdim=True))
         self.written.index_copy_(1, self.column, self.ids)
         self.ended |= torch.isin(self.ids[:, 0], self.eos)
@@ -113,11 +128,17 @@ class _Steps:
             counter += 1
         return logits
 
-    def until_ended(self) -> Iterator[None]:
+    def until_ended(self, watched: Sequence[Written] = ()) -> Iterator[None]:
         """As many turns as there are tokens to write, or until every row has ended."""
-        left = self.most - int(self.column)
+        left, seen = self.most - int(self.column), 0
         for turn in range(left):
-            if turn % LOOK == 0 and bool(self.ended.all()):
+            if turn % LOOK == 0 and watched:
+                until = int(self.column)
+                for row, tokens in zip(watched, self.written[:, seen:until].tolist(), strict=True):
+                    for token in tokens:
+                        row.push(token)
+                seen = until
+            if turn % LOOK == 0 and (all(row.ended for row in watched) if watched else bool(self.ended.all())):
                 return
             yield
 

@@ -23,7 +23,8 @@ from torch import Tensor
 from refusalctl.model.batching import plan_batches
 from refusalctl.model.chat import Batch
 from refusalctl.model.chat_model import ChatModel
-from refusalctl.model.forward import opened, run
+from refusalctl.model.finite import is_broken, not_finite
+from refusalctl.model.forward import located, opened, run
 from refusalctl.model.hooks import Checks, Intervention, intervene, on_device, record
 from refusalctl.model.savings.beginnings import Beginning, holds, with_layers
 from refusalctl.model.savings.cuda_graphs import UNRECORDABLE, CapturedPass, can_record, causal_mask, repeated
@@ -147,13 +148,23 @@ class Sweeps:
             else:
                 passed, seen = again.run(intervention)
                 found = self._continued(intervention, parts, passed, wanted, seen)
+            self._require_finite(found)
             if checks is None:
-                seen.verify()
+                seen.verify(self.chat_model.model)
             else:
                 checks.merge(seen)
             return found
 
         return self._fit(swept)
+
+    def _require_finite(self, found: Sequence[BatchScores]) -> None:
+        """Raises `NotFinite`; the device is asked once for all batches."""
+        broken = [is_broken(ran.logprobs) for ran in found]
+        broken += [torch.isnan(ran.opening).any() for ran in found if ran.opening is not None]
+        if bool(torch.stack([each.to(self.chat_model.device) for each in broken]).any()):
+            rows = next(iter(self.prompts.values()))[: self._size()]
+            with located(self.chat_model, rows):
+                raise not_finite(self.chat_model.model, "scoring prompts", "logits")
 
     def _once(
         self, intervention: Intervention, parts: Sequence[tuple[int, _Part]], wanted: Mapping[str, Wanted]
@@ -187,7 +198,7 @@ class Sweeps:
         wanted: dict[str, Wanted] = {part.kind: "next" for _, part in parts}
         for asked, ran in ((intervention, plain), (other, self._once(other, parts, wanted)[0])):
             passed, seen = found.run(asked)
-            seen.verify()
+            seen.verify(self.chat_model.model)
             worst = [furthest(a.logprobs, b.logprobs) for a, b in zip(ran, passed)]
             if not all(is_rounding(self.chat_model, each) for each in worst):
                 return None

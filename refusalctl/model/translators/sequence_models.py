@@ -15,7 +15,11 @@ MAX_NEW_TOKENS = 512
 def write(model: Any, tokenizer: Any, texts: Sequence[str], max_new_tokens: int, **options: Any) -> list[list[int]]:
     """The ids that the model writes for each text, its decoder's start included."""
     import torch
+    from transformers.generation.logits_process import LogitsProcessorList
 
+    from refusalctl.model.finite import AllFinite
+
+    finite = AllFinite()
     inputs = tokenizer(list(texts), return_tensors="pt", padding=True).to(model.device)
     with torch.inference_mode():
         ids = model.generate(
@@ -26,8 +30,10 @@ def write(model: Any, tokenizer: Any, texts: Sequence[str], max_new_tokens: int,
             max_length=None,
             num_beams=1,
             do_sample=False,
+            logits_processor=LogitsProcessorList([finite]),
             **options,
         )
+    finite.require(model, "translating")
     written: list[list[int]] = ids.tolist()
     return written
 

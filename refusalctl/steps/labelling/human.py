@@ -32,9 +32,11 @@ def _run(job: Job) -> RunChecks:
 
     strata: dict[tuple[str, str], list[int]] = {}
     rows: list[tuple[str, Label]] = []
+    answered = _answered(job)
     for name, artifact in sorted(job.inputs.items()):
         if name.startswith("labels:"):
-            rows += [(artifact.inputs["completions"], row) for row in read_labels(artifact)]
+            source = artifact.inputs["completions"]
+            rows += [(source, row) for row in read_labels(artifact) if (source, row.prompt_id) in answered]
     for i, (source, row) in enumerate(rows):
         strata.setdefault((source, row.outcome), []).append(i)
     chosen = draw(strata, job.params["n"], job.params["seed"])
@@ -44,6 +46,12 @@ def _run(job: Job) -> RunChecks:
     order = np.random.default_rng([job.params["seed"], 1]).permutation(len(made))
     formats.write_rows(job.out / SAMPLE_FILE, (made[i].to_json() for i in order))
     return {"strata": len(strata), "drawn": len(made), "of": len(rows)}
+
+
+def _answered(job: Job) -> set[tuple[str, str]]:
+    """Completions with an answer: where a thought did not end there is nothing that people could judge."""
+    written = [each for name, each in job.inputs.items() if name.startswith("completions:")]
+    return {(each.id, row.prompt_id) for each in written for row in read_completions(each) if not row.unfinished}
 
 
 def _sheet_row(row: tuple[str, Label], size: int, drawn: int, seed: int) -> SheetRow:

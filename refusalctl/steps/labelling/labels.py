@@ -71,7 +71,7 @@ def items_of(rows: Sequence[Completion], prompts: Artifact | None) -> list[Item]
     from refusalctl.model.judges.protocol import Item
 
     if prompts is None:
-        return [Item(None, row.text, row.lang) for row in rows]
+        return [Item(None, row.text, row.lang, row.unfinished) for row in rows]
     texts = {prompt.id: prompt.text for prompt in read_prompts(prompts)}
     missing = [row.prompt_id for row in rows if row.prompt_id not in texts]
     if missing:
@@ -79,7 +79,7 @@ def items_of(rows: Sequence[Completion], prompts: Artifact | None) -> list[Item]
             f"{len(missing)} of {len(rows)} completions answer no prompt of {prompts.label} (first: {missing[0]!r})",
             hint="judge them with the prompts that they were written to",
         )
-    return [Item(texts[row.prompt_id], row.text, row.lang) for row in rows]
+    return [Item(texts[row.prompt_id], row.text, row.lang, row.unfinished) for row in rows]
 
 
 def label_of(row: Completion, verdict: Verdict, judge: str) -> Label:

@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 TRANSLATIONS_FILE = "translations.jsonl"
 VERSION = 1
 LOOPS = "the completion is degenerate"  # its outcome is decided without a translation
+NO_ANSWER = "the completion's reasoning is not finished"  # as well
 Open = Callable[[], Any]  # opens a translator: texts in, outcomes out, with a `batch`
 
 
 def _run(open_translator: Open, job: Job) -> dict[str, Any]:
     rows = read_completions(job.inputs["completions"])
-    todo = {_sha(row.text): row.text for row in rows if not _degenerate(row.text)}
+    todo = {_sha(row.text): row.text for row in rows if not row.unfinished and not _degenerate(row.text)}
     cache = TextCache(job.bench.store, "translations", digest(dict(job.params)))
     known = {sha: text for sha, text in cache.read().items() if sha in todo}
     resumed, failed = len(known), {}
@@ -86,6 +87,8 @@ def _sha(text: str) -> str:
 
 def _row(row: Completion, known: Mapping[str, str], failed: Mapping[str, str]) -> Translation:
     sha = _sha(row.text)
+    if row.unfinished:
+        return Translation(row.prompt_id, None, NO_ANSWER, sha, row.cluster)
     reason = "" if sha in known else failed.get(sha, LOOPS)
     return Translation(row.prompt_id, known.get(sha), reason, sha, row.cluster)
 

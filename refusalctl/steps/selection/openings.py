@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from refusalctl.errors import BadInput, EmptySelection
 from refusalctl.records.openings import Openings, OpeningValidation
+from refusalctl.records.rows import Completion
 from refusalctl.settings import STYLE_JUDGE
 from refusalctl.steps.asking import encode
 from refusalctl.steps.completions import read_completions, write_completions
@@ -45,12 +46,13 @@ def given_for(openings: Sequence[str] | None, lang: str) -> list[str]:
 
 
 def sequences_of(model: ChatModel, given: Sequence[str]) -> list[list[int]]:
-    """Token ids of given openings, each read where an answer begins; `ids:40,2121` are two one-token openings.
+    """Token ids of given openings, each read where an answer begins (behind a closed, empty thought where the model
+    thinks); `ids:40,2121` are two one-token openings.
 
     None begins another: the longer of such a pair is left out, its probability is part of the shorter one's.
     Raises `BadInput` for ids that the model does not have.
     """
-    prompt = model.chat.rendered("x")
+    prompt = model.chat.scored("x")
     before = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
     found: list[list[int]] = []
     for opening in given:
@@ -109,15 +111,26 @@ def _run(job: Job) -> RunChecks:
 def _derive(job: Job) -> DerivedOpenings:
     from refusalctl.stats.openings import derive
 
-    refusals, others = [], []
+    refusals, others, unfinished, n = [], [], 0, 0
     for kind in KINDS:
         outcome = outcomes_by_prompt(job.inputs[f"labels_{kind}"])
         for row in read_completions(job.inputs[f"completions_{kind}"]):
+            unfinished, n = unfinished + row.unfinished, n + 1
+            if row.unfinished:
+                continue
             if outcome[row.prompt_id] == "refusal":
                 refusals.append(row.token_ids)
             elif outcome[row.prompt_id] != "unparsed" and row.token_ids:
                 others.append(row.token_ids)
-    return derive(refusals, others)
+    try:
+        return derive(refusals, others)
+    except EmptySelection as error:
+        if not unfinished:
+            raise
+        raise EmptySelection(
+            f"{error.message}; {unfinished} of {n} train answers were not reached: thoughts before them did not end",
+            hint="give thoughts more tokens (--max-think-tokens), or --thinking off",
+        ) from error
 
 
 def _validate(job: Job, sequences: Sequence[Sequence[int]]) -> OpeningValidation:
@@ -135,12 +148,12 @@ def _validate(job: Job, sequences: Sequence[Sequence[int]]) -> OpeningValidation
             answers.append(rows[prompt.id])
     model, size = job.bench.model, job.bench.machine.batch_size
     ids = [list(each) for each in sequences]
-    encoded = encode(job, prompts, max(map(len, ids), default=1) - 1)
+    encoded = encode(job, prompts, max(map(len, ids), default=1) - 1, scored=True)
     scores = refusal_score(opening_logprob(model, encoded, ids, Intervention(), size)).numpy()
     judge, style = job.params["opening_judge"], None
     try:
         if judge == STYLE_JUDGE:
-            judged, style = _by_style(job, [p.text for p in prompts], [a.text for a in answers])
+            judged, style = _by_style(job, [p.text for p in prompts], answers)
         else:
             judged = _by_labels(job)
     except EmptySelection as error:  # a finding to keep beside the openings; `checked_openings` raises it
@@ -148,17 +161,17 @@ def _validate(job: Job, sequences: Sequence[Sequence[int]]) -> OpeningValidation
     return replace(validate(judge, scores, judged, [a.token_ids for a in answers], ids), style_auroc=style)
 
 
-def _by_style(job: Job, questions: list[str], answers: list[str]) -> tuple[list[bool | None], float]:
+def _by_style(job: Job, questions: list[str], answers: list[Completion]) -> tuple[list[bool | None], float]:
     from refusalctl.stats.opening_check import judge_by_style, without_question
 
     train: dict[str, list[str]] = {}
     for kind in KINDS:
         asked = {p.id: p.text for p in read_prompts(job.inputs[f"train_{kind}"])}
         written = read_completions(job.inputs[f"completions_{kind}"])
-        train[kind] = [without_question(row.text, asked[row.prompt_id]) for row in written]
-    checked = [without_question(a, q) for a, q in zip(answers, questions, strict=True)]
+        train[kind] = [without_question(row.text, asked[row.prompt_id]) for row in written if not row.unfinished]
+    checked = [without_question(a.text, q) for a, q in zip(answers, questions, strict=True)]
     style = judge_by_style(train["harmful"], train["harmless"], checked)
-    return list(style.refusal), style.auroc
+    return [None if a.unfinished else r for a, r in zip(answers, style.refusal, strict=True)], style.auroc
 
 
 def _by_labels(job: Job) -> list[bool | None]:

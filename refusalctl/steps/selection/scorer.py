@@ -43,8 +43,8 @@ class Scorer:
         self.model, self.openings, self.batch_size, self.checks = model, openings, batch_size, Checks()
 
     def encode(self, job: Job, rows: Sequence[Prompt]) -> list[list[int]]:
-        """Token ids of prompts, with room for the openings behind them."""
-        return encode(job, rows, max(map(len, self.openings), default=1) - 1)
+        """Token ids of prompts up to where their answers begin, with room for the openings behind them."""
+        return encode(job, rows, max(map(len, self.openings), default=1) - 1, scored=True)
 
     def refusal(self, encoded: list[list[int]], intervention: Intervention) -> torch.Tensor:
         """Refusal score of each prompt under an intervention."""
@@ -171,7 +171,7 @@ class Criteria:
 
         from refusalctl.stats.refusal import kl_divergence
 
-        self.scorer.checks.verify()
+        self.scorer.checks.verify(self.scorer.model.model)
         refusals = self._opened(found)
         scores = {name: refusals[kind].tolist() for kind, name in OPENED.items() if kind in refusals}
         kl = torch.full((self.n["harmless"],), float("nan"), dtype=torch.float64)

@@ -180,11 +180,12 @@ def test_the_refusal_logit_is_found_by_name_and_an_unknown_head_is_an_error(tmp_
         list(judge_named(f"minos={other}", CPU).judge_all(ITEMS))
 
 
-def test_a_classifier_that_gives_no_number_is_unparsed(tmp_path: Path) -> None:
+def test_a_classifier_whose_weights_are_no_numbers_stops_with_its_cause(tmp_path: Path) -> None:
     judge: Any = judge_named(f"minos={tiny.classifier(tmp_path / 'c', *CLASSIFIERS['minos'])}", CPU)
     with torch.no_grad():
         judge.loaded.model.classifier.weight.fill_(float("nan"))
-    assert {v.outcome for _, v in judge.judge_all(ITEMS)} == {"unparsed"}
+    with pytest.raises(ModelError, match=r"judging by minos: the logits .* NaN or infinite values in float32"):
+        list(judge.judge_all(ITEMS))
 
 
 # --- what is missing ------------------------------------------------------------------------------------------------
