@@ -1,304 +1,181 @@
 """One writer at a time, among processes and machines: who waits is told for whom, and nobody waits for the dead.
 
-Where the file system knows locks, the operating system keeps one on a file and drops it when its owner dies. Network
-file systems often know none, or answer with an error that looks like a bug (`ENOLCK`, `EBADF`, `ESTALE`): there a
-*lease* is kept, a file with its owner's name that must be renewed; one that is not renewed is taken over.
+The locks are filelock's: one that the operating system keeps, or, where a file system knows none, a lease that is
+renewed. What is here says whose they are.
 """
 
 from __future__ import annotations
 
 import errno
-import getpass
-import hashlib
 import json
 import os
-import socket
-import sys
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
-if sys.platform != "win32":
-    import fcntl
+from refusalctl.processes import Owner, me
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock, OwnerRecord, SoftFileLease
 
 Tell = Callable[[str], None]
-BUSY = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}
 NO_LOCKS = {errno.ENOLCK, errno.EBADF, errno.ENOTSUP, errno.ESTALE, errno.ENOSYS, errno.EINVAL, errno.EIO}
 BEAT = 10.0  # seconds between two renewals of a lease
-STALE = 90.0  # seconds without a renewal, by the clock of who waits, after which a lease is of a dead owner
-SLOWEST = 1.0  # seconds between two looks at a lock
-
-
-@dataclass(frozen=True)
-class Owner:
-    """A process, so that others can say who it is, and on its own machine whether it still lives.
-
-    `machine` and `boot` tell machines and their restarts apart, `born` a process from a later one with its number.
-    `needs`: ids that it works on.
-    """
-
-    user: str
-    host: str
-    pid: int
-    born: str
-    machine: str
-    boot: str
-    since: float
-    needs: tuple[str, ...] = ()
-
-    @property
-    def words(self) -> str:
-        began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
-        return f"{self.user}@{self.host} (process {self.pid}) since {began}"
-
-
-def me(needs: Sequence[str] = ()) -> Owner:
-    """This process."""
-    machine, boot = _machine()
-    pid = os.getpid()
-    return Owner(_user(), socket.gethostname(), pid, _born(pid), machine, boot, time.time(), tuple(needs))
-
-
-def lives(pid: int, born: str, machine: str, boot: str) -> bool | None:
-    """Whether a process still runs; None where it is of another machine, which nobody can ask."""
-    here, now = _machine()
-    if machine != here:
-        return None
-    if boot != now:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        pass
-    found = _born(pid)
-    return found != "ended" and (not born or not found or found == born)
-
-
-def _alive(owner: Owner) -> bool | None:
-    return lives(owner.pid, owner.born, owner.machine, owner.boot)
-
-
-@cache
-def _machine() -> tuple[str, str]:
-    """Digests of this machine (or container) and of its last start."""
-    facts = [socket.gethostname()]
-    for file in ("/etc/machine-id", "/proc/sys/kernel/random/boot_id"):
-        try:
-            facts.append(Path(file).read_text(encoding="ascii").strip())
-        except (OSError, ValueError):
-            facts.append("")
-    with suppress(OSError):
-        facts[1] += os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - not a path
-    short = [hashlib.sha256(text.encode()).hexdigest()[:8] for text in ("\0".join(facts[:2]), facts[2])]
-    return short[0], short[1]
-
-
-def _born(pid: int) -> str:
-    """When a process was started, in ticks since the machine was; empty where that cannot be seen, `ended` for one
-    that is dead but whose parent has not asked yet."""
-    try:
-        facts = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        return "ended" if facts[0] in ("Z", "X") else facts[19]
-    except (OSError, IndexError):
-        return ""
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):  # a number without a name, in a container
-        return str(os.getuid()) if hasattr(os, "getuid") else "somebody"
+STALE = 90.0  # seconds without one, by the clock of who waits, after which it is taken over; the same in every version
+POLL = 0.1  # seconds between two looks at a lock
+TRIES = 5  # looks at a lock file that another machine removes (ESTALE) before its file system is believed to have none
 
 
 def owner_of(path: Path) -> Owner | None:
-    """Whom a lock or a lease names; None where it names nobody (yet)."""
+    """Whom a lock names; None where it names nobody (yet)."""
     try:
-        value = json.loads(path.read_bytes())["owner"]
+        with path.open("rb", buffering=0) as content:
+            content.seek(1)  # Windows keeps the lock on the first byte, which nobody else may read
+            value = json.loads(b"{" + content.read())["owner"]
         return Owner(**{**value, "needs": tuple(value["needs"])})
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
 def holders(folder: Path) -> dict[Path, Owner]:
-    """Locks and leases in a folder whose owners may still live."""
+    """Locks in a folder whose owners may still live."""
     if not folder.is_dir():
         return {}
-    found = {path: owner_of(path) for path in folder.iterdir() if path.suffix in (".lock", ".lease")}
-    return {path: owner for path, owner in found.items() if owner is not None and _alive(owner) is not False}
-
-
-class _Held(Protocol):
-    def release(self) -> None: ...
+    found = {path: owner_of(path) for path in folder.iterdir() if path.suffix == ".lock"}
+    return {path: owner for path, owner in found.items() if owner is not None and owner.alive is not False}
 
 
 @contextmanager
 def locked(path: Path, tell: Tell | None = None, *, needs: Sequence[str] = ()) -> Iterator[None]:
-    """Hold the lock `path` (a file, removed at the end) for the block. `tell` hears whom one waits for.
-
-    Raises what the operating system says where not even a lease can be written.
+    """Hold the lock `path` (a file that names its owner, removed at the end) for the block. `tell` hears whom one
+    waits for. Raises what the operating system says where not even a lease can be written.
     """
-    held = _hold(path, tell or (lambda _text: None), needs)
+    owner = me(needs)
+    lock = _hold(path, tell or (lambda _text: None), owner)
     try:
         yield
     finally:
-        held.release()
+        with suppress(OSError):  # before it is released: filelock leaves the file, or it is the next owner's
+            if owner_of(path) in (owner, None):
+                path.unlink(missing_ok=True)
+        lock.release()
 
 
-def _hold(path: Path, tell: Tell, needs: Sequence[str]) -> _Held:
-    if sys.platform != "win32":
+def _hold(path: Path, tell: Tell, owner: Owner) -> BaseFileLock:
+    from filelock import FileLock
+
+    def named(number: int) -> None:
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(number), path.stat()):
+                with suppress(OSError):  # a full disk: it is held, without a name
+                    os.ftruncate(number, 0)
+                    os.write(number, _content(owner))
+                return
+        raise OSError(errno.ESTALE, "its last owner has removed it", os.fspath(path))
+
+    lock = FileLock(path, poll_interval=POLL, fallback_to_soft=False, on_acquired=named)
+    waiting, tries = _Waiting(path, tell), 0
+    while True:
         try:
-            return _Lock(path, tell, needs)
+            if _took(lock, path, waiting):
+                return lock
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
-            why = errno.errorcode.get(error.errno, str(error.errno))
-            tell(f"this file system has no file locks ({why}): {path.stem[:12]}.lease is used instead")
-    return _Lease(path.with_suffix(".lease"), tell, needs)
+            tries += 1
+            if error.errno != errno.ESTALE or tries == TRIES:
+                why = errno.errorcode.get(error.errno, str(error.errno))
+                tell(f"this file system has no file locks ({why}): {path.stem[:12]}.lease is used instead")
+                return _lease(path, tell, owner)
 
 
-class _Lock:
-    """A lock that the operating system keeps."""
+def _took(lock: BaseFileLock, path: Path, waiting: _Waiting) -> bool:
+    """Take a lock. False after a look at a file that may be read but not written, another user's, which filelock
+    refuses: it is removed if nobody holds it."""
+    from filelock import lock_descriptor
 
-    def __init__(self, path: Path, tell: Tell, needs: Sequence[str]) -> None:
-        self.path = path
-        told = _Waiting(path, tell)
-        while True:
-            number = _open(path)
-            try:
-                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                os.close(number)
-                if error.errno not in BUSY:
-                    raise
-                if told.owner_is_dead():  # a child that outlived it still holds the file
-                    path.unlink(missing_ok=True)
-                continue
-            if _is_still(number, path):
-                break
-            os.close(number)  # whoever held it has removed the file meanwhile
-        self.number = number
-        with suppress(OSError):  # another user's file, which may be locked but not written
-            os.ftruncate(number, 0)
-            os.pwrite(number, _named(me(needs)), 0)
-
-    def release(self) -> None:
-        with suppress(OSError):
-            self.path.unlink(missing_ok=True)
-        os.close(self.number)
-
-
-def _open(path: Path) -> int:
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except PermissionError:
-        if not path.exists():
+        lock.acquire(cancel_check=waiting)
+    except PermissionError as refused:
+        try:
+            number = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:  # removed meanwhile
+            if os.access(path.parent, os.W_OK):
+                return False
             raise
-        return os.open(path, os.O_RDONLY)
-
-
-def _is_still(number: int, path: Path) -> bool:
-    try:
-        there, mine = os.stat(path), os.fstat(number)  # noqa: PTH116
-    except FileNotFoundError:
+        with os.fdopen(number), suppress(FileNotFoundError):
+            try:
+                free = lock_descriptor(number, blocking=False)
+            except OSError as error:
+                if error.errno == errno.EBADF:  # NFS has locks, but none on a file that is open for reading alone
+                    raise refused from error
+                raise
+            if free and os.path.samestat(os.fstat(number), path.stat()):
+                path.unlink()
+            elif not free:
+                waiting()
+                time.sleep(POLL)
         return False
-    return (there.st_ino, there.st_dev) == (mine.st_ino, mine.st_dev)
+    return True
 
 
-def _named(owner: Owner, beat: int = 0) -> bytes:
-    return json.dumps({"owner": asdict(owner), "beat": beat}).encode()
+def _content(owner: Owner) -> bytes:
+    return json.dumps({"owner": asdict(owner)}).encode()
+
+
+def _lease(path: Path, tell: Tell, owner: Owner) -> SoftFileLease:
+    """A lease beside `path`, which names its owner here too: filelock's own file has no room for that."""
+    from filelock import SoftFileLease
+
+    lost = f"{path.stem[:12]}.lease was not renewed in time, and is another process's now: both may do the same work"
+    beat = min(BEAT, STALE / 3)
+    lease = SoftFileLease(path.with_suffix(".lease"), lease_duration=STALE, heartbeat_interval=beat,
+                          poll_interval=POLL, on_compromise=lambda _: tell(lost))  # fmt: skip
+    lease.acquire(cancel_check=_Waiting(path, tell, lease))
+    gone = owner_of(path)
+    if gone is not None:  # whoever ends well removes it
+        tell(f"{gone.user}@{gone.host} (process {gone.pid}) has gone: its work is taken over")
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+        path.write_bytes(_content(owner))
+    return lease
 
 
 class _Waiting:
-    """One wait: tells whom it is for, once per owner, and knows when that one has died."""
+    """What filelock calls between two looks at a lock: tells whom one waits for, once per owner."""
 
-    def __init__(self, path: Path, tell: Tell) -> None:
-        self.path, self.tell = path, tell
-        self.pause, self.dead = 0.02, 0
+    def __init__(self, path: Path, tell: Tell, lease: SoftFileLease | None = None) -> None:
+        self.path, self.tell, self.lease = path, tell, lease
+        self.began = self.changed = time.monotonic()
         self.told: Owner | None = None
-        self.seen: Any = None
-        self.seen_at = time.monotonic()
+        self.seen = (0, 0)
 
-    def owner_is_dead(self) -> bool:
-        """Sleep a little, and look."""
-        time.sleep(self.pause)
-        self.pause = min(SLOWEST, self.pause * 1.5)
+    def __call__(self) -> bool:
         owner = owner_of(self.path)
-        if owner is None:
-            return False
-        if owner != self.told and self.pause > 0.1:
+        if owner not in (self.told, None) and time.monotonic() - self.began > 2 * POLL:
             self.told = owner
             self.tell(f"waiting for {owner.words}, who works on the same")
-        # twice: a new owner takes the lock before it writes its name
-        self.dead = self.dead + 1 if _alive(owner) is False else 0
-        return self.dead > 1
+        if self.lease is not None:
+            self._clear(Path(self.lease.lock_file), self.lease.owner, owner)
+        return False
 
-    def not_renewed(self) -> bool:
-        """Whether what the lease says has stayed the same for too long. Clocks of other machines are not asked."""
-        try:
-            content: Any = self.path.read_bytes()
-        except OSError:
-            content = None
-        if content != self.seen:
-            self.seen, self.seen_at = content, time.monotonic()
-        return time.monotonic() - self.seen_at > STALE
-
-
-class _Lease:
-    """A file that names its owner, who renews it; for file systems without locks."""
-
-    def __init__(self, path: Path, tell: Tell, needs: Sequence[str]) -> None:
-        self.path, self.owner = path, me(needs)
-        told = _Waiting(path, tell)
-        while not self._take():
-            dead = told.owner_is_dead()
-            if dead or told.not_renewed():
-                found = owner_of(path)
-                if found is not None:
-                    tell(f"{found.user}@{found.host} (process {found.pid}) has gone: its work is taken over")
-                _set_aside(path)
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._renew, daemon=True)
-        self._thread.start()
-
-    def _take(self) -> bool:
-        try:
-            number = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        except FileExistsError:
-            return False
-        with os.fdopen(number, "wb") as out:
-            out.write(_named(self.owner))
-        return True
-
-    def _renew(self) -> None:
-        beat = 0
-        while not self._over.wait(BEAT):
-            beat += 1
-            if owner_of(self.path) != self.owner:
-                return  # taken over, while this process slept
-            draft = self.path.with_name(f".{uuid.uuid4().hex[:12]}.draft")
-            with suppress(OSError):  # a disk that fails for a moment: the next beat tries again
-                draft.write_bytes(_named(self.owner, beat))
-                draft.replace(self.path)
-
-    def release(self) -> None:
-        self._over.set()
-        self._thread.join()
-        if owner_of(self.path) == self.owner:
-            with suppress(OSError):
-                self.path.unlink(missing_ok=True)
-
-
-def _set_aside(path: Path) -> None:
-    """Remove a lease of a dead owner; of several who wait, one succeeds."""
-    aside = path.with_name(f".{uuid.uuid4().hex[:12]}.draft")
-    with suppress(OSError):
-        path.rename(aside)
-        aside.unlink(missing_ok=True)
+    def _clear(self, file: Path, record: OwnerRecord | None, owner: Owner | None) -> None:
+        """Remove a lease that filelock leaves: where a file system cannot exchange two names (NFS), and where its
+        owner is dead but not waited for by its parent. Clocks of other machines are not asked."""
+        aside = file.with_name(f".{uuid.uuid4().hex[:12]}.draft")
+        with suppress(OSError):
+            found, now = file.stat(), time.monotonic()
+            if (found.st_ino, found.st_mtime_ns) != self.seen:
+                self.seen, self.changed = (found.st_ino, found.st_mtime_ns), now
+            dead = owner is not None and owner.alive is False and record is not None and record.pid == owner.pid
+            if now - self.changed < (5 * POLL if dead else STALE * 1.1):
+                return
+            file.rename(aside)
+            taken = aside.stat()
+            if (taken.st_ino, taken.st_mtime_ns) != self.seen:  # another who waits was faster: it is theirs
+                os.link(aside, file)
+            aside.unlink()

@@ -104,7 +104,7 @@ def progress(how: How | Progress = "auto", console: Console | None = None) -> Pr
         return Silent()
     from rich.console import Console as RichConsole
 
-    where = console or RichConsole(stderr=True, highlight=False)
+    where = console or RichConsole(stderr=True, highlight=False, emoji=False)
     if how == "lines":
         return Lines(where)
     if how == "auto" and not (where.is_terminal or where.is_jupyter):

@@ -17,7 +17,9 @@ from tests.conftest import UNCHECKED, shaped
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "refusalctl"
 # which import each other at most
-PLAIN = {"control_marks", "errors", "file_errors", "json_types", "disk", "locks", "version", "setting_words"}
+PLAIN = {
+    "control_marks", "errors", "file_errors", "json_types", "disk", "locks", "processes", "version", "setting_words",
+}  # fmt: skip
 BOTTOM = {"records", "organisms", "language_codes"} | PLAIN  # plain descriptions and rows, which everybody may know
 LIBRARY = {"study", "study_labels", "results", "interventions", "resolve"}  # what `import refusalctl` offers
 ROOMS = {"settings", "setting_values", "progress", "steps", "model", "stats", "store", "data"}
@@ -40,6 +42,7 @@ MAY_IMPORT = {
     **{each: set() for each in PLAIN},
     "file_errors": {"errors"},
     "disk": {"errors", "file_errors", "locks"},
+    "locks": {"processes"},
 }
 
 

@@ -35,13 +35,17 @@ LONG = 500  # rows; rich lays out about a thousand in a second
 
 
 class Pipe(Console):
-    """A console that leaves a broken pipe to the end of the command, which knows the exit code."""
+    """A console that leaves a broken pipe to the end of the command, which knows the exit code, and texts as they are:
+    `:smile:` in a prompt or a name is no picture."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(highlight=False, emoji=False, **settings)
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
 
 
-err = Pipe(stderr=True, highlight=False)
+err = Pipe(stderr=True)
 
 
 def data(text: str) -> None:
@@ -52,8 +56,8 @@ def data(text: str) -> None:
 
 def _console(width: int) -> Console:
     """Standard output for rich; a pipe has no colours, and this many columns."""
-    out = Pipe(file=sys.stdout, highlight=False)
-    return out if out.is_terminal else Pipe(file=sys.stdout, highlight=False, width=width, no_color=True)
+    out = Pipe(file=sys.stdout)
+    return out if out.is_terminal else Pipe(file=sys.stdout, width=width, no_color=True)
 
 
 def as_json(value: Any) -> None:
@@ -94,7 +98,7 @@ def _aligned(rows: Sequence[Sequence[object]], right: set[int]) -> Iterator[str]
 
 def table_err(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
     """A summary for the eye on stderr, beside the data on stdout; a log gets it as wide as it needs."""
-    where = err if err.is_terminal else Pipe(file=sys.stderr, highlight=False, width=PIPE, no_color=True)
+    where = err if err.is_terminal else Pipe(file=sys.stderr, width=PIPE, no_color=True)
     grid = Table(header_style="bold", box=None, pad_edge=False)
     for column in columns:
         grid.add_column(column, justify="right" if column in right else "left", overflow="fold")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import TypedDict
 
 from refusalctl.data import sample
 from refusalctl.data.languages import NAMES
+from refusalctl.disk import write_whole
 from refusalctl.errors import DataError
 from refusalctl.records.rows import Kind, Split
 
@@ -130,12 +130,7 @@ def _keep(path: str, content: bytes) -> None:
     check_bytes(path, content)
     target = published_dir() / path
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        draft.write_bytes(content)
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_whole(target, content)
 
 
 def _downloaded(paths: Sequence[str]) -> Iterator[str]:

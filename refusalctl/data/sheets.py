@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from refusalctl.data.safe_names import shown
 from refusalctl.data.tables import read_table
+from refusalctl.disk import whole
 from refusalctl.errors import BadInput, DataError
 from refusalctl.json_types import Json, JsonObject
 from refusalctl.records.rows import OUTCOMES
@@ -36,8 +36,7 @@ def write(path: Path, rows: Iterable[Mapping[str, str]], *, replace: bool = Fals
     if path.exists() and not replace:
         raise BadInput(f"{path} is there already", hint="labels may be in it; give another --out, or --replace")
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole(path) as draft:
         draft.touch(mode=0o600)
         if path.suffix == ".jsonl":
             draft.write_text(
@@ -45,9 +44,6 @@ def write(path: Path, rows: Iterable[Mapping[str, str]], *, replace: bool = Fals
             )
         else:
             _write_csv(draft, rows)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _write_csv(path: Path, rows: Iterable[Mapping[str, str]]) -> None:

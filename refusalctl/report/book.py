@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from refusalctl.data.published_rates import PublishedRates, work
 from refusalctl.records.geometry import LanguageGeometry
 from refusalctl.records.report import ExcludedPrompt
 from refusalctl.records.transfer import TransferCell
-from refusalctl.report.content import Content
+from refusalctl.report.content import Content, told_apart
 from refusalctl.report.excluded import Reserve, Unfit, excluded, reserve
 from refusalctl.report.provenance import Provenance, in_order
 from refusalctl.report.quality import Quality, quality
@@ -119,6 +119,8 @@ def book(
                 texts=tuple(_texts(rows, found)) if with_text else (),
             )
         )
+    labels = told_apart([run.content.model for run in runs])
+    runs = [replace(r, content=replace(r.content, label=label)) for r, label in zip(runs, labels, strict=True)]
     return Book(tuple(runs), reference, with_published, with_text, tuple(in_order(sources.values())))
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from refusalctl.records.comparison import ComparedCell, Comparison
 from refusalctl.report import tables
+from refusalctl.report.content import told_apart
 from refusalctl.report.page import environment
 from refusalctl.report.provenance import Provenance, in_order
 from refusalctl.report.sources import content
@@ -87,6 +89,8 @@ def _page(job: Job, record: Comparison) -> str:
     store, transfers = job.bench.store, [job.inputs[name] for name in ("first", "second")]
     origins = [Provenance(store, transfer) for transfer in transfers]
     first, second = (content(store, transfer, origin) for transfer, origin in zip(transfers, origins, strict=True))
+    one, other = told_apart([first.model, second.model])
+    first, second = replace(first, label=one), replace(second, label=other)
     by_id: Mapping[str, Artifact] = (
         origins[0].by_id | origins[1].by_id | {job.inputs["comparison"].id: job.inputs["comparison"]}
     )
@@ -94,7 +98,7 @@ def _page(job: Job, record: Comparison) -> str:
     return str(template.render(d=record, first=first, second=second, sources=in_order(by_id.values())))
 
 
-COMPARISON_PAGE = Step("comparison-page", 2, "report", _run)
+COMPARISON_PAGE = Step("comparison-page", 3, "report", _run)
 
 
 def compare_transfers(bench: Workbench, transfers: Sequence[Artifact]) -> Artifact:

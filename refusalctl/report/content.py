@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -10,9 +10,28 @@ from refusalctl.records.rows import Kind
 from refusalctl.records.selection import SelectionLimits, Stability
 from refusalctl.records.transfer import Gate, MissingCell, ModelKey, RuleLimits, Transfer, TransferCell
 from refusalctl.settings import Settings
+from refusalctl.store.references import short_revision
 from refusalctl.store.store import Artifact
 
 Row = TransferCell | MissingCell
+
+
+def told_apart(models: Sequence[ModelKey]) -> list[str]:
+    """What a page calls each of its models: the name, with the short revision where another model of that name has
+    another one (two folders of one name, two checkpoints), and with the dtype where only that differs."""
+    names = [str(model["name"]) for model in models]
+    marks: tuple[Callable[[ModelKey], str], ...] = (
+        lambda model: f"@{short_revision(str(model['revision']))}",
+        lambda model: f" ({model['dtype']})",
+    )
+    for mark in marks:
+        found: dict[str, set[str]] = {}
+        for name, model in zip(names, models, strict=True):
+            found.setdefault(name, set()).add(mark(model))
+        names = [
+            name + mark(model) if len(found[name]) > 1 else name for name, model in zip(names, models, strict=True)
+        ]
+    return names
 
 
 class CandidateRow(NamedTuple):
@@ -91,7 +110,7 @@ class Content:
     """All that the page, the figures and the tables show of one transfer.
 
     `conditions` holds, per target, its baseline, transferred and native ablation; `others` the control directions and
-    additions.
+    additions. `label` is what the page calls the model.
     """
 
     transfer: str
@@ -104,6 +123,7 @@ class Content:
     same_prompts: bool
     nulls: tuple[ControlDrops, ...]
     sources: tuple[Artifact, ...] = field(repr=False, default=())
+    label: str = ""
 
     @property
     def model(self) -> ModelKey:

@@ -6,7 +6,7 @@ extracted from. No prompt is ever shown, and completions only when asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from refusalctl.errors import BadInput
 from refusalctl.json_types import JsonObject
 from refusalctl.report import tables as tables
 from refusalctl.report.book import Book, book, reference_language
+from refusalctl.report.content import told_apart
 from refusalctl.report.excluded import Unfit, unfit
 from refusalctl.report.figures import DESCRIPTIONS
 from refusalctl.report.page import page
@@ -116,7 +117,7 @@ def _texts(rows: Book) -> dict[str, str]:
     return found
 
 
-REPORT = Step("report", 5, "report", _run)
+REPORT = Step("report", 6, "report", _run)
 
 
 def make_report(
@@ -142,7 +143,9 @@ def make_report(
         inputs[input_name("transfer", i)] = transfer
         if geometry and not bench.dry_run and (found := geometry_of(bench, transfer, asked)) is not None:
             inputs[input_name("geometry", i)] = found
-    about = {k: _joined(transfers, k) for k in ("model", "data", "sources", "targets")}
+    about = {k: _joined(str(t.about[k]) for t in transfers) for k in ("model", "data", "sources", "targets")}
+    if not bench.dry_run:
+        about["model"] = _joined(told_apart([read_transfer(t).model for t in transfers]))
     params: JsonObject = {
         "reference": asked,
         "published": published,
@@ -152,8 +155,8 @@ def make_report(
     return bench.obtain(REPORT, params, inputs, about)
 
 
-def _joined(transfers: Sequence[Artifact], key: str) -> str:
-    return " + ".join(dict.fromkeys(str(t.about[key]) for t in transfers))
+def _joined(values: Iterable[str]) -> str:
+    return " + ".join(dict.fromkeys(values))
 
 
 def _unfit(transfer: Artifact) -> Unfit:

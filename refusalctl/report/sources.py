@@ -146,6 +146,7 @@ def content(store: Store, transfer: Artifact, found: Provenance | None = None) -
         same_prompts=len(tested) == 1,
         nulls=_nulls(found, transfer),
         sources=tuple(found.sorted()),
+        label=str(record.model["name"]),
     )
 
 

@@ -122,17 +122,13 @@ def as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
 
 def rates_csv(rows: Book) -> str:
     """A line per model and condition: harmful conditions, harmless baselines, controls."""
-    lines = (
-        rate_row(row, run.content.transfer, str(run.content.model["name"]))
-        for run in rows.runs
-        for row in run.content.rows
-    )
+    lines = (rate_row(row, run.content.transfer, run.content.label) for run in rows.runs for row in run.content.rows)
     return as_csv(RATE_COLUMNS, lines)
 
 
 def candidates_csv(rows: Book) -> str:
     found = (
-        {"model": run.content.model["name"], **line}
+        {"model": run.content.label, **line}
         for run in rows.runs
         for choice in run.content.choices.values()
         for line in candidate_rows(choice)
@@ -145,7 +141,7 @@ def geometry_csv(rows: Book) -> str:
     lines: list[dict[str, object]] = []
     for run in rows.runs:
         for name, site in (run.geometry.sites.by_name() if run.geometry else {}).items():
-            known = {"model": run.content.model["name"], "site": name, "pos": site.pos, "layer": site.layer}
+            known = {"model": run.content.label, "site": name, "pos": site.pos, "layer": site.layer}
             for pair in site.pairs:
                 numbers = {k: _number(v) for k, v in asdict(pair).items() if isinstance(v, float)}
                 angles = " ".join(_number(a) for a in pair.angles)
@@ -158,7 +154,7 @@ def geometry_csv(rows: Book) -> str:
 def excluded_csv(rows: Book) -> str:
     lines = [
         {
-            "model": run.content.model["name"],
+            "model": run.content.label,
             "split": e.split,
             "kind": e.kind,
             "prompt_id": e.id,
@@ -219,7 +215,7 @@ def as_markdown(rows: Book) -> str:
     lines = ["# Refusal across languages", ""]
     for run in rows.runs:
         c = run.content
-        lines += [f"## {_md(str(c.model['name']))}", ""]
+        lines += [f"## {_md(c.label)}", ""]
         sentences = [answer(c, target, rows.reference).sentence for target in c.targets]
         lines += [f"- {_md(sentence)}" for sentence in sentences if sentence]
         lines += ["", f"| {' | '.join(_HEADINGS)} |", "|---|---|--:|--:|--:|--:|--:|---|"]
@@ -266,7 +262,7 @@ def as_latex(rows: Book) -> str:
         c = run.content
         head = " & ".join(_tex(h) for h in _HEADINGS)
         caption = _tex(
-            f"{c.model['name']}: refusal with and without ablation; prompts {c.settings.prompts.data}, "
+            f"{c.label}: refusal with and without ablation; prompts {c.settings.prompts.data}, "
             f"judge {c.settings.answers.judge}; transfer {c.transfer[:12]}."
         )
         lines += [r"\begin{longtable}{llrrrrrl}", rf"\caption{{{caption}}}\\", r"\toprule", rf"{head} \\", r"\midrule"]

@@ -310,7 +310,8 @@ class Workbench:
         """The batch size that memory had room for."""
         asked = self.machine.batch_size
         size = self.model.batch_limit.size(asked)
-        if size < asked and not self.model.batch_limit.alone:
+        padding = self.model.batch_limit.padding
+        if size < asked and (padding is None or padding.together):
             self.note(f"{asked} prompts at once did not fit into memory: {size} were run at a time")
         return size
 

@@ -6,7 +6,7 @@ import time
 import uuid
 from pathlib import Path
 
-from refusalctl.locks import lives, me
+from refusalctl.processes import lives, me
 
 FORGOTTEN = 7 * 24 * 3600.0  # seconds untouched, after which a draft of a machine that cannot be asked is left over
 

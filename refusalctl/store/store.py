@@ -14,7 +14,7 @@ import errno
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +150,12 @@ class Store:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with locked(folder.with_suffix(".lock"), self.tell, needs=needs):
                 folder.mkdir(exist_ok=True)
-                yield folder
+                try:
+                    yield folder
+                except BaseException:
+                    with suppress(OSError):  # nothing was kept in it
+                        folder.rmdir()
+                    raise
                 # what is finished has become an artifact; an exception leaves the folder for the next run
                 remove_tree(folder)
 

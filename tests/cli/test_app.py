@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -335,6 +337,36 @@ def test_an_interrupt_exits_with_130_and_the_next_run_goes_on(run, monkeypatch: 
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["a file", "no writing"])
+def test_a_run_needs_no_home_and_no_cache_that_can_be_written(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:  # type: ignore[no-untyped-def]
+    home = tmp_path / "home"
+    if mode == "a file":
+        home.write_text("x")
+    else:  # root may write everywhere: what a read-only mount answers
+        home.mkdir()
+        real = os.open, Path.mkdir
+
+        def refuse(path: object) -> None:
+            if str(path).startswith(str(home)):
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+        monkeypatch.setattr(Path, "mkdir", lambda self, *a, **k: refuse(self) or real[1](self, *a, **k))
+        monkeypatch.setattr(
+            os, "open", lambda p, flags, *a, **k: (flags & os.O_CREAT and refuse(p)) or real[0](p, flags, *a, **k)
+        )
+    for name in ("HOME", "XDG_CACHE_HOME", "REFUSALCTL_CACHE", "HF_HOME"):
+        monkeypatch.setenv(name, str(home))
+    made = run("ablate", "--lang", "en", "--n", "2", "--max-new-tokens", "2")
+    assert made.code == 0, made.err
+    assert len(made.out.split()) == 1
+    assert run("artifacts", "verify").code == 0
+    assert not home.is_dir() or not list(home.iterdir())
+    asked = run("ablate", "--lang", "en", "--n", "2", "--model", "organism:shared", model=False)
+    fails(asked, 1, "cannot write to the cache", "REFUSALCTL_CACHE")
 
 
 def test_versions_agree() -> None:

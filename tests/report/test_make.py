@@ -15,7 +15,7 @@ import pytest
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
-from refusalctl.errors import Corrupt, NotFound
+from refusalctl.errors import Corrupt, NotFound, StoreError
 from refusalctl.model.intervention_words import KINDS
 from refusalctl.records.transfer import Transfer
 from refusalctl.report import quality, sources
@@ -30,6 +30,7 @@ from refusalctl.store import garbage
 from refusalctl.store.hashing import short
 from refusalctl.store.store import Artifact
 from tests.steps.world import EXPERIMENT, HARMFUL, NO_DIRECTION, SECRET, World
+from tests.store.test_store import full_for
 
 pytestmark = pytest.mark.xdist_group("report")  # one worker makes what these tests share
 
@@ -453,6 +454,22 @@ def test_newest_transfer_is_the_one_finished_last(tmp_path: Path) -> None:
             stamp = 2_000_000_000 if each is last else 1_000_000_000
             os.utime(each.path / "manifest.json", (stamp, stamp))
         assert Study(store=world.bench.store.root).transfers([])[0].id == last.id
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("name", ["report.html", "report.json"])
+def test_a_report_on_a_full_disk_is_one_clear_line_and_leaves_the_store_clean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    world, matrix = transferred(tmp_path / "store")
+    before = set(world.bench.store.ids())
+    with monkeypatch.context() as patch:
+        full_for(patch, name)
+        with pytest.raises(StoreError, match="the disk is full"):
+            make_report(world.bench, [matrix], geometry=False)
+    assert set(world.bench.store.ids()) == before
+    assert not [path for room in ("tmp", "partial") for path in (world.bench.store.root / room).glob("*")]
+    assert (make_report(world.bench, [matrix], geometry=False).path / name).is_file()
 
 
 def test_command_without_a_transfer_says_what_to_run(tmp_path: Path) -> None:

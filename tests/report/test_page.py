@@ -18,7 +18,11 @@ from refusalctl.data import published_rates
 from refusalctl.errors import BadInput, Corrupt
 from refusalctl.records.transfer import Transfer
 from refusalctl.report import words
+from refusalctl.report.comparison import compare_transfers
+from refusalctl.report.content import told_apart
+from refusalctl.report.figures import compliance
 from refusalctl.report.figures.style import VARIABLES
+from refusalctl.report.figures.style import plain as plain_title
 from refusalctl.report.make import make_report
 from refusalctl.report.page import shade
 from refusalctl.store.store import Artifact
@@ -239,6 +243,42 @@ def test_several_models_share_a_page_and_keep_their_figures_apart(tmp_path: Path
     assert text_of(page).count("model-one, model-two · directions from") == 1
     rows = list(csv.DictReader((found.path / "rates.csv").read_text(encoding="utf-8").splitlines()))
     assert {r["model"] for r in rows} == {"model-one", "model-two"}
+
+
+def test_two_models_of_one_name_are_told_apart_wherever_they_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles: list[str] = []
+    monkeypatch.setattr(compliance, "plain", lambda text: titles.append(text) or plain_title(text))
+    first, one = a_world(tmp_path, model="tiny", revision="files-11111111aaaa")
+    _, two = a_world(tmp_path, model="tiny", revision="files-22222222bbbb")
+    found = make_report(first.bench, [one, two], geometry=False)
+    names = ["tiny@11111111", "tiny@22222222"]
+    assert found.about["model"] == " + ".join(names)
+    text = text_of(html(found))
+    assert text.count("tiny@11111111, tiny@22222222 · directions from") == 1
+    for file in ("rates.csv", "candidates.csv"):
+        rows = csv.DictReader((found.path / file).read_text(encoding="utf-8").splitlines())
+        assert list(dict.fromkeys(row["model"] for row in rows)) == names
+    markdown = (found.path / "report.md").read_text(encoding="utf-8")
+    assert [line for line in markdown.splitlines() if line.startswith("## ")] == [f"## {name}" for name in names]
+    latex = (found.path / "report.tex").read_text(encoding="utf-8")
+    assert all(f"\\caption{{{name}: refusal" in latex for name in names)
+    assert [title for title in titles if title.startswith("tiny")] == names
+    compared = text_of(html(compare_transfers(first.bench, [one, two])))
+    assert "First: tiny@11111111, judge" in compared
+    assert "Second: tiny@22222222, judge" in compared
+
+
+def test_names_are_told_apart_by_what_differs_and_no_further() -> None:
+    def named(*models: tuple[str, str, str]) -> list[str]:
+        return told_apart([{"name": n, "revision": r, "dtype": d} for n, r, d in models])  # type: ignore[misc]
+
+    a, b = ("tiny", "files-" + "1" * 64, "float32"), ("tiny", "2" * 40, "float32")
+    assert named(a, a) == ["tiny", "tiny"]
+    assert named(a, ("other", *b[1:])) == ["tiny", "other"]
+    assert named(a, b, a) == ["tiny@11111111", "tiny@22222222", "tiny@11111111"]
+    assert named(a, (*a[:2], "bfloat16")) == ["tiny (float32)", "tiny (bfloat16)"]
 
 
 def test_published_figures_are_those_of_the_paper() -> None:

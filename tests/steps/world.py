@@ -64,9 +64,9 @@ Write = Callable[[Path], Any]
 class World:
     """A store with everything that a transfer over three languages is computed from."""
 
-    def __init__(self, root: Path, model: str = "tiny-llama", text: str = SECRET) -> None:
+    def __init__(self, root: Path, model: str = "tiny-llama", text: str = SECRET, revision: str = "revision-1") -> None:
         self.bench = Workbench(Store(root), Machine("tiny", device="cpu"))
-        self.bench.refs[self.bench.machine] = ModelRef(model, root, "revision-1", "f" * 64)
+        self.bench.refs[self.bench.machine] = ModelRef(model, root, revision, "f" * 64)
         self.text = text
 
     def put(

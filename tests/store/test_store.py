@@ -10,11 +10,12 @@ import signal
 import time
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from refusalctl.errors import Ambiguous, BadInput, Corrupt, NotFound, StoreError
-from refusalctl.store import garbage
+from refusalctl.store import formats, garbage
 from refusalctl.store.artifact import Problem
 from refusalctl.store.drafts import leftovers
 from refusalctl.store.hashing import canonical, digest
@@ -234,6 +235,37 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing(store: Store, monkeypa
         put(store)
     assert store.ids() == []
     assert not list((store.root / "tmp").iterdir())
+
+
+def full_for(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Files of a name lie on a disk that is full: the kernel's own answer."""
+    real = Path.open
+
+    def opened(self: Path, mode: str = "r", *args: Any, **more: Any) -> Any:
+        if self.name != name or "w" not in mode:
+            return real(self, mode, *args, **more)
+        real(self, "wb").close()
+        return real(Path("/dev/full"), mode, *args, **more)
+
+    monkeypatch.setattr(Path, "open", opened)
+
+
+def test_rows_on_a_full_disk_are_one_clear_line_and_leave_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write() -> None:
+        with store.draft() as out:
+            formats.write_rows(out / "rows.jsonl", ({"id": str(i), "text": "x" * 100} for i in range(1000)))
+            store.commit(out, "labels", {"step": "judge"}, {}, {})
+
+    with monkeypatch.context() as patch:
+        full_for(patch, "rows.jsonl")
+        with pytest.raises(StoreError, match="the disk is full"):
+            write()
+    assert store.ids() == []
+    assert not list((store.root / "tmp").iterdir())
+    write()
+    assert len(store.ids()) == 1
 
 
 def test_an_unwritable_store_is_one_clear_line(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from refusalctl.disk import write_whole
 from refusalctl.errors import ModelError
 from refusalctl.model.files import checkpoint, embedded
 
@@ -117,11 +118,6 @@ def _keeps_change_time(device: int) -> bool:
 
 def _remember(memory: Path, known: dict[str, str]) -> None:
     """Losing it costs time alone: a folder that cannot be written to is no error."""
-    draft = memory.with_name(f".{memory.name}.{os.getpid()}")
-    try:
+    with suppress(OSError):
         memory.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps(known), encoding="utf-8")
-        draft.replace(memory)
-    except OSError:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
+        write_whole(memory, json.dumps(known).encode())

@@ -82,7 +82,7 @@ def _panel(
                 axes.plot(100 * value, y + 0.28, "x", color=colour, markersize=5, clip_on=False, zorder=3)
     axes.set_yticks(range(len(rows)), [plain(language_name(t)) for t, *_ in rows])
     axes.set(xlim=(-3, 103), ylim=(len(rows) - 0.4, -0.6), xlabel="compliance, %")
-    axes.set_title(plain(str(run.model["name"])), loc="left")
+    axes.set_title(plain(run.label), loc="left")
     axes.grid(color=RULE, linewidth=0.7)
     axes.tick_params(axis="y", length=0)
 

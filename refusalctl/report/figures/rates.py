@@ -51,7 +51,7 @@ def refusal_rates(rows: Content, reference: str) -> Figure:
         for axes, targets in zip(figure.subplots(len(lines), squeeze=False)[:, 0], lines):
             _groups(axes, rows, targets, sources, looks)
             axes.set(ylim=(0, 112), xlim=(-0.9, longest - 0.9), ylabel="refusal rate, %")
-        figure.axes[0].set_title(plain(str(rows.model["name"])), loc="right", fontsize=8, color=SOFT)
+        figure.axes[0].set_title(plain(rows.label), loc="right", fontsize=8, color=SOFT)
         footnote(figure, rows)
         handles = _legend(looks)
         n = columns(width, [str(h.get_label()) for h in handles])
