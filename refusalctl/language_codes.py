@@ -6,6 +6,8 @@ import difflib
 import re
 from itertools import pairwise
 
+from refusalctl.errors import BadInput
+
 # ISO 639-1, with the names that English speakers use
 ISO_639_1: dict[str, str] = {
     "aa": "Afar", "ab": "Abkhazian", "ae": "Avestan", "af": "Afrikaans", "ak": "Akan", "am": "Amharic",
@@ -111,6 +113,16 @@ def same_writing(lang: str) -> str | None:
     tags = re.split("[-_]", lang)[1:]
     plain = all(re.fullmatch(r"[A-Z]{2}|\d{3}", tag) for tag in tags)
     return base(lang) if plain and not (base(lang) == "zh" and set(tags) & set(_TRADITIONAL)) else None
+
+
+def check_code(lang: str) -> str:
+    """The one spelling of a language code that a person gave, `zh-Hant` of `zh_hant`: whatever takes a language calls
+    this before anything is done. Raises `BadInput` for what is no code, with what it most likely meant."""
+    found = canonical(lang)
+    if found is None:
+        hint = suggestion(lang) or "give an ISO 639 code such as en, be, zh-Hant"
+        raise BadInput(f"{lang[:40]!r} is no language code", hint=hint)
+    return found
 
 
 def of_name(text: str) -> str | None:

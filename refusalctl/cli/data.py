@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from refusalctl.cli import out
-from refusalctl.cli.session import JsonOption, languages
+from refusalctl.cli.session import JsonOption, language_option, languages
 from refusalctl.data.safe_names import shown
 from refusalctl.records.printed import (
     AddedPrompts,
@@ -175,7 +175,7 @@ def add(
         typer.Argument(help="CSV, JSON, JSON lines, Parquet, or text with one prompt a line; - reads standard input."),
     ],
     lang: Annotated[
-        str | None, typer.Option("--lang", help="Language code, such as ba, where the file does not say it.")
+        str | None, language_option("--lang", "Language code, such as ba, where the file does not say it.")
     ] = None,
     name: SetOption = "own",
     kind: KindOption = None,
@@ -252,7 +252,7 @@ def _tell_flags(flagged: dict[str, int]) -> None:
 
 @app.command()
 def translate(
-    to: Annotated[str, typer.Option("--to", help="Language code to translate into, such as be.")],
+    to: Annotated[str, language_option("--to", "Language code to translate into, such as be.")],
     translator: Annotated[str, typer.Option(help="google, nllb:MODEL (hub id or folder), or file:JSONL.")],
     data: DataOption = _DATA.default,
     name: Annotated[

@@ -6,11 +6,10 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from refusalctl.data.languages import check_code
 from refusalctl.data.safe_names import looks_like_text, shown
 from refusalctl.data.tables import Table, is_blank
 from refusalctl.errors import BadInput
-from refusalctl.language_codes import ISO_639_1, base, canonical
+from refusalctl.language_codes import ISO_639_1, base, canonical, check_code
 
 # what published sets call their prompts, case aside
 TEXTS = frozenset({

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
 from refusalctl.data import json_text, prompt_columns, tables
-from refusalctl.data.languages import check_code
 from refusalctl.data.prompt_columns import Columns
 from refusalctl.data.prompt_texts import cluster_of, normal
 from refusalctl.data.safe_names import shown
 from refusalctl.errors import BadInput, DataError
-from refusalctl.language_codes import canonical, of_name
+from refusalctl.language_codes import canonical, check_code, of_name
 from refusalctl.records.rows import KINDS, SPLITS, Kind, Prompt, Split
 
 LONGEST_ID = 200

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from refusalctl.data import organisms, polyrefuse, sample
 from refusalctl.data.jsonl import read_jsonl
-from refusalctl.data.languages import NAMES, check_code, name
+from refusalctl.data.languages import NAMES, name
 from refusalctl.errors import BadInput, DataError
-from refusalctl.language_codes import canonical, suggestion
+from refusalctl.language_codes import canonical, check_code, suggestion
 from refusalctl.records.rows import Kind, Prompt, Split
 
 SAMPLE_SET = "sample"

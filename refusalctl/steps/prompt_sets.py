@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from refusalctl.data import jsonl, own_sets, polyrefuse, polyrefuse_tables, prompt_files, prompt_texts, sets
-from refusalctl.data.languages import check_code
 from refusalctl.errors import BadInput, DataError
+from refusalctl.language_codes import check_code
 from refusalctl.model.translators.google import open_google
 from refusalctl.model.translators.nllb import open_nllb
 from refusalctl.model.translators.protocol import Outcome, Translator, outcome
@@ -129,13 +129,15 @@ class Request:
     split: Split | None = None
     n: int | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "to", check_code(self.to))
+
     @property
     def target(self) -> str:
         return self.name or f"{self.data}-translated"
 
     def english(self) -> list[Prompt]:
         """The prompts asked for, in the order of the set. Raises `BadInput` if there are none."""
-        check_code(self.to)
         own_sets.check_name(self.target)
         if self.to == "en":
             raise BadInput("English is what is translated from", hint="give another language with --to")
