@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Collection
 from itertools import pairwise
 
 from refusalctl.errors import BadInput
@@ -113,6 +114,13 @@ def same_writing(lang: str) -> str | None:
     tags = re.split("[-_]", lang)[1:]
     plain = all(re.fullmatch(r"[A-Z]{2}|\d{3}", tag) for tag in tags)
     return base(lang) if plain and not (base(lang) == "zh" and set(tags) & set(_TRADITIONAL)) else None
+
+
+def listed(lang: str, known: Collection[str]) -> str | None:
+    """The code of a list that serves a language: its own, or that of the language without its region, `de` for `de-AT`.
+    None where no list is of this writing."""
+    plain = same_writing(lang)
+    return lang if lang in known else plain if plain in known else None
 
 
 def check_code(lang: str) -> str:

@@ -53,7 +53,7 @@ def choose(table: Table, lang: str | None, asked: Sequence[str] = (), id_column:
     Raises `BadInput`, with the columns there are, where the prompts' column or the language is in doubt.
     """
     names = [name for name in table.columns if name.strip() and _filled(table, name)]
-    spoken = _by_language(names)
+    spoken = _by_language(name for name in names if _worded(table, name))
     texts = _asked(table, asked, lang) if asked else _found(table, names, spoken, lang)
     its_lang = next((_named(names, each) for each in ("lang", "language") if _named(names, each)), None)
     if "" in texts and lang is None and its_lang is None:
@@ -77,6 +77,12 @@ def choose(table: Table, lang: str | None, asked: Sequence[str] = (), id_column:
 
 def _filled(table: Table, name: str) -> bool:
     return any(not is_blank(row.get(name)) for _, row in table.rows)
+
+
+def _worded(table: Table, name: str) -> bool:
+    """Whether a column holds words: one of numbers called `no` or `nr` is neither Norwegian nor Ndebele."""
+    values = (row.get(name) for _, row in table.rows)
+    return any(isinstance(value, str) and any(map(str.isalpha, value)) for value in values)
 
 
 def _named(names: Iterable[str], wanted: str) -> str | None:
