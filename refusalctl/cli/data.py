@@ -70,9 +70,11 @@ def fetch(
 
     done = prompt_sets.fetch(source, out.progress(quiet=json))
     if json:
-        out.as_json(FetchedPrompts(done.files, done.rows))
+        out.as_json(FetchedPrompts(done.files, done.new, done.rows))
         return
-    out.success(f"{done.files} files verified, {len(done.rows)} languages, {sum(done.rows.values())} prompts")
+    where = f" in {source}" if source is not None else ""
+    out.success(f"{done.files} files{where} read and verified, {done.new} of them new")
+    out.success(f"{len(done.rows)} languages, {sum(done.rows.values())} prompts")
     out.info("see `refusalctl data ls` and `refusalctl data audit --data polyrefuse`")
 
 

@@ -24,21 +24,22 @@ from refusalctl.steps.finished_rows import FinishedRows
 
 
 class FetchResult(NamedTuple):
-    """Number of published files, and the rows of each language's table."""
+    """Published files that were read and verified, how many of these are new here, and the rows of each table."""
 
     files: int
+    new: int
     rows: dict[str, int]
 
 
 def fetch(source: Path | None, progress: Progress) -> FetchResult:
     """Verify and keep the published files, then build the table of every language. See `polyrefuse.fetch`."""
     with progress.task("fetch and verify", len(polyrefuse.manifest().files)) as advance:
-        files = polyrefuse.fetch(source, lambda _done, _total: advance())
+        fetched = polyrefuse.fetch(source, lambda _done, _total: advance())
     langs = polyrefuse.published_languages()
     with progress.task("build tables", len(langs)) as advance:
         built = polyrefuse_tables.build(langs, lambda _done, _total: advance())
     sets.prompts.cache_clear()
-    return FetchResult(files, built)
+    return FetchResult(*fetched, built)
 
 
 Counts = dict[Kind, dict[Split, PromptCount]]

@@ -28,7 +28,7 @@ def test_numbers_and_empty_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "form"),
     [
-        ("a.csv", "text\na\n", "CSV"), ("a.tsv", "text\tn\na\t1\n", "tab-separated, tabs"), 
+        ("a.csv", "text\na\n", "CSV"), ("a.tsv", "text\tn\na\t1\n", "tab-separated, tabs"),
         ("a", "goal,n\na,1\n", "CSV, commas"),
         ("a.txt", "a\nb\n", "one prompt a line"), ("a.json", '{"text": "a"}\n{"text": "b"}\n', "JSON lines"),
         ("a.jsonl", '[{"text": "a"}]', "JSON"), ("a", '{"data": [{"text": "a"}]}', "JSON, below 'data'"),
