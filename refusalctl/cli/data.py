@@ -255,7 +255,7 @@ def _tell_flags(flagged: dict[str, int]) -> None:
 @app.command()
 def translate(
     to: Annotated[str, language_option("--to", "Language code to translate into, such as be.")],
-    translator: Annotated[str, typer.Option(help="google, nllb:MODEL (hub id or folder), or file:JSONL.")],
+    translator: Annotated[str, typer.Option(help="google, nllb:MODEL (hub id or folder), or file:TABLE (id, text).")],
     data: DataOption = _DATA.default,
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the set that is made; DATA-translated by default.")

@@ -117,7 +117,7 @@ def _prompt(
     split = _choice(where, "split", _text(where, row, columns.split) or asked.split, SPLITS)
     text_en = text if lang == "en" else _text(where, row, columns.text_en) or None
     cluster = cluster_of(text_en or _text(where, row, columns.anchor) or text)
-    identifier = _identifier(where, row.get(columns.id)) if columns.id else ""
+    identifier = identifier_of(where, row.get(columns.id)) if columns.id else ""
     if not identifier:
         identifier = f"{kind}-{split}-{cluster}"
         seen[lang, identifier] += 1  # a text again: it is kept, and flagged as a duplicate
@@ -144,7 +144,7 @@ def _text(where: str, row: Mapping[str, Any], column: str | None) -> str:
     return value.strip()
 
 
-def _identifier(where: str, value: Any) -> str:
+def identifier_of(where: str, value: Any) -> str:
     """An id as text; whole numbers are taken as they are written."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from refusalctl.data import jsonl, own_sets, polyrefuse, polyrefuse_tables, prompt_files, prompt_texts, sets
+from refusalctl.data import own_sets, polyrefuse, polyrefuse_tables, prompt_files, prompt_texts, sets, tables
 from refusalctl.errors import BadInput, DataError
-from refusalctl.language_codes import check_code
+from refusalctl.language_codes import canonical, check_code
 from refusalctl.model.translators.google import open_google
 from refusalctl.model.translators.nllb import open_nllb
 from refusalctl.model.translators.protocol import Outcome, Translator, outcome
@@ -95,28 +95,36 @@ class FileTranslator:
         return [outcome(self.texts[i]) if i in self.texts else Outcome(None, "not in the file") for i, _ in pairs]
 
 
-def from_file(path: Path) -> FileTranslator:
-    """Open JSON lines of `{"id", "text"}`. Raises `DataError` naming a row that is something else."""
+def from_file(path: Path, lang: str) -> FileTranslator:
+    """Open a table of `id` and `text` in any form that `data add` reads; other columns are not looked at, but a `lang`.
+
+    Raises `DataError` naming a row without them, in another language, or whose id was there before.
+    """
+    table = tables.read_table(path, lambda names: {"id", "text"} <= set(names))
     texts: dict[str, str] = {}
-    for number, row in enumerate(jsonl.read_jsonl(path), start=1):
-        if set(row) != {"id", "text"} or not all(isinstance(value, str) for value in row.values()):
-            raise DataError(f"{path.name} row {number}: expected the keys 'id' and 'text', both texts")
-        if row["id"] in texts:
-            raise DataError(f"{path.name} row {number}: duplicate id {row['id']!r}")
-        texts[row["id"]] = row["text"]
+    for number, row in table.rows:
+        where = f"{table.name} row {number}"
+        identifier, text = prompt_files.identifier_of(where, row.get("id")), row.get("text")
+        if not identifier or not isinstance(text, str):
+            raise DataError(f"{where}: expected 'id' and 'text', both texts", hint="a text may be empty: a failure")
+        if row.get("lang") and canonical(str(row["lang"])) != lang:
+            raise DataError(f"{where}: the language is {str(row['lang'])[:40]!r}, --to says {lang!r}")
+        if identifier in texts:
+            raise DataError(f"{where}: duplicate id {identifier!r}")
+        texts[identifier] = text
     return FileTranslator(texts, f"file:{path.name}")
 
 
 def open_translator(spec: str, lang: str, code: str | None = None) -> Translator:
-    """`google`, `nllb:<hub id or folder>` or `file:<jsonl>`. Raises `BadInput` for anything else."""
+    """`google`, `nllb:<hub id or folder>` or `file:<table>`. Raises `BadInput` for anything else."""
     kind, _, rest = spec.partition(":")
     if spec == "google":
         return open_google(lang, code)
     if kind == "nllb" and rest:
         return open_nllb(rest, lang, code)
     if kind == "file" and rest:
-        return from_file(Path(rest))
-    raise BadInput(f"there is no translator {spec!r}", hint="give google, nllb:<model> or file:<jsonl>")
+        return from_file(Path(rest), check_code(lang))
+    raise BadInput(f"there is no translator {spec!r}", hint="give google, nllb:<model> or file:<table>")
 
 
 @dataclass(frozen=True)
