@@ -131,7 +131,7 @@ def test_results_open_by_reference_as_the_class_of_their_kind(study: rc.Study, m
     assert isinstance(found, Transfer)
     assert found == matrix
     with pytest.raises(rc.NotFound):
-        rc.open("directions:lang=zz", store=study.store.root)
+        rc.open("directions:lang=de", store=study.store.root)
     assert set(RESULTS) == set(KINDS)
     for each in study.all():
         assert type(each) is RESULTS[each.artifact.kind]
