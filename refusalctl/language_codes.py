@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Collection
 from itertools import pairwise
+
+from refusalctl.errors import BadInput
 
 # ISO 639-1, with the names that English speakers use
 ISO_639_1: dict[str, str] = {
@@ -123,6 +126,23 @@ def same_writing(lang: str) -> str | None:
     tags = re.split("[-_]", lang)[1:]
     plain = all(re.fullmatch(r"[A-Z]{2}|\d{3}", tag) for tag in tags)
     return base(lang) if plain and not (base(lang) == "zh" and set(tags) & set(_TRADITIONAL)) else None
+
+
+def listed(lang: str, known: Collection[str]) -> str | None:
+    """The code of a list that serves a language: its own, or that of the language without its region, `de` for `de-AT`.
+    None where no list is of this writing."""
+    plain = same_writing(lang)
+    return lang if lang in known else plain if plain in known else None
+
+
+def check_code(lang: str) -> str:
+    """The one spelling of a language code that a person gave, `zh-Hant` of `zh_hant`: whatever takes a language calls
+    this before anything is done. Raises `BadInput` for what is no code, with what it most likely meant."""
+    found = canonical(lang)
+    if found is None:
+        hint = suggestion(lang) or "give an ISO 639 code such as en, be, zh-Hant"
+        raise BadInput(f"{lang[:40]!r} is no language code", hint=hint)
+    return found
 
 
 def of_name(text: str) -> str | None:

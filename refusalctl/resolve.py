@@ -122,7 +122,7 @@ def _alias(key: str, section: str) -> str | None:
 
 def _stray(name: str, section: str, values: object, keys: Mapping[str, Mapping[str, str]]) -> BadInput:
     """What is wrong with a key or a section at the top of a file."""
-    home = next((each for each in keys if section.replace("-", "_") in keys[each]), None)
+    home = next((each for each in keys if _alias(section, each)), None)
     if home is not None and not isinstance(values, dict):
         return BadInput(f"{name}: {section!r} stands before any section", hint=f"put it below [{home}]")
     if isinstance(values, dict):

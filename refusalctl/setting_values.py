@@ -1,15 +1,44 @@
-"""Values of settings that a type does not check or write: codes of languages, numbers without a limit."""
+"""Values of settings: checked however a record of them is made; codes of languages, numbers without a limit."""
 
 from __future__ import annotations
 
+import re
 from math import inf, isfinite
-from typing import Any
+from typing import Any, Self
+
+import msgspec
+from msgspec import Struct
 
 from refusalctl.errors import BadInput
-from refusalctl.language_codes import canonical, suggestion
+from refusalctl.language_codes import check_code
+from refusalctl.setting_words import misfit
 
 UNLIMITED = {"max_kl": inf, "min_induce": -inf, "max_layer_share": inf}  # what says of these that there is no limit
 MOST = 2**63 - 1  # what TOML, JSON readers and arrays hold
+
+
+class Group(Struct, frozen=True, forbid_unknown_fields=True):
+    """A few settings of one subject. Values that do not fit, or are out of range, raise `BadInput`."""
+
+    def __post_init__(self) -> None:
+        for field in msgspec.structs.fields(self):
+            value = getattr(self, field.name)
+            try:
+                msgspec.convert(value, field.type)
+            except msgspec.ValidationError as error:
+                raise BadInput(misfit(field.name, value, field.type, str(error))) from error
+            for each in value if isinstance(value, tuple) else (value,):
+                check_number(field.name, each)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionaries, as recipes hold them; infinity, which JSON lacks, as a text."""
+        found: dict[str, Any] = msgspec.to_builtins(self)
+        return {name: written(value) for name, value in found.items()}
+
+    @classmethod
+    def from_json(cls, value: object) -> Self:
+        """The record that `to_json` wrote. Raises `msgspec.ValidationError` for anything else."""
+        return msgspec.convert(read(value), cls)
 
 
 def check_number(name: str, value: object) -> None:
@@ -45,14 +74,44 @@ def languages(given: Any) -> Any:
             raise BadInput("no language was named", hint="give codes such as en,be")
     if not isinstance(given, list | tuple) or not all(isinstance(each, str) for each in given):
         return given
-    wrong = next((each for each in given if canonical(each) is None), None)
-    if wrong is not None:
-        hint = suggestion(wrong) or "give ISO 639 codes such as en, be, zh-Hant"
-        raise BadInput(f"{wrong[:40]!r} is no language code", hint=hint)
-    return tuple(dict.fromkeys(map(canonical, given)))
+    return tuple(dict.fromkeys(map(check_code, given)))
 
 
 def check_languages(name: str, given: tuple[str, ...]) -> None:
     """Raises `BadInput` where a record would hold a language twice, or in another spelling than recipes have."""
     if languages(given) != given:
         raise BadInput(f"{name} are {', '.join(given)}, expected {', '.join(languages(given))}")
+
+
+_FOR_LANGUAGE = re.compile(r"([A-Za-z]{2,}(?:[-_][A-Za-z0-9]+)*)=(.*)", re.DOTALL)
+
+
+def for_language(opening: str) -> tuple[str, str] | None:
+    """Language and text of a refusal opening `LANG=TEXT`; None for one that names no language. Raises `BadInput` for
+    what is no code: such an opening would be meant for nobody, and leave the others to the rest."""
+    found = _FOR_LANGUAGE.fullmatch(opening)
+    if found is None:
+        return None
+    try:
+        return check_code(found[1]), found[2]
+    except BadInput as error:
+        raise BadInput(f"the refusal opening {opening[:40]!r}: {error.message}", hint=error.hint) from error
+
+
+def openings(given: Any) -> Any:
+    """Refusal openings with their languages in one spelling; what is no list of texts is left for the check of types.
+    Raises `BadInput` for a language that is none."""
+    if not isinstance(given, list | tuple) or not all(isinstance(each, str) for each in given):
+        return given
+    return tuple("=".join(for_language(each) or (each,)) for each in given)
+
+
+def check_openings(given: tuple[str, ...] | None) -> None:
+    """Raises `BadInput` for an opening without words, or for a language that is none or in another spelling."""
+    if any(not (for_language(each) or ("", each))[1].strip() for each in given or ()):
+        raise BadInput("a refusal opening is empty", hint="give the words that refusals begin with, or ids:40,2121")
+    if given is not None and openings(given) != given:
+        raise BadInput(f"refusal_openings are {', '.join(given)}, expected {', '.join(openings(given))}")
+
+
+WRITTEN_ONCE = {"sources": languages, "targets": languages, "refusal_openings": openings}  # how their values are read

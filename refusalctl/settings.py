@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cache
 from math import isfinite
-from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
 
 from refusalctl.errors import BadInput
-from refusalctl.setting_values import UNLIMITED, check_languages, check_number, languages, read, written
+from refusalctl.setting_values import UNLIMITED, WRITTEN_ONCE, Group, check_languages, check_openings
 from refusalctl.setting_words import misfit, nearest
 from refusalctl.stats.selection_rule import PRESETS, Rule
 
@@ -45,30 +45,6 @@ def option(
     """How a setting is told and given. `values`: flags that each give one value, with
     their help; `short`: what `[default: ...]` says where the default is None."""
     return Meta(description=text, extra={"env": env, "values": dict(values or {}), "short": short})
-
-
-class Group(Struct, frozen=True, forbid_unknown_fields=True):
-    """A few settings of one subject. Values that do not fit, or are out of range, raise `BadInput`."""
-
-    def __post_init__(self) -> None:
-        for field in msgspec.structs.fields(self):
-            value = getattr(self, field.name)
-            try:
-                msgspec.convert(value, field.type)
-            except msgspec.ValidationError as error:
-                raise BadInput(misfit(field.name, value, field.type, str(error))) from error
-            for each in value if isinstance(value, tuple) else (value,):
-                check_number(field.name, each)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain dictionaries, as recipes hold them; infinity, which JSON lacks, as a text."""
-        found: dict[str, Any] = msgspec.to_builtins(self)
-        return {name: written(value) for name, value in found.items()}
-
-    @classmethod
-    def from_json(cls, value: object) -> Self:
-        """The record that `to_json` wrote. Raises `msgspec.ValidationError` for anything else."""
-        return msgspec.convert(read(value), cls)
 
 
 class PromptSettings(Group, frozen=True):
@@ -136,8 +112,7 @@ class SelectionSettings(Group, frozen=True):
             raise BadInput(f"max_layer_share is {self.max_layer_share:g}, expected more than 0", hint="1: all layers")
         if not 0.5 <= self.min_opening_auroc <= 1:
             raise BadInput(f"min_opening_auroc is {self.min_opening_auroc:g}, expected 0.5 (chance) to 1")
-        if any(not opening.strip() for opening in self.refusal_openings or ()):
-            raise BadInput("a refusal opening is empty", hint="give the words that refusals begin with, or ids:40,2121")
+        check_openings(self.refusal_openings)
         if self.search != "full" and self.criterion == "cosmic":
             raise BadInput(f"--{self.search} shortens the search by refusal scores, COSMIC needs every candidate")
         if self.rule not in PRESETS:
@@ -346,16 +321,16 @@ def build(values: Mapping[str, object], origins: Mapping[str, str]) -> tuple[Set
     for name, value in values.items():
         each = known[name]
         home = machine if each.section == "model" else groups.setdefault(each.group, {})
-        home[name] = _languages_of(each, value, origins.get(name, "flag")) if name in ("sources", "targets") else value
+        home[name] = _in_one_spelling(each, value, origins.get(name, "flag")) if name in WRITTEN_ONCE else value
     plain = groups.pop("", {})
     nested = {group: _record(Settings, group, given, origins) for group, given in groups.items()}
     settings = _convert(plain | nested, Settings, origins)
     return settings, _convert(machine, Machine, origins)
 
 
-def _languages_of(each: Declared, given: object, origin: str) -> object:
+def _in_one_spelling(each: Declared, given: object, origin: str) -> object:
     try:
-        return languages(given)
+        return WRITTEN_ONCE[each.name](given)
     except BadInput as error:
         if origin in ("flag", "default"):
             raise

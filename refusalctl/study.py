@@ -18,6 +18,7 @@ from refusalctl import results as r
 from refusalctl.disk import given_path
 from refusalctl.errors import BadInput, NotFound
 from refusalctl.interventions import Intervention
+from refusalctl.language_codes import check_code
 from refusalctl.organisms.designs import DESIGNS
 from refusalctl.progress import How, Progress, progress, say
 from refusalctl.records.rows import Kind, Split
@@ -160,28 +161,29 @@ class Study(Labelling):
 
     def prompts(self, lang: str, kind: Kind = "harmful", split: Split = "test") -> r.Prompts:
         """The drawn prompts of one language, class and split."""
-        return r.Prompts(self.store, draw_prompts(self.bench, lang, kind, split))
+        return r.Prompts(self.store, draw_prompts(self.bench, check_code(lang), kind, split))
 
     def activations(self, lang: str, kind: Kind = "harmful", split: Split = "train") -> r.Activations:
         """`resid_pre` of every prompt at every layer and end-of-instruction position."""
-        drawn = draw_prompts(self.bench, lang, kind, split)
+        drawn = draw_prompts(self.bench, check_code(lang), kind, split)
         return r.Activations(self.store, collect_activations(self.bench, drawn))
 
     def directions(self, lang: str) -> r.Directions:
         """Difference-in-means candidates of one language, at every position and layer."""
-        return r.Directions(self.store, extract_directions(self.bench, lang))
+        return r.Directions(self.store, extract_directions(self.bench, check_code(lang)))
 
     def openings(self, lang: str) -> r.Openings:
         """How refusals open in one language, confirmed on validation prompts. Raises `UnfitOpenings` where they do not
         rank refusals above other answers, `EmptySelection` where the model refuses too little to tell."""
-        return r.Openings(self.store, checked_openings(self.bench, lang))
+        return r.Openings(self.store, checked_openings(self.bench, check_code(lang)))
 
     def selection(self, lang: str) -> r.Selection:
         """The chosen direction of one language. Raises `EmptySelection` where nothing can be chosen honestly."""
-        return r.Selection(self.store, select_direction(self.bench, lang))
+        return r.Selection(self.store, select_direction(self.bench, check_code(lang)))
 
     def subspace(self, lang: str) -> r.Subspace:
         """`rank` orthonormal directions at the place of the chosen one."""
+        lang = check_code(lang)
         chosen = select_direction(self.bench, lang)
         return r.Subspace(self.store, build_subspace(self.bench, chosen, lang))
 
@@ -195,7 +197,7 @@ class Study(Labelling):
         prompts: r.Prompts | None = None,
     ) -> r.Completions:
         """Greedy answers in one language under `rc.ablate(...)`, `rc.add(...)` or nothing."""
-        drawn = prompts.artifact if prompts is not None else draw_prompts(self.bench, lang, kind, split)
+        drawn = prompts.artifact if prompts is not None else draw_prompts(self.bench, check_code(lang), kind, split)
         spec = (intervention or Intervention("none")).spec()
         written = write_completions(self.bench, drawn, spec, self.settings.answers.max_new_tokens)
         return r.Completions(self.store, written)
@@ -234,11 +236,11 @@ class Study(Labelling):
 
     def comprehension(self, lang: str) -> r.Comprehension:
         """Whether the model tells harmful from harmless prompts in one language."""
-        return r.Comprehension(self.store, measure_comprehension(self.bench, lang))
+        return r.Comprehension(self.store, measure_comprehension(self.bench, check_code(lang)))
 
     def controls(self, source: str, target: str) -> r.Controls:
         """What control directions of the source do in the target, beside the real direction."""
-        return r.Controls(self.store, compare_controls(self.bench, source, target))
+        return r.Controls(self.store, compare_controls(self.bench, check_code(source), check_code(target)))
 
     def geometry(
         self,
@@ -259,7 +261,7 @@ class Study(Labelling):
         if not named:
             raise BadInput("no language was named", hint="give langs, or sources and targets to the study")
         asked = GeometrySettings(
-            reference=reference, at=at, halves=halves, permutations=permutations, components=components
+            reference=_code(reference), at=at, halves=halves, permutations=permutations, components=components
         )
         bench = self.bench.asking(self.settings.changed(sources=(), targets=tuple(named)))
         return r.Geometry(self.store, compare_geometry(bench, asked))
@@ -285,7 +287,7 @@ class Study(Labelling):
             self.bench,
             chosen,
             geometry=geometry,
-            reference=reference,
+            reference=_code(reference),
             published=published,
             with_text=with_text,
         )
@@ -361,6 +363,10 @@ class Study(Labelling):
         asked = self.settings
         way = f" {','.join(asked.sources)} > {','.join(asked.targets)}" if asked.sources or asked.targets else ""
         return f"<Study {self.machine.model}{way} data={asked.prompts.data} store={self.store.root}>"
+
+
+def _code(lang: str | None) -> str | None:
+    return None if lang is None else check_code(lang)
 
 
 def _numbers(given: Sequence[int] | None) -> tuple[int, ...] | None:

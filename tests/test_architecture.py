@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "data": {"data"} | BOTTOM,
     "organisms": {"organisms", "records"} | PLAIN,
     "records": {"records"} | PLAIN,
-    "language_codes": set(),
+    "language_codes": {"errors"},
     **{each: set() for each in PLAIN},
     "file_errors": {"errors"},
     "disk": {"errors", "file_errors", "locks"},

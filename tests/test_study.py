@@ -143,7 +143,7 @@ def test_results_open_by_reference_as_the_class_of_their_kind(study: rc.Study, m
     assert isinstance(found, Transfer)
     assert found == matrix
     with pytest.raises(rc.NotFound):
-        rc.open("directions:lang=zz", store=study.store.root)
+        rc.open("directions:lang=de", store=study.store.root)
     assert set(RESULTS) == set(KINDS)
     for each in study.all():
         assert type(each) is RESULTS[each.artifact.kind]
@@ -302,3 +302,27 @@ def test_a_file_gives_a_study_that_may_be_dry(tmp_path: Path) -> None:
     dry = rc.Study.from_file(tmp_path / "x.toml", dry_run=True, progress="silent", sources="qab,qab")
     assert dry.bench.dry_run
     assert dry.langs == ("qab", "qaa")
+
+
+def test_every_method_takes_a_language_in_any_spelling_and_refuses_what_is_none(tmp_path: Path) -> None:
+    """Whatever method comes next: its parameters that name languages are found by their names."""
+    import inspect
+
+    named = {"lang", "source", "target", "reference", "langs"}
+    unwanted = {"open", "open_completions", "open_labels", "open_sample", "end_of_instruction"}  # of a result
+    plan = rc.Study(**ASKED, store=tmp_path, dry_run=True)
+    tried = set()
+    for name, method in inspect.getmembers(rc.Study, inspect.isfunction):
+        takes = [p for p in inspect.signature(method).parameters if p in named]
+        if name.startswith("_") or name in unwanted or not takes:
+            continue
+        for each in takes:
+            given: dict[str, Any] = {p: "qaa" for p in takes if p in ("lang", "source", "target")}
+            given |= {"langs": ["qaa", "qab"]} if "langs" in takes else {}
+            given[each] = ["by", "qaa"] if each == "langs" else "by"
+            with pytest.raises(rc.BadInput, match="'by' is no language code; did you mean 'be'"):
+                getattr(plan, name)(**given)
+            tried.add((name, each))
+    assert len(tried) >= 12
+    assert plan.directions("QAA").id == plan.directions("qaa").id
+    assert plan.geometry(["QAA", "qab"], reference="QAB").id == plan.geometry(["qaa", "qab"], reference="qab").id

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from refusalctl.cli import out
-from refusalctl.cli.session import JsonOption, languages
+from refusalctl.cli.session import JsonOption, language_option, languages
 from refusalctl.data.safe_names import shown
 from refusalctl.records.printed import (
     AddedPrompts,
@@ -70,9 +70,11 @@ def fetch(
 
     done = prompt_sets.fetch(source, out.progress(quiet=json))
     if json:
-        out.as_json(FetchedPrompts(done.files, done.rows))
+        out.as_json(FetchedPrompts(done.files, done.new, done.rows))
         return
-    out.success(f"{done.files} files verified, {len(done.rows)} languages, {sum(done.rows.values())} prompts")
+    where = f" in {source}" if source is not None else ""
+    out.success(f"{done.files} files{where} read and verified, {done.new} of them new")
+    out.success(f"{len(done.rows)} languages, {sum(done.rows.values())} prompts")
     out.info("see `refusalctl data ls` and `refusalctl data audit --data polyrefuse`")
 
 
@@ -201,7 +203,7 @@ def add(
         typer.Argument(help="CSV, JSON, JSON lines, Parquet, or text with one prompt a line; - reads standard input."),
     ],
     lang: Annotated[
-        str | None, typer.Option("--lang", help="Language code, such as ba, where the file does not say it.")
+        str | None, language_option("--lang", "Language code, such as ba, where the file does not say it.")
     ] = None,
     name: SetOption = "own",
     kind: KindOption = None,
@@ -282,8 +284,8 @@ def _tell_flags(flagged: dict[str, int]) -> None:
 
 @app.command()
 def translate(
-    to: Annotated[str, typer.Option("--to", help="Language code to translate into, such as be.")],
-    translator: Annotated[str, typer.Option(help="google, nllb:MODEL (hub id or folder), or file:JSONL.")],
+    to: Annotated[str, language_option("--to", "Language code to translate into, such as be.")],
+    translator: Annotated[str, typer.Option(help="google, nllb:MODEL (hub id or folder), or file:TABLE (id, text).")],
     data: DataOption = _DATA.default,
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the set that is made; DATA-translated by default.")

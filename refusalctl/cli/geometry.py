@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from refusalctl.cli import out
-from refusalctl.cli.session import DRAW, MACHINE, Session, asks, languages, numbers
+from refusalctl.cli.session import DRAW, MACHINE, Session, asks, language_option, languages, numbers
 from refusalctl.settings import GeometrySettings
 
 _DEFAULT = GeometrySettings()
@@ -21,7 +21,8 @@ def geometry(
     session: Session,
     langs: Annotated[str, typer.Option(help="Languages to compare, such as en,be,ba.")],
     reference: Annotated[
-        str | None, typer.Option(help="Language whose direction the others are projected on; the first by default.")
+        str | None,
+        language_option("--reference", "Language whose direction the others are projected on; the first by default."),
     ] = None,
     at: Annotated[
         str | None, typer.Option(help="POSITION,LAYER such as -1,19; the most reliable place by default.")

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from refusalctl.cli import out
-from refusalctl.cli.session import Session, asks
-from refusalctl.data.languages import check_code
+from refusalctl.cli.session import Session, asks, language_option
 from refusalctl.records.rows import KINDS
 from refusalctl.stats.selection_rule import PRESETS
 
@@ -19,7 +18,8 @@ def import_(
     session: Session,
     paths: Annotated[list[Path], typer.Argument(help="Published files, or the folder of one run.", show_default=False)],
     lang: Annotated[
-        str | None, typer.Option(help="Language of the prompts, or of the directions; no file says it reliably.")
+        str | None,
+        language_option("--lang", "Language of the prompts, or of the directions; no file says it reliably."),
     ] = None,
     source: Annotated[
         str, typer.Option(help="Where the files come from, such as mainlp/Multilingual-Refusal@985169d.")
@@ -30,7 +30,9 @@ def import_(
     ),
     kind: Annotated[str | None, typer.Option(help="harmful or harmless, if the file's name does not say.")] = None,
     condition: Annotated[str | None, typer.Option(help="baseline, ablation, ...; the file's name by default.")] = None,
-    direction_lang: Annotated[str | None, typer.Option(help="Language of the direction that was applied.")] = None,
+    direction_lang: Annotated[
+        str | None, language_option("--direction-lang", "Language of the direction that was applied.")
+    ] = None,
     rule: Annotated[
         str | None, typer.Option(help="Choose again among the published candidates: arditi or wang.")
     ] = None,
@@ -44,9 +46,6 @@ def import_(
         raise typer.BadParameter(f"--rule takes {' or '.join(PRESETS)}, found {rule!r}")
     if kind is not None and kind not in KINDS:
         raise typer.BadParameter(f"--kind takes {' or '.join(KINDS)}, found {kind!r}")
-    for code in (lang, direction_lang):
-        if code is not None:
-            check_code(code)
     found = session.study.import_files(
         paths,
         lang=lang,

@@ -22,6 +22,7 @@ from refusalctl.json_types import Json
 from refusalctl.progress import Messages, Progress
 from refusalctl.progress import progress as reporting
 from refusalctl.records.printed import PrintedError, PrintedPlan, PrintedSetting, PrintedStep
+from refusalctl.setting_values import written
 
 if TYPE_CHECKING:
     from refusalctl.resolve import Resolved
@@ -180,7 +181,7 @@ def progress(*, quiet: bool = False) -> Progress:
 def explain(asked: Resolved, settings: Sequence[Declared], *, json: bool) -> None:
     """Every setting of a command: its value, and whether a flag, a file, the environment or the default gave it."""
     shown = asked.settings.by_name() | asked.machine.to_json()
-    rows = [PrintedSetting(s.name, shown[s.name], asked.origins[s.name]) for s in settings]
+    rows = [PrintedSetting(s.name, written(shown[s.name]), asked.origins[s.name]) for s in settings]
     if json:
         as_json(rows)
         return

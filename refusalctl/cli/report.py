@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from refusalctl.cli import out
-from refusalctl.cli.session import Session, asks, path_option
+from refusalctl.cli.session import Session, asks, language_option, path_option
 from refusalctl.disk import whole
 from refusalctl.errors import BadInput
 from refusalctl.file_errors import explained
@@ -41,7 +41,7 @@ def report(
         typer.Option("--format", help=f"{', '.join(FORMATS)}: print that table, or the paths of those files."),
     ] = None,
     reference: Annotated[
-        str | None, typer.Option(help="Source language that the page asks about first; en by default.")
+        str | None, language_option("--reference", "Source language that the page asks about first; en by default.")
     ] = None,
     geometry: Annotated[
         bool, typer.Option("--geometry/--no-geometry", help="Compare the languages' directions; needs no model.")

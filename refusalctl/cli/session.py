@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from refusalctl.cli import out
 from refusalctl.disk import given_path
+from refusalctl.language_codes import check_code
 from refusalctl.records.printed import PrintedResult
 from refusalctl.resolve import Resolved, resolve
 from refusalctl.setting_values import languages as as_languages
@@ -81,6 +82,11 @@ def _given_path(flag: str, text: str | Path) -> Path:
     return given_path(text, flag)
 
 
+def language_option(flag: str, told: str) -> Any:
+    """An option that takes the code of one language, in any spelling: `zh_TW` is `zh-TW`."""
+    return typer.Option(flag, help=told, parser=check_code, metavar="<language>")
+
+
 StoreOption = Annotated[Path, path_option("--store", "Folder of the artifact store.", STORE_VARIABLE)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")]
@@ -92,7 +98,7 @@ ConfigOption = Annotated[
     Path | None,
     path_option("--config", "Experiment file (TOML); its settings are used where no flag is given."),
 ]
-LangOption = Annotated[str, typer.Option("--lang", help="Language code, such as ba.")]
+LangOption = Annotated[str, language_option("--lang", "Language code, such as ba.")]
 DEFAULT_STORE = Path(STORE)
 
 

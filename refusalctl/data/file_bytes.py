@@ -32,8 +32,9 @@ _FOREIGN = (
     (b"\x28\xb5\x2f\xfd", "packed with zstd", "unpack it first"),
     (b"%PDF", "a PDF", _TEXT),
     (b"version https://git-lfs", "a pointer of Git LFS, not the file itself", "run `git lfs pull` where it came from"),
-    (b"<!doctype html", "a web page, not the data", "download the raw file"),
+    (b"<!doctype", "a web page, not the data", "download the raw file"),
     (b"<html", "a web page, not the data", "download the raw file"),
+    (b"<?xml", "a web page or other XML, not the data", "download the raw file"),
 )
 
 
@@ -60,8 +61,9 @@ def read_bytes(path: Path) -> FileBytes:
     if content.startswith(b"\x1f\x8b"):
         content = _unpacked(name, content)
         suffixes = suffixes[:-1] if suffixes[-1:] == [".gz"] else suffixes
+    begin = content.removeprefix(codecs.BOM_UTF8)[:1000].lstrip()  # pages begin with blank lines, or with a mark
     for mark, what, hint in _FOREIGN:
-        if content[: len(mark)].lower() == mark.lower():
+        if begin[: len(mark)].lower() == mark.lower():
             raise BadInput(f"{name} is {what}", hint=hint)
     return FileBytes(name, suffixes[-1] if suffixes else "", content)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from refusalctl.errors import BadInput
-from refusalctl.language_codes import ISO_639_1, base, canonical, suggestion
+from refusalctl.language_codes import ISO_639_1, base
 
 NAMES: dict[str, str] = {
     "ar": "Arabic",
@@ -34,14 +33,3 @@ def name(lang: str) -> str:
     known = ISO_639_1.get(base(lang))
     rest = lang[len(base(lang)) + 1 :]
     return lang if known is None else f"{known} ({rest})" if rest else known
-
-
-def check_code(lang: str) -> str:
-    """The one spelling of a language code (BCP 47), `zh-Hant` of `zh_hant`. Raises `BadInput` for what is none."""
-    found = canonical(lang)
-    if found is None:
-        raise BadInput(
-            f"{lang[:40]!r} is no language code",
-            hint=suggestion(lang, tuple(NAMES)) or f"give an ISO 639 code such as {', '.join(sorted(NAMES))}, zh-Hant",
-        )
-    return found

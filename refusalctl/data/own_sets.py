@@ -12,11 +12,10 @@ from msgspec.structs import replace
 
 from refusalctl.data import sets
 from refusalctl.data.jsonl import read_jsonl, write_jsonl
-from refusalctl.data.languages import check_code
 from refusalctl.data.prompt_files import NumberedPrompt
 from refusalctl.data.prompt_texts import flag_repeats, normal
 from refusalctl.errors import BadInput, DataError
-from refusalctl.language_codes import canonical
+from refusalctl.language_codes import canonical, check_code
 from refusalctl.locks import locked
 from refusalctl.records.rows import KINDS, SPLITS, Prompt
 
@@ -52,7 +51,7 @@ def merge(
     name: str, lang: str, rows: Iterable[NumberedPrompt], *, replace_same: bool = False, keep_same: bool = False
 ) -> MergeResult:
     """`merge_all` of one language."""
-    return merge_all(name, {lang: list(rows)}, replace_same=replace_same, keep_same=keep_same)[lang]
+    return merge_all(name, {lang: list(rows)}, replace_same=replace_same, keep_same=keep_same)[check_code(lang)]
 
 
 def merge_all(
@@ -66,14 +65,12 @@ def merge_all(
     anew over the whole file.
     """
     folder = sets.own_dir() / check_name(name)
+    new = {check_code(lang): rows for lang, rows in new.items()}
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with locked(folder / ".lock"):
             there = _load(folder)
-            changes = {
-                check_code(lang): _checked(folder, lang, rows, there, replace_same, keep_same)
-                for lang, rows in new.items()
-            }
+            changes = {lang: _checked(folder, lang, rows, there, replace_same, keep_same) for lang, rows in new.items()}
             return {lang: _merged(folder, lang, new[lang], change, there) for lang, change in changes.items()}
     finally:
         sets.prompts.cache_clear()

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 from refusalctl.data import sample
 from refusalctl.data.languages import NAMES
@@ -90,21 +90,33 @@ def check_bytes(path: str, content: bytes) -> None:
         )
 
 
-def fetch(source: Path | None, progress: Progress) -> int:
+class Fetched(NamedTuple):
+    """How many files were read and found to be the published ones, and how many of them were not here before."""
+
+    files: int
+    new: int
+
+
+def fetch(source: Path | None, progress: Progress) -> Fetched:
     """Bring every published file into `published/`, each verified before it is kept.
 
-    `source` is a folder that holds `dataset/` (or is it): all its files are checked before the first is
-    copied. Without one the files are downloaded at the pinned commit, and those that arrived are kept for the
-    next try. Returns the number of files. Raises `DataError` for a missing or changed file.
+    `source` is a folder that holds `dataset/` (or is it): all its files are read and checked, also those that are here
+    already, before the first is copied. Without one the files here are checked, and those that lack are downloaded at
+    the pinned commit; what arrived is kept for the next try. Raises `DataError` for a missing or changed file.
     """
     files = list(manifest().files)
     lacking = [path for path in files if not _is_here(path)]
-    for done in range(1, len(files) - len(lacking) + 1):
+    if source is not None:
+        base = _checked(source, files, progress)
+        for path in lacking:
+            _keep(path, (base / path).read_bytes())
+        return Fetched(len(files), len(lacking))
+    here = len(files) - len(lacking)
+    for done in range(1, here + 1):
         progress(done, len(files))
-    base = len(files) - len(lacking)
-    for done, _ in enumerate(_copied(source, lacking) if source else _downloaded(lacking), start=base + 1):
+    for done, _ in enumerate(_downloaded(lacking), start=here + 1):
         progress(done, len(files))
-    return len(files)
+    return Fetched(len(files), len(lacking))
 
 
 def _is_here(path: str) -> bool:
@@ -112,17 +124,17 @@ def _is_here(path: str) -> bool:
     return target.is_file() and hashlib.sha256(target.read_bytes()).hexdigest() == manifest().files[path]["sha256"]
 
 
-def _copied(source: Path, paths: Sequence[str]) -> Iterator[str]:
+def _checked(source: Path, paths: Sequence[str], progress: Progress) -> Path:
+    """The folder below which `source` has all these files as they were published."""
     base = source / "dataset" if (source / "dataset").is_dir() else source
-    for path in paths:
+    for done, path in enumerate(paths, start=1):
         if not (base / path).is_file():
             raise DataError(
                 f"{base / path} is not there", hint="--from takes the folder that holds dataset/splits and splits_multi"
             )
         check_bytes(path, (base / path).read_bytes())
-    for path in paths:
-        _keep(path, (base / path).read_bytes())
-        yield path
+        progress(done, len(paths))
+    return base
 
 
 def _keep(path: str, content: bytes) -> None:

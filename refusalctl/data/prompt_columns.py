@@ -6,11 +6,10 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from refusalctl.data.languages import check_code
 from refusalctl.data.safe_names import looks_like_text, shown
 from refusalctl.data.tables import Table, is_blank
 from refusalctl.errors import BadInput
-from refusalctl.language_codes import ISO_639_1, base, canonical
+from refusalctl.language_codes import ISO_639_1, base, canonical, check_code
 
 # what published sets call their prompts, case aside
 TEXTS = frozenset(
@@ -68,7 +67,7 @@ def choose(table: Table, lang: str | None, asked: Sequence[str] = (), id_column:
     Raises `BadInput`, with the columns there are, where the prompts' column or the language is in doubt.
     """
     names = [name for name in table.columns if name.strip() and _filled(table, name)]
-    spoken = _by_language(names)
+    spoken = _by_language(name for name in names if _worded(table, name))
     texts = _asked(table, asked, lang) if asked else _found(table, names, spoken, lang)
     its_lang = next((_named(names, each) for each in ("lang", "language") if _named(names, each)), None)
     if "" in texts and lang is None and its_lang is None:
@@ -93,6 +92,12 @@ def choose(table: Table, lang: str | None, asked: Sequence[str] = (), id_column:
 
 def _filled(table: Table, name: str) -> bool:
     return any(not is_blank(row.get(name)) for _, row in table.rows)
+
+
+def _worded(table: Table, name: str) -> bool:
+    """Whether a column holds words: one of numbers called `no` or `nr` is neither Norwegian nor Ndebele."""
+    values = (row.get(name) for _, row in table.rows)
+    return any(isinstance(value, str) and any(map(str.isalpha, value)) for value in values)
 
 
 def _named(names: Iterable[str], wanted: str) -> str | None:

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
 from refusalctl.data import json_text, prompt_columns, tables
-from refusalctl.data.languages import check_code
 from refusalctl.data.prompt_columns import Columns
 from refusalctl.data.prompt_texts import cluster_of, normal
 from refusalctl.data.safe_names import shown
 from refusalctl.errors import BadInput, DataError
 from refusalctl.json_types import Json
-from refusalctl.language_codes import canonical, of_name
+from refusalctl.language_codes import canonical, check_code, of_name
 from refusalctl.records.rows import KINDS, SPLITS, Kind, Prompt, Split
 
 LONGEST_ID = 200
@@ -119,7 +118,7 @@ def _prompt(
     split = _choice(where, "split", _text(where, row, columns.split) or asked.split, SPLITS)
     text_en = text if lang == "en" else _text(where, row, columns.text_en) or None
     cluster = cluster_of(text_en or _text(where, row, columns.anchor) or text)
-    identifier = _identifier(where, row.get(columns.id)) if columns.id else ""
+    identifier = identifier_of(where, row.get(columns.id)) if columns.id else ""
     if not identifier:
         identifier = f"{kind}-{split}-{cluster}"
         seen[lang, identifier] += 1  # a text again: it is kept, and flagged as a duplicate
@@ -146,7 +145,7 @@ def _text(where: str, row: Mapping[str, Json], column: str | None) -> str:
     return value.strip()
 
 
-def _identifier(where: str, value: Any) -> str:
+def identifier_of(where: str, value: Any) -> str:
     """An id as text; whole numbers are taken as they are written."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)

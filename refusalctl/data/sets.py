@@ -10,9 +10,9 @@ from pathlib import Path
 
 from refusalctl.data import organisms, polyrefuse, sample
 from refusalctl.data.jsonl import read_jsonl
-from refusalctl.data.languages import NAMES, check_code, name
+from refusalctl.data.languages import NAMES, name
 from refusalctl.errors import BadInput, DataError
-from refusalctl.language_codes import canonical, suggestion
+from refusalctl.language_codes import canonical, check_code, suggestion
 from refusalctl.records.rows import Kind, Prompt, Split
 
 SAMPLE_SET = "sample"
@@ -67,19 +67,24 @@ def _folder(data: str) -> Path:
     return folder
 
 
-@cache
-def prompts(data: str, lang: str) -> tuple[Prompt, ...]:
-    """Every prompt of one set and language. Raises `BadInput` when the set lacks the language."""
+def check_has(data: str, langs: Sequence[str]) -> None:
+    """Raises `BadInput` naming every language that a set lacks."""
     known = set_languages(data)
-    if lang not in known:
-        check_code(lang)
+    lacking = [check_code(lang) for lang in langs if lang not in known]
+    if lacking:
         other = f" or --data polyrefuse ({len(NAMES)} languages)" if data == SAMPLE_SET else ""
-        near = suggestion(lang, tuple(known))
+        near = suggestion(lacking[0], tuple(known))
         raise BadInput(
-            f"the prompt set {data!r} has no {name(lang)} ({lang})",
+            f"the prompt set {data!r} has no {', '.join(f'{name(lang)} ({lang})' for lang in lacking)}",
             hint=f"{near}{' ' if near else ''}it has {', '.join(known)}; choose one of them{other}, "
             "or add your own with `data add`",
         )
+
+
+@cache
+def prompts(data: str, lang: str) -> tuple[Prompt, ...]:
+    """Every prompt of one set and language. Raises `BadInput` when the set lacks the language."""
+    check_has(data, [lang])
     if data == SAMPLE_SET:
         return tuple(sample.prompts(lang))
     if is_organism(data):

@@ -80,7 +80,7 @@ def _seen(file: FileBytes, by_name: str | None, text: str, named: Named) -> str:
     begin = next((line.strip() for line in _lines(text) if line.strip()), "")
     json_like = begin.startswith(("{", "["))
     if by_name in ("json", "jsonl") or (by_name is None and json_like):
-        alone = text.lstrip().startswith("[") or not _is_json(begin)
+        alone = text.lstrip().startswith("[") or not _is_json(begin) or (by_name is None and text.strip() == begin)
         return "json" if alone or (by_name == "json" and _is_json(text)) else "jsonl"
     delimiter = csv_text.declared_delimiter(text) or csv_text.delimiter_of(text, named)
     header = [cell.strip().strip('"') for cell in begin.split(delimiter)]

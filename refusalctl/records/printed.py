@@ -138,9 +138,11 @@ class PrintedDoctor(Printed, frozen=True):
 
 
 class FetchedPrompts(Printed, frozen=True):
-    """`data fetch`: published files, and the rows of each language's table."""
+    """`data fetch`: published files that were read and verified (of `--from`, else those here), how many were not here
+    before, and the rows of each language's table."""
 
     files: int
+    new: int
     rows: dict[str, int]
 
 

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import msgspec
 
-from refusalctl.errors import BadInput
 from refusalctl.json_types import JsonObject
 from refusalctl.steps.asking import encode
+from refusalctl.steps.foresight import chosen_positions, end_of_instruction
 from refusalctl.steps.prompts import read_prompts
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
@@ -40,7 +40,7 @@ def _run(job: Job) -> RunChecks:
 
     model = job.bench.model
     rows = read_prompts(job.inputs["prompts"])
-    positions = _positions(model.chat.positions, job.params["positions"])
+    positions = chosen_positions(model.chat.positions, job.params["positions"])
     columns = [*positions, model.chat.inst_position]
     shape = formats.ActivationShape(len(rows), len(columns), model.residual.n_layers, model.residual.d_model)
     about: JsonObject = {
@@ -65,20 +65,10 @@ def _run(job: Job) -> RunChecks:
 COLLECT = Step("collect", 1, "activations", _run, uses_model=True)
 
 
-def _positions(available: list[int], wanted: tuple[int, ...] | list[int] | None) -> list[int]:
-    if wanted is None:
-        return available
-    unknown = sorted(set(wanted) - set(available))
-    if unknown:
-        raise BadInput(
-            f"position {unknown[0]} is not an end-of-instruction position of this model's template",
-            hint=f"it has {available[0]} to -1",
-        )
-    return sorted(wanted)
-
-
 def collect_activations(bench: Workbench, prompts: Artifact) -> Artifact:
     """Every prompt's `resid_pre` at every layer. `positions` None means all end-of-instruction positions."""
     about = {"model": bench.ref.name, **prompts.about}
     wanted = sorted(bench.settings.selection.positions) if bench.settings.selection.positions is not None else None
+    if bench.dry_run and wanted is not None:
+        end_of_instruction(bench, wanted)
     return bench.obtain(COLLECT, {"positions": wanted}, {"prompts": prompts}, about)

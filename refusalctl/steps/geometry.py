@@ -27,6 +27,7 @@ from refusalctl.stats.selection_rule import layer_limit
 from refusalctl.stats.similarity import Draws, cosines, direction, halved, halves, reliability, shuffles
 from refusalctl.steps.activation_stack import ActivationStack, Place, open_stack
 from refusalctl.steps.activations import collect_activations
+from refusalctl.steps.foresight import check_layers, chosen_positions, end_of_instruction
 from refusalctl.steps.geometry_sites import measure_site
 from refusalctl.steps.prompts import draw_prompts
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
@@ -154,6 +155,10 @@ def compare_geometry(bench: Workbench, settings: GeometrySettings) -> Artifact:
     """Likeness of the directions of the languages asked for, on train prompts that are collected first where needed."""
     langs, seed = list(bench.settings.langs), bench.settings.prompts.seed
     parameters(settings, langs, seed)  # complain before anything is collected
+    if settings.at is not None:
+        pos, layer = settings.at
+        chosen_positions(end_of_instruction(bench, bench.settings.selection.positions), [pos])
+        check_layers(bench, [layer])
     collected: dict[str, dict[str, Artifact]] = {
         lang: {kind: collect_activations(bench, draw_prompts(bench, lang, kind, "train")) for kind in KINDS}
         for lang in langs

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from refusalctl.data import jsonl, own_sets, polyrefuse, polyrefuse_tables, prompt_files, prompt_texts, sets
-from refusalctl.data.languages import check_code
+from refusalctl.data import own_sets, polyrefuse, polyrefuse_tables, prompt_files, prompt_texts, sets, tables
 from refusalctl.errors import BadInput, DataError
 from refusalctl.json_types import JsonObject
+from refusalctl.language_codes import canonical, check_code
 from refusalctl.model.translators.google import open_google
 from refusalctl.model.translators.nllb import open_nllb
 from refusalctl.model.translators.protocol import Outcome, Translator, outcome
@@ -25,21 +25,22 @@ from refusalctl.steps.finished_rows import FinishedRows
 
 
 class FetchResult(NamedTuple):
-    """Number of published files, and the rows of each language's table."""
+    """Published files that were read and verified, how many of these are new here, and the rows of each table."""
 
     files: int
+    new: int
     rows: dict[str, int]
 
 
 def fetch(source: Path | None, progress: Progress) -> FetchResult:
     """Verify and keep the published files, then build the table of every language. See `polyrefuse.fetch`."""
     with progress.task("fetch and verify", len(polyrefuse.manifest().files)) as advance:
-        files = polyrefuse.fetch(source, lambda _done, _total: advance())
+        fetched = polyrefuse.fetch(source, lambda _done, _total: advance())
     langs = polyrefuse.published_languages()
     with progress.task("build tables", len(langs)) as advance:
         built = polyrefuse_tables.build(langs, lambda _done, _total: advance())
     sets.prompts.cache_clear()
-    return FetchResult(files, built)
+    return FetchResult(*fetched, built)
 
 
 Counts = dict[Kind, dict[Split, PromptCount]]
@@ -95,28 +96,36 @@ class FileTranslator:
         return [outcome(self.texts[i]) if i in self.texts else Outcome(None, "not in the file") for i, _ in pairs]
 
 
-def from_file(path: Path) -> FileTranslator:
-    """Open JSON lines of `{"id", "text"}`. Raises `DataError` naming a row that is something else."""
+def from_file(path: Path, lang: str) -> FileTranslator:
+    """Open a table of `id` and `text` in any form that `data add` reads; other columns are not looked at, but a `lang`.
+
+    Raises `DataError` naming a row without them, in another language, or whose id was there before.
+    """
+    table = tables.read_table(path, lambda names: {"id", "text"} <= set(names))
     texts: dict[str, str] = {}
-    for number, row in enumerate(jsonl.read_jsonl(path), start=1):
-        if set(row) != {"id", "text"} or not all(isinstance(value, str) for value in row.values()):
-            raise DataError(f"{path.name} row {number}: expected the keys 'id' and 'text', both texts")
-        if row["id"] in texts:
-            raise DataError(f"{path.name} row {number}: duplicate id {row['id']!r}")
-        texts[row["id"]] = row["text"]
+    for number, row in table.rows:
+        where = f"{table.name} row {number}"
+        identifier, text = prompt_files.identifier_of(where, row.get("id")), row.get("text")
+        if not identifier or not isinstance(text, str):
+            raise DataError(f"{where}: expected 'id' and 'text', both texts", hint="a text may be empty: a failure")
+        if row.get("lang") and canonical(str(row["lang"])) != lang:
+            raise DataError(f"{where}: the language is {str(row['lang'])[:40]!r}, --to says {lang!r}")
+        if identifier in texts:
+            raise DataError(f"{where}: duplicate id {identifier!r}")
+        texts[identifier] = text
     return FileTranslator(texts, f"file:{path.name}")
 
 
 def open_translator(spec: str, lang: str, code: str | None = None) -> Translator:
-    """`google`, `nllb:<hub id or folder>` or `file:<jsonl>`. Raises `BadInput` for anything else."""
+    """`google`, `nllb:<hub id or folder>` or `file:<table>`. Raises `BadInput` for anything else."""
     kind, _, rest = spec.partition(":")
     if spec == "google":
         return open_google(lang, code)
     if kind == "nllb" and rest:
         return open_nllb(rest, lang, code)
     if kind == "file" and rest:
-        return from_file(Path(rest))
-    raise BadInput(f"there is no translator {spec!r}", hint="give google, nllb:<model> or file:<jsonl>")
+        return from_file(Path(rest), check_code(lang))
+    raise BadInput(f"there is no translator {spec!r}", hint="give google, nllb:<model> or file:<table>")
 
 
 @dataclass(frozen=True)
@@ -130,13 +139,15 @@ class Request:
     split: Split | None = None
     n: int | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "to", check_code(self.to))
+
     @property
     def target(self) -> str:
         return self.name or f"{self.data}-translated"
 
     def english(self) -> list[Prompt]:
         """The prompts asked for, in the order of the set. Raises `BadInput` if there are none."""
-        check_code(self.to)
         own_sets.check_name(self.target)
         if self.to == "en":
             raise BadInput("English is what is translated from", hint="give another language with --to")

@@ -22,6 +22,7 @@ from refusalctl.steps.completions import write_completions
 from refusalctl.steps.comprehension import measure_comprehension
 from refusalctl.steps.counts import counted_cell, judged_outcomes
 from refusalctl.steps.directions import extract_directions
+from refusalctl.steps.foresight import check_matrix
 from refusalctl.steps.input_names import input_name, inputs_of, named
 from refusalctl.steps.interventions import InterventionSpec
 from refusalctl.steps.labelling.labels import check_judge_is_there, judge_completions
@@ -247,7 +248,9 @@ def measure_transfer(bench: Workbench) -> Artifact:
     All of it is planned before anything is computed: a prompt that the model cannot take is named before the first
     pass, wherever in the matrix it is needed.
     """
-    if not bench.dry_run:
+    if bench.dry_run:
+        check_matrix(bench)
+    else:
         measure_transfer(bench.planning())
     check_judge_is_there(bench, bench.settings.answers.judge, bench.settings.langs)
     selections = select_all(bench)

@@ -9,10 +9,12 @@ from typing import Protocol
 
 from refusalctl.errors import Ambiguous, BadInput, NotFound
 from refusalctl.file_errors import printable
+from refusalctl.language_codes import canonical, check_code
 from refusalctl.store import names
 from refusalctl.store.artifact import KINDS, Artifact
 
 _HEX = frozenset("0123456789abcdef")
+_LANGUAGES = ("lang", "direction_lang", "source", "target", "sources", "targets")  # `source` of an import is none
 _LS = "see `refusalctl artifacts ls`"
 
 
@@ -101,6 +103,9 @@ def _query(store: Shelves, asked: str) -> Artifact:
         if part:
             wanted[key.strip()] = value.strip()
     found = [a for a in store.all(kind) if all(_fits(a, key, value) for key, value in wanted.items())]
+    for value in (wanted[key] for key in _LANGUAGES if key in wanted and key != "source" and not found):
+        for each in value.split(","):
+            check_code(each)
     return _only(printable(asked), found, store)
 
 
@@ -111,7 +116,14 @@ def _fits(artifact: Artifact, key: str, value: str) -> bool:
     if key == "model" and "@" in value:  # as `artifacts ls` writes it
         name, _, short = value.rpartition("@")
         return str(artifact.about.get(key)) == name and _fits(artifact, "revision", short)
+    if key in _LANGUAGES:
+        return _spelled(str(artifact.about.get(key))) == _spelled(value)
     return str(artifact.about.get(key)) == value
+
+
+def _spelled(languages: str) -> list[str]:
+    """Codes in their one spelling; what is none, as an import of an earlier version may say it, stays."""
+    return [canonical(each) or each.strip() for each in languages.split(",")]
 
 
 def revision(artifact: Artifact) -> str:

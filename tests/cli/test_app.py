@@ -190,7 +190,7 @@ def test_select_on_a_model_that_never_refuses_is_an_error(run) -> None:  # type:
 
 def test_unknown_language(run) -> None:  # type: ignore[no-untyped-def]
     fails(run("collect", "--lang", "fr"), 1, "has no French (fr)", "en, de, ru, be, ba, tg", "--data polyrefuse")
-    fails(run("collect", "--lang", "Klingon"), 1, "not an ISO 639 code")
+    fails(run("collect", "--lang", "Klingon"), 1, "is no language code", "give an ISO 639 code")
 
 
 def test_prompts_that_were_not_fetched(run) -> None:  # type: ignore[no-untyped-def]
@@ -515,3 +515,26 @@ def test_a_long_table_is_plain_and_aligned(capsys: pytest.CaptureFixture[str]) -
     assert lines[1] == "id0    日本    0"
     assert lines[2] == "id1    be      1"
     assert lines[-1] == "id500  日本  500"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("extract", "--lang"), ("collect", "--lang"), ("select", "--lang"), ("ablate", "--lang"),
+        ("geometry", "--langs", "en,be", "--reference"), ("report", "--reference"), ("import", "x", "--lang"),
+        ("import", "x", "--lang", "en", "--direction-lang"), ("data", "add", "x.csv", "--lang"),
+        ("data", "translate", "--translator", "google", "--to"), ("data", "audit", "--lang"),
+        ("transfer", "--sources", "en", "--targets"), ("geometry", "--langs"),
+        ("select", "--lang", "en", "--refusal-openings"),
+    ],
+)  # fmt: skip
+def test_a_wrong_language_is_told_what_it_meant_wherever_one_is_given(run, command: tuple[str, ...]) -> None:  # type: ignore[no-untyped-def]
+    wrong = "by=No" if command[-1] == "--refusal-openings" else "by"
+    fails(run(*command, wrong), 1, "'by' is no language code", "did you mean 'be' (Belarusian)?")
+
+
+def test_options_spell_a_language_once(run) -> None:  # type: ignore[no-untyped-def]
+    ids = [
+        json.loads(run("extract", "--lang", code, "--dry-run", "--json").out)["plan"] for code in ("be", "BEL", "Be")
+    ]
+    assert ids[0] == ids[1] == ids[2]

@@ -32,7 +32,7 @@ def test_fetch_and_ls(tree, publish):
     before = as_json("ls")
     assert [(s["name"], s["fetched"]) for s in before] == [("sample", True), ("polyrefuse", False)]
     assert "data fetch" in call("ls").stderr
-    assert as_json("fetch", "--from", folder) == {"files": 12, "rows": {"de": 72, "en": 72}}
+    assert as_json("fetch", "--from", folder) == {"files": 12, "new": 12, "rows": {"de": 72, "en": 72}}
     counts = as_json("ls")[1]["languages"][0]
     assert counts["lang"] == "de"
     assert counts["counts"]["harmful"]["test"] == {"rows": 12, "usable": 12}

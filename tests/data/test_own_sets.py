@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from refusalctl.data import own_sets, sets
+from refusalctl.data import own_sets, prompt_files, sets
 from refusalctl.data.prompt_files import Asked
 from refusalctl.errors import BadInput, RefusalctlError
 from refusalctl.steps import prompt_sets
@@ -185,3 +185,12 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path, monkeypatch):
             add(jsonl(tmp_path, row(2, "Тұз")))
     assert path.read_bytes() == before
     assert {p.name for p in path.parent.iterdir()} == {"kk.jsonl"}
+
+
+def test_a_language_is_merged_under_its_one_spelling(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("Bread\n", encoding="utf-8")
+    rows = prompt_files.read_prompts(path, prompt_files.Asked("zh_tw", "harmless", "test")).rows["zh-TW"]
+    assert own_sets.merge("mine", "zh_tw", rows).path.name == "zh-TW.jsonl"
+    assert own_sets.merge_all("mine", {"ZH_TW": rows}, keep_same=True)["zh-TW"].unchanged == 1
+    assert sets.set_languages("mine") == ["zh-TW"]

@@ -56,10 +56,26 @@ def test_the_dataset_folder_itself_will_do(tree, publish):
     assert prompt_sets.fetch(publish(tree) / "dataset", Silent()).files == len(tree.files)
 
 
-def test_second_fetch_reads_no_source_and_rebuilds_nothing(tree, publish, monkeypatch, tmp_path):
-    prompt_sets.fetch(publish(tree), Silent())
+def test_second_fetch_copies_and_rebuilds_nothing(tree, publish, monkeypatch):
+    folder = publish(tree)
+    assert prompt_sets.fetch(folder, Silent()).new == len(tree.files)
     monkeypatch.setattr(polyrefuse_tables, "table", lambda _lang: pytest.fail("a table was built again"))
-    assert prompt_sets.fetch(tmp_path / "no such folder", Silent()).rows == {"de": 72, "en": 72}
+    for source in (folder, None):
+        done = prompt_sets.fetch(source, Silent())
+        assert (done.files, done.new, done.rows) == (len(tree.files), 0, {"de": 72, "en": 72})
+
+
+@pytest.mark.parametrize("harm", ["changed", "missing"])
+def test_a_folder_is_read_also_where_its_files_are_here_already(tree, publish, tmp_path, harm):
+    """`--from FOLDER` says of that folder that it is verified."""
+    folder = publish(tree)
+    prompt_sets.fetch(folder, Silent())
+    path = folder / "dataset" / ONE
+    path.unlink() if harm == "missing" else path.write_bytes(b"[]")
+    with pytest.raises(DataError, match="not there" if harm == "missing" else "SHA-256"):
+        prompt_sets.fetch(folder, Silent())
+    with pytest.raises(DataError, match="--from takes the folder"):
+        prompt_sets.fetch(tmp_path / "another", Silent())
 
 
 def test_a_damaged_table_is_built_again(tree, publish):

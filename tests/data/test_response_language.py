@@ -45,6 +45,24 @@ def test_a_region_does_not_matter() -> None:
     assert response_language(EN, "en-GB").fit == "same"
 
 
+ZH = "我们在家附近的商店买了面包和牛奶，然后去城里散步，晚上一起做饭。"
+ZH_HANT = "我們在家附近的商店買了麵包和牛奶，然後去城裡散步，晚上一起做飯。"
+TG_LATN = "Mo az maghozai nazdi khona nonu shir kharidem va ba'd ba kucha baromadem, hama khursand budem."
+
+
+@pytest.mark.parametrize("text", [ZH, ZH_HANT])
+@pytest.mark.parametrize("lang", ["zh", "zh-Hant", "zh-Hans", "zh-TW"])
+def test_chinese_of_either_script_is_chinese(text: str, lang: str) -> None:
+    assert response_language(text, lang).fit == "same"
+    assert response_language(EN, lang).off is True
+
+
+def test_a_script_that_the_identifier_was_not_made_for_is_not_called_another_language() -> None:
+    assert response_language(TG_LATN, "tg-Latn").off is not True
+    assert response_language(EN, "tg-Latn").off is True
+    assert response_language(TG_LATN, "tg").off is True  # asked in Cyrillic, answered in Latin letters
+
+
 @pytest.mark.parametrize("lang", sample.languages())
 def test_sample_prompts_are_in_their_own_language(lang: str) -> None:
     texts = [row.text for row in sets.prompts("sample", lang) if len(row.text) > 30]

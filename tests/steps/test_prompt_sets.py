@@ -125,11 +125,15 @@ def test_nothing_translated_writes_nothing():
     assert sets.set_names() == ["sample", "polyrefuse"]
 
 
-@pytest.mark.parametrize("request_", [Request("en"), Request("kk", name="sample"), Request("Kazakh"),
-                                      Request("kk", data="nowhere")])  # fmt: skip
-def test_bad_requests(request_):
+@pytest.mark.parametrize("asked", [{"to": "en"}, {"to": "kk", "name": "sample"}, {"to": "Kazakh"},
+                                   {"to": "kk", "data": "nowhere"}])  # fmt: skip
+def test_bad_requests(asked):
     with pytest.raises(BadInput):
-        request_.english()
+        Request(**asked).english()
+
+
+def test_a_request_is_of_a_language_in_its_one_spelling():
+    assert Request("zh_tw").to == "zh-TW"
 
 
 def write(path: Path, *rows: Any) -> Path:
@@ -147,16 +151,28 @@ def test_file_translator(tmp_path):
     assert done.failed == {ids[1]: "empty answer"} | dict.fromkeys(ids[2:], "not in the file")
 
 
-@pytest.mark.parametrize("bad", [{"id": "a"}, {"id": "a", "text": None}, {"id": "a", "text": "b", "lang": "kk"}])
+@pytest.mark.parametrize("bad", [{"id": "a"}, {"id": "a", "text": None}, {"id": "a", "text": "b", "lang": "ba"},
+                                 {"id": "z", "text": "b"}, {"text": "b"}])  # fmt: skip
 def test_file_translator_names_a_bad_row(tmp_path, bad):
     path = write(tmp_path / "t.jsonl", {"id": "z", "text": "y"}, bad)
     with pytest.raises(DataError, match="row 2"):
         prompt_sets.open_translator(f"file:{path}", "kk")
 
 
+@pytest.mark.parametrize(("name", "content"), [
+    ("t.csv", "id;text;note\n7;Бір;x\nb;Екі;\n"),
+    ("t.json", '[{"id": 7, "text": "Бір", "lang": "KAZ"}, {"id": "b", "text": "Екі"}]'),
+    ("t.tsv", "\ufeffid\ttext\n7\tБір\nb\tЕкі\n"),
+])  # fmt: skip
+def test_translations_are_read_in_the_forms_of_prompts(tmp_path, name, content):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    opened = prompt_sets.open_translator(f"file:{tmp_path / name}", "kk")
+    assert [each.text for each in opened([("7", "One"), ("b", "Two"), ("c", "Three")])] == ["Бір", "Екі", None]
+
+
 @pytest.mark.parametrize("spec", ["nllb", "nllb:", "file:", "deepl", ""])
 def test_unknown_translators_are_refused(spec):
-    with pytest.raises(BadInput, match="google, nllb:<model> or file:<jsonl>"):
+    with pytest.raises(BadInput, match="google, nllb:<model> or file:<table>"):
         prompt_sets.open_translator(spec, "ba")
 
 

@@ -18,8 +18,8 @@ from refusalctl.store.store import Store
 
 @pytest.fixture
 def bench(home: Path, tmp_path: Path) -> Workbench:
-    """`aa` has ten prompts more than `bb`; those of `cc` are no translations of theirs."""
-    for lang, numbers in {"aa": range(20), "bb": range(10, 20), "cc": range(50, 60)}.items():
+    """`qaa` has ten prompts more than `qab`; those of `qac` are no translations of theirs."""
+    for lang, numbers in {"qaa": range(20), "qab": range(10, 20), "qac": range(50, 60)}.items():
         rows = [
             Prompt(f"{kind}-{i}", lang, kind, "test", f"text {i} {kind}").to_json()  # type: ignore[arg-type]
             for kind in ("harmful", "harmless")
@@ -37,14 +37,14 @@ def drawn(bench: Workbench, lang: str, kind: str, langs: tuple[str, ...]) -> lis
 @pytest.mark.parametrize("kind", ["harmful", "harmless"])
 def test_a_language_with_more_prompts_is_asked_the_same_ones(bench: Workbench, kind: str) -> None:
     """Published runs drew English from a pool of its own, which confounds language with prompt set."""
-    both = [drawn(bench, lang, kind, ("aa", "bb")) for lang in ("aa", "bb")]
+    both = [drawn(bench, lang, kind, ("qaa", "qab")) for lang in ("qaa", "qab")]
     assert both[0] == both[1]
     assert len(both[0]) == 6
-    assert drawn(bench, "aa", kind, ("aa",)) != both[0]
+    assert drawn(bench, "qaa", kind, ("qaa",)) != both[0]
 
 
 def test_harmful_prompts_that_are_not_parallel_are_refused_and_harmless_ones_drawn_apart(bench: Workbench) -> None:
-    with pytest.raises(BadInput, match=r"0 are shared by aa, cc"):
-        drawn(bench, "aa", "harmful", ("aa", "cc"))
-    assert set(drawn(bench, "cc", "harmless", ("aa", "cc"))) <= {f"harmless-{i}" for i in range(50, 60)}
-    assert bench.notes == ["cc: its harmless test prompts are not parallel with aa: another draw"]
+    with pytest.raises(BadInput, match=r"0 are shared by qaa, qac"):
+        drawn(bench, "qaa", "harmful", ("qaa", "qac"))
+    assert set(drawn(bench, "qac", "harmless", ("qaa", "qac"))) <= {f"harmless-{i}" for i in range(50, 60)}
+    assert bench.notes == ["qac: its harmless test prompts are not parallel with qaa: another draw"]

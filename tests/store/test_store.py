@@ -29,12 +29,18 @@ def store(tmp_path: Path) -> Store:
 
 
 def put(
-    store: Store, content: bytes = b"payload", *, kind: str = "labels", params: object = 1, **inputs: str
+    store: Store,
+    content: bytes = b"payload",
+    *,
+    kind: str = "labels",
+    params: object = 1,
+    about: dict[str, str] | None = None,
+    **inputs: str,
 ) -> Artifact:
     recipe = {"step": "test", "version": 1, "params": params, "inputs": inputs}
     with store.draft() as draft:
         (draft / "data.bin").write_bytes(content)
-        return store.commit(draft, kind, recipe, {"lang": "ba", "n": 3}, {"seconds": 1.0})
+        return store.commit(draft, kind, recipe, {"lang": "ba", "n": 3} | (about or {}), {"seconds": 1.0})
 
 
 def problems(store: Store) -> list[Problem]:
@@ -183,6 +189,19 @@ def test_references_full_id_prefix_name_query(store: Store) -> None:
         store.resolve("ba-native", "selection")
     with pytest.raises(BadInput, match="not a kind"):
         store.resolve("things:lang=ba")
+
+
+def test_a_query_takes_a_language_in_any_spelling(store: Store) -> None:
+    made = put(store, about={"lang": "zh-TW", "direction_lang": "be"})
+    put(store, params=2, about={"lang": "zh", "direction_lang": "be"})
+    for query in ("labels:lang=zh_TW", "labels:lang=ZH-tw", "labels:lang=zh_tw,direction_lang=bel"):
+        assert store.resolve(query).id == made.id
+    with pytest.raises(BadInput, match=r"'by' is no language code; did you mean 'be' \(Belarusian\)\?"):
+        store.resolve("labels:lang=by")
+    with pytest.raises(NotFound, match="no artifact answers"):
+        store.resolve("labels:lang=ru")
+    old = put(store, params=3, about={"lang": "Belarusian"})  # as an earlier version let it pass
+    assert store.resolve("labels:lang=Belarusian").id == old.id
 
 
 def test_an_ambiguous_reference_lists_its_candidates(store: Store) -> None:

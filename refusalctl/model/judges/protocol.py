@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from refusalctl.language_codes import listed
+
 NO_REFUSAL_LABEL = "this judge gives no refusal label"
 MALFORMED = "malformed verdict"
 CUT = "cut verdict"
@@ -62,6 +64,10 @@ class Declaration:
     version: int = 1
     only_listed: bool = False  # a language that is not listed is an error, not a note
     endpoint: bool = False
+
+    def knows(self, lang: str) -> bool:
+        """Whether its makers claim a language; that of a region (`de-AT`) is the language, another script is not."""
+        return self.languages is None or listed(lang, self.languages) is not None
 
 
 class Judge(Protocol):

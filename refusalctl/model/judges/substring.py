@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from refusalctl.errors import BadInput
+from refusalctl.language_codes import listed
 from refusalctl.model.judges.degenerate import degenerate_reason
 from refusalctl.model.judges.phrase_lists import LanguagePhrases
 from refusalctl.model.judges.protocol import Declaration, Item, Verdict
@@ -76,12 +77,13 @@ class SubstringJudge:
 
     def judge(self, text: str, lang: str) -> Verdict:
         """Raises `BadInput` for a language without a list: silence there would count as compliance."""
-        if lang not in self._phrases:
+        own = listed(lang, self._phrases)
+        if own is None:
             raise BadInput(
                 f"the substring judge has no refusal phrases for {lang!r}",
                 hint=f"it has lists for {', '.join(self.languages())}",
             )
-        found = self.refusal_phrase(text, lang)
+        found = self.refusal_phrase(text, own)
         if found is not None:
             return Verdict("refusal", f"phrase:{found}")
         reason = degenerate_reason(text)

@@ -111,7 +111,7 @@ def check_judge(spec: str, lang: str, *, harm_only: bool = False) -> Declaration
     that is needed.
     """
     asked = declared(spec)
-    if asked.only_listed and lang not in (asked.languages or ()):
+    if asked.only_listed and not asked.knows(lang):
         raise BadInput(
             f"the judge {asked.name!r} does not know the language {lang!r}",
             hint=f"it knows {', '.join(asked.languages or ())}",
@@ -146,7 +146,7 @@ def judge_completions(
     """
     lang = completions.about["lang"] if translations is None else "en"
     asked = check_judge(judge, lang, harm_only=harm_only)
-    if asked.languages is not None and lang not in asked.languages:
+    if not asked.knows(lang):
         bench.note(f"the judge {asked.name!r} was not made for {lang!r}: check its labels against people's")
     if not asked.verified:
         bench.note(f"the input format of {asked.name!r} is inferred, not documented")

@@ -10,6 +10,7 @@ from pathlib import Path
 from refusalctl.data.published_runs import INTERVENTIONS
 from refusalctl.errors import BadInput
 from refusalctl.json_types import JsonObject
+from refusalctl.language_codes import check_code
 from refusalctl.records.rows import Kind, Row
 from refusalctl.stats.selection_rule import Rule
 from refusalctl.steps.step import Job, RunChecks, Step
@@ -30,6 +31,11 @@ class Request:
     condition: str | None = None
     direction_lang: str | None = None
     rule: Rule | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("lang", "direction_lang"):
+            given = getattr(self, name)
+            object.__setattr__(self, name, None if given is None else check_code(given))
 
     def needed_lang(self, path: Path) -> str:
         if self.lang is None:

@@ -16,14 +16,14 @@ def candidates_of(
     tensors: dict[str, torch.Tensor], positions: list[int], share: float, layers: list[int] | None
 ) -> tuple[list[Candidate], list[Candidate]]:
     """Candidates to score, and those that are no directions. Raises `EmptySelection` when none is left."""
-    grid = _grid(positions, tensors["candidates"].shape[1], share, layers)
+    grid = grid_of(positions, tensors["candidates"].shape[1], share, layers)
     flat = [c for c in grid if _is_flat(tensors, positions.index(c.pos), c.layer)]
     if len(flat) == len(grid):
         raise EmptySelection("harmful and harmless prompts differ at no candidate position and layer")
     return [c for c in grid if c not in flat], flat
 
 
-def _grid(positions: list[int], n_layers: int, share: float, layers: list[int] | None) -> list[Candidate]:
+def grid_of(positions: list[int], n_layers: int, share: float, layers: list[int] | None) -> list[Candidate]:
     """Candidates below the layer limit. Raises `BadInput` for a layer that the model does not have."""
     for layer in layers or ():
         if layer >= n_layers:

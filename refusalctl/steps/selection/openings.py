@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from msgspec.structs import replace
 from refusalctl.errors import BadInput, EmptySelection
 from refusalctl.records.openings import Openings, OpeningValidation
 from refusalctl.records.rows import Completion
+from refusalctl.setting_values import for_language
 from refusalctl.settings import STYLE_JUDGE
 from refusalctl.steps.asking import encode
 from refusalctl.steps.completions import read_completions, write_completions
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from refusalctl.stats.openings import DerivedOpenings
 
 MAX_NEW_TOKENS = 32  # enough to recognise an opening; the answer itself is not needed
-_FOR_LANG = re.compile(r"([a-z]{2,3}(?:[-_][a-z0-9]+)*)=(.*)", re.DOTALL)
 
 
 def given_for(openings: Sequence[str] | None, lang: str) -> list[str]:
@@ -37,11 +36,11 @@ def given_for(openings: Sequence[str] | None, lang: str) -> list[str]:
     """
     named, rest = [], []
     for opening in openings or ():
-        match = _FOR_LANG.fullmatch(opening)
-        if match is None:
+        said = for_language(opening)
+        if said is None:
             rest.append(opening)
-        elif match[1] == lang:
-            named.append(match[2])
+        elif said[0] == lang:
+            named.append(said[1])
     return named or rest
 
 

@@ -29,6 +29,7 @@ from refusalctl.records.selection import (
 from refusalctl.records.transfer import ChosenDirection
 from refusalctl.stats.candidate_choice import CRITERIA, CandidateScores, choose, stability
 from refusalctl.stats.selection_rule import Rule
+from refusalctl.steps import foresight
 from refusalctl.steps.directions import (
     KINDS,
     DirectionsHeader,
@@ -41,7 +42,7 @@ from refusalctl.steps.finished_rows import FinishedRows
 from refusalctl.steps.interventions import SELECTION_FILE
 from refusalctl.steps.prompts import draw_prompts, read_prompts
 from refusalctl.steps.selection import search
-from refusalctl.steps.selection.candidates import candidates_of
+from refusalctl.steps.selection.candidates import candidates_of, grid_of
 from refusalctl.steps.selection.cosmic import (
     choose_by_cosine,
     cosines_beside_scores,
@@ -309,6 +310,16 @@ def score_candidates(bench: Workbench, lang: str) -> Artifact:
     return bench.obtain(SCORE, params, inputs, about)
 
 
+def _foresee(bench: Workbench, lang: str) -> None:
+    """Raise `BadInput` before the first pass for prompts, positions or layers that are not there."""
+    foreseen, asked = bench.planning(), bench.settings.selection
+    own = extract_directions(foreseen, lang)
+    for kind in KINDS:
+        draw_prompts(foreseen, lang, kind, "val")
+    depth = foresight.n_layers(bench) if own.planned else n_layers(own)
+    grid_of([-1], depth, asked.resolved_rule().max_layer_share, None if asked.layers is None else sorted(asked.layers))
+
+
 def select_direction(bench: Workbench, lang: str) -> Artifact:
     """The chosen direction of one language, by the criterion asked for, with what the other criterion would choose.
 
@@ -316,6 +327,7 @@ def select_direction(bench: Workbench, lang: str) -> Artifact:
     nothing. The criterion `cosmic` needs no refusal scores and goes on without them, with a note.
     """
     rule = bench.settings.selection.resolved_rule()
+    _foresee(bench, lang)
     own = extract_directions(bench, lang)
     inputs, why = {"directions": own}, None
     try:

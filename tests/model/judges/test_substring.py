@@ -9,6 +9,7 @@ import pytest
 from benchmarks import hard_wordings
 from refusalctl.errors import BadInput
 from refusalctl.model.judges import substring
+from refusalctl.steps.labelling.labels import check_judge
 
 JUDGE = substring.SubstringJudge()
 PLAIN = {
@@ -71,3 +72,14 @@ def test_a_megabyte_is_looked_at_in_less_than_a_second(text: str) -> None:
     started = time.process_time()
     JUDGE.refusal_phrase(text, "en")
     assert time.process_time() - started < 1
+
+
+def test_a_region_is_judged_by_its_languages_list_and_another_script_is_not() -> None:
+    """Traditional characters are folded in part only: the Chinese list would miss refusals, which count as answers."""
+    assert JUDGE.judge(PLAIN["de"], "de-AT").reason == "phrase:de"
+    assert check_judge("substring", "es-419").name == "substring"
+    for lang in ("zh-Hant", "zh-TW", "pt-BR", "tg-Latn"):
+        with pytest.raises(BadInput, match=f"no refusal phrases for '{lang}'"):
+            JUDGE.judge("抱歉", lang)
+        with pytest.raises(BadInput, match=f"does not know the language '{lang}'"):
+            check_judge("substring", lang)

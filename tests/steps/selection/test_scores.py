@@ -45,3 +45,20 @@ def test_a_class_that_the_filter_emptied_is_named_with_its_best_score(
     rule = Settings().selection.resolved_rule()
     with pytest.raises(EmptySelection, match=message):
         score_step._by_score(job, rule, {})
+
+
+def test_infinity_is_no_limit_through_a_whole_selection(tmp_path: Path) -> None:
+    """`max_kl = inf`, `min_induce = -inf` hold through every step; the choice is the best of all."""
+    from refusalctl.errors import BadInput
+    from refusalctl.steps.selection.scores import chosen_candidate, read_choice, select_direction
+    from tests.steps.selection.test_cosmic import organism
+
+    bench, experiment = organism(tmp_path, max_kl=float("inf"), min_induce=float("-inf"), n_train=16, n_val=8)
+    found = select_direction(bench.asking(experiment), "qaa")
+    table, chosen = read_choice(found), chosen_candidate(found)
+    assert (table.rule.max_kl, table.rule.min_induce) == (None, None)  # no test at all
+    scored = {(c.pos, c.layer): c.bypass for c in table.candidates if c.bypass is not None}
+    assert scored[chosen.pos, chosen.layer] == min(scored.values())
+    assert select_direction(bench.asking(experiment), "qaa").id == found.id
+    with pytest.raises(BadInput, match="max_kl is nan"):
+        experiment.changed(max_kl=float("nan"))
