@@ -100,7 +100,7 @@ def _stems(tokens: Sequence[str]) -> frozenset[str]:
             choices, tokens = _choices(tokens)
             found = frozenset().union(*map(_stems, choices))
         else:
-            found = frozenset({"" if tokens[0] in _SIGNS else _literal(tokens[0])})
+            found = frozenset({"" if tokens[0] in _SIGNS else _literal(tokens[0]).strip()})
             tokens = tokens[1:]
         best = max(best, found, key=lambda each: (min(map(len, each)), -len(each)))
     return best
@@ -181,10 +181,12 @@ class PhraseList:
         )
 
     def clues(self) -> Iterator[tuple[str, frozenset[str]]]:
-        """For each word that phrases begin with, or "" for those that begin with none, the stems of each of them."""
+        """The stems of each phrase, by each word that it begins with, or else by a star and a stem's first letter."""
         for known in (self.starting, self.floating):
-            for word, phrases in (*known.by_word.items(), ("", known.loose)):
+            for word, phrases in known.by_word.items():
                 yield from ((word, phrase.stems) for phrase in phrases)
+            for phrase in known.loose:
+                yield from ((f"*{stem[:1]}", frozenset({stem})) for stem in phrase.stems)
 
 
 class LanguagePhrases:
@@ -197,10 +199,12 @@ class LanguagePhrases:
         self.exceptions = PhraseList(lists.get("exceptions", ()), floating=True)
 
     def clues(self) -> Mapping[str, frozenset[str]]:
-        """By the word that refusals begin with (""): where a text has none of its stems, it holds none of them."""
+        """By word, or star and letter: stems of the refusals whose clue it is. A text that holds for none of its words
+        and letters a stem holds no refusal.
+        """
         found = dict[str, frozenset[str]]()
-        for word, known in (*self.phrases.clues(), *self.anywhere.clues()):
-            found[word] = found.get(word, frozenset()) | known
+        for clue, known in (*self.phrases.clues(), *self.anywhere.clues()):
+            found[clue] = found.get(clue, frozenset()) | known
         return found
 
     def refuses(self, sentences: Sequence[Sentence]) -> bool:

@@ -54,11 +54,11 @@ class SubstringJudge:
 
     @cached_property
     def _clues(self) -> dict[str, list[tuple[str, frozenset[str]]]]:
-        """By the word that refusals begin with, in which languages, and with which stems."""
+        """By word, or star and letter: the languages with a refusal whose clue it is, and the stems of these refusals."""
         found = dict[str, list[tuple[str, frozenset[str]]]]()
         for lang, phrases in self._phrases.items():
-            for word, stems in phrases.clues().items():
-                found.setdefault(word, []).append((lang, stems))
+            for clue, stems in phrases.clues().items():
+                found.setdefault(clue, []).append((lang, stems))
         return found
 
     def languages(self) -> list[str]:
@@ -84,8 +84,8 @@ class SubstringJudge:
     def _languages_in(self, words: str) -> set[str]:
         """Languages of which a refusal can be in some words; most are told apart without a regular expression."""
         found = set[str]()
-        for word in self._clues.keys() & {"", *words.split()}:
-            for lang, stems in self._clues[word]:
+        for clue in self._clues.keys() & {"*", *map("*".__add__, set(words)), *words.split()}:
+            for lang, stems in self._clues[clue]:
                 if lang not in found and any(stem in words for stem in stems):
                     found.add(lang)
         return found
