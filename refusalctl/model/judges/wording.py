@@ -75,6 +75,7 @@ _WIDE = re.compile(f"[{WIDE}]")
 _GLUE = re.compile(rf"(?<=[{WIDE}]) | (?=[{WIDE}])")  # these are written without spaces, or with freely chosen ones
 _THAI = re.compile("[\u0e00-\u0e7f]")
 _THAI_SPACE = re.compile(r"(?<=[\u0e00-\u0e7f]) +(?=[\u0e00-\u0e7f])")
+_THAI_BUT = re.compile(r"(?<=[\u0e00-\u0e7f]) +(?=แต่)")  # a clause of the same sentence
 _SENTENCE_END = re.compile(r"[.!?\u3002\u061f\u06d4\u203d\n]+")
 _JOINER = re.compile(r"[-\u2010\u2011\u05be](?<=\w.)(?=\w)")
 _BETWEEN = re.compile(r"[^\w\s\u0e00-\u0e7f]+")
@@ -121,7 +122,7 @@ def sentences(text: str) -> list[Sentence]:
         own = seen
     own = folded(own)
     if not own.isascii() and _THAI.search(own):
-        own = _THAI_SPACE.sub("\n", own)
+        own = _THAI_SPACE.sub("\n", _THAI_BUT.sub(", ", own))
     found = []
     for part in _SENTENCE_END.split(own):
         sentence = _sentence(part)
