@@ -30,7 +30,7 @@ from refusalctl.model.judges.weights import Settings
 URL_VARIABLE = "REFUSALCTL_JUDGE_URL"
 KEY_VARIABLES = ("REFUSALCTL_JUDGE_KEY", "OPENAI_API_KEY")
 MAX_TOKENS = 512
-LONG_WAIT = 60  # seconds; the client waits out shorter ones (up to two minutes since openai 3)
+LONG_WAIT = 60  # seconds; the client waits out shorter ones
 OMIT_VARIABLE = "REFUSALCTL_JUDGE_OMIT"
 OMITTED = ("temperature", "max_tokens", "schema")  # what a server may reject, and what is then not sent
 NO_VERDICT = "a thought and no verdict"

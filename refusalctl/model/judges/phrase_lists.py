@@ -18,7 +18,7 @@ begins where a clause begins unless `…` stands before it, and ends where a wor
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 
 from refusalctl.model.judges.wording import WIDE, Sentence, folded, is_wide

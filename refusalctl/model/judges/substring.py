@@ -54,7 +54,7 @@ class SubstringJudge:
 
     @cached_property
     def _clues(self) -> dict[str, list[tuple[str, frozenset[str]]]]:
-        """By word, or star and letter: the languages with a refusal whose clue it is, and the stems of these refusals."""
+        """By word, or star and letter: the languages with a refusal of this clue, and the stems of these refusals."""
         found = dict[str, list[tuple[str, frozenset[str]]]]()
         for lang, phrases in self._phrases.items():
             for clue, stems in phrases.clues().items():
