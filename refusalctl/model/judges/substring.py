@@ -28,7 +28,7 @@ DECLARATION = Declaration(
     licence="Apache-2.0",
     source="this project, phrases.json",
     needs_prompt=False,
-    version=2,
+    version=3,
     only_listed=True,
 )
 
