@@ -31,13 +31,17 @@ _WIDE = re.compile(r"[\u0e00-\u0e7f\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00
 _CYRILLIC, _LATIN = r"[\u0400-\u052f]", r"[a-z\u00df-\u00f6\u00f8-\u024f]"
 _BROKEN = re.compile(rf"{_CYRILLIC}{{2}}{_LATIN}{{2}}|{_CYRILLIC}{_LATIN}+{_CYRILLIC}|[^\W\d_]\ufffd+[^\W\d_]")
 _LOST = ("Co", "Cn", "Cs", "Cc")
+_KEPT = dict.fromkeys(map(ord, "\n\r\t"), " ")  # control characters that texts are written with
 # these write one text together
 _ONE = {"CJK": "EAST", "HIRAGANA": "EAST", "KATAKANA": "EAST", "KATAKANA-HIRAGANA": "EAST", "HANGUL": "EAST"}
 
 
 def bare(text: str) -> str:
     """Letters and their marks alone, case folded."""
-    return "".join(c for c in text.casefold() if unicodedata.category(c)[0] in "LM")
+    text = text.casefold()
+    if text.isascii():
+        return "".join(filter(str.isalpha, text))
+    return "".join(c for c in text if unicodedata.category(c)[0] in "LM")
 
 
 def repeated_share(letters: str) -> float:
@@ -62,18 +66,25 @@ def looping_tail(letters: str) -> int:
 
 def lost_share(text: str) -> float:
     """Share of characters that are no writing: replacement, private, unassigned and control characters."""
+    if "\ufffd" not in text and text.translate(_KEPT).isprintable():
+        return 0.0
     lost = sum(c == "\ufffd" or (unicodedata.category(c) in _LOST and c not in "\n\r\t") for c in text)
     return lost / len(text) if lost >= MIN_LOST else 0.0
 
 
 def switch_share(text: str) -> float:
     """Share of neighbouring letters that belong to different scripts; 0.0 for too few letters to tell."""
-    pairs = [(_script(a), _script(b)) for a, b in pairwise(text) if a.isalpha() and b.isalpha()]
+    if text.isascii():
+        return 0.0
+    scripts = [_script(c) if c.isalpha() else None for c in text]
+    pairs = [(a, b) for a, b in pairwise(scripts) if a and b]
     return sum(a != b for a, b in pairs) / len(pairs) if len(pairs) >= MIN_PAIRS else 0.0
 
 
 def broken_share(text: str) -> float:
     """Share of words, by white space, that are broken inside."""
+    if not _BROKEN.search(text):  # a match holds no space
+        return 0.0
     words = [word for word in text.split() if any(c.isalpha() for c in word)]
     return sum(_BROKEN.search(word) is not None for word in words) / len(words) if words else 0.0
 

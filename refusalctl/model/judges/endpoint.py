@@ -8,27 +8,34 @@ weights behind an endpoint cannot be pinned, so the recipe holds its address and
 
 from __future__ import annotations
 
+import email.utils
 import hashlib
 import importlib.util
 import json
+import math
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from refusalctl.errors import BadInput, ModelError
-from refusalctl.model.judges.protocol import CUT, MALFORMED, Declaration, Item, Verdict, unparsed
+from refusalctl.model.judges.protocol import CUT, MALFORMED, UNFINISHED, Declaration, Item, Verdict, unparsed
 from refusalctl.model.judges.weights import Settings
 
 URL_VARIABLE = "REFUSALCTL_JUDGE_URL"
 KEY_VARIABLES = ("REFUSALCTL_JUDGE_KEY", "OPENAI_API_KEY")
 MAX_TOKENS = 512
+LONG_WAIT = 60  # seconds; the client waits out shorter ones
 OMIT_VARIABLE = "REFUSALCTL_JUDGE_OMIT"
 OMITTED = ("temperature", "max_tokens", "schema")  # what a server may reject, and what is then not sent
+NO_VERDICT = "a thought and no verdict"
+_LATER = "finished labels are kept; run the same command again"
+_ADDRESS = "check --judge-url (most servers want it to end in /v1) and the model's name in --judge-model"
 _ROW_CODES = frozenset({"content_filter", "context_length_exceeded", "string_above_max_length"})
 
 
@@ -128,52 +135,118 @@ class EndpointJudge:
                 messages=[{"role": "system", "content": self.question.system}, {"role": "user", "content": asked}],
                 **{name: value for part, (name, value) in parts.items() if part not in self.omitted},
             )
-        except openai.BadRequestError as error:
-            if error.code in _ROW_CODES:
-                return unparsed(f"the endpoint refused this row ({error.code})")
-            raise _problem(
-                self, error, f"the model must know structured output; {OMIT_VARIABLE} leaves out {', '.join(OMITTED)}"
-            ) from error
-        except openai.AuthenticationError as error:
-            raise _problem(self, error, f"check the key in {' or '.join(KEY_VARIABLES)}") from error
-        except openai.NotFoundError as error:
-            raise _problem(self, error, "check --judge-url and the model's name in --judge-model") from error
-        except (openai.APIError, json.JSONDecodeError) as error:
-            raise _problem(self, error, "finished labels are kept; run the same command again later") from error
+        except openai.APIStatusError as error:
+            if error.code in _ROW_CODES or error.status_code == 413:
+                return unparsed(f"the endpoint refused this row ({error.code or error.status_code})")
+            raise _problem(self, _kind(error), error.body, _status_hint(error)) from error
+        except openai.APIError as error:
+            raise _problem(self, _kind(error), error.body, f"{_LATER} later") from error
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise _problem(self, _no_json(error), None, f"{_ADDRESS}; {_LATER}") from error
         return self.read(answer)
 
     def read(self, answer: Any) -> Verdict:
-        """A response of the client as a verdict. Anything that is not whole and of the schema is unparsed."""
-        choices: list[Any] = getattr(answer, "choices", None) or []
+        """A response of the client as a verdict. A completion that is not whole and of the schema is unparsed; raises
+        `ModelError` for what is no completion, of which no row would ever get a label.
+        """
+        choices: Any = getattr(answer, "choices", None)
+        failed = getattr(choices[0], "error", None) if isinstance(choices, list) and choices else _error_in(answer)
+        if isinstance(failed, dict) and failed.get("code") in _ROW_CODES:
+            return unparsed(f"the endpoint refused this row ({failed['code']})")
+        if failed or not isinstance(choices, list):
+            hint = f"{_LATER} later" if failed else f"{_ADDRESS}; {_LATER}"
+            raise _problem(self, "an error in place of an answer" if failed else "no chat completion", failed, hint)
         message = getattr(choices[0], "message", None) if choices else None
         if message is None:
             return unparsed(MALFORMED)
-        if getattr(message, "refusal", None) or choices[0].finish_reason == "content_filter":
+        finish = choices[0].finish_reason
+        if getattr(message, "refusal", None) or finish == "content_filter":
             return unparsed("the endpoint's model declined to judge")
-        if choices[0].finish_reason != "stop":
+        text = _behind_thought(_text(message.content))
+        thought = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
+        if thought and not text and finish in ("stop", "length"):  # a verdict within a thought is none
+            return unparsed(NO_VERDICT if finish == "stop" else UNFINISHED)
+        if finish != "stop":
             return unparsed(CUT)
-        found = _strict(_behind_thought(message.content), self.question.schema)
+        found = _strict(text, self.question.schema)
         return self.question.read(found) if found is not None else unparsed(MALFORMED)
 
 
-def _problem(judge: EndpointJudge, error: Exception, hint: str) -> ModelError:
+def _error_in(answer: Any) -> Any:
+    """What a body of status 200 says in place of a completion, or None."""
+    if isinstance(answer, str):
+        return answer if "<" not in answer[:200] else None
+    names = ("error", "detail", "message")
+    return next((said for name in names if (said := getattr(answer, name, None))), None)
+
+
+def _kind(error: Exception) -> str:
     status = getattr(error, "status_code", None)
-    what = f"{type(error).__name__}, {status}" if status else type(error).__name__
-    said = _said(error, (judge._key, *(os.environ.get(name) for name in KEY_VARIABLES)))
+    return f"{type(error).__name__}, {status}" if status else type(error).__name__
+
+
+def _no_json(error: json.JSONDecodeError | UnicodeDecodeError) -> str:
+    body = error.doc.strip() if isinstance(error, json.JSONDecodeError) else "?"
+    return "an HTML page" if body.startswith("<") else "a body that is no JSON" if body else "an empty body"
+
+
+def _status_hint(error: Any) -> str:
+    """What to do about a status that the client does not wait out, or no longer."""
+    status, wait = error.status_code, _asked_wait(error.response.headers.get("retry-after"))
+    if status in (400, 422):
+        return f"the model must know structured output; {OMIT_VARIABLE} leaves out {', '.join(OMITTED)}"
+    if status in (401, 403):
+        return f"check the key in {' or '.join(KEY_VARIABLES)}"
+    if status in (404, 405) or 300 <= status < 400:
+        return _ADDRESS
+    return f"{_LATER} in {wait} s, as the server asks" if wait and wait > LONG_WAIT else f"{_LATER} later"
+
+
+def _asked_wait(header: str | None) -> int | None:
+    """Seconds that a `Retry-After` asks for, given as a number or as a date; None where it cannot be read."""
+    try:
+        seconds = float(header or "")
+    except ValueError:
+        date = email.utils.parsedate_tz(header)
+        seconds = email.utils.mktime_tz(date) - time.time() if date else 0.0
+    return math.ceil(seconds) if 0 < seconds < math.inf else None
+
+
+def _problem(judge: EndpointJudge, what: str, body: Any, hint: str) -> ModelError:
+    said = _said(body, (*(os.environ.get(name) for name in KEY_VARIABLES), *_secrets(judge.url)))
     return ModelError(f"the endpoint of {judge.declaration.name!r} does not answer ({what}){said}", hint=hint)
 
 
-def _said(error: Exception, secrets: Sequence[str | None]) -> str:
+def _said(body: Any, secrets: Sequence[str | None]) -> str:
     """The server's own words: one line, cut, without control characters and without anything secret."""
-    body = getattr(error, "body", None)
-    words = body.get("message") if isinstance(body, dict) else None
-    if not isinstance(words, str):
+    words = body
+    for _ in range(4):  # {"error": {"message": ...}}, {"detail": [{"msg": ...}]}, or the words alone
+        if isinstance(words, list):
+            words = words[0] if words else None
+        elif isinstance(words, dict):
+            words = next((words[name] for name in ("message", "error", "detail", "msg") if words.get(name)), None)
+    if not isinstance(words, str) or words.lstrip().startswith("<"):
         return ""
     words = " ".join("".join(c if c.isprintable() else " " for c in words).split())
-    words = re.sub(r"(?i)\b(bearer|basic|authorization:?)\s+\S+|\bsk-[\w-]{8,}|://[^/\s@]+@", "[hidden]", words)
     for secret in filter(None, secrets):
         words = words.replace(secret, "[hidden]")
+    words = re.sub(r"(?i)\bauthorization\W+(bearer|basic)?\s*\S+|\b(bearer|basic)\s+\S+", "[hidden]", words)
+    words = re.sub(r"(?i)\bsk-[\w*-]{8,}|://[^/\s@]+@|(?<=key[=:])\s*\S+", "[hidden]", words)
     return f": {words[:300]}" if words else ""
+
+
+def _secrets(url: str | None) -> list[str]:
+    """What an address holds that nobody else may read: password, and values of its query."""
+    parts = urlsplit(url or "")
+    return [*filter(None, [parts.password]), *(value for _, value in parse_qsl(parts.query) if len(value) > 3)]
+
+
+def _text(content: Any) -> Any:
+    """The text of a message, also where a server gives it in parts; thoughts among the parts are no text."""
+    if not isinstance(content, list):
+        return content
+    parts = [part for part in content if isinstance(part, dict) and part.get("type") == "text"]
+    return "".join(str(part.get("text")) for part in parts)
 
 
 def _behind_thought(text: Any) -> Any:

@@ -18,8 +18,8 @@ begins where a clause begins unless `…` stands before it, and ends where a wor
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
 
 from refusalctl.model.judges.wording import WIDE, Sentence, folded, is_wide
 
@@ -48,6 +48,7 @@ def pattern(written: str) -> str:
     return f"{''.join(parts)}{ending}"
 
 
+@lru_cache(maxsize=8192)
 def _literal(token: str) -> str:
     return _STOPS.sub("", folded(token))
 
@@ -87,31 +88,65 @@ def _choices(tokens: Sequence[str]) -> tuple[list[list[str]], Sequence[str]]:
     raise ValueError(f"a bracket is not closed in {''.join(tokens)!r}")
 
 
-class _Patterns:
-    """Patterns by the word that they begin with; those that begin with no whole word are tried at every place."""
+def stems(written: str) -> frozenset[str]:
+    """Letters of which a text with this phrase holds at least one; "" is in every text."""
+    return _stems([t for t in _TOKENS.split(written.removesuffix(".")) if t])
 
-    def __init__(self, written: Iterable[str]) -> None:
-        self.by_word: dict[str, list[str]] = {}
-        self.loose: list[str] = []
-        self._compiled: dict[str, re.Pattern[str]] = {}
-        for each in written:
-            words = first_words(each)
-            for word in words or ():
-                self.by_word.setdefault(word, []).append(pattern(each))
-            if words is None:
-                space = _WIDE_SPACE if is_wide(each) else _SPACE
-                before = space if not each.startswith("…") or each.startswith("… ") else ""
-                self.loose.append(f"{before}{pattern(each)}")
+
+def _stems(tokens: Sequence[str]) -> frozenset[str]:
+    best = frozenset({""})
+    while tokens:
+        if tokens[0] == "(":
+            choices, tokens = _choices(tokens)
+            found = frozenset().union(*map(_stems, choices))
+        else:
+            found = frozenset({"" if tokens[0] in _SIGNS else _literal(tokens[0]).strip()})
+            tokens = tokens[1:]
+        best = max(best, found, key=lambda each: (min(map(len, each)), -len(each)))
+    return best
+
+
+class _Phrase:
+    """One phrase, compiled when a text first holds one of its stems: most never do."""
+
+    def __init__(self, written: str, before: str) -> None:
+        self.written, self.before = written, before
 
     @cached_property
-    def loosely(self) -> re.Pattern[str] | None:
-        return re.compile("|".join(self.loose)) if self.loose else None
+    def stems(self) -> frozenset[str]:
+        return stems(self.written)
 
-    def beginning(self, word: str) -> re.Pattern[str] | None:
-        """What begins with a word, behind the space before it."""
-        if word not in self._compiled and word in self.by_word:
-            self._compiled[word] = re.compile(f" (?:{'|'.join(self.by_word[word])})")
-        return self._compiled.get(word)
+    @cached_property
+    def compiled(self) -> re.Pattern[str]:
+        return re.compile(f"{self.before}{pattern(self.written)}")
+
+
+def _matched(phrases: Iterable[_Phrase], words: str, place: int) -> re.Match[str] | None:
+    """The first of the phrases that begins at a place."""
+    for phrase in phrases:
+        for stem in phrase.stems:
+            if stem in words:
+                if found := phrase.compiled.match(words, place):
+                    return found
+                break
+    return None
+
+
+class _Patterns:
+    """Phrases by the word that they begin with; those that begin with no whole word are tried at every place."""
+
+    def __init__(self, written: Iterable[str]) -> None:
+        self.by_word: dict[str, list[_Phrase]] = {}
+        self.loose: list[_Phrase] = []
+        for each in written:
+            words = first_words(each)
+            if words is None:
+                space = _WIDE_SPACE if is_wide(each) else _SPACE
+                self.loose.append(_Phrase(each, space if not each.startswith("…") or each.startswith("… ") else ""))
+            else:
+                phrase = _Phrase(each, " ")
+                for word in words:
+                    self.by_word.setdefault(word, []).append(phrase)
 
 
 class PhraseList:
@@ -125,10 +160,8 @@ class PhraseList:
     def at(self, sentence: Sentence, place: int) -> int | None:
         """The end of a phrase that begins at this place, or None."""
         words = sentence.words
-        known = self.starting.beginning(words[place + 1 : words.find(" ", place + 1)])
-        found = (known and known.match(words, place)) or (
-            self.starting.loosely and self.starting.loosely.match(words, place)
-        )
+        known = self.starting.by_word.get(words[place + 1 : words.find(" ", place + 1)], ())
+        found = _matched(known, words, place) or _matched(self.starting.loose, words, place)
         if not found:
             return None
         end = found.end()
@@ -137,19 +170,23 @@ class PhraseList:
     def inside(self, sentence: Sentence) -> bool:
         """Whether a phrase that may begin anywhere is there."""
         words, place = sentence.words, 0
-        for word in words.split():
-            known = self.floating.beginning(word)
-            if known and known.match(words, place):
+        for word in words.split() if self.floating.by_word else ():
+            known = self.floating.by_word.get(word)
+            if known and _matched(known, words, place):
                 return True
             place += len(word) + 1
-        return bool(self.floating.loosely and self.floating.loosely.search(words))
-
-    def may_be_in(self, words: frozenset[str], text: str) -> bool:
-        """False where none of the phrases can be in a text, told fast."""
         return any(
-            not known.by_word.keys().isdisjoint(words) or (known.loosely and known.loosely.search(text))
-            for known in (self.starting, self.floating)
+            any(stem in words for stem in phrase.stems) and phrase.compiled.search(words)
+            for phrase in self.floating.loose
         )
+
+    def clues(self) -> Iterator[tuple[str, frozenset[str]]]:
+        """The stems of each phrase, by each word that it begins with, or else by a star and a stem's first letter."""
+        for known in (self.starting, self.floating):
+            for word, phrases in known.by_word.items():
+                yield from ((word, phrase.stems) for phrase in phrases)
+            for phrase in known.loose:
+                yield from ((f"*{stem[:1]}", frozenset({stem})) for stem in phrase.stems)
 
 
 class LanguagePhrases:
@@ -160,13 +197,15 @@ class LanguagePhrases:
         self.phrases = PhraseList(lists["phrases"])
         self.anywhere = PhraseList(lists.get("anywhere", ()), floating=True)
         self.exceptions = PhraseList(lists.get("exceptions", ()), floating=True)
-        self.wide = is_wide("".join(lists["phrases"]))
 
-    def may_refuse(self, words: frozenset[str], text: str, *, wide: bool) -> bool:
-        """False where no phrase of a refusal can be in a text, told fast. `wide`: whether its script may be `WIDE`."""
-        if self.wide and not wide:
-            return False
-        return self.phrases.may_be_in(words, text) or self.anywhere.may_be_in(words, text)
+    def clues(self) -> Mapping[str, frozenset[str]]:
+        """By word, or star and letter: stems of the refusals whose clue it is. A text that holds for none of its words
+        and letters a stem holds no refusal.
+        """
+        found = dict[str, frozenset[str]]()
+        for clue, known in (*self.phrases.clues(), *self.anywhere.clues()):
+            found[clue] = found.get(clue, frozenset()) | known
+        return found
 
     def refuses(self, sentences: Sequence[Sentence]) -> bool:
         """Whether an answer's first sentences refuse."""

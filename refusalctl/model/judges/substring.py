@@ -19,7 +19,7 @@ from refusalctl.language_codes import listed
 from refusalctl.model.judges.degenerate import degenerate_reason
 from refusalctl.model.judges.phrase_lists import LanguagePhrases
 from refusalctl.model.judges.protocol import Declaration, Item, Verdict
-from refusalctl.model.judges.wording import is_wide, sentences
+from refusalctl.model.judges.wording import sentences
 
 _PHRASES = Path(__file__).with_name("phrases.json")
 
@@ -29,7 +29,7 @@ DECLARATION = Declaration(
     licence="Apache-2.0",
     source="this project, phrases.json",
     needs_prompt=False,
-    version=2,
+    version=3,
     only_listed=True,
 )
 
@@ -53,6 +53,15 @@ class SubstringJudge:
         raw = json.loads(_PHRASES.read_text(encoding="utf-8"))["languages"]
         return {lang: LanguagePhrases(entry) for lang, entry in raw.items()}
 
+    @cached_property
+    def _clues(self) -> dict[str, list[tuple[str, frozenset[str]]]]:
+        """By word, or star and letter: the languages with a refusal of this clue, and the stems of these refusals."""
+        found = dict[str, list[tuple[str, frozenset[str]]]]()
+        for lang, phrases in self._phrases.items():
+            for clue, stems in phrases.clues().items():
+                found.setdefault(clue, []).append((lang, stems))
+        return found
+
     def languages(self) -> list[str]:
         return sorted(self._phrases)
 
@@ -67,13 +76,20 @@ class SubstringJudge:
     def refusal_phrase(self, text: str, lang: str) -> str | None:
         """The language in which a text refuses: its prompt's, or else any other."""
         found = sentences(text)
-        whole = " ".join(sentence.words for sentence in found)
-        words, wide = frozenset(whole.split()), is_wide(whole)
+        may_refuse = self._languages_in(" ".join(sentence.words for sentence in found))
         for phrase_lang in [lang, *(other for other in self._phrases if other != lang)]:
-            phrases = self._phrases.get(phrase_lang)
-            if phrases is not None and phrases.may_refuse(words, whole, wide=wide) and phrases.refuses(found):
+            if phrase_lang in may_refuse and self._phrases[phrase_lang].refuses(found):
                 return phrase_lang
         return None
+
+    def _languages_in(self, words: str) -> set[str]:
+        """Languages of which a refusal can be in some words; most are told apart without a regular expression."""
+        found = set[str]()
+        for clue in self._clues.keys() & {"*", *map("*".__add__, set(words)), *words.split()}:
+            for lang, stems in self._clues[clue]:
+                if lang not in found and any(stem in words for stem in stems):
+                    found.add(lang)
+        return found
 
     def judge(self, text: str, lang: str) -> Verdict:
         """Raises `BadInput` for a language without a list: silence there would count as compliance."""

@@ -54,23 +54,30 @@ _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,200}>|<!--[^<>]{0,200}-->")
 _LINK = re.compile(r"!?\[([^\[\]]{1,200})\]\([^()\s]{0,300}\)")
 _LINE_MARK = re.compile(r"^ ?(?:(?:[#>*+\u2022\u2023\u25aa\u25cf-]|\d{1,3}[.)]) ?)+", re.MULTILINE)
 _EMPHASIS = re.compile(r"[*_~`\\]+")
-_SPACES = re.compile(r"[^\S\n]+")
-_LINES = re.compile(r" ?[\n\v\f\x1c-\x1e\x85\u2028\u2029]+ ?")
+_LINE_ENDS = r"\n\v\f\x1c-\x1e\x85\u2028\u2029"
+_SPACES = re.compile(rf"[^\S{_LINE_ENDS} ][^\S{_LINE_ENDS}]*| [^\S{_LINE_ENDS}]+")  # all but single spaces
+_LINES = re.compile(rf" ?[{_LINE_ENDS}][{_LINE_ENDS} ]*")
+_LINE_END = re.compile(f"[{_LINE_ENDS}]")
 
 # speech: in quotation marks, or between dashes as in novels; a word in quotation marks is no speech
+_QUOTE = re.compile("[\"'\u00ab\u00bb\u2018\u201c\u201e\u300c\u300e]")
 _SPEECH = re.compile(
-    '\u201e[^\u201c\u201d"]{5,400}[\u201c\u201d"]|\u201c[^\u201d"]{5,400}[\u201d"]|\u00ab[^\u00bb]{5,400}\u00bb'
-    '|\u00bb[^\u00ab]{5,400}\u00ab|"[^"]{5,400}"|\u300c[^\u300d]{5,400}\u300d|\u300e[^\u300f]{5,400}\u300f'
-    "|(?<!\\w)['\u2018](?=\\w)[^\n\u2018]{5,400}?[\\w.,!?]['\u2019](?!\\w)"
-)
+    f"(?={_QUOTE.pattern})(?:"
+    "\u201e[^\u201c\u201d\"]{5,400}[\u201c\u201d\"]|\u201c[^\u201d\"]{5,400}[\u201d\"]|\u00ab[^\u00bb]{5,400}\u00bb"
+    "|\u00bb[^\u00ab]{5,400}\u00ab|\"[^\"]{5,400}\"|\u300c[^\u300d]{5,400}\u300d|\u300e[^\u300f]{5,400}\u300f"
+    "|(?<!\\w)['\u2018](?=\\w)[^\n\u2018]{5,400}?[\\w.,!?]['\u2019](?!\\w))"
+)  # fmt: skip
+_DASH = re.compile("[\u2012-\u2015]")
 _DIALOGUE = re.compile(r"^ ?[\u2012-\u2015] ?[^\n\u2012-\u2015]{1,300}[\s.,!?][\u2012-\u2015]", re.MULTILINE)
 
 WIDE = "\u0e00-\u0e7f\u1100-\u11ff\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _WIDE = re.compile(f"[{WIDE}]")
 _GLUE = re.compile(rf"(?<=[{WIDE}]) | (?=[{WIDE}])")  # these are written without spaces, or with freely chosen ones
+_THAI = re.compile("[\u0e00-\u0e7f]")
 _THAI_SPACE = re.compile(r"(?<=[\u0e00-\u0e7f]) +(?=[\u0e00-\u0e7f])")
+_THAI_BUT = re.compile(r"(?<=[\u0e00-\u0e7f]) +(?=แต่)")  # a clause of the same sentence
 _SENTENCE_END = re.compile(r"[.!?\u3002\u061f\u06d4\u203d\n]+")
-_JOINER = re.compile(r"(?<=\w)[-\u2010\u2011\u05be](?=\w)")
+_JOINER = re.compile(r"[-\u2010\u2011\u05be](?<=\w.)(?=\w)")
 _BETWEEN = re.compile(r"[^\w\s\u0e00-\u0e7f]+")
 
 
@@ -109,11 +116,15 @@ def _spelled(word: str) -> str:
 def sentences(text: str) -> list[Sentence]:
     """The first sentences of an answer, without what it quotes. An answer that is a quotation whole is no quotation."""
     seen = _seen(text)
-    own = _DIALOGUE.sub(", ", _SPEECH.sub(", ", seen))
+    own = _SPEECH.sub(", ", seen) if _QUOTE.search(seen) else seen
+    own = _DIALOGUE.sub(", ", own) if _DASH.search(own) else own
     if not any(c.isalpha() for c in own):
         own = seen
+    own = folded(own)
+    if not own.isascii() and _THAI.search(own):
+        own = _THAI_SPACE.sub("\n", _THAI_BUT.sub(", ", own))
     found = []
-    for part in _SENTENCE_END.split(_THAI_SPACE.sub("\n", folded(own))):
+    for part in _SENTENCE_END.split(own):
         sentence = _sentence(part)
         if sentence is not None:
             found.append(sentence)
@@ -133,7 +144,10 @@ def _seen(text: str) -> str:
         text = _TAG.sub("", _BLOCK_TAG.sub("\n", text))
     if "](" in text:
         text = _LINK.sub(r"\1", text)
-    text = _LINES.sub("\n", _SPACES.sub(" ", text)).strip()[: 2 * MAX_SEEN]
+    text = _SPACES.sub(" ", text)
+    if _LINE_END.search(text):
+        text = _LINES.sub("\n", text)
+    text = text.strip()[: 2 * MAX_SEEN]
     return _EMPHASIS.sub("", _LINE_MARK.sub("", text))[:MAX_SEEN]
 
 
@@ -151,9 +165,9 @@ def _sentence(part: str) -> Sentence | None:
 def words_of(clause: str) -> str:
     """Words with single spaces between them; none where the script needs none."""
     text = " ".join(clause.split())
-    return text if text.isascii() else _GLUE.sub("", text)
+    return _GLUE.sub("", text) if is_wide(text) else text
 
 
 def is_wide(text: str) -> bool:
     """Whether a text is of a script whose words are not told by spaces."""
-    return _WIDE.search(text) is not None
+    return not text.isascii() and _WIDE.search(text) is not None

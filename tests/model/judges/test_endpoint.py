@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import email.utils
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +21,8 @@ from refusalctl.model.judges.protocol import Item, Verdict
 from refusalctl.model.judges.weights import Settings
 
 ITEMS = [Item("How do I bake bread?", f"Mix flour and water, number {i}.", "en") for i in range(6)]
-Answer = tuple[int, Any]
+Answer = tuple[int, Any] | tuple[int, Any, dict[str, str]]  # status, body, and headers
+WHOLE = '{"outcome": "refusal", "harmful": false}'
 
 
 @dataclass
@@ -55,14 +58,14 @@ def serving(script: Callable[[int, dict[str, Any]], Answer]) -> Iterator[Server]
                 number = len(state.seen)
                 state.seen.append(body)
                 state.keys.append(self.headers["Authorization"])
-            status, answer = state.script(number, body)
+            status, answer, *more = state.script(number, body)
+            headers = {"Content-Type": "application/json"} | ({"Retry-After": "0.01"} if status == 429 else {})
             payload = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
             try:
                 self.send_response(status)
-                self.send_header("Content-Type", "application/json")
+                for name, value in (headers | (more[0] if more else {})).items():
+                    self.send_header(name, value)
                 self.send_header("Content-Length", str(len(payload)))
-                if status == 429:
-                    self.send_header("Retry-After", "0.01")
                 self.end_headers()
                 self.wfile.write(payload)
             except (BrokenPipeError, ConnectionResetError):
@@ -208,9 +211,119 @@ def test_cut_declined_and_undecided_answers_are_unparsed_with_their_reasons() ->
         assert reason in found.reason
 
 
-def test_a_body_that_is_no_json_is_an_error_and_no_label() -> None:
-    with serving(lambda _n, _b: (200, b"<html>busy</html>")) as server, pytest.raises(ModelError, match="not answer"):
-        list(opened(server).judge_all(ITEMS[:1]))
+def asked(answer: Answer, **settings: Any) -> Verdict:
+    """One row's verdict. Raises what the judge raises."""
+    with serving(lambda _n, _b: answer) as server:
+        found: Verdict = dict(opened(server, **settings).judge_all(ITEMS[:1]))[0]
+    return found
+
+
+def completion(message: Any, **choice: Any) -> Answer:
+    return 200, {"id": "1", "choices": [{"index": 0, "message": message, "finish_reason": "stop", **choice}]}
+
+
+@pytest.mark.parametrize(
+    ("body", "what", "hint"),
+    [
+        (b"<html>busy</html>", "an HTML page", "--judge-url"), (b"", "an empty body", "--judge-url"),
+        (b" \n", "an empty body", "--judge-url"), (b'{"id": "1", "choi', "a body that is no JSON", "--judge-url"),
+        (b"\xff\xfe{", "a body that is no JSON", "--judge-url"),
+        (b"null", "no chat completion", "--judge-url"), (b"[]", "no chat completion", "--judge-url"),
+        (b"{}", "no chat completion", "--judge-url"), (b'{"choices": null}', "no chat completion", "--judge-url"),
+        (b'{"error": {"message": "overloaded", "code": 503}}', "place of an answer): overloaded", "command again"),
+        (b'{"error": "not loaded"}', "place of an answer): not loaded", "command again"),
+        (b'{"detail": [{"msg": "no such path"}]}', "place of an answer): no such path", "command again"),
+        (b'{"object": "error", "message": "gone"}', "place of an answer): gone", "command again"),
+        (b'{"choices": [{"error": {"message": "upstream"}, "finish_reason": "error"}]}', "): upstream", "again"),
+    ],
+)  # fmt: skip
+def test_what_is_no_completion_is_an_error_and_no_label(body: bytes, what: str, hint: str) -> None:
+    """Such a server gives no row a label: rows that are unparsed one after another would hide that."""
+    with pytest.raises(ModelError, match=re.escape(what)) as raised:
+        asked((200, body))
+    assert hint in str(raised.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "reason"),
+    [
+        (completion({"content": None, "reasoning_content": WHOLE}), "unparsed", "a thought and no verdict"),
+        (completion({"content": "", "reasoning": WHOLE}), "unparsed", "a thought and no verdict"),
+        (completion({"content": f"<think>{WHOLE}</think>"}), "unparsed", "malformed verdict"),
+        (completion({"content": None, "reasoning_content": "Hm"}, finish_reason="length"), "unparsed",
+         "reasoning not finished"),
+        (completion({"content": WHOLE, "reasoning_content": "compliance"}), "refusal", "judge"),
+        (completion({"content": [{"type": "thinking", "thinking": "x"}, {"type": "text", "text": WHOLE}]}), "refusal",
+         "judge"),
+        (completion({"content": WHOLE, "refusal": ""}), "refusal", "judge"),
+        (completion({"content": WHOLE, "refusal": "I cannot"}), "unparsed", "the endpoint's model declined to judge"),
+        (completion({"content": None}, finish_reason="content_filter"), "unparsed",
+         "the endpoint's model declined to judge"),
+        (completion({"content": WHOLE}, finish_reason="length"), "unparsed", "cut verdict"),
+        (completion({"content": WHOLE}, finish_reason=None), "unparsed", "cut verdict"),
+        (completion({"content": WHOLE}, finish_reason="tool_calls"), "unparsed", "cut verdict"),
+        (completion(None), "unparsed", "malformed verdict"),
+        ((413, b""), "unparsed", "the endpoint refused this row (413)"),
+        ((200, {"error": {"message": "no", "code": "content_filter"}}), "unparsed",
+         "the endpoint refused this row (content_filter)"),
+    ],
+)  # fmt: skip
+def test_a_verdict_is_read_from_a_whole_answer_alone(answer: Answer, outcome: str, reason: str) -> None:
+    assert asked(answer)[:2] == (outcome, reason)
+
+
+def in_seconds(seconds: float) -> str:
+    return email.utils.formatdate(time.time() + seconds, usegmt=True)
+
+
+@pytest.mark.parametrize(("wait", "least"), [(lambda: "0.9", 0.9), (lambda: in_seconds(2), 1)])
+def test_the_wait_that_a_server_asks_for_is_kept(wait: Callable[[], str], least: float) -> None:
+    """In seconds or as a date; the client's own first wait is half a second."""
+    times = list[float]()
+
+    def script(n: int, _b: dict[str, Any]) -> Answer:
+        times.append(time.monotonic())
+        return (429, {"error": {"message": "slow down"}}, {"Retry-After": wait()}) if n == 0 else verdict()
+
+    with serving(script) as server:
+        assert dict(opened(server).judge_all(ITEMS[:1]))[0].outcome == "refusal"
+    assert least <= times[1] - times[0] < 4
+
+
+@pytest.mark.parametrize("wait", ["7200", "date"])
+def test_a_wait_that_is_too_long_is_said_and_not_waited_out(wait: str) -> None:
+    header = {"Retry-After": in_seconds(7200) if wait == "date" else wait}
+    with pytest.raises(ModelError, match="RateLimitError, 429") as raised:
+        asked((429, {"error": {"message": "quota"}}, header))
+    assert re.search(r"again in 7(200|199) s, as the server asks", str(raised.value.hint))
+
+
+@pytest.mark.parametrize("header", ["soon", "-3", "nan", "inf", "1e999", ""])
+def test_a_wait_that_says_nothing_is_none(header: str) -> None:
+    with pytest.raises(ModelError, match="InternalServerError, 503") as raised:
+        asked((503, b"", {"Retry-After": header}), retries=0)
+    assert str(raised.value.hint).endswith("again later")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers"),
+    [
+        (400, {"error": "Invalid api_key=a-secret-key"}, {}), (401, b"a-secret-key", {}), (403, b"", {}),
+        (200, {"error": {"message": "Authorization: Bearer a-secret-key, password pass-word"}}, {}),
+        (200, {"error": "headers {'Authorization': 'Bearer other-secret'}"}, {}),
+        (500, b"<pre>Authorization: Bearer a-secret-key</pre>", {}), (200, b"<p>a-secret-key</p>", {}),
+        (404, {"detail": "no /v1?token=query-secret"}, {}), (301, b"", {"Location": "http://u:pass-word@h/v1"}),
+    ],
+)  # fmt: skip
+def test_neither_key_nor_headers_nor_the_addresss_secrets_are_echoed(
+    status: int, body: Any, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REFUSALCTL_JUDGE_KEY", "a-secret-key")
+    with serving(lambda _n, _b: (status, body, headers)) as server, pytest.raises(ModelError) as raised:
+        address = server.url.replace("//", "//user:pass-word@") + "?token=query-secret"
+        list(opened(server, url=address, retries=0).judge_all(ITEMS[:1]))
+    said = f"{raised.value.message} {raised.value.hint}"
+    assert not re.search("secret|pass-word|Bearer", said)
 
 
 def test_one_refused_row_is_unparsed_and_a_refused_schema_stops() -> None:
@@ -226,7 +339,11 @@ def test_one_refused_row_is_unparsed_and_a_refused_schema_stops() -> None:
     assert "structured output" in str(raised.value.hint)
 
 
-@pytest.mark.parametrize(("status", "hint"), [(401, "check the key"), (404, "check --judge-url")])
+@pytest.mark.parametrize(
+    ("status", "hint"),
+    [(401, "check the key"), (403, "check the key"), (404, "check --judge-url"), (405, "check --judge-url"),
+     (301, "check --judge-url"), (422, "structured output")],
+)  # fmt: skip
 def test_a_wrong_key_or_address_says_so(status: int, hint: str) -> None:
     with serving(lambda _n, _b: (status, {"error": {"message": "no"}})) as server, pytest.raises(ModelError) as raised:
         list(opened(server).judge_all(ITEMS[:1]))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
+from pathlib import Path
 
 import pytest
 
 from benchmarks import hard_wordings
 from refusalctl.errors import BadInput
-from refusalctl.model.judges import substring
+from refusalctl.model.judges import phrase_lists, substring
+from refusalctl.model.judges.phrase_lists import LanguagePhrases
+from refusalctl.model.judges.wording import sentences
 from refusalctl.steps.labelling.labels import check_judge
 
 JUDGE = substring.SubstringJudge()
@@ -37,10 +42,79 @@ PLAIN = {
 }
 
 
+BEGINNINGS = json.loads(Path(__file__).with_name("beginnings.json").read_text(encoding="utf-8"))
+CUTS = ("", " ...", "…", " \n")
+
+
 @pytest.mark.parametrize("lang", JUDGE.languages())
 def test_each_language_is_judged_by_its_own_list(lang: str) -> None:
-    found = JUDGE.judge(PLAIN[lang], lang)
-    assert (found.outcome, found.reason) == ("refusal", f"phrase:{lang}")
+    """Plain refusals, most of them cut before their end as answers of a few tokens are."""
+    texts = [PLAIN[lang], *(f"{each}{cut}" for each in BEGINNINGS["refusals"][lang] for cut in CUTS)]
+    assert {text: found for text in texts if (found := JUDGE.judge(text, lang).reason) != f"phrase:{lang}"} == {}
+
+
+@pytest.mark.parametrize("lang", JUDGE.languages())
+def test_every_phrase_is_found_as_it_is_written(lang: str) -> None:
+    """Each list alone, each alternative once: what tells fast that a text holds no phrase hides none."""
+    lists = json.loads(substring._PHRASES.read_text(encoding="utf-8"))["languages"][lang]
+    for name in ("phrases", "anywhere"):
+        for phrase in lists.get(name, ()):
+            alone = LanguagePhrases({"phrases": [phrase]} if name == "phrases" else {"phrases": [], name: [phrase]})
+            clues = alone.clues()
+            for text in written_out(phrase):
+                found = sentences(text)
+                words = " ".join(sentence.words for sentence in found)
+                assert alone.refuses(found), (phrase, text)
+                near = {"*", *(f"*{letter}" for letter in words), *words.split()}
+                assert any(stem in words for clue in near & clues.keys() for stem in clues[clue]), (phrase, text)
+
+
+def written_out(phrase: str) -> list[str]:
+    """Texts of a phrase, a dozen of its alternatives at most; nothing where any words may be."""
+    texts = [phrase.removesuffix(".").replace("…", "")]
+    while inner := re.search(r"\(([^()]*)\)", texts[0]):
+        options = inner[1].split("|")
+        longer = [re.sub(r"\([^()]*\)", option, text, count=1) for text in texts for option in options]
+        texts = longer[:: max(1, len(longer) // 12)]
+    return texts
+
+
+@pytest.mark.parametrize("lang", BEGINNINGS["too_little"])
+def test_an_apology_or_a_subject_alone_says_too_little(lang: str) -> None:
+    assert [each for each in BEGINNINGS["too_little"][lang] if JUDGE.refusal_phrase(each, lang)] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "lang"),
+    [
+        ("Leider kann ich nur drei Beispiele nennen: Äpfel, Birnen und Pflaumen.", "de"),
+        ("Es tut mir leid, ich kann gut verstehen, dass du traurig bist. Ruf eine Freundin an.", "de"),
+        ("Nein, dabei handelt es sich um ein Gerücht.", "de"), ("С этим я согласен: хлеб полезен.", "ru"),
+        ("З гэтым я згодны: хлеб карысны.", "be"), ("Helaas kan ik alleen een kort overzicht geven.", "nl"),
+        ("Ҡыҙғанысҡа ҡаршы, мин бер генә миҫал беләм: алма.", "ba"), ("عذرًا، لا تقلق، الأمر سهل.", "ar"),
+        ("Мутаассифона, ман танҳо як мисол медонам: себ.", "tg"), ("안타깝게도 비가 왔어요. 책을 읽었습니다.", "ko"),
+        ("Malheureusement, je ne peux que vous féliciter.", "fr"), ("Temo di non aver capito, ma ecco la torta.", "it"),
+        ("すみません、それは知りませんでした。答えは東京です。", "ja"), ("ขอบคุณครับ แต่ละคนควรดื่มน้ำ", "th"),
+        ("ליידער קען איך אייך נאר געבן איין ביישפיל.", "yi"), ("我不仅喜欢苹果，还喜欢梨。", "zh"),
+        ("It is okay to feel sad. Talk to a friend.", "en"), ("It is not wrong to rest on Sundays.", "en"),
+    ],
+)  # fmt: skip
+def test_what_goes_on_otherwise_than_a_refusal_is_none(text: str, lang: str) -> None:
+    assert JUDGE.refusal_phrase(text, lang) is None
+
+
+@pytest.mark.parametrize("lang", ["en", "de", "be", "ba", "ru", "zh", "ar"])
+def test_a_judgement_compiles_no_phrase_that_the_text_cannot_hold(lang: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first judgement of a process is fast: few of some 1,200 phrases are needed for an answer."""
+    compiled, pattern = list[str](), phrase_lists.pattern
+
+    def counted(written: str) -> str:
+        compiled.append(written)
+        return pattern(written)
+
+    monkeypatch.setattr(phrase_lists, "pattern", counted)
+    assert substring.SubstringJudge().judge(PLAIN[lang], lang).outcome == "refusal"
+    assert 0 < len(compiled) <= 60
 
 
 def test_a_language_without_a_list_is_an_error_and_no_compliance() -> None:
