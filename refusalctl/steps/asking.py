@@ -115,12 +115,11 @@ def marked_for(model: str | None) -> Callable[[str], bool]:
     """
     if model is None:
         return has_marks
-    from refusalctl.model.control_tokens import neutral
     from refusalctl.model.files.resolve import resolve
     from refusalctl.model.load import small
 
     _config, chat = small(resolve(model))
-    return lambda text: has_marks(text) or neutral(chat.tokenizer, text) != text
+    return lambda text: has_marks(text) or chat.neutral(text) != text
 
 
 def _rows(artifact: Artifact) -> list[Prompt]:
