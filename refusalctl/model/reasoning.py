@@ -201,7 +201,10 @@ def tags_of_turn(rendered: str, begins: str, thought: str, answer: str) -> tuple
 
 
 def may_think(folder: Path, template: str = "") -> bool:
-    """Whether a model's small files, or the template that it is asked with, speak of thoughts at all. No tokenizer is opened: most models' do not."""
+    """Whether a model's small files, or the template that it is asked with, speak of thoughts at all.
+
+    No tokenizer is opened: most models' do not.
+    """
     sources = [*sorted(folder.glob("*.jinja")), *sorted(folder.glob("additional_chat_templates/*.jinja"))]
     texts = [
         template,
