@@ -96,7 +96,7 @@ class Chat:
 
     def rendered(self, text: str) -> str:
         """The prompt with all that stands before the answer, or before the model's own thought."""
-        return self._rendered(self._neutral(text))
+        return self._rendered(self.neutral(text))
 
     def scored(self, text: str) -> str:
         """The prompt up to where an answer begins: a thought that the model would have is closed and empty."""
@@ -123,7 +123,7 @@ class Chat:
         """
         if not text.strip():
             raise ModelError("a prompt is empty", hint="leave it out of the prompt set")
-        clean = self._neutral(text)
+        clean = self.neutral(text)
         rendered = self._rendered(clean)
         trimmed = placed(self.frame, rendered, clean)
         ids = _tokenize(self.tokenizer, rendered)
@@ -146,8 +146,9 @@ class Chat:
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
         return Batch(ids, mask, (mask.cumsum(-1) - 1).clamp(min=0))
 
-    def _neutral(self, text: str) -> str:
-        return neutral(self.tokenizer, text, turn_mark(self.tokenizer, self.frame))
+    def neutral(self, text: str) -> str:
+        """A prompt's text with all broken that would open or close a turn, a thought or an answer of this model."""
+        return neutral(self.tokenizer, text, own_marks(self.tokenizer, self.frame, self.thinking))
 
     def _rendered(self, clean: str) -> str:
         system = None if self.system is None else neutral(self.tokenizer, self.system)
@@ -200,6 +201,17 @@ def turn_mark(tokenizer: Tokenizer, where: Frame) -> re.Pattern[str] | None:
     if known or len(words) < 4 or words.isalpha():
         return None
     return re.compile(re.escape(words))
+
+
+def own_marks(tokenizer: Tokenizer, where: Frame, thinking: Thinking) -> re.Pattern[str] | None:
+    """What this model's template and thoughts are marked by and no tokenizer knows: `turn_mark`, and tags of thoughts.
+
+    Tags need not be tokens (`[THINK]`, `Here is my response:`); inside a prompt they would end a thought all the same.
+    """
+    turn = turn_mark(tokenizer, where)
+    tags = {tag for form in thinking.forms for tag in (form.opens, form.closes, *(form.answer or ()))}
+    found = ([turn.pattern] if turn else []) + [re.escape(tag) for tag in sorted(tags, key=len, reverse=True)]
+    return re.compile("|".join(found)) if found else None
 
 
 def end_of_turn(tokenizer: Tokenizer) -> int | None:

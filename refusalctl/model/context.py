@@ -66,16 +66,23 @@ def _ropes(config: TextConfig) -> list[dict[str, Any]]:
     return nested or [found]
 
 
-def check_fits(limit: Positions, longest: Longest, new_tokens: int) -> None:
-    """Raise `ModelError` where the longest prompt and what is written behind it are more than there is room for."""
+def check_fits(limit: Positions, longest: Longest, new_tokens: int, think_tokens: int = 0) -> None:
+    """Raise `ModelError` where the longest prompt and what is written behind it are more than there is room for.
+
+    `new_tokens`: all of that; `think_tokens`: how many of them are a thought's.
+    """
     needed = longest.tokens + new_tokens
     if limit.most is None or needed <= limit.most:
         return
-    room = limit.most - longest.tokens
+    # where there is room for an answer, the thought is what can be shorter
+    room, spent = limit.most - longest.tokens, new_tokens - think_tokens
     less = f"or --max-new-tokens {room} or less, " if room > 0 and new_tokens > 1 else ""
+    if think_tokens:
+        less = f"or --max-think-tokens {room - spent} or less, " if room > spent else ""
+    thought = f" ({think_tokens} of them a thought)" if think_tokens else ""
     raise ModelError(
         f"prompt {longest.prompt_id!r} has {longest.tokens} tokens with the chat template"
-        f"{f' and {new_tokens} may follow: {needed}' if new_tokens else ''}, but the model has "
+        f"{f' and {new_tokens} may follow{thought}: {needed}' if new_tokens else ''}, but the model has "
         f"{limit.most} positions ({limit.source})",
         hint=f"shorten the prompt or leave it out of the set, {less}or take a model with a longer context",
     )

@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 _NAMED = 5  # ids in a note
 
 
-def encode(job: Job, rows: Sequence[Prompt], new_tokens: int = 0, *, scored: bool = False) -> list[list[int]]:
-    """Token ids of prompts, in their order; `new_tokens` may follow each. What was done is kept for `run.json`.
+def encode(
+    job: Job, rows: Sequence[Prompt], new_tokens: int = 0, *, think_tokens: int = 0, scored: bool = False
+) -> list[list[int]]:
+    """Token ids of prompts, in their order. What was done is kept for `run.json`.
+
+    `new_tokens` may follow each, behind up to `think_tokens` of a thought.
 
     `scored`: up to where answers begin, a thought that the model would have closed and empty.
 
@@ -33,8 +37,8 @@ def encode(job: Job, rows: Sequence[Prompt], new_tokens: int = 0, *, scored: boo
     model = job.bench.model
     read = _read(model.chat, rows, scored)
     limit = positions_of(model.model.config)
-    longest = _check(read, limit, new_tokens)
-    _record(job, read, limit, longest, new_tokens)
+    longest = _check(read, limit, new_tokens, think_tokens)
+    _record(job, read, limit, longest, new_tokens + think_tokens)
     for note in model.chat.notes:
         job.bench.note(note)
     return [each.ids for each in read.values()]
@@ -51,9 +55,9 @@ def _read(chat: Chat, rows: Sequence[Prompt], scored: bool = False) -> dict[str,
     return found
 
 
-def _check(read: Mapping[str, EncodedPrompt], limit: Positions, new_tokens: int) -> Longest:
+def _check(read: Mapping[str, EncodedPrompt], limit: Positions, new_tokens: int, think_tokens: int) -> Longest:
     longest = max((Longest(i, len(each.ids)) for i, each in read.items()), key=lambda each: each.tokens)
-    check_fits(limit, longest, new_tokens)
+    check_fits(limit, longest, new_tokens + think_tokens, think_tokens)
     return longest
 
 
@@ -98,14 +102,14 @@ def _few(ids: Sequence[str]) -> str:
 
 def foresee(bench: Workbench, params: Mapping[str, Any], inputs: Mapping[str, Artifact]) -> None:
     """The same check for a step that is only planned, without the model's weights. Raises `ModelError`."""
-    new_tokens = int(params.get("max_new_tokens", 0)) + int(params.get("max_think_tokens") or 0)
+    new_tokens, think_tokens = int(params.get("max_new_tokens", 0)), int(params.get("max_think_tokens") or 0)
     for artifact in inputs.values():
-        key = (bench.machine, artifact.id, new_tokens)
+        key = (bench.machine, artifact.id, new_tokens + think_tokens)
         if artifact.kind != "prompts" or key in bench.foreseen_prompts:
             continue
         bench.foreseen_prompts.add(key)
         config, chat = bench.small
-        _check(_read(chat, _rows(artifact)), positions_of(config), new_tokens)
+        _check(_read(chat, _rows(artifact)), positions_of(config), new_tokens, think_tokens)
         for note in chat.notes:
             bench.note(note)
 
@@ -117,12 +121,11 @@ def marked_for(model: str | None) -> Callable[[str], bool]:
     """
     if model is None:
         return has_marks
-    from refusalctl.model.control_tokens import neutral
     from refusalctl.model.files.resolve import resolve
     from refusalctl.model.load import small
 
     _config, chat = small(resolve(model))
-    return lambda text: has_marks(text) or neutral(chat.tokenizer, text) != text
+    return lambda text: has_marks(text) or chat.neutral(text) != text
 
 
 def _rows(artifact: Artifact) -> list[Prompt]:

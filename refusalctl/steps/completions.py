@@ -53,7 +53,8 @@ def _generate(job: Job, rows: list[Prompt], spec: InterventionSpec, finished: Fi
     model, intervention = job.bench.model, resolve_direction(spec)
     about = job.inputs["prompts"].about
     label = f"{spec.kind if spec.kind != 'none' else 'baseline'} {about['lang']} {about['kind']}"
-    encoded = encode(job, rows, job.params["max_new_tokens"] + (job.params.get("max_think_tokens") or 0))
+    think_tokens = job.params.get("max_think_tokens") or 0
+    encoded = encode(job, rows, job.params["max_new_tokens"], think_tokens=think_tokens)
     done = {row["prompt_id"] for row in finished}
     skip = frozenset(i for i, row in enumerate(rows) if row.id in done)
     seen = Checks()
@@ -64,7 +65,7 @@ def _generate(job: Job, rows: list[Prompt], spec: InterventionSpec, finished: Fi
             encoded,
             intervention,
             max_new_tokens=job.params["max_new_tokens"],
-            max_think_tokens=job.params.get("max_think_tokens") or 0,
+            max_think_tokens=think_tokens,
             batch_size=job.bench.machine.batch_size,
             done=skip,
         ):

@@ -22,6 +22,7 @@ def chat(content: str = CONTENT, system: str | None = None, *, behind: str = "",
     [
         ("m['content']|lower", "upper and lower case"),
         ("m['content'][:11]", "cuts this prompt"),
+        ("m['content'][:30]", "cuts this prompt"),  # which shorter probes do not show
         ("m['content']|e", "as HTML"),
         ("m['content'] + m['content']", "writes the prompt 2 times"),
         ("'hello'", "drops or rewrites the prompt"),

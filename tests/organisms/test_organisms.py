@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections import Counter
 from pathlib import Path
 
@@ -19,8 +18,6 @@ from refusalctl.model.judges.substring import SubstringJudge
 from refusalctl.model.load import load
 from refusalctl.organisms import truth, words
 from refusalctl.organisms.designs import ARCHITECTURES, DESIGNS, Design, Organism, parse
-from refusalctl.report.make import make_report
-from refusalctl.report.words import thoughts
 from refusalctl.settings import Machine, Settings
 from refusalctl.steps.completions import COMPLETE, read_completions, write_completions
 from refusalctl.steps.interventions import InterventionSpec
@@ -165,20 +162,26 @@ def test_a_design_without_languages_is_a_mistake() -> None:
 # --- organisms that think before they answer ----------------------------------------------------------------
 
 
-def matrix(folder: Path, name: str) -> tuple[Workbench, Artifact]:
+def matrix(folder: Path, name: str, *targets: str) -> tuple[Workbench, Artifact]:
+    """A whole transfer, as small as its verdicts allow; too few train prompts for the probe, so behaviour gates."""
     settings = Settings.of(
-        sources=("qaa",), targets=("qaa", "qab"), data=name, n_train=16, n_val=12, n_test=24, layers=(2,),
-        max_new_tokens=6, max_think_tokens=8, require_null=False, induce=False,
+        sources=("qaa",), targets=targets, data=name, n_train=8, n_val=6, n_test=12, layers=(2,), max_new_tokens=6,
+        max_think_tokens=8, require_null=False, induce=False,
     )  # fmt: skip
     bench = Workbench(Store(folder), Machine(name, "cpu", "float32", batch_size=64), settings)
     return bench, measure_transfer(bench)
 
 
-@pytest.mark.parametrize("name", ["organism:thinks", "organism:thinks-of-refusing"])
-def test_the_answer_behind_a_thought_decides_the_whole_matrix(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "targets"), [("organism:thinks", ("qaa", "qab")), ("organism:thinks-of-refusing", ("qaa",))]
+)
+def test_the_answer_behind_a_thought_decides_the_whole_matrix(
+    name: str, targets: tuple[str, ...], tmp_path: Path
+) -> None:
     """Thoughts of the second speak of refusing whatever the answer is: judged with them, nothing would be removed."""
-    bench, found = matrix(tmp_path, name)
+    bench, found = matrix(tmp_path, name, *targets)
     record = read_transfer(found)
+    assert len(record.cells) == 3 * len(targets) - 1
     for cell in record.cells:
         outcome = "refusal" if cell.source is None else "compliance"
         assert getattr(cell.counts, outcome) == cell.n, cell.key
@@ -190,24 +193,23 @@ def test_the_answer_behind_a_thought_decides_the_whole_matrix(name: str, tmp_pat
     assert set(verdicts.values()) == {"transfers"}
     assert {each.compliance and each.compliance.value for each in record.harmless.values()} == {1.0}
     assert record.model["thinking"] == bench.thinking.label != "none"
-    report = make_report(bench, [found], geometry=False)
-    page = next(p for p in report.path.rglob("*.html")).read_text(encoding="utf-8")
-    assert thoughts(bench.thinking.label) in html.unescape(page)
 
 
 def test_a_model_that_thinks_and_complies_has_nothing_to_remove(tmp_path: Path) -> None:
-    bench, found = matrix(tmp_path, "organism:thinks-and-complies")
+    bench, found = matrix(tmp_path, "organism:thinks-and-complies", "qaa")
     record = read_transfer(found)
-    assert set(record.no_direction) == {"qaa", "qab"}
-    assert {(c.counts.compliance, c.n) for c in record.cells} == {(24, 24)}
+    assert set(record.no_direction) == {"qaa"}
+    assert {(c.counts.compliance, c.n) for c in record.cells} == {(12, 12)}
     rows = read_completions(bench.store.open("completions", record.cells[0].completions))
     assert {JUDGE.judge(row.reasoning or "", "qaa").outcome for row in rows} == {"refusal"}
 
 
 def test_thoughts_that_never_end_are_no_answers(tmp_path: Path) -> None:
-    bench, found = matrix(tmp_path, "organism:thinks-endlessly")
+    bench, found = matrix(tmp_path, "organism:thinks-endlessly", "qaa")
     record = read_transfer(found)
     assert all("thoughts before them did not end" in reason for reason in record.no_direction.values())
+    assert record.cells
+    assert record.no_direction
     for cell in record.cells:
         assert (cell.counts.unparsed, cell.refusal, cell.compliance) == (cell.n, None, None)
         labels = read_labels(bench.store.open("labels", cell.labels))

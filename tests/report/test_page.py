@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from refusalctl.data import published_rates
 from refusalctl.errors import BadInput, Corrupt
+from refusalctl.model.reasoning import Thinking
 from refusalctl.records.transfer import Transfer
 from refusalctl.report import words
 from refusalctl.report.comparison import compare_transfers
@@ -223,6 +224,15 @@ def test_a_hostile_name_is_text_too(tmp_path: Path, undrawn: None) -> None:
     seen.feed(html(found))
     assert "script" not in seen.tags
     assert "<script>" not in (found.path / "report.md").read_text(encoding="utf-8")
+
+
+def test_what_was_done_about_thoughts_is_said(tmp_path: Path, undrawn: None) -> None:
+    world = World(tmp_path)
+    world.bench.thoughts[world.bench.machine] = Thinking("on", "template")
+    matrix = world.transfer({lang: world.selection(lang) for lang in ("en", "ba")})
+    found = make_report(world.bench, [matrix], geometry=False)
+    assert words.thoughts("on:template") in unescape(html(found))
+    assert 'thinking = "on"' in unescape(html(found))
 
 
 # --- several runs, published figures -----------------------------------------------------------------
