@@ -14,7 +14,7 @@ from refusalctl.stats.rates import outcome_rate
 from refusalctl.steps.completions import read_completions
 from refusalctl.steps.labelling.labels import read_labels
 from refusalctl.steps.labelling.translations import read_translations
-from refusalctl.steps.prompts import read_prompts
+from refusalctl.steps.prompt_rows import read_prompts
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,7 @@ import msgspec
 from refusalctl.json_types import JsonObject
 from refusalctl.steps.asking import encode
 from refusalctl.steps.foresight import chosen_positions, end_of_instruction
-from refusalctl.steps.prompts import read_prompts
+from refusalctl.steps.prompt_rows import read_prompts
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact

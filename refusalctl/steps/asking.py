@@ -1,24 +1,21 @@
 """From rows of prompts to what the model is asked: encoded, proved to be whole, shown to fit, and recorded.
 
-Every step that runs prompts comes through here, in a plan as well as in earnest.
+Every step that runs prompts comes through here; `Workbench.obtain` makes the same checks in a plan.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from refusalctl.data import sets
 from refusalctl.data.audit import has_marks
-from refusalctl.errors import ModelError
-from refusalctl.model.context import Longest, Positions, check_fits, positions_of
+from refusalctl.model.context import Longest, Positions, positions_of
 from refusalctl.records.rows import Prompt
-from refusalctl.steps.prompts import read_prompts
+from refusalctl.steps.prompt_rows import check_room, encoded
 from refusalctl.steps.step import Job, Workbench
-from refusalctl.store.store import Artifact
 
 if TYPE_CHECKING:
-    from refusalctl.model.chat import Chat, EncodedPrompt
+    from refusalctl.model.chat import EncodedPrompt
 
 _NAMED = 5  # ids in a note
 
@@ -35,30 +32,13 @@ def encode(
     Raises `ModelError`, naming the prompt, where one would not reach the model as it is or has no room in it.
     """
     model = job.bench.model
-    read = _read(model.chat, rows, scored)
+    read = encoded(model.chat, rows, scored)
     limit = positions_of(model.model.config)
-    longest = _check(read, limit, new_tokens, think_tokens)
+    longest = check_room(read, limit, new_tokens, think_tokens)
     _record(job, read, limit, longest, new_tokens + think_tokens)
     for note in model.chat.notes:
         job.bench.note(note)
     return [each.ids for each in read.values()]
-
-
-def _read(chat: Chat, rows: Sequence[Prompt], scored: bool = False) -> dict[str, EncodedPrompt]:
-    """Every row encoded, by its id."""
-    found = {}
-    for row in rows:
-        try:
-            found[row.id] = chat.read(row.text, scored=scored)
-        except ModelError as error:
-            raise ModelError(f"prompt {row.id!r} ({row.lang}): {error.message}", hint=error.hint) from error
-    return found
-
-
-def _check(read: Mapping[str, EncodedPrompt], limit: Positions, new_tokens: int, think_tokens: int) -> Longest:
-    longest = max((Longest(i, len(each.ids)) for i, each in read.items()), key=lambda each: each.tokens)
-    check_fits(limit, longest, new_tokens + think_tokens, think_tokens)
-    return longest
 
 
 def _record(job: Job, read: Mapping[str, EncodedPrompt], limit: Positions, longest: Longest, new_tokens: int) -> None:
@@ -100,20 +80,6 @@ def _few(ids: Sequence[str]) -> str:
     return ", ".join(ids[:_NAMED]) + (f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else "")
 
 
-def foresee(bench: Workbench, params: Mapping[str, Any], inputs: Mapping[str, Artifact]) -> None:
-    """The same check for a step that is only planned, without the model's weights. Raises `ModelError`."""
-    new_tokens, think_tokens = int(params.get("max_new_tokens", 0)), int(params.get("max_think_tokens") or 0)
-    for artifact in inputs.values():
-        key = (bench.machine, artifact.id, new_tokens + think_tokens)
-        if artifact.kind != "prompts" or key in bench.foreseen_prompts:
-            continue
-        bench.foreseen_prompts.add(key)
-        config, chat = bench.small
-        _check(_read(chat, _rows(artifact)), positions_of(config), new_tokens, think_tokens)
-        for note in chat.notes:
-            bench.note(note)
-
-
 def marked_for(model: str | None) -> Callable[[str], bool]:
     """What tells whether a text holds control tokens: well-known marks, and those of a model's tokenizer.
 
@@ -126,11 +92,3 @@ def marked_for(model: str | None) -> Callable[[str], bool]:
 
     _config, chat = small(resolve(model))
     return lambda text: has_marks(text) or chat.neutral(text) != text
-
-
-def _rows(artifact: Artifact) -> list[Prompt]:
-    """The prompts of an artifact, which may be planned only."""
-    if not artifact.planned:
-        return read_prompts(artifact)
-    params = artifact.manifest["recipe"]["params"]
-    return sets.pick(params["data"], params["lang"], params["ids"])

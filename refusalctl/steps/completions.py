@@ -11,7 +11,7 @@ from refusalctl.steps.asking import encode
 from refusalctl.steps.finished_rows import FinishedRows
 from refusalctl.steps.foresight import check_layers
 from refusalctl.steps.interventions import InterventionSpec, from_recipe, resolve_direction
-from refusalctl.steps.prompts import read_prompts
+from refusalctl.steps.prompt_rows import read_prompts
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact

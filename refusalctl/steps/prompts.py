@@ -5,16 +5,14 @@ from __future__ import annotations
 import hashlib
 
 from refusalctl.data import sets
-from refusalctl.errors import BadInput
 from refusalctl.json_types import JsonObject
-from refusalctl.records.rows import Kind, Prompt, Split
+from refusalctl.records.rows import Kind, Split
 from refusalctl.settings import CAPS, Settings
+from refusalctl.steps.prompt_rows import PROMPTS_FILE
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.hashing import canonical
 from refusalctl.store.store import Artifact
-
-PROMPTS_FILE = "prompts.jsonl"
 
 
 def _run(job: Job) -> RunChecks:
@@ -59,11 +57,3 @@ def draw_prompts(bench: Workbench, lang: str, kind: Kind, split: Split) -> Artif
     }
     about: JsonObject = {"data": asked.data, "lang": lang, "kind": kind, "split": split, "n": len(ids)}
     return bench.obtain(DRAW, params, {}, about)
-
-
-def read_prompts(artifact: Artifact) -> list[Prompt]:
-    """Rows of a prompts artifact. Raises `BadInput` if it holds none."""
-    rows = [Prompt.from_json(row, PROMPTS_FILE) for row in formats.read_rows(artifact.path / PROMPTS_FILE)]
-    if not rows:
-        raise BadInput(f"{artifact.label} holds no prompts")
-    return rows

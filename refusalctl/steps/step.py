@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refusalctl.json_types import Json, JsonObject
+from refusalctl.model.context import positions_of
 from refusalctl.progress import Progress, Silent
 from refusalctl.settings import Machine, Settings
+from refusalctl.steps.prompt_rows import check_room, encoded, rows_of
 from refusalctl.store.hashing import digest, short
 from refusalctl.store.store import Artifact, Store
 
@@ -242,10 +244,8 @@ class Workbench:
         self._planned(Planned(step.name, dict(about), False, key, params, sizes))
         if self.dry_run:
             if step.uses_model:
-                from refusalctl.steps.asking import foresee
-
                 self._foresee()
-                foresee(self, params, inputs)
+                self._foresee_prompts(params, inputs)
             manifest = {"recipe": recipe, "about": about, "files": {}}
             return Artifact(step.kind, key, Path(), manifest, planned=True)
         return self._compute(step, recipe, key, params, inputs, about)
@@ -299,6 +299,19 @@ class Workbench:
             foresee(self.ref, dtype=self.machine.dtype, attention=self.machine.attention)
             advance()
         self.foreseen.add(self.machine)
+
+    def _foresee_prompts(self, params: Mapping[str, Json], inputs: Mapping[str, Artifact]) -> None:
+        """Raise what asking a planned step's prompts would raise; weights are not read."""
+        new_tokens, think_tokens = (_count(params, name) for name in ("max_new_tokens", "max_think_tokens"))
+        for artifact in inputs.values():
+            key = (self.machine, artifact.id, new_tokens + think_tokens)
+            if artifact.kind != "prompts" or key in self.foreseen_prompts:
+                continue
+            self.foreseen_prompts.add(key)
+            config, chat = self.small
+            check_room(encoded(chat, rows_of(artifact)), positions_of(config), new_tokens, think_tokens)
+            for note in chat.notes:
+                self.note(note)
 
     def _padding(self) -> JsonObject:
         """Whether rows were padded, and what proved it."""
@@ -359,3 +372,9 @@ def _code_version() -> JsonObject:
     if head.returncode == 0:
         version |= {"commit": head.stdout.strip(), "dirty": bool(dirty.stdout.strip())}
     return version
+
+
+def _count(params: Mapping[str, Json], name: str) -> int:
+    """A number of tokens among a step's parameters, 0 where it has none."""
+    value = params.get(name)
+    return value if isinstance(value, int) else 0

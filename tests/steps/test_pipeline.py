@@ -20,7 +20,8 @@ from refusalctl.steps.completions import read_completions, write_completions
 from refusalctl.steps.directions import DIRECTIONS_FILE, SPLIT_SEED, extract_directions, reliability_at
 from refusalctl.steps.interventions import SELECTION_FILE, InterventionSpec
 from refusalctl.steps.labelling.labels import judge_completions, read_labels
-from refusalctl.steps.prompts import draw_prompts, read_prompts
+from refusalctl.steps.prompt_rows import read_prompts
+from refusalctl.steps.prompts import draw_prompts
 from refusalctl.steps.selection.openings import read_openings
 from refusalctl.steps.selection.scores import read_scores, score_candidates, select_direction
 from refusalctl.steps.step import Workbench

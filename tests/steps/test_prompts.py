@@ -11,7 +11,8 @@ from refusalctl.data.jsonl import write_jsonl
 from refusalctl.errors import BadInput
 from refusalctl.records.rows import Prompt
 from refusalctl.settings import Machine, Settings
-from refusalctl.steps.prompts import draw_prompts, read_prompts
+from refusalctl.steps.prompt_rows import read_prompts
+from refusalctl.steps.prompts import draw_prompts
 from refusalctl.steps.step import Workbench
 from refusalctl.store.store import Store
 

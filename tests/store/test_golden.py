@@ -38,7 +38,7 @@ from refusalctl.steps.labelling.human import SAMPLE_FILE, read_sample
 from refusalctl.steps.labelling.labels import LABELS_FILE, read_labels
 from refusalctl.steps.labelling.panel import read_panel
 from refusalctl.steps.labelling.translations import TRANSLATIONS_FILE, read_translations
-from refusalctl.steps.prompts import PROMPTS_FILE, read_prompts
+from refusalctl.steps.prompt_rows import PROMPTS_FILE, read_prompts
 from refusalctl.steps.selection.control_effects import read_controls
 from refusalctl.steps.selection.cosmic import read_cosmic
 from refusalctl.steps.selection.openings import read_openings

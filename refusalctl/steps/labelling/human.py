@@ -19,7 +19,7 @@ from refusalctl.records.rows import Completion, Label, SheetRow
 from refusalctl.stats.sampling import draw
 from refusalctl.steps.completions import read_completions
 from refusalctl.steps.labelling.labels import LABELS_FILE, label_of, read_labels
-from refusalctl.steps.prompts import read_prompts
+from refusalctl.steps.prompt_rows import read_prompts
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.names import check_name

@@ -15,7 +15,7 @@ from refusalctl.records.rows import Completion, Label
 from refusalctl.steps.completions import read_completions
 from refusalctl.steps.finished_rows import FinishedRows
 from refusalctl.steps.labelling.translations import translated_items, translations_of
-from refusalctl.steps.prompts import read_prompts
+from refusalctl.steps.prompt_rows import read_prompts
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact

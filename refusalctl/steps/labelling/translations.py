@@ -15,7 +15,7 @@ from refusalctl.model.judges.protocol import Item, unparsed
 from refusalctl.model.translators.into_english import identity, open_back_translator
 from refusalctl.records.rows import Completion, Translation
 from refusalctl.steps.completions import read_completions
-from refusalctl.steps.prompts import read_prompts
+from refusalctl.steps.prompt_rows import read_prompts
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.cache import TextCache

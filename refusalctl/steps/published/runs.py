@@ -17,7 +17,7 @@ from refusalctl.json_types import JsonObject
 from refusalctl.steps.completions import COMPLETIONS_FILE
 from refusalctl.steps.labelling.labels import LABELS_FILE
 from refusalctl.steps.labelling.translations import TRANSLATIONS_FILE
-from refusalctl.steps.prompts import PROMPTS_FILE
+from refusalctl.steps.prompt_rows import PROMPTS_FILE
 from refusalctl.steps.published.directions import find_directions, import_directions
 from refusalctl.steps.published.labels import import_labels, label_of_answer
 from refusalctl.steps.published.request import Request, rows_step

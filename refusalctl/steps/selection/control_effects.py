@@ -23,7 +23,8 @@ from refusalctl.records.controls import (
 from refusalctl.steps.finished_rows import FinishedRows
 from refusalctl.steps.interventions import CONTROLS_FILE as VECTORS
 from refusalctl.steps.interventions import SELECTION_FILE, SUBSPACE_FILE
-from refusalctl.steps.prompts import draw_prompts, read_prompts
+from refusalctl.steps.prompt_rows import read_prompts
+from refusalctl.steps.prompts import draw_prompts
 from refusalctl.steps.selection.controls import SUBSPACES, draw_control_directions, openings_to_compare_by
 from refusalctl.steps.selection.openings import read_openings
 from refusalctl.steps.selection.scorer import Scorer

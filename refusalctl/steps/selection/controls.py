@@ -22,7 +22,8 @@ from refusalctl.steps.directions import DIRECTIONS_FILE, KINDS, extract_directio
 from refusalctl.steps.finished_rows import FinishedRows
 from refusalctl.steps.interventions import CONTROLS_FILE as VECTORS
 from refusalctl.steps.interventions import SELECTION_FILE
-from refusalctl.steps.prompts import draw_prompts, read_prompts
+from refusalctl.steps.prompt_rows import read_prompts
+from refusalctl.steps.prompts import draw_prompts
 from refusalctl.steps.selection.openings import checked_openings, read_openings
 from refusalctl.steps.selection.scorer import Criteria, Scorer, mean
 from refusalctl.steps.selection.scores import read_choice, select_direction

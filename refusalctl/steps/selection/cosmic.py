@@ -14,7 +14,8 @@ from refusalctl.records.selection import ByClass, Candidate, CosmicCandidate, Co
 from refusalctl.stats.selection_rule import Rule
 from refusalctl.steps.directions import DIRECTIONS_FILE, KINDS, extract_directions
 from refusalctl.steps.finished_rows import FinishedRows
-from refusalctl.steps.prompts import draw_prompts, read_prompts
+from refusalctl.steps.prompt_rows import read_prompts
+from refusalctl.steps.prompts import draw_prompts
 from refusalctl.steps.selection import search
 from refusalctl.steps.selection.candidates import candidates_of
 from refusalctl.steps.selection.scorer import Criteria, Ledger, Scorer

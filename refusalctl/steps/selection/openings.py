@@ -17,7 +17,8 @@ from refusalctl.steps.completions import read_completions, write_completions
 from refusalctl.steps.directions import KINDS
 from refusalctl.steps.interventions import InterventionSpec
 from refusalctl.steps.labelling.labels import judge_completions, outcomes_by_prompt
-from refusalctl.steps.prompts import draw_prompts, read_prompts
+from refusalctl.steps.prompt_rows import read_prompts
+from refusalctl.steps.prompts import draw_prompts
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact

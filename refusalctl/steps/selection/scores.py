@@ -40,7 +40,8 @@ from refusalctl.steps.directions import (
 )
 from refusalctl.steps.finished_rows import FinishedRows
 from refusalctl.steps.interventions import SELECTION_FILE
-from refusalctl.steps.prompts import draw_prompts, read_prompts
+from refusalctl.steps.prompt_rows import read_prompts
+from refusalctl.steps.prompts import draw_prompts
 from refusalctl.steps.selection import search
 from refusalctl.steps.selection.candidates import candidates_of, grid_of
 from refusalctl.steps.selection.cosmic import (

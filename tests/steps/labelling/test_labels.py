@@ -14,7 +14,8 @@ from refusalctl.settings import Machine, Settings
 from refusalctl.steps.completions import COMPLETIONS_FILE, read_completions, write_completions
 from refusalctl.steps.interventions import InterventionSpec
 from refusalctl.steps.labelling.labels import judge_completions, read_labels
-from refusalctl.steps.prompts import draw_prompts, read_prompts
+from refusalctl.steps.prompt_rows import read_prompts
+from refusalctl.steps.prompts import draw_prompts
 from refusalctl.steps.step import Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, Store

@@ -23,7 +23,7 @@ from refusalctl.steps.labelling.translations import (
     translate_completions,
     translations_of,
 )
-from refusalctl.steps.prompts import PROMPTS_FILE
+from refusalctl.steps.prompt_rows import PROMPTS_FILE
 from refusalctl.steps.step import Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, Store

@@ -22,7 +22,7 @@ from refusalctl.steps.completions import read_completions
 from refusalctl.steps.interventions import InterventionSpec, resolve_direction
 from refusalctl.steps.labelling.labels import judge_completions, outcomes_by_prompt, read_labels
 from refusalctl.steps.labelling.translations import read_translations
-from refusalctl.steps.prompts import read_prompts
+from refusalctl.steps.prompt_rows import read_prompts
 from refusalctl.steps.published.request import Request
 from refusalctl.steps.published.runs import import_files
 from refusalctl.steps.selection.scores import chosen_candidate, read_scores

@@ -14,7 +14,7 @@ from refusalctl.report.selection_words import described
 from refusalctl.settings import Machine, Settings
 from refusalctl.stats.selection_rule import PRESETS
 from refusalctl.steps.directions import DIRECTIONS_FILE
-from refusalctl.steps.prompts import read_prompts
+from refusalctl.steps.prompt_rows import read_prompts
 from refusalctl.steps.selection.cosmic import (
     choose_by_cosine,
     least_alike,

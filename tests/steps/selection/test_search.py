@@ -24,7 +24,8 @@ from refusalctl.stats.candidate_choice import CRITERIA, CandidateScores, choose
 from refusalctl.stats.selection_rule import PRESETS, Rule
 from refusalctl.steps.directions import KINDS
 from refusalctl.steps.finished_rows import FinishedRows
-from refusalctl.steps.prompts import draw_prompts, read_prompts
+from refusalctl.steps.prompt_rows import read_prompts
+from refusalctl.steps.prompts import draw_prompts
 from refusalctl.steps.selection import search
 from refusalctl.steps.selection.openings import derive_openings, read_openings
 from refusalctl.steps.selection.scorer import Criteria, Ledger, Measured, Scorer
