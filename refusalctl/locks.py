@@ -133,8 +133,13 @@ def _lease(path: Path, tell: Tell, owner: Owner) -> SoftFileLease:
 
     lost = f"{path.stem[:12]}.lease was not renewed in time, and is another process's now: both may do the same work"
     beat = min(BEAT, STALE / 3)
-    lease = SoftFileLease(path.with_suffix(".lease"), lease_duration=STALE, heartbeat_interval=beat,
-                          poll_interval=POLL, on_compromise=lambda _: tell(lost))  # fmt: skip
+    lease = SoftFileLease(
+        path.with_suffix(".lease"),
+        lease_duration=STALE,
+        heartbeat_interval=beat,
+        poll_interval=POLL,
+        on_compromise=lambda _: tell(lost),
+    )
     lease.acquire(cancel_check=_Waiting(path, tell, lease))
     gone = owner_of(path)
     if gone is not None:  # whoever ends well removes it

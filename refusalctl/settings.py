@@ -297,9 +297,18 @@ def _declared(field: msgspec.structs.FieldInfo, section: str, group: str) -> Dec
     key = "name" if (section, field.name) == ("model", "model") else field.name
     flag = f"--{field.name.replace('_', '-')}"
     return Declared(
-        field.name, section, key, group, kind, field.default, meta.description or "", told["env"], flag,
-        told["values"], told["short"],
-    )  # fmt: skip
+        field.name,
+        section,
+        key,
+        group,
+        kind,
+        field.default,
+        meta.description or "",
+        told["env"],
+        flag,
+        told["values"],
+        told["short"],
+    )
 
 
 # --- from values to records ----------------------------------------------------------------------------

@@ -96,6 +96,8 @@ def _targets(
     """For each prompt the tokens that count as refusal at each position of its answer."""
     if max(map(len, openings)) == 1:
         return [[[o[0] for o in openings]]] * len(encoded)
+    if len(openings) == 1:  # there is none to choose from
+        return [[[token] for token in openings[0]]] * len(encoded)
     found: list[list[list[int]]] = [[] for _ in encoded]
 
     def likeliest(indices: list[int]) -> list[int]:

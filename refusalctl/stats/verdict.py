@@ -117,16 +117,10 @@ def decide(
     )
     decision = decision or _rule(seen, evidence)
     needed = None if decision.aim is None else prompts_needed(decision.aim, found, seen.part, evidence.margin)
-    reason = decision.reason
-    if decision.aim is not None:
-        told = f"{needed:,} prompts would settle it" if needed else "no number of prompts would settle it"
-        reason += f"; {told} with {POWER:.0%} power at these shares"
-    if evidence.comprehension is None:
-        reason += "; whether the model tells harmful from harmless here is not known"
     most, least = found.most(), found.least()
     return Verdict(
         decision.value,
-        reason,
+        _reason(decision, needed, evidence),
         found.difference,
         interval(found, ALPHA),
         Interval(interval(least, 2 * ALPHA).low, interval(most, 2 * ALPHA).high),
@@ -144,6 +138,17 @@ def decide(
         p_reverse=evidence.p_reverse,
         smallest_p=evidence.smallest_p,
     )
+
+
+def _reason(decision: Decision, needed: int | None, evidence: Evidence) -> str:
+    """Why, how many prompts would settle it, and what was not looked at."""
+    reason = decision.reason
+    if decision.aim is not None:
+        told = f"{needed:,} prompts would settle it" if needed else "no number of prompts would settle it"
+        reason += f"; {told} with {POWER:.0%} power at these shares"
+    if evidence.comprehension is None:
+        reason += "; whether the model tells harmful from harmless here is not known"
+    return reason
 
 
 def _check(before: Mapping[str, str], after: Mapping[str, str], evidence: Evidence) -> None:
