@@ -60,6 +60,8 @@ def _by_text(store: Shelves, asked: str) -> Artifact:
         raise NotFound(f"no artifact answers to {printable(asked)!r} in {store.root}", hint=_LS)
     if ":" in asked and "/" not in asked.partition(":")[0]:
         return _query(store, asked)
+    if asked in KINDS:
+        return _query(store, f"{asked}:")
     close = difflib.get_close_matches(asked, store.names(), 1)
     hint = f"did you mean {close[0]!r}?" if close else _LS
     raise NotFound(f"there is no artifact named {printable(asked)!r} in {store.root}", hint=hint)

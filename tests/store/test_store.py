@@ -191,6 +191,11 @@ def test_references_full_id_prefix_name_query(store: Store) -> None:
         store.resolve("things:lang=ba")
 
 
+def test_a_kind_alone_is_its_only_artifact(store: Store) -> None:
+    made = put(store)
+    assert store.resolve(made.kind).id == made.id
+
+
 def test_a_query_takes_a_language_in_any_spelling(store: Store) -> None:
     made = put(store, about={"lang": "zh-TW", "direction_lang": "be"})
     put(store, params=2, about={"lang": "zh", "direction_lang": "be"})
