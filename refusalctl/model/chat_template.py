@@ -8,7 +8,7 @@ a rendered prompt is accepted only as exactly that, with the prompt whole in its
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -73,15 +73,14 @@ def template_of(tokenizer: Tokenizer) -> str:
     found = tokenizer.chat_template
     if isinstance(found, dict):
         if "default" not in found:
-            raise ModelError(no_default(sorted(found)), hint="choose one with --chat-template NAME")
+            raise ModelError(
+                f"the model has chat templates for several uses and no default: {', '.join(sorted(found))}",
+                hint="choose one with --chat-template NAME",
+            )
         found = found["default"]
     if not found:
         raise ModelError("the tokenizer has no chat template", hint="give one with --chat-template FILE")
     return str(found)
-
-
-def no_default(names: Sequence[str]) -> str:
-    return f"the model has {len(names)} chat templates and none is the default: {', '.join(names)}"
 
 
 def _turns(

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from refusalctl.errors import ModelError
 from refusalctl.model.batching import Padding
+from refusalctl.model.finite import not_finite
 
 if TYPE_CHECKING:
     from refusalctl.model.chat_model import ChatModel
@@ -64,8 +65,8 @@ def prove(model: ChatModel) -> Padding:
     short, long = model.chat.encode(SHORT), model.chat.encode(LONG)
     tolerance = SAME.get(next(model.model.parameters()).dtype, SAME[torch.bfloat16])
     alone = _seen(model, [short], len(short))
-    if not alone.finite:  # numbers that are none are the passes' own error, with another cause
-        return Padding(True, None, tolerance, reason="the model's numbers are not finite")
+    if not alone.finite:  # nothing could be proved of them
+        raise not_finite(model.model, "a first pass over a plain prompt", "residual stream or the logits")
     try:
         padded = _seen(model, [long, short], len(short))
     except (TypeError, ValueError, NotImplementedError, IndexError) as error:

@@ -1,17 +1,14 @@
-"""Control draws beside the real direction in several cells at once: step-down max-T, acceptance, early stopping."""
+"""Control draws beside the real direction in several cells at once: step-down max-T."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from math import ceil
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from refusalctl.errors import BadInput
 
-LEAST = 19  # 1 / (19 + 1) = 0.05
 TIE = 0.01  # log-odds; a smaller difference of two mean refusal scores is rounding, not an effect
 
 
@@ -20,11 +17,6 @@ def smallest_p(draws: int) -> float:
     if draws < 1:
         raise BadInput("without control directions there is no p-value")
     return 1 / (draws + 1)
-
-
-def draws_needed(alpha: float = 0.05) -> int:
-    """Fewest shared draws with which a p of `alpha` can be reached."""
-    return ceil(1 / alpha - 1 - 1e-9)
 
 
 def step_down(real: Sequence[float], null: ArrayLike, tie: float = TIE) -> list[float]:
@@ -53,50 +45,3 @@ def step_down(real: Sequence[float], null: ArrayLike, tie: float = TIE) -> list[
         adjusted[cell] = (1 + int((worst > t_real[cell] - tie / scale[cell]).sum())) / (len(draws) + 1)
     adjusted[order] = np.maximum.accumulate(adjusted[order])
     return [float(p) for p in adjusted]
-
-
-class Accepted(NamedTuple):
-    """Draws that damage no more than the real direction, by their index; `enough` False: nothing can be told."""
-
-    draws: tuple[int, ...]
-    tried: int
-    enough: bool
-
-
-def accept(damage: Sequence[float], real: float, least: int = LEAST) -> Accepted:
-    """Draws whose damage (KL on harmless prompts, nats) is at most the real direction's.
-
-    Fewer than `least` cannot tell; the others are never counted for or against. Raises `BadInput` for a damage that is
-    not finite or is negative.
-    """
-    values = np.array([real, *damage], float)
-    if not np.isfinite(values).all() or (values < -1e-6).any():  # rounding leaves a KL of zero just below it
-        raise BadInput("a KL divergence is negative or not finite")
-    kept: NDArray[np.int64] = np.flatnonzero(values[1:] <= real)
-    return Accepted(tuple(int(i) for i in kept), len(damage), len(kept) >= least)
-
-
-class SequentialP(NamedTuple):
-    """A Monte-Carlo p, the draws that it took, and whether they ended before all were used."""
-
-    p: float
-    draws: int
-    stopped: bool
-
-
-def sequential(reached: Iterable[bool], most: int, enough: int = 10) -> SequentialP:
-    """p of draws taken one after another until `enough` of them reached the real effect, or `most` were taken.
-
-    Besag and Clifford 1991 (Biometrika 78:301): enough / l after l draws, else (g + 1) / (most + 1) with g that reached
-    it. Valid at every level: draws are saved only where p is large. Raises `BadInput` where the draws end too early.
-    """
-    if not 1 <= enough <= most:
-        raise BadInput(f"stopping after {enough} of {most} draws makes no sense")
-    hits = 0
-    for count, hit in enumerate(reached, 1):
-        hits += hit
-        if hits == enough and count < most:
-            return SequentialP(hits / count, count, stopped=True)
-        if count == most:
-            return SequentialP((hits + 1) / (most + 1), most, stopped=False)
-    raise BadInput(f"fewer than {most} draws, and {hits} of them reached the real effect")

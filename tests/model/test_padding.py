@@ -91,3 +91,13 @@ def test_a_prompt_with_a_token_that_the_model_lacks_names_it() -> None:
     made.add_tokens(["parrot"])
     with pytest.raises(ModelError, match=r"'parrot' \(260\).*260 tokens"):
         open_chat(made, None, 260).encode("A parrot.")
+
+
+def test_nothing_is_proved_of_numbers_that_are_not_finite() -> None:
+    model = chat_model("Llama")
+    assert model.residual  # found before the weights break
+    with torch.no_grad():
+        model.model.lm_head.weight.fill_(float("nan"))
+    with pytest.raises(ModelError, match="NaN or infinite values"):
+        settle(model)
+    assert model.batch_limit.padding is None

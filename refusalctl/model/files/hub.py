@@ -75,11 +75,21 @@ def _listed(name: str, revision: str) -> str | None:
 def _listing(name: str, revision: str) -> list[str]:
     """Names of a repository's files; empty where nobody answers: what is said is then less exact, not wrong."""
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         return list(HfApi().list_repo_files(name, revision=revision))
-    except Exception:  # whatever the transport throws, of one library or another
+    except (HfHubHTTPError, OSError):
         return []
+    except Exception as error:
+        if not _is_transport(error):
+            raise
+        return []
+
+
+def _is_transport(error: Exception) -> bool:
+    """Whether the network's libraries threw it (hf_xet throws a bare RuntimeError); anything else may be a bug."""
+    return type(error) is RuntimeError or type(error).__module__.startswith(("httpx", "requests", "urllib3", "hf_xet"))
 
 
 @contextmanager
@@ -120,7 +130,7 @@ def _from_hub(name: str, revision: str | None, patterns: list[str], ignored: lis
     except OSError as error:
         raise ModelError(f"{name} cannot be fetched into the hub's cache: {error.strerror or error}") from error
     except Exception as error:
-        if not type(error).__module__.startswith(("httpx", "requests", "urllib3", "hf_xet", "builtins")):
+        if not _is_transport(error):
             raise
         told = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise ModelError(f"{name} cannot be fetched: {told}", hint="check the network, and ask again") from error

@@ -91,7 +91,7 @@ def packed(tensors: Mapping[str, StoredTensor]) -> list[str]:
     return [
         n
         for n, t in tensors.items()
-        if t.dtype.startswith(("F8", "F6", "F4"))
+        if t.dtype.startswith(("F8_", "F6_", "F4"))
         or (t.dtype in _PACKED and len(t.shape) > 1 and n.endswith(("weight", "proj", "_blocks")))
         or re.search(r"(^|\.)(qweight|weight_packed)$", n)
     ]

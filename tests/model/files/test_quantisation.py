@@ -36,6 +36,12 @@ def test_eight_bit_weights_without_a_scheme(folder: Path, dtype: torch.dtype, sc
     assert ("beside scales that nothing reads" in raised.value.message) is (scale is not None)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_wider_and_narrower_plain_numbers_are_not_quantised(folder: Path, dtype: torch.dtype) -> None:
+    folders.with_weights(folder, stored_as(dtype))
+    quantisation.refuse_undeclared("model", checkpoint.read(folder).tensors)
+
+
 def test_plain_weights_with_masks_and_positions_are_none(folder: Path) -> None:
     extra = {"attn.bias": torch.ones(1, 1, 4, 4, dtype=torch.uint8), "position_ids": torch.arange(4)[None]}
     folders.with_weights(folder, lambda state: state | extra)
