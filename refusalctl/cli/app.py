@@ -129,7 +129,7 @@ def _call(json: bool) -> int:
     try:
         code = get_command(app).main(prog_name="refusalctl", standalone_mode=False)
     except RefusalctlError as error:
-        return out.error(error, json=json)
+        return _told(error, json)
     except USAGE as error:
         return out.usage(error, json=json)
     except Carried as carried:
@@ -145,10 +145,17 @@ def _call(json: bool) -> int:
     return int(code or 0)
 
 
+def _told(error: RefusalctlError, json: bool) -> int:
+    """Tell it once: if standard output was at fault, what it still holds would fail and be told again at the end."""
+    code = out.error(error, json=json)
+    process.drop_output()
+    return code
+
+
 def _foreign(error: Exception, json: bool) -> int:
     """Raises the error again unless it is the machine's or a file's fault."""
     told = None if isinstance(error, BrokenPipeError) else explain(error)
     if told is None:
         raise error
     told.__cause__ = error
-    return out.error(told, json=json)
+    return _told(told, json)

@@ -36,15 +36,16 @@ def shell(line: str, golden: Path, **env: str) -> subprocess.CompletedProcess[st
     )
 
 
-def test_streams_that_refuse(golden: Path) -> None:
-    full = shell("RC artifacts ls STORE > /dev/full", golden)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_streams_that_refuse(golden: Path, unbuffered: str) -> None:
+    full = shell("RC artifacts ls STORE > /dev/full", golden, PYTHONUNBUFFERED=unbuffered)
     assert (full.returncode, full.stderr.count("\n")) == (1, 1)
     assert "cannot write to standard output: the disk is full" in full.stderr
-    closed = shell("RC artifacts ls STORE >&-", golden)
+    closed = shell("RC artifacts ls STORE >&-", golden, PYTHONUNBUFFERED=unbuffered)
     assert (closed.returncode, closed.stderr.count("\n")) == (1, 1)
-    silent = shell("RC artifacts ls nothing STORE 2> /dev/full", golden)
+    silent = shell("RC artifacts ls nothing STORE 2> /dev/full", golden, PYTHONUNBUFFERED=unbuffered)
     assert silent.returncode == 1
-    unread = shell("RC artifacts ls --json STORE | true; echo ${PIPESTATUS[0]}", golden)
+    unread = shell("RC artifacts ls --json STORE | true; echo ${PIPESTATUS[0]}", golden, PYTHONUNBUFFERED=unbuffered)
     assert (unread.stdout, unread.stderr) == ("141\n", "")
 
 
