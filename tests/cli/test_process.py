@@ -71,6 +71,8 @@ def test_errors_under_json_are_one_line_of_json_with_the_same_exit_code(golden: 
     assert told.splitlines()[-1].startswith("error: 'nothing' is not a kind of artifact")
 
 
+# a shell's background jobs inherit SIGINT ignored, and Python keeps it so: nothing could be interrupted there
+AS_IN_A_TERMINAL = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 WHILE_LOADING = [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
 
 
@@ -78,7 +80,7 @@ WHILE_LOADING = [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "ter
 def test_signals_while_modules_are_loaded(number: int, code: int, word: str) -> None:
     """The package is held up while it is imported, as on a slow disk."""
     script = (
-        "import sys, time, os, signal, importlib.abc\n"
+        f"{AS_IN_A_TERMINAL}import sys, time, os, signal, importlib.abc\n"
         "class Slow(importlib.abc.MetaPathFinder):\n"
         "    def find_spec(self, name, path, target=None):\n"
         f"        if name == 'refusalctl.cli.app': os.kill(os.getpid(), {int(number)}); time.sleep(30)\n"
@@ -93,7 +95,7 @@ def test_signals_while_modules_are_loaded(number: int, code: int, word: str) -> 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signals_while_a_command_works(number: int, code: int, tmp_path: Path) -> None:
     script = (
-        "import os, sys, time\n"
+        f"{AS_IN_A_TERMINAL}import os, sys, time\n"
         "from refusalctl.cli import app, artifacts\n"
         f"artifacts.require_store = lambda store: (os.kill(os.getpid(), {int(number)}), time.sleep(30))\n"
         f"sys.argv = ['refusalctl', 'artifacts', 'ls', '--store', {str(tmp_path)!r}]\n"
