@@ -12,7 +12,7 @@ from refusalctl.locks import holders
 from refusalctl.store import names
 from refusalctl.store.drafts import draft_name, leftovers
 from refusalctl.store.hashing import digest
-from refusalctl.store.store import MANIFEST, Artifact, Store
+from refusalctl.store.store import KINDS, MANIFEST, Artifact, Store
 
 ASKED_FOR = ("report", "transfer", "calibration", "comparison")
 BY_PEOPLE = ("sample",)  # its sheets are out with annotators
@@ -116,9 +116,13 @@ def _marks(store: Store, folder: Path, identifier: str) -> list[Path]:
 
 
 def sweep(store: Store, garbage: list[Artifact], leftovers: list[Path]) -> None:
-    """Remove what `garbage` and `leftovers` found; dependants before what they were computed from."""
+    """Remove what `garbage` and `leftovers` found, dependants before what they were computed from; and marks of
+    results that are gone already."""
     order = {a.id: i for i, a in enumerate(store.all())}
     for artifact in sorted(garbage, key=lambda a: -order.get(a.id, 0)):
         remove(store, artifact.kind, artifact.id)
     for folder in leftovers:
         remove_tree(folder)
+    for key, identifier, _kind in store.marks():
+        if not any((store.root / kind / identifier).is_dir() for kind in KINDS):
+            (store.root / "recipes" / key / identifier).unlink(missing_ok=True)
