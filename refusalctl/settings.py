@@ -175,6 +175,8 @@ class ControlSettings(Group, frozen=True):
                 f"{self.n_controls} draws is {1 / (max(self.n_controls, 0) + 1):.2g}, at most 0.05 certifies a cell",
                 hint=f"--n-controls {LEAST_CONTROLS} or more, or --no-controls, which certifies nothing",
             )
+        if self.n_controls is not None and self.control_completions > self.n_controls:
+            raise BadInput(f"control_completions is {self.control_completions}, n_controls {self.n_controls}")
 
 
 class Settings(Group, frozen=True):

@@ -83,7 +83,8 @@ class Cost(NamedTuple):
         return sum(known) if len(known) == len(self.rows) else None
 
     def as_json(self) -> JsonObject:
-        """Counts are exact but for answers that end early, filters that leave fewer prompts, and null searches."""
+        """Counts are exact but for answers that end early, filters that leave fewer prompts, and control draws
+        that have to be ablated in part."""
         rows = [
             {"step": r.step, "lang": r.lang, **asdict(r.work), "seconds": r.seconds and round(r.seconds, 1)}
             for r in self.rows
@@ -183,24 +184,15 @@ def _comprehension(_params: Params, n: Sizes, _model: Shape, _n_langs: int) -> W
     return Work(forward=2 * min(n["prompts_harmless"], MOST_TEXTS))
 
 
-def _control_directions(params: Params, n: Sizes, model: Shape, _n_langs: int) -> Work:
-    """Each shuffle is searched like the real labels; most are settled by their first candidate's other two tests."""
-    sites = min(params["max_candidates"] or model.n_candidates, model.n_candidates)
-    harmful, harmless = (min(n[f"val_{k}"], params["n_prompts"]) for k in ("harmful", "harmless"))
-    return Work(
-        forward=harmless * (params["n"] + 1), scored=params["n"] * sites * harmful, added=params["n"] * harmless
-    )
-
-
-def _controls(params: Params, n: Sizes, _model: Shape, n_langs: int) -> Work:
-    from refusalctl.stats.controls import LEAST  # torch comes with it
-
-    families = 2 * n["directions"]
-    draws = families + LEAST + n_langs - 1 if params["rank"] == 1 else n["directions"]
-    scored = n["val_harmful"] + min(n["val_harmful"], params["n_prompts"]) * (1 + draws)
-    if params["coeff"] is not None:  # the same refusal scores, with the direction added
-        scored += n["val_harmless"] + min(n["val_harmless"], params["n_prompts"]) * (1 + families)
-    return Work(scored=scored)
+def _controls(params: Params, n: Sizes, _model: Shape, _n_langs: int) -> Work:
+    """At full strength; a draw that damages more is brought to the limit by `HALVINGS` more passes over the harmless
+    prompts. Harmful prompts are looked at until enough are refused."""
+    harmful, harmless = (min(n[f"test_{kind}"], params["n_prompts"]) for kind in ("harmful", "harmless"))
+    directions = n["directions"] + 1
+    found = Work(forward=harmless * (directions + 1), scored=harmful * (directions + 1))
+    if params["coeff"] is None:
+        return found
+    return found + Work(scored=harmless, added=harmless * directions)
 
 
 _COUNTS: dict[str, Count] = {
@@ -210,6 +202,5 @@ _COUNTS: dict[str, Count] = {
     "cosmic": _cosmic,
     "openings": _openings,
     "comprehension": _comprehension,
-    "control-directions": _control_directions,
     "controls": _controls,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count, takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,12 +16,12 @@ from refusalctl.records.controls import Controls
 from refusalctl.records.estimates import Estimate
 from refusalctl.records.transfer import Gate, TargetFacts, ZeroPoint
 from refusalctl.records.verdict import Verdict, VerdictValue
-from refusalctl.settings import VerdictSettings
+from refusalctl.settings import LEAST_CONTROLS, Settings, VerdictSettings
 from refusalctl.stats.max_t import smallest_p, step_down
 from refusalctl.stats.mover import change, difference
 from refusalctl.stats.paired import equivalence_p, fdr_by, mcnemar_p, moves
 from refusalctl.stats.power import detectable
-from refusalctl.stats.verdict import INDUCTION, REMOVAL, Effect, Evidence, decide, shown_sign
+from refusalctl.stats.verdict import INDUCTION, REMOVAL, Effect, Evidence, decide, net_removed, shown_sign
 from refusalctl.steps.comprehension import read_comprehension
 from refusalctl.steps.counts import judged_outcomes, outcome_counts, outcome_rate
 from refusalctl.steps.input_names import inputs_of
@@ -77,12 +78,14 @@ class MatrixEvidence:
     induction_controls: CellControls
     gates: Mapping[str, Gate]
     zeros: Mapping[LanguagePair, ZeroPoint]
+    answers_decide: bool = False  # those under control directions
 
     @classmethod
-    def of(cls, inputs: Mapping[str, Artifact], uncontrolled: Mapping[LanguagePair, str], rank: int) -> MatrixEvidence:
-        """What a transfer's inputs say. `uncontrolled`: why a pair has no controls that were asked for; `rank`: of its
-        ablations."""
-        removal, induction = cell_controls(inputs, uncontrolled, rank)
+    def of(
+        cls, inputs: Mapping[str, Artifact], uncontrolled: Mapping[LanguagePair, str], settings: Settings
+    ) -> MatrixEvidence:
+        """What a transfer's inputs say. `uncontrolled`: why a pair has no controls that were asked for."""
+        removal, induction = cell_controls(inputs, uncontrolled, settings.verdict.rank)
         return cls(
             inputs_of("labels", inputs),
             inputs_of("harmless", inputs),
@@ -90,6 +93,7 @@ class MatrixEvidence:
             induction,
             read_gates(inputs),
             zero_points(inputs),
+            settings.controls.controls and settings.controls.control_completions >= LEAST_CONTROLS,
         )
 
     def baseline(self, target: str) -> Artifact:
@@ -97,6 +101,15 @@ class MatrixEvidence:
 
     def ablated(self, pair: LanguagePair) -> Artifact | None:
         return self.labels.get(str(pair))
+
+    def drawn(self, pair: LanguagePair) -> tuple[float, ...] | None:
+        """What every control draw whose answers were written removes; None where these decide nothing."""
+        if not self.answers_decide or pair not in self.removal_controls.compared:
+            return None
+        before = judged_outcomes(self.baseline(pair.target))
+        draws = (Cell(*pair, "within_class", draw=draw).key for draw in count())
+        labels = takewhile(lambda each: each is not None, (self.labels.get(key) for key in draws))
+        return tuple(net_removed(before, judged_outcomes(each)) for each in labels if each is not None)
 
     def added(self, pair: LanguagePair) -> Artifact | None:
         """At the dose that the verdict is about."""
@@ -202,6 +215,7 @@ def _removal(
     beside = dataclasses.replace(
         _shared(settings, pair, evidence, native),
         **evidence.removal_controls.beside(pair),
+        drawn=evidence.drawn(pair),
         zero=zero.place if zero else None,
         added=shown_sign(induction, settings.margin) if induction else 0,
     )

@@ -233,7 +233,7 @@ def test_partial_ablation_keeps_its_share_wherever_it_acts(model, asked) -> None
     torch.testing.assert_close(kept, (1 - asked.strength) * embedded, atol=1e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["Llama", "Granite", "Gemma-2"])
+@pytest.mark.parametrize("name", ["Llama", "Granite", "Gemma 2"])
 def test_partial_ablation_is_checked_in_half_precision_and_behind_a_cache(name: str) -> None:
     made = chat_model(name, torch.bfloat16)
     with intervene(made.residual, PARTIAL[0]):

@@ -55,7 +55,7 @@ def _run_directions(job: Job) -> RunChecks:
     rows = {kind: _activations(job, kind, header["pos"], header["layer"]) for kind in KINDS}
     length = float(direction.norm())
     alone = stats.deviations(rows["harmful"], rows["harmless"], direction[None])
-    drawn = {FAMILY: stats.within_class(alone, length, n, generator)}
+    drawn: dict[str, torch.Tensor] = {FAMILY: stats.within_class(alone, length, n, generator)}
     if rank > 1:
         together = stats.deviations(rows["harmful"], rows["harmless"], basis)
         drawn[SUBSPACES] = stats.subspaces(together, rank, n, generator)
