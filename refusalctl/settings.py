@@ -157,9 +157,9 @@ class VerdictSettings(Group, frozen=True):
 class ControlSettings(Group, frozen=True):
     """Control directions beside every cell; docs/methods.md says what they cost."""
 
-    controls: Annotated[
-        bool, option("Compare with control directions; without them nothing is called a transfer.")
-    ] = True
+    controls: Annotated[bool, option("Compare with control directions; without them nothing is called a transfer.")] = (
+        True
+    )
     n_controls: Annotated[int | None, option("Control draws per source, at least 19.", short="39")] = None
     control_prompts: Annotated[Count, option("Test prompts per class that controls are compared on.")] = 16
     control_completions: Annotated[

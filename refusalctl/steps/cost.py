@@ -65,12 +65,24 @@ class Row(NamedTuple):
     seconds: float | None
 
 
+class ControlPlan(NamedTuple):
+    """Control directions of a plan: cells to compare, draws per source, the smallest p that so many can give, and
+    prompts run; `most` in all, if every draw had to be brought to the real direction's damage."""
+
+    cells: int
+    draws: int
+    smallest_p: float
+    passes: int
+    most: int
+
+
 class Cost(NamedTuple):
     """Rows by step and language, cells to write, and labels to make, which no probe covers."""
 
     rows: list[Row]
     cells: int
     labels: int
+    controls: ControlPlan | None = None
 
     @property
     def total(self) -> Work:
@@ -90,7 +102,8 @@ class Cost(NamedTuple):
             for r in self.rows
         ]
         total = asdict(self.total) | {"seconds": self.seconds and round(self.seconds, 1)}
-        return {"rows": rows, "total": total, "cells": self.cells, "labels": self.labels}
+        found: JsonObject = {"rows": rows, "total": total, "cells": self.cells, "labels": self.labels}
+        return found if self.controls is None else found | {"controls": self.controls._asdict()}
 
 
 def shape(bench: Workbench) -> Shape:
@@ -116,7 +129,23 @@ def forecast_cost(bench: Workbench, probe: bool = False) -> Cost:
     ]
     cells = [line for line in missing if line.step == "ablate"]
     labels = sum(int(line.about.get("n") or 0) for line in missing if line.step == "judge")
-    return Cost(rows, len(cells), labels)
+    return Cost(rows, len(cells), labels, control_plan(missing, shape(bench)) if missing else None)
+
+
+def control_plan(lines: Iterable[Planned], model: Shape) -> ControlPlan | None:
+    """What certifying costs, of the cells that are still to be compared; None where there are none."""
+    from refusalctl.stats.controls import HALVINGS  # torch comes with it
+    from refusalctl.stats.max_t import smallest_p
+
+    asked = [line for line in lines if line.step == "controls"]
+    if not asked:
+        return None
+    draws, passes, more = asked[0].sizes["directions"], 0, 0
+    for line in asked:
+        work = _controls(line.params, line.sizes, model, 0)
+        passes += work.forward + work.scored + work.added
+        more += HALVINGS * draws * min(line.sizes["test_harmless"], line.params["n_prompts"])
+    return ControlPlan(len(asked), draws, smallest_p(draws), passes, passes + more)
 
 
 def _rates(bench: Workbench, langs: Sequence[str]) -> dict[str, Rates]:

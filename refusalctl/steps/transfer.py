@@ -130,9 +130,7 @@ def control_cells(
     return written
 
 
-def _control_answers(
-    bench: Workbench, pair: LanguagePair, controls: Artifact, draw: int
-) -> tuple[Cell, Artifact]:
+def _control_answers(bench: Workbench, pair: LanguagePair, controls: Artifact, draw: int) -> tuple[Cell, Artifact]:
     """A plan knows no strength: its ablations are whole, which costs the same."""
     several = bench.settings.verdict.rank > 1
     drawn = draw_control_directions(bench, pair.source)

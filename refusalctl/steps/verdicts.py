@@ -128,10 +128,7 @@ def cell_controls(
     records = {
         LanguagePair.parse(key): read_controls(artifact) for key, artifact in inputs_of("controls", inputs).items()
     }
-    why = {
-        pair: f"control directions could not be run: {reason}"
-        for pair, reason in uncontrolled.items()
-    }
+    why = {pair: f"control directions could not be run: {reason}" for pair, reason in uncontrolled.items()}
     matching = {pair: each for pair, each in records.items() if each.rank == rank}
     unlike = {
         pair: f"there are no matching control directions: theirs is rank {each.rank}, {rank} are ablated together here"

@@ -180,9 +180,7 @@ def test_controls_of_another_rank_are_none_for_removal_and_do_for_addition(tmp_p
 
 def test_answers_under_control_directions_decide_from_19_on(tmp_path: Path) -> None:
     kept = evidence(tmp_path, "C" * 100, removal_controls=BEYOND)
-    drawn = {
-        f"within_class#{i}:a>a": labels(tmp_path, f"draw{i}", "R" * (50 - i) + "C" * (50 + i)) for i in range(19)
-    }
+    drawn = {f"within_class#{i}:a>a": labels(tmp_path, f"draw{i}", "R" * (50 - i) + "C" * (50 + i)) for i in range(19)}
     shown = dataclasses.replace(kept, labels=kept.labels | drawn)
     assert shown.drawn(PAIR) is None
     deciding = dataclasses.replace(shown, answers_decide=True)

@@ -1,4 +1,4 @@
-"""Control directions on model organisms, whose truth is known: drawn once, matched in damage, compared on test prompts."""
+"""Control directions on organisms, whose truth is known: drawn once, matched in damage, compared on test prompts."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_where_damage_cannot_be_matched_there_is_no_null(tmp_path: Path, monkeyp
     bench, experiment = organism(tmp_path, "shared", induce=False)
     monkeypatch.setattr(control_effects._Bench, "kl", lambda _self, _asked: 0.5)
     monkeypatch.setattr(stats, "damage_limit", lambda _kl: 0.1)
-    with pytest.raises(EmptySelection, match="could not be matched in damage: one makes a KL of more than 0.1 nats"):
+    with pytest.raises(EmptySelection, match=r"could not be matched in damage: one makes a KL of more than 0\.1 nats"):
         compare_controls(bench.asking(experiment), "qaa", "qab")
 
 
@@ -130,7 +130,7 @@ def test_the_number_of_draws_does_not_grow_with_the_cells() -> None:
     assert n_controls(Settings.of(sources=("qaa",), targets=("qaa",))) == 39
     assert n_controls(Settings.of(sources=langs[:2], targets=langs)) == 39
     assert n_controls(Settings.of(sources=langs[:2], targets=langs, n_controls=19)) == 19
-    with pytest.raises(BadInput, match=r"expected at least 19: the smallest p of 18 draws is 0.053"):
+    with pytest.raises(BadInput, match=r"expected at least 19: the smallest p of 18 draws is 0\.053"):
         Settings.of(n_controls=18)
     with pytest.raises(BadInput, match="control_completions is 20"):
         Settings.of(n_controls=19, control_completions=20)
