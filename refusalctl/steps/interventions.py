@@ -74,8 +74,9 @@ class InterventionSpec:
     """An intervention as it is asked for. All of it enters the recipe of what it makes.
 
     `layers` and `positions` say where it acts; None means everywhere (addition: its direction's own layer).
-    `strength` below 1 makes an ablation partial. `others` are further directions, whose span is ablated together with the first by `subspace`. `mean` are directions
-    of another language, whose mean harmless activation `affine` keeps instead of that of the direction's own.
+    `strength` below 1 makes an ablation partial. `others` are further directions, whose span is ablated together with
+    the first by `subspace`. `mean` are directions of another language, whose mean harmless activation `affine` keeps
+    instead of that of the direction's own.
     """
 
     kind: str = "none"

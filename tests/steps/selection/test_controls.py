@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from refusalctl.errors import BadInput, EmptySelection
 from refusalctl.settings import Machine, Settings
@@ -14,6 +15,12 @@ from refusalctl.steps.selection.control_effects import compare_controls, read_co
 from refusalctl.steps.selection.controls import n_controls
 from refusalctl.steps.step import Workbench
 from refusalctl.store.store import Store
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that tests share, so that each organism's direction is selected once."""
+    return tmp_path_factory.mktemp("controls")
 
 
 def organism(folder: Path, design: str, **settings: object) -> tuple[Workbench, Settings]:
@@ -27,8 +34,8 @@ def organism(folder: Path, design: str, **settings: object) -> tuple[Workbench, 
     return bench, base.changed(**settings)  # type: ignore[arg-type]
 
 
-def test_the_right_direction_beats_every_control_and_another_languages_beats_none(tmp_path: Path) -> None:
-    bench, experiment = organism(tmp_path, "separate")
+def test_the_right_direction_beats_every_control_and_another_languages_beats_none(home: Path) -> None:
+    bench, experiment = organism(home, "separate")
     own = read_controls(compare_controls(bench.asking(experiment), "qaa", "qaa"))
     assert own.drop > 2
     assert (own.p, own.smallest_p, own.p_reverse, own.rank) == (0.05, 0.05, 1.0, 1)
@@ -45,61 +52,60 @@ def test_the_right_direction_beats_every_control_and_another_languages_beats_non
     assert other.added.p > 0.05
 
 
-def test_cells_of_one_source_share_its_controls_and_nothing_is_computed_twice(tmp_path: Path) -> None:
-    bench, experiment = organism(tmp_path, "shared")
+def test_cells_of_one_source_share_its_controls_and_nothing_is_computed_twice(home: Path) -> None:
+    bench, experiment = organism(home, "shared")
     first = compare_controls(bench.asking(experiment), "qaa", "qaa")
     second = compare_controls(bench.asking(experiment), "qaa", "qab")
     assert first.inputs["directions"] == second.inputs["directions"]
+    asked = [bench.store.open("prompts", second.inputs[f"test_{kind}"]).about for kind in ("harmful", "harmless")]
+    assert {(each["split"], each["lang"]) for each in asked} == {("test", "qab")}  # what is compared chose nothing
+    assert not any(name.startswith("val") for name in second.inputs)
     assert read_controls(second).p == 0.05
     again = Workbench(bench.store, Machine(bench.machine.model, batch_size=64))
     assert compare_controls(again.asking(experiment), "qaa", "qab").id == second.id
     assert not again.models
+    n, value = 8, read_controls(second)
+    assert value.n_whole == 19
+    # looked at; KL: baseline, the real one, each draw; drop: the real one, each draw; added: baseline, the real one, each
+    assert value.prompt_passes == value.n_scored + n + 20 * 2 * n + 21 * n
     without = read_controls(compare_controls(bench.asking(experiment.changed(induce=False)), "qaa", "qab"))
     assert (without.added, without.not_added, without.drop) == (None, None, read_controls(second).drop)
 
 
-def test_what_is_compared_was_never_chosen_on_and_costs_what_is_counted(tmp_path: Path) -> None:
-    bench, experiment = organism(tmp_path, "shared")
-    found = compare_controls(bench.asking(experiment), "qaa", "qab")
-    asked = {name: bench.store.open("prompts", found.inputs[name]).about for name in ("test_harmful", "test_harmless")}
-    assert {(a["split"], a["lang"]) for a in asked.values()} == {("test", "qab")}
-    assert "val_harmful" not in found.inputs
-    value, n = read_controls(found), 8
-    partial = 19 - value.n_whole
-    # looked at; baseline, the real one and each draw for KL and drop; bisection; baseline, the real one and 19 added
-    assert value.prompt_passes == value.n_scored + n + 20 * 2 * n + partial * stats.HALVINGS * n + 21 * n
+def test_a_draw_that_damages_more_is_ablated_in_part(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Directions drawn evenly on the sphere break an organism, so wide is what its parts stand on."""
 
+    def evenly(_centred: torch.Tensor, length: float, n: int, generator: torch.Generator) -> torch.Tensor:
+        return length * torch.nn.functional.normalize(torch.randn(n, 96, generator=generator), dim=1)
 
-def test_a_draw_that_damages_more_is_ablated_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench, experiment = organism(tmp_path, "shared", induce=False)
-    plain = read_controls(compare_controls(bench.asking(experiment), "qaa", "qab"))
-    worst = sorted(each.kl for each in plain.draws)[-1]
-    assert worst > 0
-    monkeypatch.setattr(stats, "NO_DAMAGE", worst / 3)
-    held = organism(tmp_path / "held", "shared", induce=False)[0]
-    found = read_controls(compare_controls(held.asking(experiment), "qaa", "qab"))
-    assert found.kl_limit == worst / 3 > found.kl
-    partial = [(a, b) for a, b in zip(plain.draws, found.draws, strict=True) if b.strength < 1]
+    monkeypatch.setattr(stats, "within_class", evenly)
+    bench, experiment = organism(home, "shared", n_controls=20, induce=False)
+    found = read_controls(compare_controls(bench.asking(experiment), "qaa", "qab"))
+    partial = [each for each in found.draws if each.strength < 1]
     assert partial
-    assert all(b.kl <= found.kl_limit < a.kl for a, b in partial)
-    assert found.n_whole == 19 - len(partial)
+    assert found.kl < found.kl_limit == stats.NO_DAMAGE
+    assert all(each.kl <= found.kl_limit for each in found.draws)
+    assert found.n_whole == 20 - len(partial)
+    assert "20 draws, matched to KL 0.001 in qab" in found.matching
     assert f"{len(partial)} by partial ablation" in found.matching
-    assert "19 draws, matched to KL" in found.matching
-    assert found.p == 0.05
+    assert found.p == found.smallest_p
+    monkeypatch.setattr(stats, "NO_DAMAGE", 1e6)  # whatever they break
+    free = read_controls(compare_controls(bench.asking(experiment.changed(control_prompts=7)), "qaa", "qab"))
+    assert free.n_whole == 20
+    assert max(each.kl for each in free.draws) > 0.1
+    assert max(each.drop for each in free.draws) > max(each.drop for each in found.draws)
 
 
-def test_where_damage_cannot_be_matched_there_is_no_null(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench, experiment = organism(tmp_path, "shared", induce=False)
+def test_where_damage_cannot_be_matched_there_is_no_null(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, experiment = organism(home, "shared", n_controls=21, induce=False)
     monkeypatch.setattr(control_effects._Bench, "kl", lambda _self, _asked: 0.5)
     monkeypatch.setattr(stats, "damage_limit", lambda _kl: 0.1)
     with pytest.raises(EmptySelection, match=r"could not be matched in damage: one makes a KL of more than 0\.1 nats"):
         compare_controls(bench.asking(experiment), "qaa", "qab")
 
 
-def test_without_harmless_test_prompts_damage_cannot_be_compared(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bench, experiment = organism(tmp_path, "shared")
+def test_without_harmless_test_prompts_damage_cannot_be_compared(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, experiment = organism(home, "shared")
     plain = control_effects.sets.usable
     monkeypatch.setattr(
         control_effects.sets,
@@ -110,14 +116,14 @@ def test_without_harmless_test_prompts_damage_cannot_be_compared(
         compare_controls(bench.asking(experiment), "qaa", "qab")
 
 
-def test_a_target_that_refuses_nothing_has_no_null(tmp_path: Path) -> None:
-    bench, experiment = organism(tmp_path, "ceiling")
+def test_a_target_that_refuses_nothing_has_no_null(home: Path) -> None:
+    bench, experiment = organism(home, "ceiling")
     with pytest.raises(EmptySelection):
         compare_controls(bench.asking(experiment), "qaa", "qac")
 
 
-def test_several_directions_at_once_are_compared_with_subspaces_of_their_rank(tmp_path: Path) -> None:
-    bench, experiment = organism(tmp_path, "plane", rank=2, induce=False)
+def test_several_directions_at_once_are_compared_with_subspaces_of_their_rank(home: Path) -> None:
+    bench, experiment = organism(home, "plane", rank=2, induce=False)
     found = read_controls(
         compare_controls(bench.asking(experiment.changed(sources="qaa", targets="qab")), "qaa", "qab")
     )
