@@ -60,7 +60,7 @@ def add_verdicts(value: dict[str, Any]) -> None:
 def add_controls(value: dict[str, Any]) -> None:
     """A control cell on artifacts that are there."""
     model = next(c for c in value["cells"] if (c["target"], c["source"]) == ("ba", "en"))
-    value["cells"].append({**model, "condition": "covariance", "draw": 3, "removal": None})
+    value["cells"].append({**model, "condition": "within_class", "draw": 3, "removal": None})
 
 
 def a_world(root: Path, **how: Any) -> tuple[World, Artifact]:
@@ -127,7 +127,7 @@ def test_controls_are_listed_apart_and_named(judged: tuple[World, Artifact, Arti
     assert "Covariance (English), draw 3" in controls
     assert "All 1 conditions beside ablation" in controls
     rows = list(csv.DictReader((judged[2].path / "rates.csv").read_text(encoding="utf-8").splitlines()))
-    assert [r["condition"] for r in rows].count("covariance (draw 3)") == 1
+    assert [r["condition"] for r in rows].count("within_class (draw 3)") == 1
     assert len(rows) == 14
 
 

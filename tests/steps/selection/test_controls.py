@@ -66,7 +66,7 @@ def test_cells_of_one_source_share_its_controls_and_nothing_is_computed_twice(ho
     assert not again.models
     n, value = 8, read_controls(second)
     assert value.n_whole == 19
-    # looked at; KL: baseline, the real one, each draw; drop: the real one, each draw; added: baseline, the real one, each
+    # looked at; KL: baseline, real, draws; drop: real, draws; added: baseline, real, draws
     assert value.prompt_passes == value.n_scored + n + 20 * 2 * n + 21 * n
     without = read_controls(compare_controls(bench.asking(experiment.changed(induce=False)), "qaa", "qab"))
     assert (without.added, without.not_added, without.drop) == (None, None, read_controls(second).drop)
