@@ -161,7 +161,12 @@ class ControlSettings(Group, frozen=True):
         True
     )
     n_controls: Annotated[int | None, option("Control draws per source, at least 19.", short="39")] = None
-    control_prompts: Annotated[Count, option("Test prompts per class that controls are compared on.")] = 16
+    control_prompts: Annotated[
+        Count, option("Prompts per class that controls are searched on (validation) and compared on (test).")
+    ] = 16
+    control_candidates: Annotated[
+        Annotated[int, Meta(ge=0)], option("Candidates' places that each control draw is searched over; 0: all.")
+    ] = 16
     control_completions: Annotated[
         Annotated[int, Meta(ge=0)],
         option("Draws whose answers are written on the test prompts; from 19 on they decide as well."),

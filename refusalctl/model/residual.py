@@ -240,10 +240,13 @@ class _Sum:
             return _Fit(names, scale, float("inf"))
         rounding = self.eps * (len(self.length) ** 0.5 + float((columns * weights)[:, 1:].norm()))
         excess = float((columns @ weights - self.after).norm()) / rounding
-        return _Fit(names, self._tidy(scale), excess, tuple(self._tidy(float(each)) for each in weights[1:]))
+        # rounding of the stream hides how much of a small write is added: no weight is known better than that
+        blur = len(self.length) ** 0.5 / columns[:, 1:].norm(dim=0).clamp(min=1e-12)
+        tidy = (self._tidy(float(each), float(b)) for each, b in zip(weights[1:], blur, strict=True))
+        return _Fit(names, self._tidy(scale), excess, tuple(tidy))
 
-    def _tidy(self, scale: float) -> float:
-        return 1.0 if abs(scale - 1.0) < 8 * self.eps else scale
+    def _tidy(self, scale: float, blur: float = 1.0) -> float:
+        return 1.0 if abs(scale - 1.0) < 8 * self.eps * max(blur, 1.0) else scale
 
 
 def unit(vector: Float[Tensor, " d_model"]) -> Float[Tensor, " d_model"]:

@@ -78,15 +78,21 @@ def deviations(
     return torch.cat([up - up @ rows @ rows.T, down])
 
 
+def coefficients(n: int, n_prompts: int, generator: torch.Generator) -> Float[Tensor, "n n_prompts"]:
+    """Standard normal weights of train prompts, float64: one draw is the same weights at every place, as a difference
+    in means is, so that its candidates are as alike from layer to layer as the real ones."""
+    return torch.randn(n, n_prompts, generator=generator, dtype=torch.float64)
+
+
 def within_class(
-    centred: Float[Tensor, "n_prompts d_model"], length: float, n: int, generator: torch.Generator
+    centred: Float[Tensor, "n_prompts d_model"], length: float, weights: Float[Tensor, "n n_prompts"]
 ) -> Float[Tensor, "n d_model"]:
     """Normal draws with the covariance of `deviations`, rescaled to `length`, float32.
 
     A difference in means of prompts that differ in nothing but chance is such a draw. Raises `BadInput` where
     activations do not vary.
     """
-    draws = torch.randn(n, len(centred), generator=generator, dtype=torch.float64) @ centred
+    draws = weights @ centred
     norms = draws.norm(dim=1, keepdim=True)
     if not bool((norms > 1e-9 * length).all()) or not length > 0:
         raise BadInput("activations do not vary within their class at the selected position and layer")
@@ -99,7 +105,8 @@ def subspaces(
 ) -> Float[Tensor, "n rank d_model"]:
     """Orthonormal bases of the spans of `rank` draws each, float32: what an ablation of `rank` directions at once is
     compared with. Raises `BadInput` where activations vary along fewer directions."""
-    draws = within_class(centred, 1.0, n * rank, generator).double().reshape(n, rank, -1)
+    weights = coefficients(n * rank, len(centred), generator)
+    draws = within_class(centred, 1.0, weights).double().reshape(n, rank, -1)
     bases, triangle = torch.linalg.qr(draws.transpose(1, 2))
     if not bool((triangle.diagonal(dim1=1, dim2=2).abs() > 1e-6).all()):
         raise BadInput(f"activations vary along fewer than {rank} directions at the selected place")

@@ -32,6 +32,11 @@ class Work:
     def __add__(self, other: Work) -> Work:
         return Work(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
+    @property
+    def total(self) -> int:
+        """Prompt passes, answers apart."""
+        return self.forward + self.scored + self.added
+
     def seconds(self, rates: Rates) -> float | None:
         """At most: answers that end early cost less. None where tokens are to be written that could not be timed."""
         if self.new_tokens and rates.token is None:
@@ -137,14 +142,18 @@ def control_plan(lines: Iterable[Planned], model: Shape) -> ControlPlan | None:
     from refusalctl.stats.controls import HALVINGS  # torch comes with it
     from refusalctl.stats.max_t import smallest_p
 
+    lines = list(lines)
     asked = [line for line in lines if line.step == "controls"]
     if not asked:
         return None
     draws, passes, more = asked[0].sizes["directions"], 0, 0
     for line in asked:
         work = _controls(line.params, line.sizes, model, 0)
-        passes += work.forward + work.scored + work.added
+        passes += work.total
         more += HALVINGS * draws * min(line.sizes["test_harmless"], line.params["n_prompts"])
+    for line in lines:
+        if line.step == "control-directions":
+            passes += _control_directions(line.params, line.sizes, model, 0).total
     return ControlPlan(len(asked), draws, smallest_p(draws), passes, passes + more)
 
 
@@ -213,6 +222,15 @@ def _comprehension(_params: Params, n: Sizes, _model: Shape, _n_langs: int) -> W
     return Work(forward=2 * min(n["prompts_harmless"], MOST_TEXTS))
 
 
+def _control_directions(params: Params, n: Sizes, model: Shape, _n_langs: int) -> Work:
+    """Every draw is scored at every place that is searched; most are settled by the KL of the first."""
+    places = min(params["max_candidates"] or model.n_candidates, model.n_candidates)
+    if places == 1:
+        return Work()
+    harmful, harmless = (min(n[f"val_{kind}"], params["n_prompts"]) for kind in ("harmful", "harmless"))
+    return Work(forward=harmless * (params["n"] + 1), scored=params["n"] * places * harmful)
+
+
 def _controls(params: Params, n: Sizes, _model: Shape, _n_langs: int) -> Work:
     """At full strength; a draw that damages more is brought to the limit by `HALVINGS` more passes over the harmless
     prompts. Harmful prompts are looked at until enough are refused."""
@@ -231,5 +249,6 @@ _COUNTS: dict[str, Count] = {
     "cosmic": _cosmic,
     "openings": _openings,
     "comprehension": _comprehension,
+    "control-directions": _control_directions,
     "controls": _controls,
 }

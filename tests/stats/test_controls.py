@@ -23,6 +23,10 @@ def test_p_counts_ties_against_the_direction_and_is_never_zero() -> None:
             controls.p_value(1.0, null)
 
 
+def weights(n: int, centred: torch.Tensor) -> torch.Tensor:
+    return controls.coefficients(n, len(centred), generator())
+
+
 def classes(n: int = 400) -> tuple[torch.Tensor, torch.Tensor]:
     """Harmful prompts vary along axes 0 and 2, harmless ones along 0 and 1; their means differ along 2."""
     x = torch.randn(2, n, 5, generator=generator())
@@ -32,7 +36,7 @@ def classes(n: int = 400) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_draws_vary_as_prompts_do_within_their_class_and_know_nothing_of_the_classes() -> None:
     centred = controls.deviations(*classes(), torch.eye(5)[3:4])
-    draws = controls.within_class(centred, 2.0, 500, generator())
+    draws = controls.within_class(centred, 2.0, weights(500, centred))
     torch.testing.assert_close(draws.norm(dim=1), torch.full((500,), 2.0))
     spread = draws.std(0)
     assert float(spread[2]) > float(spread[1]) > float(spread[0]) > 0.1
@@ -40,7 +44,7 @@ def test_draws_vary_as_prompts_do_within_their_class_and_know_nothing_of_the_cla
     assert float(draws.mean(0).abs().max()) < 0.2  # centred on either class's own mean
     for still in (torch.ones(5, 4), torch.zeros(5, 4)):
         with pytest.raises(BadInput, match="do not vary"):
-            controls.within_class(controls.deviations(still, still, torch.eye(4)[:1]), 1.0, 3, generator())
+            controls.within_class(controls.deviations(still, still, torch.eye(4)[:1]), 1.0, torch.ones(3, 10).double())
 
 
 def test_how_harmful_prompts_are_is_no_other_direction_and_what_harmless_ones_vary_along_stays() -> None:
@@ -49,7 +53,7 @@ def test_how_harmful_prompts_are_is_no_other_direction_and_what_harmless_ones_va
     found = controls.deviations(harmful, harmless, along_both)
     assert float((found[:400] @ along_both[0].double()).abs().max()) < 1e-9
     torch.testing.assert_close(found[400:], harmless.double() - harmless.double().mean(0))
-    draws = controls.within_class(found, 1.0, 200, generator())
+    draws = controls.within_class(found, 1.0, weights(200, found))
     assert float((draws @ along_both[0]).abs().mean()) > 0.1  # free to lean on it as far as harmless prompts do
 
 

@@ -35,13 +35,15 @@ if TYPE_CHECKING:
 
 class _Compared(NamedTuple):
     """What is ablated: the real direction [d_model] and draws [n, d_model], or for several directions at once bases
-    [rank, d_model] and [n, rank, d_model]. What is added is always the direction and single draws."""
+    [rank, d_model] and [n, rank, d_model]. What is added is always the direction and single draws, each at the layer
+    that it was read at (`layers`)."""
 
     direction: torch.Tensor
     draws: torch.Tensor
     ablated: torch.Tensor
     ablated_draws: torch.Tensor
     layer: int
+    layers: list[int]
 
     def ablation(self, what: torch.Tensor, strength: float = 1.0) -> Intervention:
         from refusalctl.model.hooks import Intervention
@@ -51,13 +53,14 @@ class _Compared(NamedTuple):
 
 def _read(job: Job) -> _Compared:
     """Draws of the rank of the ablation that they stand beside."""
-    drawn, _header = formats.read_vectors(job.inputs["directions"].path / VECTORS, "control_directions")
+    drawn, known = formats.read_vectors(job.inputs["directions"].path / VECTORS, "control_directions")
+    layers = [layer for _pos, layer in known["places"]]
     tensors, chosen = formats.read_vectors(job.inputs["selection"].path / SELECTION_FILE, "selection")
     direction, layer = tensors["direction"], chosen["layer"]
     if job.params["rank"] == 1:
-        return _Compared(direction, drawn[FAMILY], direction, drawn[FAMILY], layer)
+        return _Compared(direction, drawn[FAMILY], direction, drawn[FAMILY], layer, layers)
     held, _header = formats.read_vectors(job.inputs["subspace"].path / SUBSPACE_FILE, "subspace")
-    return _Compared(direction, drawn[FAMILY], held["basis"], drawn[SUBSPACES], layer)
+    return _Compared(direction, drawn[FAMILY], held["basis"], drawn[SUBSPACES], layer, layers)
 
 
 class _Bench:
@@ -171,7 +174,7 @@ def _match(bench: _Bench, compared: _Compared, vector: torch.Tensor, limit: floa
 def _added(job: Job, bench: _Bench, compared: _Compared) -> tuple[AddedControls | None, str | None]:
     """What the draws do to harmless prompts when they are added, or why nothing was.
 
-    They have the direction's length, so the dose is the same; each has a sign of its own.
+    Each at its own place and at the real candidate's length there, so the dose is the same; it has a sign of its own.
     """
     from refusalctl.model.hooks import Intervention
     from refusalctl.stats.controls import p_value
@@ -185,21 +188,21 @@ def _added(job: Job, bench: _Bench, compared: _Compared) -> tuple[AddedControls 
         return None, f"none of {len(baseline)} harmless test prompts of {job.params['target']} has a score below 0"
     before = mean([baseline[i] for i in index])
 
-    def rise(vector: torch.Tensor) -> float:
-        scores = bench.harmless_scores(Intervention("add", vector, compared.layer, coeff))
+    def rise(vector: torch.Tensor, layer: int) -> float:
+        scores = bench.harmless_scores(Intervention("add", vector, layer, coeff))
         return mean([scores[i] for i in index]) - before
 
-    real, rises = rise(compared.direction), _rises(job, compared.draws, rise)
+    real, rises = rise(compared.direction, compared.layer), _rises(job, compared, rise)
     reverse = p_value(-real, [-each for each in rises])
     return AddedControls(coeff, real, before, len(index), tuple(rises), p_value(real, rises), reverse), None
 
 
-def _rises(job: Job, draws: torch.Tensor, rise: Callable[[torch.Tensor], float]) -> Sequence[float]:
+def _rises(job: Job, compared: _Compared, rise: Callable[[torch.Tensor, int], float]) -> Sequence[float]:
     """`rise` of every draw; finished ones outlive an interruption."""
     rows = FinishedRows(job.partial, "rises.jsonl")
     found = [row["rise"] for row in rows]
-    for vector in draws[len(found) :]:
-        found.append(rise(vector))
+    for vector, layer in list(zip(compared.draws, compared.layers, strict=True))[len(found) :]:
+        found.append(rise(vector, layer))
         rows.add({"rise": found[-1]})
     return found
 
@@ -216,7 +219,7 @@ def _cosines(compared: _Compared) -> CosineSize:
     return CosineSize(float(sizes.mean()), float(sizes.max()))
 
 
-CONTROLS = Step("controls", 4, "controls", _run, uses_model=True)
+CONTROLS = Step("controls", 5, "controls", _run, uses_model=True)
 
 
 def compare_controls(bench: Workbench, source: str, target: str) -> Artifact:

@@ -1,4 +1,4 @@
-"""`control-directions`: other directions of a source's stream, drawn once for all the targets that it is applied in.
+"""`control-directions`: other directions of a source's stream, drawn and searched once for all its targets.
 
 What they do there, at no more damage than the real direction does, is measured in `control_effects`.
 """
@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from refusalctl.errors import EmptySelection, UnfitOpenings
+from refusalctl.errors import BadInput, EmptySelection, UnfitOpenings
 from refusalctl.json_types import JsonObject
 from refusalctl.records.cell import ControlFamily
+from refusalctl.records.selection import Candidate
 from refusalctl.settings import Settings
-from refusalctl.steps.activations import ACTIVATIONS_FILE, collect_activations
-from refusalctl.steps.directions import DIRECTIONS_FILE, KINDS, extract_directions
+from refusalctl.steps.activations import collect_activations
+from refusalctl.steps.directions import KINDS, extract_directions
 from refusalctl.steps.interventions import CONTROLS_FILE as VECTORS
 from refusalctl.steps.interventions import SELECTION_FILE, SUBSPACE_FILE
 from refusalctl.steps.prompts import draw_prompts
+from refusalctl.steps.selection.control_search import Place, places_of, search
 from refusalctl.steps.selection.openings import checked_openings
 from refusalctl.steps.selection.scores import select_direction
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
@@ -30,15 +32,6 @@ FAMILY: ControlFamily = "within_class"
 SUBSPACES = "subspaces"  # beside single directions: [n, rank, d_model], where several are ablated together
 
 
-def _activations(job: Job, kind: str, pos: int, layer: int) -> torch.Tensor:
-    """Train activations [n_prompts, d_model] of one class at the selected place."""
-    import torch
-
-    _tensors, header = formats.read_vectors(job.inputs["directions"].path / DIRECTIONS_FILE, "directions")
-    with formats.open_activations(job.inputs[kind].path / ACTIVATIONS_FILE) as (data, _header):
-        return torch.from_numpy(data[:, header["positions"].index(pos), layer])
-
-
 def _run_directions(job: Job) -> RunChecks:
     import torch
 
@@ -46,25 +39,52 @@ def _run_directions(job: Job) -> RunChecks:
 
     n, rank = job.params["n"], job.params["rank"]
     generator = torch.Generator().manual_seed(job.params["seed"])
-    tensors, header = formats.read_vectors(job.inputs["selection"].path / SELECTION_FILE, "selection")
-    direction = tensors["direction"]
-    basis = direction[None]
+    _tensors, header = formats.read_vectors(job.inputs["selection"].path / SELECTION_FILE, "selection")
+    winner = Candidate(header["pos"], header["layer"])
+    places, candidates = places_of(job, winner)
+    vectors, varying = _draws(places, winner, n, generator)
+    found = search(job, varying, vectors)
+    drawn: dict[str, torch.Tensor] = {FAMILY: torch.stack([vectors[p][i] for i, p in enumerate(found.chosen)])}
     if rank > 1:
+        home = next(place for place in varying if place.at == winner)
         held, _header = formats.read_vectors(job.inputs["subspace"].path / SUBSPACE_FILE, "subspace")
-        basis = held["basis"]
-    rows = {kind: _activations(job, kind, header["pos"], header["layer"]) for kind in KINDS}
-    length = float(direction.norm())
-    alone = stats.deviations(rows["harmful"], rows["harmless"], direction[None])
-    drawn: dict[str, torch.Tensor] = {FAMILY: stats.within_class(alone, length, n, generator)}
-    if rank > 1:
-        together = stats.deviations(rows["harmful"], rows["harmless"], basis)
+        together = stats.deviations(home.harmful, home.harmless, held["basis"])
         drawn[SUBSPACES] = stats.subspaces(together, rank, n, generator)
-    about = {"lang": job.inputs["directions"].about["lang"], "rank": rank, "layer": header["layer"]}
+    about = {
+        "lang": job.inputs["directions"].about["lang"],
+        "rank": rank,
+        "layer": header["layer"],
+        "places": [list(varying[place].at) for place in found.chosen],
+        "searched": len(varying),
+        "candidates": candidates,
+        "prompt_passes": found.passes,
+    }
     formats.write_vectors(job.out / VECTORS, "control_directions", drawn, about)
-    return {"draws": n}
+    return {"draws": n, "searched": len(varying), "prompt_passes": found.passes}
 
 
-DRAW_CONTROLS = Step("control-directions", 6, "control_directions", _run_directions)
+def _draws(
+    places: list[Place], winner: Candidate, n: int, generator: torch.Generator
+) -> tuple[list[torch.Tensor], list[Place]]:
+    """The same draws at every place, [n, d_model] each, and the places: those where prompts of a class are all alike
+    have none. Raises `BadInput` where the selected place is one of them."""
+    from refusalctl.stats import controls as stats
+
+    weights = stats.coefficients(n, len(places[0].harmful) + len(places[0].harmless), generator)
+    vectors, varying = [], []
+    for place in places:
+        centred = stats.deviations(place.harmful, place.harmless, place.real[None])
+        try:
+            vectors.append(stats.within_class(centred, float(place.real.norm()), weights))
+        except BadInput:
+            if place.at == winner:
+                raise
+            continue
+        varying.append(place)
+    return vectors, varying
+
+
+DRAW_CONTROLS = Step("control-directions", 7, "control_directions", _run_directions, uses_model=True)
 
 
 def n_controls(settings: Settings) -> int:
@@ -88,11 +108,20 @@ def draw_control_directions(bench: Workbench, source: str) -> Artifact:
     inputs = {"selection": chosen, "directions": extract_directions(bench, source)}
     for kind in KINDS:
         inputs[kind] = collect_activations(bench, draw_prompts(bench, source, kind, "train"))
+        inputs[f"val_{kind}"] = draw_prompts(bench, source, kind, "val")
+    inputs["openings"] = openings_to_compare_by(bench, source)
     rank = bench.settings.verdict.rank
     if rank > 1:
         inputs["subspace"] = build_subspace(bench, chosen, source)
     n = n_controls(bench.settings)
-    params: JsonObject = {"n": n, "seed": bench.settings.prompts.seed, "rank": rank}
+    params: JsonObject = {
+        "n": n,
+        "seed": bench.settings.prompts.seed,
+        "n_prompts": bench.settings.controls.control_prompts,
+        "max_candidates": bench.settings.controls.control_candidates,
+        "rule": bench.settings.selection.resolved_rule().params(),
+        "rank": rank,
+    }
     about: JsonObject = {
         "model": bench.ref.name,
         "revision": bench.ref.revision,

@@ -75,8 +75,9 @@ def test_cells_of_one_source_share_its_controls_and_nothing_is_computed_twice(ho
 def test_a_draw_that_damages_more_is_ablated_in_part(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Directions drawn evenly on the sphere break an organism, so wide is what its parts stand on."""
 
-    def evenly(_centred: torch.Tensor, length: float, n: int, generator: torch.Generator) -> torch.Tensor:
-        return length * torch.nn.functional.normalize(torch.randn(n, 96, generator=generator), dim=1)
+    def evenly(_centred: torch.Tensor, length: float, weights: torch.Tensor) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(1)
+        return length * torch.nn.functional.normalize(torch.randn(len(weights), 96, generator=generator), dim=1)
 
     monkeypatch.setattr(stats, "within_class", evenly)
     bench, experiment = organism(home, "shared", n_controls=20, induce=False)
