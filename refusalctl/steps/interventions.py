@@ -268,14 +268,14 @@ def resolve_direction(spec: InterventionSpec) -> Intervention:
     if spec.mean is not None:
         mean = _mean_elsewhere(spec.sources[0].artifact, spec.mean)
     return Intervention(
-        spec.kind,
+        spec.kind,  # type: ignore[arg-type]
         rows,
         first.layer,
         spec.coeff,
         spec.layers,
         spec.positions,
         mean,
-        spec.strength,  # type: ignore[arg-type]
+        spec.strength,
     )
 
 
