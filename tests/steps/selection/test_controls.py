@@ -8,12 +8,15 @@ import pytest
 import torch
 
 from refusalctl.errors import BadInput, EmptySelection
+from refusalctl.records.selection import Candidate
 from refusalctl.settings import Machine, Settings
 from refusalctl.stats import controls as stats
 from refusalctl.steps.selection import control_effects
 from refusalctl.steps.selection.control_effects import compare_controls, read_controls
-from refusalctl.steps.selection.controls import n_controls
+from refusalctl.steps.selection.control_search import pick, spread
+from refusalctl.steps.selection.controls import draw_control_directions, n_controls
 from refusalctl.steps.step import Workbench
+from refusalctl.store import formats
 from refusalctl.store.store import Store
 
 
@@ -70,6 +73,39 @@ def test_cells_of_one_source_share_its_controls_and_nothing_is_computed_twice(ho
     assert value.prompt_passes == value.n_scored + n + 20 * 2 * n + 21 * n
     without = read_controls(compare_controls(bench.asking(experiment.changed(induce=False)), "qaa", "qab"))
     assert (without.added, without.not_added, without.drop) == (None, None, read_controls(second).drop)
+
+
+def test_a_draw_is_searched_as_the_direction_was(home: Path) -> None:
+    """Over the places of its candidates, on the source's validation prompts; with one place there is nothing to run."""
+    bench, experiment = organism(home, "separate")
+    drawn = draw_control_directions(bench.asking(experiment), "qaa")
+    asked = [bench.store.open("prompts", drawn.inputs[f"val_{kind}"]).about for kind in ("harmful", "harmless")]
+    assert {(each["split"], each["lang"]) for each in asked} == {("val", "qaa")}
+    _vectors, header = formats.read_vectors(drawn.path / formats.VECTOR_FILES[drawn.kind], drawn.kind)
+    assert header["searched"] == header["candidates"] > 2
+    assert len({tuple(place) for place in header["places"]}) > 1
+    assert header["prompt_passes"] >= 19 * header["searched"] * 8
+    one = draw_control_directions(bench.asking(experiment.changed(control_candidates=1)), "qaa")
+    _vectors, header = formats.read_vectors(one.path / formats.VECTOR_FILES[one.kind], one.kind)
+    assert (header["searched"], header["prompt_passes"], len({tuple(place) for place in header["places"]})) == (1, 0, 1)
+
+
+def test_the_place_of_a_draw_is_that_of_least_refusal_within_the_damage_that_the_rule_allows() -> None:
+    bypass, kl = [3.0, 1.0, 2.0], [0.0, 0.5, 0.1]
+    asked: list[int] = []
+
+    def damage(place: int) -> float:
+        asked.append(place)
+        return kl[place]
+
+    assert pick(3, bypass.__getitem__, damage, 0.2) == 2
+    assert asked == [1, 2]  # in the order of what they remove, no further than needed
+    assert pick(3, bypass.__getitem__, damage, None) == 1
+    assert pick(3, bypass.__getitem__, damage, -1.0) == 0  # none passes: the least damage
+    at = [Candidate(-1, layer) for layer in range(10)]
+    assert spread(at, at[4], 3) == [at[0], at[4], at[9]]
+    assert spread(at, at[4], 1) == [at[4]]
+    assert spread(at, at[4], 0) == at
 
 
 def test_a_draw_that_damages_more_is_ablated_in_part(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
