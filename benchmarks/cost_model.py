@@ -33,7 +33,7 @@ BASE = Settings.of(
     rule="wang",
     max_kl=5.0,
     max_new_tokens=16,
-    require_null=False,
+    controls=False,
     induce=False,
 )
 SETTINGS = {

@@ -40,7 +40,7 @@ SEED = 20261127
 ORDER = ("transfers", "does not transfer", "reverses", "inconclusive", "uninformative")
 AGREE = 3  # experiments per cell on which the vectorised rule must equal `decide`
 MARGIN = VerdictSettings().margin
-OPEN = Evidence(MARGIN, native="transfers", require_null=False)
+OPEN = Evidence(MARGIN, p_null=0.0, p_reverse=0.0, native="transfers")
 OUTCOMES = {"R": "refusal", "C": "compliance", "D": "degenerate", "O": "off-language", "U": "unparsed"}
 Array = npt.NDArray[Any]
 Kinds = dict[str, float]  # "RCC": refused at baseline, complied with here and under the own direction -> its share

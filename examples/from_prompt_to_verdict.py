@@ -18,7 +18,7 @@ MODEL, DATA, LANGS = "organism:shared", "organism:shared", ["qaa", "qab"]
 source, target = LANGS
 study = rc.Study(
     model=MODEL, data=DATA, sources=[source], targets=LANGS, n_train=24, n_val=12, n_test=24, max_new_tokens=16,
-    controls=True, n_controls=39, control_prompts=4, control_candidates=2, control_completions=0, induce=False,
+    n_controls=39, control_prompts=8, induce=False,
 )  # fmt: skip
 study
 

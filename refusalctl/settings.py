@@ -142,7 +142,6 @@ class VerdictSettings(Group, frozen=True):
     doses: Annotated[
         tuple[float, ...], option("Coefficients of addition such as 1,2,4; the verdict is about the first.")
     ] = (1.0,)
-    require_null: Annotated[bool, option("Call nothing a transfer without control directions.")] = True
     rank: Annotated[Count, option("How many directions are ablated together.")] = 1
 
     def __post_init__(self) -> None:
@@ -158,23 +157,31 @@ class VerdictSettings(Group, frozen=True):
 class ControlSettings(Group, frozen=True):
     """Control directions beside every cell; docs/methods.md says what they cost."""
 
-    controls: Annotated[bool, option("Compare with control directions; costs forward passes.")] = False
-    n_controls: Annotated[int | None, option("Control draws per family.", short="39")] = None
-    control_prompts: Annotated[Count, option("Validation prompts that controls are selected and compared on.")] = 16
-    control_completions: Annotated[
-        Annotated[int, Meta(ge=0)], option("Draws per family whose answers are written out on the test prompts.")
-    ] = 1
-    control_candidates: Annotated[
-        Annotated[int, Meta(ge=0)], option("Candidates that each shuffled labelling is searched over; 0: all.")
+    controls: Annotated[bool, option("Compare with control directions; without them nothing is called a transfer.")] = (
+        True
+    )
+    n_controls: Annotated[int | None, option("Control draws per source, at least 19.", short="39")] = None
+    control_prompts: Annotated[
+        Count, option("Prompts per class that controls are searched on (validation) and compared on (test).")
     ] = 16
+    control_candidates: Annotated[
+        Annotated[int, Meta(ge=0)], option("Candidates' places that each control draw is searched over; 0: all.")
+    ] = 16
+    control_completions: Annotated[
+        Annotated[int, Meta(ge=0)],
+        option("Draws whose answers are written on the test prompts; from 19 on they decide as well."),
+    ] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.n_controls is not None and self.n_controls < LEAST_CONTROLS:
             raise BadInput(
-                f"n_controls is {self.n_controls}, expected at least {LEAST_CONTROLS}",
-                hint="fewer can never give p <= 0.05",
+                f"n_controls is {self.n_controls}, expected at least {LEAST_CONTROLS}: the smallest p of "
+                f"{self.n_controls} draws is {1 / (max(self.n_controls, 0) + 1):.2g}, at most 0.05 certifies a cell",
+                hint=f"--n-controls {LEAST_CONTROLS} or more, or --no-controls, which certifies nothing",
             )
+        if self.n_controls is not None and self.control_completions > self.n_controls:
+            raise BadInput(f"control_completions is {self.control_completions}, n_controls {self.n_controls}")
 
 
 class Settings(Group, frozen=True):

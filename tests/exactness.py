@@ -103,17 +103,17 @@ def comparable(name: str, dtype: torch.dtype) -> bool:
     return bool(FAMILIES[name].writes) and not (dtype == torch.bfloat16 and FAMILIES[name].experts)
 
 
-def against_weights(name: str, model: ChatModel, rows: Tensor) -> float | None:
+def against_weights(name: str, model: ChatModel, rows: Tensor, strength: float = 1.0) -> float | None:
     """(3) Largest difference of ablated logits to those of edited weights, in standard deviations of the logits.
 
     None where no weights, not even with projections behind norms, do the same.
     """
     if not comparable(name, families.dtype_of(model.model)):
         return None
-    asked = Intervention("ablate", rows) if rows.ndim == 1 else Intervention("subspace", rows)
+    asked = Intervention("ablate" if rows.ndim == 1 else "subspace", rows, strength=strength)
     ids = ids_of(model)
     hooked = logits_under(model, asked, ids)
-    edited = orthogonalise(name, copy.deepcopy(model.model), rows)
+    edited = orthogonalise(name, copy.deepcopy(model.model), rows, strength)
     expected = edited(ids, use_cache=False).logits.double()
     return float((hooked - expected).abs().max() / expected.std())
 

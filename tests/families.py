@@ -212,12 +212,14 @@ def _along(tensor: Tensor, axis: int, matrix: Tensor) -> Tensor:
     return moved.movedim(-1, axis).to(tensor.dtype)
 
 
-def orthogonalise(name: str, model: Any, rows: Tensor) -> Any:
-    """Weights that cannot write along `rows` (Arditi et al. 2024, appendix E), in place and in memory only.
+def orthogonalise(name: str, model: Any, rows: Tensor, strength: float = 1.0) -> Any:
+    """Weights that cannot write along `rows` (Arditi et al. 2024, appendix E), in place and in memory only; with a
+    `strength` below 1, W - strength R^T (R R^T)^-1 R W.
 
     An output layer that shares the embedding gets a copy of its own first: it reads the stream.
     """
-    family, matrix = FAMILIES[name], projector(rows)
+    family = FAMILIES[name]
+    matrix = (1 - strength) * torch.eye(D_MODEL, dtype=torch.float64) + strength * projector(rows)
     head = model.get_output_embeddings()
     head.weight = nn.Parameter(head.weight.detach().clone(), requires_grad=False)
     unmatched = set(family.writes)

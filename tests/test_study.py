@@ -22,7 +22,7 @@ from tests.golden.make import STORE
 
 ASKED: dict[str, Any] = {
     "model": "organism:shared", "data": "organism:shared", "sources": ["qaa"], "targets": ["qaa", "qab"],
-    "n_train": 16, "n_val": 8, "n_test": 10, "max_new_tokens": 8, "layers": [2, 3], "require_null": False,
+    "n_train": 16, "n_val": 8, "n_test": 10, "max_new_tokens": 8, "layers": [2, 3], "controls": False,
     "induce": False,
 }  # fmt: skip
 

@@ -222,6 +222,12 @@ def _cost(cost: Cost) -> None:
     err.print()
     table_err(heads, [*(line(*row) for row in cost.rows), line("all", "", cost.total, cost.seconds)], right=heads[2:])
     err.print(f"{cost.cells} sets of answers to write, {cost.labels:,} labels to make; the time is without judges")
+    if (asked := cost.controls) is not None:
+        err.print(
+            f"controls: {asked.draws} draws beside each of {asked.cells} cells, smallest p {asked.smallest_p:.3g}; "
+            f"{asked.passes // asked.cells:,} prompt passes per cell, {asked.passes:,} in all, at most {asked.most:,} "
+            "if all draws are matched in part"
+        )
     if cost.seconds is None:
         err.print("--probe runs a few prompts and adds the time")
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 
 import torch
 from jaxtyping import Float, Int
@@ -32,7 +32,8 @@ class Checks:
     """What the hooks saw: how often they changed something, and how far the stream is from where it was put.
 
     That is |Q x - t| / |x| after every block, at the last position or at the positions that were asked for: 0 means
-    that nothing is left along the direction (affine: besides the mean's component).
+    that nothing is left along the direction (affine: besides the mean's component; partial ablation: t is what was
+    left of the entering stream and of every write, added up).
 
     `repeated`: whether a GPU repeated steps that it had recorded; `deviation`: the largest KL (nats) that this made.
     """
@@ -120,9 +121,15 @@ class Session:
         self.shape: tuple[int, ...] = ()
         self.columns: list[int] | None = None  # None is all
         self.tails: list[Tensor] = []
+        self.left: Tensor | None = None  # Q . stream as partial ablation left it, at the measured tokens
+        self.kept: list[Tensor] = []
         self.target: Target | None = None if asked.kind in ("add", "none") else asked.target()
         self._placed: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor, Tensor]] = {}
         self._steps: dict[torch.device, Tensor] = {}
+
+    @property
+    def is_partial(self) -> bool:
+        return self.asked.strength != 1.0
 
     @contextmanager
     def on(self) -> Iterator[None]:
@@ -136,11 +143,12 @@ class Session:
         """Another ablation of the same kind and rank, where passes that were recorded read it; nothing seen yet."""
         asked.check(self.residual)
         n_layers = self.residual.n_layers
-        assert (asked.kind, asked.rank, asked.acts_at(n_layers), asked.positions) == (
+        assert (asked.kind, asked.rank, asked.acts_at(n_layers), asked.positions, asked.strength) == (
             self.asked.kind,
             self.asked.rank,
             self.asked.acts_at(n_layers),
             self.asked.positions,
+            self.asked.strength,
         )
         self.asked, self.target = asked, asked.target()
         for known in self._placed.values():
@@ -169,8 +177,13 @@ class Session:
         block = self.residual.blocks[layer]
         if enters:
             self._keep(block.register_forward_pre_hook(self.on_entry, with_kwargs=True))
-        for module in self.residual.writes[layer]:
-            self._keep(module.register_forward_hook(self.on_write))
+        scale = self.residual.scales[layer] if self.residual.scales else 1.0
+        if self.is_partial and scale != 1.0:
+            self._keep(block.register_forward_pre_hook(partial(self.on_scaling, scale), with_kwargs=True))
+        writes = self.residual.writes[layer]
+        weights = self.residual.weights[layer] if self.is_partial and self.residual.weights else (1.0,) * len(writes)
+        for module, weight in zip(writes, weights, strict=True):
+            self._keep(module.register_forward_hook(partial(self.on_write, weight)))
         if self.asked.kind == "affine" and self.residual.scales[layer] != 1.0:
             self._keep(block.register_forward_hook(self.on_scaled))  # the block scales what it was given
         self._keep(block.register_forward_hook(self.on_last_measured if last else self.on_measured))
@@ -222,14 +235,14 @@ class Session:
         return self._placed[key]
 
     def _put(self, x: Tensor) -> Tensor:
-        """x - Q^T (Q x - t)."""
+        """x - Q^T (Q x - t), or that share of it."""
         basis, value, _ = self._like(x)
-        return project(x, basis, value)
+        return project(x, basis, value, self.asked.strength)
 
     def _remove(self, x: Tensor) -> Tensor:
-        """x - Q^T Q x."""
+        """x - Q^T Q x, or that share of it."""
         basis, _, zero = self._like(x)
-        return project(x, basis, zero)
+        return project(x, basis, zero, self.asked.strength)
 
     def _add(self, x: Tensor) -> Tensor:
         assert self.asked.direction is not None
@@ -238,22 +251,41 @@ class Session:
             self._steps[x.device] = self.asked.coeff * self.asked.direction.to(x.device, wide)
         return (x.to(wide) + self._steps[x.device]).to(x.dtype)
 
-    def on_write(self, _m: nn.Module, _a: Arguments, output: object) -> object:
-        return _replace(output, self._change(hidden_of(output), self._remove))
+    def on_write(self, weight: float, _m: nn.Module, _a: Arguments, output: object) -> object:
+        new = self._change(hidden_of(output), self._remove)
+        if self.is_partial and self.left is not None and self.columns != []:
+            self.left = self.left + weight * self._along(new).to(self.left.device)
+        return _replace(output, new)
+
+    def on_scaling(self, scale: float, _m: nn.Module, _args: Arguments, _kwargs: Keywords) -> None:
+        if self.left is not None:
+            self.left = self.left * scale
 
     def on_scaled(self, _m: nn.Module, _a: Arguments, output: object) -> object:
         return _replace(output, self._change(hidden_of(output), self._put))
 
     def on_entry(self, _m: nn.Module, args: Arguments, kwargs: Keywords) -> tuple[Arguments, Keywords]:
-        return _replace_input(args, kwargs, self._change(block_input(args, kwargs), self._put))
+        new = self._change(block_input(args, kwargs), self._put)
+        if self.is_partial and self.columns != []:
+            self.left = self._along(new)
+        return _replace_input(args, kwargs, new)
 
     def on_addition(self, _m: nn.Module, args: Arguments, kwargs: Keywords) -> tuple[Arguments, Keywords]:
         return _replace_input(args, kwargs, self._change(block_input(args, kwargs), self._add))
 
     # --- the proof that the right places were hooked: the stream itself is where it was put ---------------
 
+    def _along(self, x: Tensor) -> Tensor:
+        """Q x [n_measured, rank] at the tokens that are measured."""
+        basis, _, _ = self._like(x)
+        whole = x.reshape(self.shape)
+        seen = whole[:, -1] if self.columns is None else whole[:, self.columns].flatten(0, 1)
+        return seen.to(basis.dtype) @ basis.T
+
     def on_measured(self, _m: nn.Module, _a: Arguments, output: object) -> None:
         x = hidden_of(output)
+        if self.is_partial and self.left is not None and self.columns != []:
+            self.kept.append(self.left)
         if self.columns is None:
             # a copy of one token, not a view: a view would keep the whole block's output in memory
             self.tails.append(x[:, -1] if x.shape[1] == 1 else x[:, -1].clone())
@@ -264,13 +296,16 @@ class Session:
         """All blocks at once: a handful of operations per forward instead of per block."""
         self.on_measured(module, args, output)
         for device in {t.device for t in self.tails}:
-            x = torch.cat([t for t in self.tails if t.device == device])
+            here = [i for i, t in enumerate(self.tails) if t.device == device]
+            x = torch.cat([self.tails[i] for i in here])
             basis, value, _ = self._like(x)
+            if self.is_partial:
+                value = torch.cat([self.kept[i].to(device) for i in here])
             x = x.to(basis.dtype)
             left = (x @ basis.T - value).norm(dim=-1)
             self.checks.measure((left / x.norm(dim=-1).clamp(min=1e-6)).max())
             self.checks.tolerance = TOLERANCE[hidden_of(output).dtype]
-        self.tails = []
+        self.tails, self.kept = [], []
 
 
 def _replace(output: object, new: Tensor) -> object:

@@ -13,13 +13,23 @@ from refusalctl.model import intervention_words as words
 
 
 def check_intervention(
-    kind: str, *, has_direction: bool, coeff: float, layers: Sequence[int] | None, positions: Sequence[int] | None
+    kind: str,
+    *,
+    has_direction: bool,
+    coeff: float,
+    layers: Sequence[int] | None,
+    positions: Sequence[int] | None,
+    strength: float = 1.0,
 ) -> None:
     """Raise `BadInput` for a combination that makes no sense in any model."""
     if kind not in words.KINDS:
         raise BadInput(f"there is no intervention {kind!r}", hint=f"choose among {', '.join(words.KINDS)}")
     if kind != "add" and coeff != 1.0:
         raise BadInput(f"a coefficient has no meaning for {kind!r}", hint="it belongs to 'add'")
+    if strength != 1.0 and kind not in ("ablate", "subspace"):
+        raise BadInput(f"a strength has no meaning for {kind!r}", hint="it belongs to 'ablate' and 'subspace'")
+    if not 0 < strength <= 1:
+        raise BadInput(f"the strength of an ablation is {strength:g}, expected more than 0, at most 1 (all of it)")
     if not math.isfinite(coeff):
         raise BadInput(f"the coefficient is {coeff}, expected a number")
     if kind == "none" and (layers is not None or positions is not None):

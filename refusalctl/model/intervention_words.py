@@ -22,11 +22,15 @@ def describe(
     rank: int = 1,
     layers: Sequence[int] | None = None,
     positions: Sequence[int] | None = None,
+    strength: float = 1.0,
 ) -> str:
-    """One line: the formula, where in the model it acts, and at which tokens. `layers` None means all."""
+    """One line: the formula, where in the model it acts, and at which tokens. `layers` None means all; `strength`: the
+    share of every write's component that an ablation removes."""
     if kind == "none":
         return "no intervention"
     formula = _FORMULAS[kind].format(rank=rank, sign="-" if coeff < 0 else "+", size=abs(coeff))
+    if strength != 1.0:
+        formula += f", {strength:.3g} of it (partial)"
     return f"{formula}; {_where(kind, layers)}; {_when(positions)}"
 
 

@@ -45,6 +45,8 @@ class Intervention:
 
     `layer` is where the direction was read and where `add` acts unless `layers` says otherwise; the other kinds act
     in all layers by default. `positions` are negative, from the prompt's end: then generated tokens are left alone.
+    `strength` below 1 makes `ablate` and `subspace` partial: that share of the component is taken from the stream that
+    enters and from every write, and as these add up the stream keeps 1 - strength of what was written along Q.
     """
 
     kind: InterventionKind = "none"
@@ -54,6 +56,7 @@ class Intervention:
     layers: tuple[int, ...] | None = None
     positions: tuple[int, ...] | None = None
     mean: Float[Tensor, " d_model"] | None = None
+    strength: float = 1.0
 
     @property
     def rank(self) -> int:
@@ -70,13 +73,25 @@ class Intervention:
     def describe(self) -> str:
         """What it does, where and at which tokens, in one line."""
         layers = self.acts_at(0) if self.kind == "add" else self.layers
-        return words.describe(self.kind, coeff=self.coeff, rank=self.rank, layers=layers, positions=self.positions)
+        return words.describe(
+            self.kind,
+            coeff=self.coeff,
+            rank=self.rank,
+            layers=layers,
+            positions=self.positions,
+            strength=self.strength,
+        )
 
     def check(self, residual: Residual) -> None:
         """Raise `BadInput` unless this is complete, without contradictions, and fits the model."""
         has_direction = self.direction is not None
         check_intervention(
-            self.kind, has_direction=has_direction, coeff=self.coeff, layers=self.layers, positions=self.positions
+            self.kind,
+            has_direction=has_direction,
+            coeff=self.coeff,
+            layers=self.layers,
+            positions=self.positions,
+            strength=self.strength,
         )
         if self.direction is not None:
             self._check_vectors(self.direction, residual.d_model)

@@ -14,29 +14,37 @@ Kernel = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def project(
-    x: Float[Tensor, "*any d_model"], basis: Float[Tensor, "rank d_model"], value: Float[Tensor, " rank"]
+    x: Float[Tensor, "*any d_model"],
+    basis: Float[Tensor, "rank d_model"],
+    value: Float[Tensor, " rank"],
+    strength: float = 1.0,
 ) -> Float[Tensor, "*any d_model"]:
-    """A new tensor of x's shape and dtype, its components along `basis` (orthonormal rows) at `value`.
+    """A new tensor of x's shape and dtype, its components along `basis` (orthonormal rows) at `value`; with a
+    `strength` below 1 moved by that share of the way.
 
     Computed in the dtype of `basis`: float32 for half precision.
     """
     flat = x.reshape(-1, x.shape[-1])
-    kernel = fused() if x.is_cuda and basis.dtype == torch.float32 and len(basis) == 1 else None
+    whole = x.is_cuda and basis.dtype == torch.float32 and len(basis) == 1 and strength == 1.0
+    kernel = fused() if whole else None
     if kernel is not None and x.shape[-1] <= WIDEST:
         with torch.cuda.device(x.device):  # where Triton launches; layers of a sharded model lie on several
             return kernel(flat, basis[0], value).view(x.shape)
-    return plainly(flat, basis, value).view(x.shape)
+    return plainly(flat, basis, value, strength).view(x.shape)
 
 
 def plainly(
-    x: Float[Tensor, "n d_model"], basis: Float[Tensor, "rank d_model"], value: Float[Tensor, " rank"]
+    x: Float[Tensor, "n d_model"],
+    basis: Float[Tensor, "rank d_model"],
+    value: Float[Tensor, " rank"],
+    strength: float = 1.0,
 ) -> Float[Tensor, "n d_model"]:
     """With torch's operations."""
     wide = x.to(basis.dtype)
     along = wide @ basis.T - value
     if len(basis) == 1:  # twice as fast as the general product, and nearly every intervention has one direction
-        return torch.addr(wide, along[:, 0], basis[0], alpha=-1).to(x.dtype)
-    return torch.addmm(wide, along, basis, alpha=-1).to(x.dtype)
+        return torch.addr(wide, along[:, 0], basis[0], alpha=-strength).to(x.dtype)
+    return torch.addmm(wide, along, basis, alpha=-strength).to(x.dtype)
 
 
 @cache

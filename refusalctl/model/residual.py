@@ -31,8 +31,8 @@ _HINT = "this architecture is not supported; please open an issue with its name"
 class Residual:
     """Decoder blocks in order and, for each, the modules whose outputs are added to the stream.
 
-    `scales` holds what each block multiplies its input by: 1 in nearly all architectures. `root` is the module whose
-    forward runs them all.
+    `scales` holds what each block multiplies its input by, `weights` what it multiplies each write by: 1 in nearly all
+    architectures. `root` is the module whose forward runs them all.
     """
 
     blocks: list[nn.Module]
@@ -41,6 +41,7 @@ class Residual:
     d_model: int
     scales: tuple[float, ...] = ()
     root: nn.Module = field(default_factory=nn.Identity)
+    weights: tuple[tuple[float, ...], ...] = ()
 
     @property
     def n_layers(self) -> int:
@@ -104,7 +105,8 @@ def find_residual(model: LanguageModel) -> Residual:
     names = tuple(fits[i].names for i in range(len(blocks)))
     writes = [tuple(block.get_submodule(n) for n in chosen) for block, chosen in zip(blocks, names, strict=True)]
     scales = tuple(fits[i].scale for i in range(len(blocks)))
-    return Residual(blocks, writes, names, config.hidden_size, scales, model)
+    weights = tuple(fits[i].weights for i in range(len(blocks)))
+    return Residual(blocks, writes, names, config.hidden_size, scales, model, weights)
 
 
 @contextmanager
@@ -164,7 +166,7 @@ def _alike(seen: list[dict[str, Tensor]]) -> list[list[int]]:
 
 
 class _Fit(NamedTuple):
-    """Writes of one block, what it multiplies its input by, and what this leaves unexplained.
+    """Writes of one block, what it multiplies its input and them by, and what this leaves unexplained.
 
     `excess` is in units of what rounding allows; infinite where the input itself does not go on.
     """
@@ -172,6 +174,7 @@ class _Fit(NamedTuple):
     names: tuple[str, ...]
     scale: float
     excess: float
+    weights: tuple[float, ...] = ()
 
 
 def _fit_blocks(architecture: str, seen: list[dict[str, Tensor]], blocks: list[nn.Module]) -> list[_Fit]:
@@ -236,10 +239,14 @@ class _Sum:
         if abs(scale) < 1e-3:  # the module holds the whole stream, as in post-norm blocks: not a write
             return _Fit(names, scale, float("inf"))
         rounding = self.eps * (len(self.length) ** 0.5 + float((columns * weights)[:, 1:].norm()))
-        return _Fit(names, self._tidy(scale), float((columns @ weights - self.after).norm()) / rounding)
+        excess = float((columns @ weights - self.after).norm()) / rounding
+        # rounding of the stream hides how much of a small write is added: no weight is known better than that
+        blur = len(self.length) ** 0.5 / columns[:, 1:].norm(dim=0).clamp(min=1e-12)
+        tidy = (self._tidy(float(each), float(b)) for each, b in zip(weights[1:], blur, strict=True))
+        return _Fit(names, self._tidy(scale), excess, tuple(tidy))
 
-    def _tidy(self, scale: float) -> float:
-        return 1.0 if abs(scale - 1.0) < 8 * self.eps else scale
+    def _tidy(self, scale: float, blur: float = 1.0) -> float:
+        return 1.0 if abs(scale - 1.0) < 8 * self.eps * max(blur, 1.0) else scale
 
 
 def unit(vector: Float[Tensor, " d_model"]) -> Float[Tensor, " d_model"]:

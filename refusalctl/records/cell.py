@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, Self
 
 from refusalctl.records.record import Part
 
-ControlFamily = Literal["shuffled", "covariance"]
+ControlFamily = Literal["within_class"]
 Condition = Literal["baseline", "native", "transferred", "affine", "induced"] | ControlFamily
 
 
@@ -32,8 +32,8 @@ class LanguagePair(NamedTuple):
 class Cell(Part, frozen=True):
     """One target language under one condition.
 
-    On harmful prompts: `baseline` (no source), `native` (source = target) or `transferred`, by ablation, and a family
-    of control directions of the source (`shuffled`, `covariance`), one `draw` of it ablated; `affine`, where ablation
+    On harmful prompts: `baseline` (no source), `native` (source = target) or `transferred`, by ablation, and control
+    directions of the source (`within_class`), one `draw` of them ablated; `affine`, where ablation
     would leave the stream on the harmful side, keeps the target's own harmless mean instead. On harmless prompts:
     `induced`, where `coeff` times the source's direction is added.
     """

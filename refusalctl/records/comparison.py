@@ -72,7 +72,7 @@ class NoiseFloor(Part, frozen=True):
 class Comparison(Record, frozen=True):
     FORMAT: ClassVar[str] = "comparison"
     FILE: ClassVar[str] = "comparison.json"
-    VERSION: ClassVar[int] = 3  # 2: before the second verdict rule
+    VERSION: ClassVar[int] = 4  # 3: conditions before the second version of controls
 
     first: str  # artifact id
     second: str  # artifact id

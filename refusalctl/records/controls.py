@@ -1,4 +1,4 @@
-"""`controls.json`: what directions that should do nothing do to refusals in one cell, beside the real direction."""
+"""`controls.json`: what other directions of the stream do to refusals in one cell, beside the real direction."""
 
 from __future__ import annotations
 
@@ -8,29 +8,19 @@ from refusalctl.records.record import Part, Record
 
 
 class CosineSize(Part, frozen=True):
-    """|cosine| of a family's draws to the real direction."""
+    """|cosine| of draws to the real direction."""
 
     mean: float
     max: float
 
 
-class FamilyDrops(Part, frozen=True):
-    """One family of control directions: by how much each draw lowers the refusal score (log-odds), and p."""
+class ControlDraw(Part, frozen=True):
+    """One draw: the strength at which it is ablated, the KL (nats) that it makes there, and by how much it lowers the
+    refusal score (log-odds) then."""
 
-    n: int
-    drops: tuple[float, ...]
-    p: float  # that the real direction lowers it no more than these do
-    p_reverse: float  # that it raises it no more
-    abs_cosine: CosineSize
-
-
-class FamilyRises(Part, frozen=True):
-    """One family, added: by how much each draw raises the refusal score (log-odds) of harmless prompts, and p."""
-
-    n: int
-    rises: tuple[float, ...]
-    p: float
-    p_reverse: float
+    strength: float
+    kl: float
+    drop: float
 
 
 class AddedControls(Part, frozen=True):
@@ -40,46 +30,49 @@ class AddedControls(Part, frozen=True):
     rise: float  # of the mean refusal score (log-odds) under the real direction
     baseline: float
     n_prompts: int
-    families: dict[str, FamilyRises]
-
-
-class ShuffledSelection(Part, frozen=True):
-    """How the directions of shuffled labels were chosen: the candidates searched, and each draw's place."""
-
-    searched: int
-    candidates: int
-    passed_rule: int
-    chosen: tuple[tuple[int, int], ...]  # position, layer
-    plain_cosine: tuple[float, ...]  # |cosine| to the real direction before its part was taken out
-    prompt_passes: int
+    rises: tuple[float, ...]
+    p: float
+    p_reverse: float
 
 
 class Controls(Record, frozen=True):
     """`drop`: of the target's mean refusal score (log-odds) under the real direction; `baseline`: that score without.
 
-    `p` is the largest of the families in `p_families`, of this cell alone: shuffled labels, searched like the direction
-    itself, and covariance-matched draws. Isotropic draws are too easy to beat, and a language direction is one value,
-    no distribution: both are shown and neither decides.
+    All on test prompts, which chose nothing: `n_prompts` harmful ones whose refusal score is above 0, `n_harmless` for
+    KL. `kl` (nats, next token) is the real direction's, `kl_limit` what a draw may reach. `p` is of this cell alone.
     """
 
     FORMAT: ClassVar[str] = "controls"
     FILE: ClassVar[str] = "controls.json"
-    VERSION: ClassVar[int] = 3  # 2: without the other tail, addition and rank
+    VERSION: ClassVar[int] = 4  # 3: families on validation prompts, without a limit on damage
 
     source: str
     target: str
     drop: float
     baseline: float
-    families: dict[str, FamilyDrops]
-    p: float
+    kl: float
+    kl_limit: float
+    draws: tuple[ControlDraw, ...]
+    p: float  # that the real direction lowers the score no more than the draws do
     p_reverse: float  # the same for the opposite tail
-    p_families: tuple[str, ...]
-    smallest_p: float  # that these draws can give
+    smallest_p: float  # that so many draws can give
+    abs_cosine: CosineSize
     rank: int  # of the ablations that were compared
     n_prompts: int
-    n_val: int
+    n_harmless: int
+    n_scored: int  # harmful prompts looked at until enough were refused
     prompt_passes: int
-    selection_of_shuffled: ShuffledSelection
-    languages: tuple[str, ...]  # of the language directions
     added: AddedControls | None = None
     not_added: str | None = None  # why nothing was added; None: it was, or was not asked for
+
+    @property
+    def n_whole(self) -> int:
+        """Draws at full strength; the others were brought to the limit by partial ablation."""
+        return sum(each.strength == 1.0 for each in self.draws)
+
+    @property
+    def matching(self) -> str:
+        """What was matched, and how many were drawn, in words."""
+        partial = len(self.draws) - self.n_whole
+        told = f"{len(self.draws)} draws, matched to KL {self.kl_limit:.2g} in {self.target}"
+        return f"{told}; {self.n_whole} at full strength" + (f", {partial} by partial ablation" if partial else "")

@@ -44,7 +44,7 @@ class ReportedRun(Part, frozen=True):
 class Report(Record, frozen=True):
     FORMAT: ClassVar[str] = "report"
     FILE: ClassVar[str] = "report.json"
-    VERSION: ClassVar[int] = 3  # 2: before the second verdict rule
+    VERSION: ClassVar[int] = 4  # 3: conditions before the second version of controls
 
     reference: str  # the source language that the page asks about first
     runs: tuple[ReportedRun, ...]

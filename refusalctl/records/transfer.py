@@ -140,7 +140,7 @@ class RuleLimits(Part, frozen=True):
 class Transfer(Record, frozen=True):
     FORMAT: ClassVar[str] = "transfer"
     FILE: ClassVar[str] = "transfer.json"
-    VERSION: ClassVar[int] = 3  # 2: before least and most removed, lost, the other tail and the zero point
+    VERSION: ClassVar[int] = 4  # 3: settings and conditions before the second version of controls
 
     settings: dict[str, SettingsGroup | tuple[str, ...]]
     model: ModelKey

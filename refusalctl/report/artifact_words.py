@@ -64,15 +64,7 @@ def _controls(artifact: Artifact) -> list[str]:
         f"{value.source} direction ablated in {value.target}: the refusal score drops by {value.drop:.2f} "
         f"(log-odds, {value.n_prompts} prompts)"
     ]
-    for name, family in sorted(value.families.items()):
-        used = "" if name in value.p_families else ", not in the verdict"
-        most = max(family.drops)
-        lines.append(f"{name}: {family.n} draws drop it by at most {most:.2f}, p {family.p:.3g}{used}")
-    searched = value.selection_of_shuffled
-    lines.append(
-        f"shuffled: {searched.searched} of {searched.candidates} candidates searched, "
-        f"{searched.passed_rule} choices passed the rule"
-    )
+    lines.append(f"{value.matching}; they drop it by at most {max(d.drop for d in value.draws):.2f}, p {value.p:.3g}")
     return [*lines, f"smallest p that these draws can give: {value.smallest_p:.3g}"]
 
 

@@ -94,14 +94,17 @@ class DrawnPrompts(NamedTuple):
 class ControlDrops(NamedTuple):
     """What control directions of one cell do to the mean refusal score (log-odds), beside the real direction.
 
-    `families`: name to (number of draws, largest drop, p).
+    `kl`: nats that the real direction makes on harmless prompts; `most`: the largest drop of a draw; `matching`: what
+    was matched, in words.
     """
 
     source: str
     target: str
     artifact: str
     drop: float
-    families: Mapping[str, tuple[int, float, float]]
+    kl: float
+    most: float
+    matching: str
     p: float
 
 

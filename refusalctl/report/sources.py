@@ -78,8 +78,10 @@ def _nulls(found: Provenance, transfer: Artifact) -> tuple[ControlDrops, ...]:
     rows = []
     for identifier in inputs_of("controls", transfer.inputs).values():
         value = read_controls(found.by_id[identifier])
-        families = {k: (f.n, max(f.drops), f.p) for k, f in value.families.items()}
-        rows.append(ControlDrops(value.source, value.target, identifier, value.drop, families, value.p))
+        most = max(each.drop for each in value.draws)
+        rows.append(
+            ControlDrops(value.source, value.target, identifier, value.drop, value.kl, most, value.matching, value.p)
+        )
     return tuple(rows)
 
 

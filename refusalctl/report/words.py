@@ -129,6 +129,7 @@ def condition_name(row: Row) -> str:
         "transferred": f"{name} direction ablated",
         "affine": f"{name} direction ablated around the harmless mean",
         "induced": f"{name} direction added, harmless prompts",
+        "within_class": f"Control direction ({name})",
     }.get(row.condition, f"{row.condition.capitalize()} ({name})")
     told = detail(row)
     return f"{text}, {told}" if told else text

@@ -1,19 +1,27 @@
-"""Control directions: what any direction of this kind does, so that the one found can be told from them."""
+"""Control directions: what another direction of the same stream does, so that the one found can be told from them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from refusalctl.errors import BadInput
-from refusalctl.records.cell import ControlFamily
 from refusalctl.stats.permutation import permutation_p
 
 LEAST = 19  # 1 / (19 + 1) = 0.05: enough for any number of cells (`max_t.step_down`)
 DRAWS = 39  # more power than 19, and one draw may reach the real direction
 TIE = 0.01  # log-odds; a smaller difference of two mean refusal scores is rounding, not an effect
-VERDICT_FAMILIES: tuple[ControlFamily, ...] = ("shuffled", "covariance")
+NO_DAMAGE = 1e-3  # nats; a smaller KL is no damage: below it draws are not held to the real direction's
+HALVINGS = 6  # of the strength of a draw that damages more: it is found to 1 / 64
+
+
+class Matched(NamedTuple):
+    """How strongly a draw is ablated, and the KL (nats) that it then makes."""
+
+    strength: float
+    kl: float
 
 
 def p_value(real: float, null: Sequence[float]) -> float:
@@ -27,68 +35,80 @@ def p_value(real: float, null: Sequence[float]) -> float:
     return permutation_p(int((values[1:] > real - TIE).sum()), len(null))
 
 
-def shuffles(n_harmful: int, n_harmless: int, n: int, generator: torch.Generator) -> Bool[Tensor, "n n_prompts"]:
-    """Which prompts a shuffled labelling calls harmful: the class sizes stay, the labels are drawn anew."""
-    total = n_harmful + n_harmless
-    return torch.stack([torch.randperm(total, generator=generator) < n_harmful for _ in range(n)])
+def damage_limit(real_kl: float) -> float:
+    """KL (nats) that a draw may reach beside a real direction's. Raises `BadInput` for what is no KL."""
+    if not real_kl >= -1e-6 or real_kl == float("inf"):
+        raise BadInput(f"the KL of the real direction is {real_kl:g}, expected a finite number of at least 0")
+    return max(real_kl, NO_DAMAGE)
 
 
-def shuffled_differences(
-    rows: Float[Tensor, "n_prompts d_model"], labels: Bool[Tensor, "n n_prompts"], real: Float[Tensor, " d_model"]
-) -> tuple[Float[Tensor, "n d_model"], Float[Tensor, " n"]]:
-    """Differences-in-means under shuffled labels without their part along `real`, at `real`'s length, float32.
+def matched(kl: Callable[[float], float], limit: float) -> Matched | None:
+    """The largest strength that bisection finds whose measured KL is at most `limit`: 1 where all of it is.
 
-    A shuffle leaves the classes unbalanced by chance, so its difference holds a little of the true one; where the
-    true difference is large beside the spread within classes, that little is most of it (|cosine| 0.94 in the model
-    organisms) and the "null" is a copy of the direction. So that part is taken out here, and its size is returned:
-    |cosine| of the plain shuffled difference to `real`. NaN rows where only rounding (1e-5 of `real`) is left.
+    `kl`: KL (nats) of partial ablation at a strength in (0, 1]. None where even the least strength that is tried, 1/64,
+    damages more. Only a strength that was measured is taken, so a KL that does not grow with it costs no promise.
     """
-    x, mask = rows.to(torch.float64), labels.to(torch.float64)
-    plain = mask @ x / mask.sum(1, keepdim=True) - (1 - mask) @ x / (1 - mask).sum(1, keepdim=True)
-    target = real.to(torch.float64)
-    r_hat = target / target.norm()
-    along = plain @ r_hat
-    rest = plain - along[:, None] * r_hat
-    length = rest.norm(dim=1, keepdim=True)
-    vectors = torch.where(length > 1e-5 * target.norm(), rest / length, torch.nan) * target.norm()
-    return vectors.float(), (along.abs() / plain.norm(dim=1).clamp(min=1e-300)).float()
+    whole = kl(1.0)
+    if whole <= limit:
+        return Matched(1.0, whole)
+    found, low, high = None, 0.0, 1.0
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        here = kl(middle)
+        if here <= limit:
+            found, low = Matched(middle, here), middle
+        else:
+            high = middle
+    return found
 
 
-def covariance_matched(
-    harmless: Float[Tensor, "n_prompts d_model"], length: float, n: int, generator: torch.Generator
+def deviations(
+    harmful: Float[Tensor, "n_harmful d_model"],
+    harmless: Float[Tensor, "n_harmless d_model"],
+    basis: Float[Tensor, "rank d_model"],
 ) -> Float[Tensor, "n d_model"]:
-    """Normal draws with the covariance of harmless activations, rescaled to `length`, float32.
+    """Each class centred on its own mean, float64; harmful prompts without their part in the span of `basis`.
 
-    Isotropic draws are nearly orthogonal to everything that the model uses; these lie where its stream varies
-    without harmfulness. Raises `BadInput` where harmless activations do not vary.
+    Harmful prompts are more or less harmful, so they vary along the very direction that is tested: draws from that part
+    would be copies of it (|cosine| up to 0.98 in the model organisms), not other directions. What harmless prompts vary
+    along stays whole, so nothing makes a draw orthogonal to the direction.
     """
-    x = harmless.to(torch.float64)
-    centred = x - x.mean(0)
-    draws = torch.randn(n, len(x), generator=generator, dtype=torch.float64) @ centred
+    up, down = (x.to(torch.float64) - x.to(torch.float64).mean(0) for x in (harmful, harmless))
+    rows, _ = torch.linalg.qr(basis.to(torch.float64).T)
+    return torch.cat([up - up @ rows @ rows.T, down])
+
+
+def coefficients(n: int, n_prompts: int, generator: torch.Generator) -> Float[Tensor, "n n_prompts"]:
+    """Standard normal weights of train prompts, float64: one draw is the same weights at every place, as a difference
+    in means is, so that its candidates are as alike from layer to layer as the real ones."""
+    return torch.randn(n, n_prompts, generator=generator, dtype=torch.float64)
+
+
+def within_class(
+    centred: Float[Tensor, "n_prompts d_model"], length: float, weights: Float[Tensor, "n n_prompts"]
+) -> Float[Tensor, "n d_model"]:
+    """Normal draws with the covariance of `deviations`, rescaled to `length`, float32.
+
+    A difference in means of prompts that differ in nothing but chance is such a draw. Raises `BadInput` where
+    activations do not vary.
+    """
+    draws = weights @ centred
     norms = draws.norm(dim=1, keepdim=True)
-    if not bool((norms > 1e-9 * x.norm(dim=1).mean()).all()):
-        raise BadInput("harmless activations do not vary at the selected position and layer")
+    if not bool((norms > 1e-9 * length).all()) or not length > 0:
+        raise BadInput("activations do not vary within their class at the selected position and layer")
     scaled: Tensor = draws / norms * length
     return scaled.float()
 
 
 def subspaces(
-    harmless: Float[Tensor, "n_prompts d_model"], rank: int, n: int, generator: torch.Generator
+    centred: Float[Tensor, "n_prompts d_model"], rank: int, n: int, generator: torch.Generator
 ) -> Float[Tensor, "n rank d_model"]:
-    """Orthonormal bases of the spans of `rank` covariance-matched draws each, float32: what an ablation of `rank`
-    directions at once is compared with. Raises `BadInput` where harmless prompts span fewer directions."""
-    if len(harmless) <= rank:
-        raise BadInput(f"{len(harmless)} harmless prompts span no subspace of {rank} directions beside their mean")
-    draws = covariance_matched(harmless, 1.0, n * rank, generator).double().reshape(n, rank, -1)
+    """Orthonormal bases of the spans of `rank` draws each, float32: what an ablation of `rank` directions at once is
+    compared with. Raises `BadInput` where activations vary along fewer directions."""
+    weights = coefficients(n * rank, len(centred), generator)
+    draws = within_class(centred, 1.0, weights).double().reshape(n, rank, -1)
     bases, triangle = torch.linalg.qr(draws.transpose(1, 2))
     if not bool((triangle.diagonal(dim1=1, dim2=2).abs() > 1e-6).all()):
-        raise BadInput(f"harmless activations vary along fewer than {rank} directions at the selected place")
+        raise BadInput(f"activations vary along fewer than {rank} directions at the selected place")
     found: Tensor = bases.transpose(1, 2)
     return found.float()
-
-
-def isotropic(d_model: int, length: float, n: int, generator: torch.Generator) -> Float[Tensor, "n d_model"]:
-    """Directions uniform on the sphere, at `length`, float32."""
-    draws = torch.randn(n, d_model, generator=generator, dtype=torch.float64)
-    scaled: Tensor = draws / draws.norm(dim=1, keepdim=True) * length
-    return scaled.float()

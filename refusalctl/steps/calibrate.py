@@ -66,10 +66,7 @@ BASE = Settings.of(
     n_val=32,
     max_new_tokens=16,
     rule="arditi",
-    controls=True,
     control_prompts=8,
-    control_candidates=4,
-    control_completions=0,
 )
 
 
@@ -197,7 +194,7 @@ def _run(job: Job) -> RunChecks:
     return {"trials": len(record.trials)}
 
 
-CALIBRATE = Step("calibrate", 3, "calibration", _run)
+CALIBRATE = Step("calibrate", 4, "calibration", _run)
 
 
 def run_calibration(bench: Workbench, chosen: Iterable[Trial], base: Settings = BASE) -> CalibrationRun:

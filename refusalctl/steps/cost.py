@@ -32,6 +32,11 @@ class Work:
     def __add__(self, other: Work) -> Work:
         return Work(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
+    @property
+    def total(self) -> int:
+        """Prompt passes, answers apart."""
+        return self.forward + self.scored + self.added
+
     def seconds(self, rates: Rates) -> float | None:
         """At most: answers that end early cost less. None where tokens are to be written that could not be timed."""
         if self.new_tokens and rates.token is None:
@@ -65,12 +70,24 @@ class Row(NamedTuple):
     seconds: float | None
 
 
+class ControlPlan(NamedTuple):
+    """Control directions of a plan: cells to compare, draws per source, the smallest p that so many can give, and
+    prompts run; `most` in all, if every draw had to be brought to the real direction's damage."""
+
+    cells: int
+    draws: int
+    smallest_p: float
+    passes: int
+    most: int
+
+
 class Cost(NamedTuple):
     """Rows by step and language, cells to write, and labels to make, which no probe covers."""
 
     rows: list[Row]
     cells: int
     labels: int
+    controls: ControlPlan | None = None
 
     @property
     def total(self) -> Work:
@@ -83,13 +100,15 @@ class Cost(NamedTuple):
         return sum(known) if len(known) == len(self.rows) else None
 
     def as_json(self) -> JsonObject:
-        """Counts are exact but for answers that end early, filters that leave fewer prompts, and null searches."""
+        """Counts are exact but for answers that end early, filters that leave fewer prompts, and control draws
+        that have to be ablated in part."""
         rows = [
             {"step": r.step, "lang": r.lang, **asdict(r.work), "seconds": r.seconds and round(r.seconds, 1)}
             for r in self.rows
         ]
         total = asdict(self.total) | {"seconds": self.seconds and round(self.seconds, 1)}
-        return {"rows": rows, "total": total, "cells": self.cells, "labels": self.labels}
+        found: JsonObject = {"rows": rows, "total": total, "cells": self.cells, "labels": self.labels}
+        return found if self.controls is None else found | {"controls": self.controls._asdict()}
 
 
 def shape(bench: Workbench) -> Shape:
@@ -115,7 +134,27 @@ def forecast_cost(bench: Workbench, probe: bool = False) -> Cost:
     ]
     cells = [line for line in missing if line.step == "ablate"]
     labels = sum(int(line.about.get("n") or 0) for line in missing if line.step == "judge")
-    return Cost(rows, len(cells), labels)
+    return Cost(rows, len(cells), labels, control_plan(missing, shape(bench)) if missing else None)
+
+
+def control_plan(lines: Iterable[Planned], model: Shape) -> ControlPlan | None:
+    """What certifying costs, of the cells that are still to be compared; None where there are none."""
+    from refusalctl.stats.controls import HALVINGS  # torch comes with it
+    from refusalctl.stats.max_t import smallest_p
+
+    lines = list(lines)
+    asked = [line for line in lines if line.step == "controls"]
+    if not asked:
+        return None
+    draws, passes, more = asked[0].sizes["directions"], 0, 0
+    for line in asked:
+        work = _controls(line.params, line.sizes, model, 0)
+        passes += work.total
+        more += HALVINGS * draws * min(line.sizes["test_harmless"], line.params["n_prompts"])
+    for line in lines:
+        if line.step == "control-directions":
+            passes += _control_directions(line.params, line.sizes, model, 0).total
+    return ControlPlan(len(asked), draws, smallest_p(draws), passes, passes + more)
 
 
 def _rates(bench: Workbench, langs: Sequence[str]) -> dict[str, Rates]:
@@ -184,23 +223,23 @@ def _comprehension(_params: Params, n: Sizes, _model: Shape, _n_langs: int) -> W
 
 
 def _control_directions(params: Params, n: Sizes, model: Shape, _n_langs: int) -> Work:
-    """Each shuffle is searched like the real labels; most are settled by their first candidate's other two tests."""
-    sites = min(params["max_candidates"] or model.n_candidates, model.n_candidates)
-    harmful, harmless = (min(n[f"val_{k}"], params["n_prompts"]) for k in ("harmful", "harmless"))
-    return Work(
-        forward=harmless * (params["n"] + 1), scored=params["n"] * sites * harmful, added=params["n"] * harmless
-    )
+    """Every draw is scored at every place that is searched; most are settled by the KL of the first."""
+    places = min(params["max_candidates"] or model.n_candidates, model.n_candidates)
+    if places == 1:
+        return Work()
+    harmful, harmless = (min(n[f"val_{kind}"], params["n_prompts"]) for kind in ("harmful", "harmless"))
+    return Work(forward=harmless * (params["n"] + 1), scored=params["n"] * places * harmful)
 
 
-def _controls(params: Params, n: Sizes, _model: Shape, n_langs: int) -> Work:
-    from refusalctl.stats.controls import LEAST  # torch comes with it
-
-    families = 2 * n["directions"]
-    draws = families + LEAST + n_langs - 1 if params["rank"] == 1 else n["directions"]
-    scored = n["val_harmful"] + min(n["val_harmful"], params["n_prompts"]) * (1 + draws)
-    if params["coeff"] is not None:  # the same refusal scores, with the direction added
-        scored += n["val_harmless"] + min(n["val_harmless"], params["n_prompts"]) * (1 + families)
-    return Work(scored=scored)
+def _controls(params: Params, n: Sizes, _model: Shape, _n_langs: int) -> Work:
+    """At full strength; a draw that damages more is brought to the limit by `HALVINGS` more passes over the harmless
+    prompts. Harmful prompts are looked at until enough are refused."""
+    harmful, harmless = (min(n[f"test_{kind}"], params["n_prompts"]) for kind in ("harmful", "harmless"))
+    directions = n["directions"] + 1
+    found = Work(forward=harmless * (directions + 1), scored=harmful * (directions + 1))
+    if params["coeff"] is None:
+        return found
+    return found + Work(scored=harmless, added=harmless * directions)
 
 
 _COUNTS: dict[str, Count] = {

@@ -60,8 +60,13 @@ class Source(NamedTuple):
             )
 
     @property
+    def is_span(self) -> bool:
+        """Whether it holds several directions that belong together."""
+        return self.artifact.kind == "subspace" or self.family == "subspaces"
+
+    @property
     def rank(self) -> int:
-        return int(self.artifact.about["rank"]) if self.artifact.kind == "subspace" else 1
+        return int(self.artifact.about["rank"]) if self.is_span else 1
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,9 @@ class InterventionSpec:
     """An intervention as it is asked for. All of it enters the recipe of what it makes.
 
     `layers` and `positions` say where it acts; None means everywhere (addition: its direction's own layer).
-    `others` are further directions, whose span is ablated together with the first by `subspace`. `mean` are directions
-    of another language, whose mean harmless activation `affine` keeps instead of that of the direction's own.
+    `strength` below 1 makes an ablation partial. `others` are further directions, whose span is ablated together with
+    the first by `subspace`. `mean` are directions of another language, whose mean harmless activation `affine` keeps
+    instead of that of the direction's own.
     """
 
     kind: str = "none"
@@ -84,6 +90,7 @@ class InterventionSpec:
     family: str | None = None
     draw: int | None = None
     mean: Artifact | None = None
+    strength: float = 1.0
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -99,7 +106,12 @@ class InterventionSpec:
         """Raise `BadInput` for a combination that makes no sense."""
         has_direction = self.direction is not None
         check_intervention(
-            self.kind, has_direction=has_direction, coeff=self.coeff, layers=self.layers, positions=self.positions
+            self.kind,
+            has_direction=has_direction,
+            coeff=self.coeff,
+            layers=self.layers,
+            positions=self.positions,
+            strength=self.strength,
         )
         for source in self.sources:
             source.check(bench)
@@ -109,9 +121,9 @@ class InterventionSpec:
             raise BadInput("the mean of another language is for affine ablation of a selected direction")
 
     def _check_rank(self) -> None:
-        if self.kind != "ablate" and any(s.artifact.kind == "control_directions" for s in self.sources):
+        if self.kind not in ("ablate", "subspace") and any(s.family is not None for s in self.sources):
             raise BadInput(f"control directions are ablated, found {self.kind!r}")
-        several = len(self.sources) > 1 or self.sources[0].artifact.kind == "subspace"
+        several = len(self.sources) > 1 or self.sources[0].is_span
         if several and self.kind != "subspace":
             raise BadInput(f"{self.kind!r} takes one direction", hint="several: --intervention subspace")
         if self.kind == "subspace" and not several:
@@ -132,6 +144,8 @@ class InterventionSpec:
             "others": [{"pos": source.pos, "layer": source.layer} for source in self.others],
             "rank": self.rank,
         }
+        if self.strength != 1.0:
+            asked["strength"] = self.strength
         return asked if self.family is None else asked | {"family": self.family, "draw": self.draw}
 
     def inputs(self) -> dict[str, Artifact]:
@@ -167,6 +181,7 @@ class _Recipe(_Place, frozen=True, kw_only=True):
     positions: tuple[int, ...] | None = None
     others: tuple[_Place, ...] = ()
     rank: int = 1
+    strength: float = 1.0
 
 
 def from_recipe(params: Mapping[str, Json], inputs: Mapping[str, Artifact]) -> InterventionSpec:
@@ -185,6 +200,7 @@ def from_recipe(params: Mapping[str, Json], inputs: Mapping[str, Artifact]) -> I
         asked.family,
         asked.draw,
         inputs.get("mean"),
+        asked.strength,
     )
 
 
@@ -192,7 +208,12 @@ def describe(params: Mapping[str, Json], artifacts: Iterable[Artifact] = (), mea
     """A recipe's intervention in words."""
     asked = msgspec.convert(params, _Recipe)
     told = words.describe(
-        asked.kind, coeff=asked.coeff, rank=asked.rank, layers=asked.layers, positions=asked.positions
+        asked.kind,
+        coeff=asked.coeff,
+        rank=asked.rank,
+        layers=asked.layers,
+        positions=asked.positions,
+        strength=asked.strength,
     )
     places = (asked, *asked.others)
     names = [_name(artifact, place) for artifact, place in zip(artifacts, places, strict=False)]
@@ -246,7 +267,16 @@ def resolve_direction(spec: InterventionSpec) -> Intervention:
     mean = first.mean if spec.kind == "affine" else None
     if spec.mean is not None:
         mean = _mean_elsewhere(spec.sources[0].artifact, spec.mean)
-    return Intervention(spec.kind, rows, first.layer, spec.coeff, spec.layers, spec.positions, mean)  # type: ignore[arg-type]
+    return Intervention(
+        spec.kind,  # type: ignore[arg-type]
+        rows,
+        first.layer,
+        spec.coeff,
+        spec.layers,
+        spec.positions,
+        mean,
+        spec.strength,
+    )
 
 
 def _read(source: Source) -> _StoredDirection:
@@ -255,7 +285,8 @@ def _read(source: Source) -> _StoredDirection:
     if artifact.kind == "subspace":
         return _StoredDirection(tensors["basis"], header["layer"], None)
     if artifact.kind == "control_directions":
-        return _StoredDirection(_control(source, tensors)[None], 0, None)
+        vector = _control(source, tensors)
+        return _StoredDirection(vector if vector.ndim == 2 else vector[None], 0, None)
     if artifact.kind == "selection":
         return _StoredDirection(tensors["direction"][None], header["layer"], tensors.get("mean_harmless"))
     n_layers = tensors["candidates"].shape[1]

@@ -10,14 +10,14 @@ import msgspec
 from msgspec.structs import replace
 
 from refusalctl.data import sets
-from refusalctl.errors import EmptySelection
+from refusalctl.errors import BadInput, EmptySelection
 from refusalctl.json_types import JsonObject
 from refusalctl.records.cell import Cell, LanguagePair
 from refusalctl.records.rows import Kind
 from refusalctl.records.transfer import ChosenDirection, RuleLimits, Transfer
-from refusalctl.settings import Settings
+from refusalctl.settings import LEAST_CONTROLS, Settings
 from refusalctl.stats.rates import fewest_flips, flips
-from refusalctl.stats.verdict import MAX_UNUSABLE, is_harmful_side
+from refusalctl.stats.verdict import MAX_UNUSABLE, clears, is_harmful_side, net_removed
 from refusalctl.steps.completions import write_completions
 from refusalctl.steps.comprehension import measure_comprehension
 from refusalctl.steps.counts import counted_cell, judged_outcomes
@@ -27,8 +27,8 @@ from refusalctl.steps.input_names import input_name, inputs_of, named
 from refusalctl.steps.interventions import InterventionSpec
 from refusalctl.steps.labelling.labels import check_judge_is_there, judge_completions
 from refusalctl.steps.prompts import draw_prompts
-from refusalctl.steps.selection.control_effects import compare_controls
-from refusalctl.steps.selection.controls import draw_control_directions
+from refusalctl.steps.selection.control_effects import compare_controls, read_controls
+from refusalctl.steps.selection.controls import FAMILY, SUBSPACES, draw_control_directions, n_controls
 from refusalctl.steps.selection.scores import chosen_candidate, select_direction
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.steps.subspace import build_subspace
@@ -106,23 +106,49 @@ def induction_cells(bench: Workbench, selections: Selections, targets: Iterable[
     return _judged(bench, written)
 
 
-def control_cells(bench: Workbench, pairs: Iterable[LanguagePair]) -> list[CellAnswers]:
-    """Answers under a few control directions of every pair, in the families that a verdict looks at.
+def control_cells(
+    bench: Workbench, matrix: Sequence[CellAnswers], compared: Mapping[LanguagePair, Artifact]
+) -> list[CellAnswers]:
+    """Answers under the first control draws of every pair, each at the strength that matches its damage.
 
-    The first draws, taken before anything is known of their effect. Drops of the refusal score say how far a control
-    moves the first tokens; these say what the model then writes.
+    Taken before anything is known of their effect on answers. Fewer than 19 are shown and decide nothing. From 19 on
+    they decide, so they are written where the pair's own behaviour clears the margin, until one does as much.
     """
-    from refusalctl.stats.controls import VERDICT_FAMILIES
+    wanted, answered = bench.settings.controls.control_completions, {each.cell.key: each for each in matrix}
+    written: list[CellAnswers] = []
+    for pair, controls in compared.items() if wanted else ():
+        if wanted < LEAST_CONTROLS or bench.dry_run:
+            written += _judged(bench, [_control_answers(bench, pair, controls, draw) for draw in range(wanted)])
+            continue
+        before, real = (judged_outcomes(answered[key].labels) for key in (f"baseline>{pair.target}", str(pair)))
+        if not clears(before, real, bench.settings.verdict.margin):
+            continue
+        for draw in range(wanted):
+            written += _judged(bench, [_control_answers(bench, pair, controls, draw)])
+            if net_removed(before, judged_outcomes(written[-1].labels)) >= net_removed(before, real):
+                break
+    return written
 
-    written = []
-    for source, target in pairs:
-        prompts = draw_prompts(bench, target, "harmful", "test")
-        drawn = draw_control_directions(bench, source)
-        for family in VERDICT_FAMILIES:
-            for draw in range(bench.settings.controls.control_completions):
-                spec = InterventionSpec("ablate", drawn, family=family, draw=draw)
-                written.append(_written(bench, prompts, Cell(source, target, family, draw=draw), spec))
-    return _judged(bench, written)
+
+def _control_answers(bench: Workbench, pair: LanguagePair, controls: Artifact, draw: int) -> tuple[Cell, Artifact]:
+    """A plan knows no strength: its ablations are whole, which costs the same."""
+    several = bench.settings.verdict.rank > 1
+    drawn = draw_control_directions(bench, pair.source)
+    held = () if controls.planned else read_controls(controls).draws
+    if not draw < n_controls(bench.settings):
+        raise BadInput(
+            f"control_completions is {draw + 1} or more, there are {n_controls(bench.settings)} control draws",
+            hint="ask for as many with --n-controls",
+        )
+    spec = InterventionSpec(
+        "subspace" if several else "ablate",
+        drawn,
+        family=SUBSPACES if several else FAMILY,
+        draw=draw,
+        strength=held[draw].strength if held else 1.0,
+    )
+    prompts = draw_prompts(bench, pair.target, "harmful", "test")
+    return _written(bench, prompts, Cell(pair.source, pair.target, FAMILY, draw=draw), spec)
 
 
 def affine_cells(bench: Workbench, selections: Selections, means: Mapping[str, Artifact]) -> list[CellAnswers]:
@@ -198,7 +224,7 @@ def _run(job: Job) -> RunChecks:
     settings = Settings.from_json(job.params["settings"])
     cells = msgspec.convert(job.params["cells"], tuple[Cell, ...])
     uncontrolled = {LanguagePair.parse(key): why for key, why in job.params["uncontrolled"].items()}
-    evidence = MatrixEvidence.of(job.inputs, uncontrolled, settings.verdict.rank)
+    evidence = MatrixEvidence.of(job.inputs, uncontrolled, settings)
     pairs = [cell.pair for cell in cells if cell.is_ablation and cell.pair is not None]
     decided = decide_cells(settings.verdict, pairs, evidence)
     counted = []
@@ -239,7 +265,7 @@ def _chosen_directions(selections: dict[str, Artifact]) -> dict[str, ChosenDirec
     return {lang: chosen_candidate(each) for lang, each in sorted(selections.items())}
 
 
-TRANSFER = Step("transfer", 9, "transfer", _run)
+TRANSFER = Step("transfer", 10, "transfer", _run)
 
 
 def measure_transfer(bench: Workbench) -> Artifact:
@@ -258,7 +284,7 @@ def measure_transfer(bench: Workbench) -> Artifact:
     harmless = harmless_baselines(bench)
     gates = comprehension_gates(bench)
     controls = control_comparisons(bench, cells) if bench.settings.controls.controls else Compared({}, {})
-    cells += control_cells(bench, controls.found)
+    cells += control_cells(bench, cells, controls.found)
     if bench.settings.verdict.induce:
         cells += induction_cells(bench, selections, harmless)
     beside = named("harmless", harmless) | named("comprehension", gates)

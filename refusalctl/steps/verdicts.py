@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count, takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,12 +16,12 @@ from refusalctl.records.controls import Controls
 from refusalctl.records.estimates import Estimate
 from refusalctl.records.transfer import Gate, TargetFacts, ZeroPoint
 from refusalctl.records.verdict import Verdict, VerdictValue
-from refusalctl.settings import VerdictSettings
+from refusalctl.settings import LEAST_CONTROLS, Settings, VerdictSettings
 from refusalctl.stats.max_t import smallest_p, step_down
 from refusalctl.stats.mover import change, difference
 from refusalctl.stats.paired import equivalence_p, fdr_by, mcnemar_p, moves
 from refusalctl.stats.power import detectable
-from refusalctl.stats.verdict import INDUCTION, REMOVAL, Effect, Evidence, decide, shown_sign
+from refusalctl.stats.verdict import INDUCTION, REMOVAL, Effect, Evidence, decide, net_removed, shown_sign
 from refusalctl.steps.comprehension import read_comprehension
 from refusalctl.steps.counts import judged_outcomes, outcome_counts, outcome_rate
 from refusalctl.steps.input_names import inputs_of
@@ -38,10 +39,10 @@ class CellVerdicts(NamedTuple):
 
 
 class Effects(NamedTuple):
-    """What the real direction does in one cell, and each draw of each family that a verdict looks at (log-odds)."""
+    """What the real direction does in one cell, and each draw of its control directions (log-odds)."""
 
     real: float
-    families: Mapping[str, tuple[float, ...]]
+    draws: tuple[float, ...]
 
 
 class Compared(NamedTuple):
@@ -77,12 +78,14 @@ class MatrixEvidence:
     induction_controls: CellControls
     gates: Mapping[str, Gate]
     zeros: Mapping[LanguagePair, ZeroPoint]
+    answers_decide: bool = False  # those under control directions
 
     @classmethod
-    def of(cls, inputs: Mapping[str, Artifact], uncontrolled: Mapping[LanguagePair, str], rank: int) -> MatrixEvidence:
-        """What a transfer's inputs say. `uncontrolled`: why a pair has no controls that were asked for; `rank`: of its
-        ablations."""
-        removal, induction = cell_controls(inputs, uncontrolled, rank)
+    def of(
+        cls, inputs: Mapping[str, Artifact], uncontrolled: Mapping[LanguagePair, str], settings: Settings
+    ) -> MatrixEvidence:
+        """What a transfer's inputs say. `uncontrolled`: why a pair has no controls that were asked for."""
+        removal, induction = cell_controls(inputs, uncontrolled, settings.verdict.rank)
         return cls(
             inputs_of("labels", inputs),
             inputs_of("harmless", inputs),
@@ -90,6 +93,7 @@ class MatrixEvidence:
             induction,
             read_gates(inputs),
             zero_points(inputs),
+            settings.controls.controls and settings.controls.control_completions >= LEAST_CONTROLS,
         )
 
     def baseline(self, target: str) -> Artifact:
@@ -97,6 +101,15 @@ class MatrixEvidence:
 
     def ablated(self, pair: LanguagePair) -> Artifact | None:
         return self.labels.get(str(pair))
+
+    def drawn(self, pair: LanguagePair) -> tuple[float, ...] | None:
+        """What every control draw whose answers were written removes; None where these decide nothing."""
+        if not self.answers_decide or pair not in self.removal_controls.compared:
+            return None
+        before = judged_outcomes(self.baseline(pair.target))
+        draws = (Cell(*pair, "within_class", draw=draw).key for draw in count())
+        labels = takewhile(lambda each: each is not None, (self.labels.get(key) for key in draws))
+        return tuple(net_removed(before, judged_outcomes(each)) for each in labels if each is not None)
 
     def added(self, pair: LanguagePair) -> Artifact | None:
         """At the dose that the verdict is about."""
@@ -115,10 +128,7 @@ def cell_controls(
     records = {
         LanguagePair.parse(key): read_controls(artifact) for key, artifact in inputs_of("controls", inputs).items()
     }
-    why = {
-        pair: f"control directions were asked for and could not be run: {reason}"
-        for pair, reason in uncontrolled.items()
-    }
+    why = {pair: f"control directions could not be run: {reason}" for pair, reason in uncontrolled.items()}
     matching = {pair: each for pair, each in records.items() if each.rank == rank}
     unlike = {
         pair: f"there are no matching control directions: theirs is rank {each.rank}, {rank} are ablated together here"
@@ -126,7 +136,7 @@ def cell_controls(
         if each.rank != rank
     }
     not_added = {
-        pair: f"control directions were asked for and could not be added: {each.not_added}"
+        pair: f"control directions could not be added: {each.not_added}"
         for pair, each in records.items()
         if each.not_added is not None
     }
@@ -138,33 +148,31 @@ def cell_controls(
 
 
 def _drops(record: Controls) -> Effects:
-    return Effects(record.drop, {name: record.families[name].drops for name in record.p_families})
+    return Effects(record.drop, tuple(each.drop for each in record.draws))
 
 
 def _rises(record: Controls) -> Effects | None:
     if record.added is None:
         return None
-    return Effects(record.added.rise, {name: each.rises for name, each in record.added.families.items()})
+    return Effects(record.added.rise, record.added.rises)
 
 
 def against_controls(cells: Mapping[LanguagePair, Effects]) -> dict[LanguagePair, Compared]:
-    """Every cell against its draws. Transferred cells are one family, adjusted together by step-down max-T: a draw of a
-    source is the same direction in all its targets, and draws of different sources are independent of each other. A
-    native cell is a positive control, not a claim: it is a family of its own.
-
-    Each family of directions has to be beaten, so the largest p of them counts.
+    """Every cell against its draws. All transferred cells are one family, adjusted together by step-down max-T, also
+    those whose behaviour clears no margin: a family picked by what the same directions do would not keep its promise.
+    A draw of a source is the same direction in all its targets; draws of different sources share nothing but their
+    number and are paired by it. A native cell is a positive control, not a claim: it is a family of its own.
     """
     claims = [pair for pair in cells if not pair.is_native]
     found: dict[LanguagePair, Compared] = {}
     for group in (claims, *([pair] for pair in cells if pair.is_native)):
-        for name in cells[group[0]].families if group else ():
-            real = [cells[pair].real for pair in group]
-            null = np.array([cells[pair].families[name] for pair in group], float).T
-            forth, back = step_down(real, null), step_down([-value for value in real], -null)
-            least = smallest_p(len(null))
-            for pair, p, p_reverse in zip(group, forth, back, strict=True):
-                known = found.get(pair, Compared(0.0, 0.0, 0.0))
-                found[pair] = Compared(max(known.p, p), max(known.p_reverse, p_reverse), max(known.smallest, least))
+        if not group:
+            continue
+        real = [cells[pair].real for pair in group]
+        null = np.array([cells[pair].draws for pair in group], float).T
+        forth, back = step_down(real, null), step_down([-value for value in real], -null)
+        for pair, p, p_reverse in zip(group, forth, back, strict=True):
+            found[pair] = Compared(p, p_reverse, smallest_p(len(null)))
     return found
 
 
@@ -204,6 +212,7 @@ def _removal(
     beside = dataclasses.replace(
         _shared(settings, pair, evidence, native),
         **evidence.removal_controls.beside(pair),
+        drawn=evidence.drawn(pair),
         zero=zero.place if zero else None,
         added=shown_sign(induction, settings.margin) if induction else 0,
     )
@@ -220,7 +229,7 @@ def affine_removal(
     """The rule on affine ablation, which has no zero point. Control directions were ablated to 0, so none match it."""
     own = LanguagePair(pair.target, pair.target)
     native = decided[own].removal.value if own in decided and not pair.is_native else None
-    none = "there are no matching control directions: theirs were ablated to 0"
+    none = "there are no matching control directions for affine ablation: theirs were ablated to 0"
     beside = dataclasses.replace(_shared(settings, pair, evidence, native), no_controls=none)
     after = evidence.labels[Cell(pair.source, pair.target, "affine").key]
     return _verdict(evidence.baseline(pair.target), after, REMOVAL, beside, evidence.ablated(own))
@@ -244,7 +253,6 @@ def _shared(
     gate = evidence.gates.get(pair.target)
     return Evidence(
         margin=settings.margin,
-        require_null=settings.require_null,
         native=native,
         is_native=pair.is_native,
         comprehension=gate.passed if gate else None,

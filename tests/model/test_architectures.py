@@ -75,6 +75,22 @@ def test_subspace_ablation_equals_weights_orthogonal_to_all_its_directions(name:
     assert found is None or found < LIMITS[torch.float32].weights
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_partial_ablation_equals_weights_that_write_that_share_less_and_its_stream_is_checked(name: str) -> None:
+    model, rows = chat_model(name), torch.stack([direction(1), direction(2)])
+    for asked in (rows[0], rows):
+        found = exactness.against_weights(name, model, asked, strength=0.37)
+        assert found is None or found < LIMITS[torch.float32].weights
+    ids = exactness.ids_of(model)
+    whole, part, none = (
+        exactness.logits_under(model, asked, ids)
+        for asked in (
+            Intervention("ablate", rows[0]), Intervention("ablate", rows[0], strength=0.37), Intervention()
+        )
+    )  # fmt: skip
+    assert min(float((part - other).abs().max() / none.std()) for other in (whole, none)) > 0.05
+
+
 @pytest.mark.parametrize(
     ("name", "embedding", "scale"),
     [("Llama", "embed_tokens", 1.0), ("Gemma", "embed_tokens", 32**0.5), ("Granite", "embed_tokens", 3.0),

@@ -216,3 +216,45 @@ def test_half_precision_keeps_what_the_tolerance_allows(name: str) -> None:
         half.model(ids_of(half), use_cache=False)
     assert checks.max_projection is not None
     assert checks.max_projection < exactness.LIMITS[torch.bfloat16].projection
+
+
+PARTIAL = [replace(ABLATE, strength=0.3), replace(SUBSPACE, strength=0.7)]
+
+
+@pytest.mark.parametrize("asked", PARTIAL, ids=lambda a: a.kind)
+def test_partial_ablation_keeps_its_share_wherever_it_acts(model, asked) -> None:  # type: ignore[no-untyped-def]
+    for where in ({}, {"layers": (1,)}, {"layers": (2, 0)}, {"positions": (-1, -4)}):
+        with intervene(model.residual, replace(asked, **where)) as checks:
+            model.model(ids_of(model), use_cache=False)
+        assert checks.max_projection is not None
+        assert 0 <= checks.max_projection < 1e-5
+    basis = asked.target().basis.float()
+    embedded, kept = (states(model, each)[0] @ basis.T for each in (Intervention(), asked))
+    torch.testing.assert_close(kept, (1 - asked.strength) * embedded, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["Llama", "Granite", "Gemma 2"])
+def test_partial_ablation_is_checked_in_half_precision_and_behind_a_cache(name: str) -> None:
+    made = chat_model(name, torch.bfloat16)
+    with intervene(made.residual, PARTIAL[0]):
+        first = made.model(ids_of(made), use_cache=True)
+        made.model(first.logits[:, -1:].argmax(-1), past_key_values=first.past_key_values, use_cache=True)
+
+
+def test_a_write_that_partial_ablation_misses_is_noticed(model) -> None:  # type: ignore[no-untyped-def]
+    writes = [model.residual.writes[0], model.residual.writes[1][:1], *model.residual.writes[2:]]
+    weights = ((1.0, 1.0), (1.0,), *model.residual.weights[2:])
+    with (
+        pytest.raises(ModelError, match="keeps a share"),
+        intervene(replace(model.residual, writes=writes, weights=weights), PARTIAL[0]),
+    ):
+        model.model(ids_of(model), use_cache=False)
+
+
+def test_a_strength_is_a_share_of_an_ablation(model) -> None:  # type: ignore[no-untyped-def]
+    for wrong in (replace(ABLATE, strength=0.0), replace(ABLATE, strength=1.2), replace(ADD, strength=0.5),
+                  replace(AFFINE, strength=0.5), replace(ABLATE, strength=float("nan"))):  # fmt: skip
+        with pytest.raises(BadInput, match="strength"):
+            wrong.check(model.residual)
+    assert "0.3 of it (partial)" in PARTIAL[0].describe()
+    assert "partial" not in ABLATE.describe()

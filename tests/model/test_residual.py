@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from refusalctl.errors import BadInput, ModelError
 from refusalctl.model import forward
 from refusalctl.model.chat_model import ChatModel
+from refusalctl.model.files.organism import folder
 from refusalctl.model.hooks import Intervention, ablate, intervene
 from refusalctl.model.residual import find_residual, unit
+from refusalctl.organisms.designs import parse
 from tests import tiny
 
 TEXTS = ("Name a colour.", "Чаму неба блакітнае?", "Hi")
@@ -149,3 +152,9 @@ def test_a_model_whose_writes_do_not_add_up_is_refused() -> None:
         block.register_forward_hook(lambda _m, _a, out: out * 1.5 + 1.0)
     with pytest.raises(ModelError, match="writes to the residual stream were not found"):
         find_residual(model)
+
+
+def test_the_weight_of_a_small_write_is_not_taken_from_rounding() -> None:
+    """An organism's writes are thousands of times shorter than its stream: partial ablation adds them up by weight."""
+    model = AutoModelForCausalLM.from_pretrained(folder(parse("organism:shared")))
+    assert {w for block in find_residual(model).weights for w in block} == {1.0}

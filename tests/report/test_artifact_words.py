@@ -39,10 +39,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workbench, Settings,
         max_new_tokens=8,
         layers=(2, 3),
         induce=False,
-        controls=True,
         n_controls=19,
         control_prompts=4,
-        control_candidates=2,
         control_completions=2,
     )
     return bench, experiment, measure_transfer(bench.asking(experiment))
@@ -62,8 +60,8 @@ def test_show_says_what_was_found_and_how_sure(
                       "noise ceiling"),
         "directions": ("split-half cosine", "reliability", "noise ceiling"),
         "openings": ("derived: 100% of", "by 'style' (12 refusals, 12 other answers, 0 left out): AUROC 1.00 [1.00"),
-        "controls": ("the refusal score drops by", "shuffled: 19 draws", "p 0.05", "isotropic: 19 draws",
-                     "not in the verdict", "smallest p that these draws can give: 0.05"),
+        "controls": ("the refusal score drops by", "19 draws, matched to KL", "p 0.05",
+                     "smallest p that these draws can give: 0.05"),
         "comprehension": ("harmfulness AUROC", "necessary, not sufficient", "32 of 32 harmless train prompts answered, "
                           "100% of 32 in the language asked"),
         "cosmic": ("cosine after ablation", "streams compared at layers"),
@@ -108,7 +106,7 @@ def test_a_few_controls_are_written_out_and_remove_nothing(made: tuple[Workbench
     kinds = Counter((c.condition, c.source) for c in found)
     assert kinds == {
         ("baseline", None): 1, ("native", "qab"): 1, ("transferred", "qaa"): 1,
-        ("shuffled", "qab"): 2, ("shuffled", "qaa"): 2, ("covariance", "qab"): 2, ("covariance", "qaa"): 2,
+        ("within_class", "qab"): 2, ("within_class", "qaa"): 2,
     }  # fmt: skip
     ids = {
         tuple(c.prompt_id for c in read_completions(bench.store.open("completions", cell.completions)))
@@ -119,7 +117,7 @@ def test_a_few_controls_are_written_out_and_remove_nothing(made: tuple[Workbench
     assert real.flips is not None
     assert real.flips.removed > 12
     for cell in found:
-        if cell.condition in ("shuffled", "covariance"):
+        if cell.condition == "within_class":
             assert cell.draw in (0, 1)
             assert cell.flips is not None
             assert cell.flips.removed < real.flips.removed / 2
@@ -132,14 +130,14 @@ def test_a_control_cell_ablates_the_draw_that_it_names(made: tuple[Workbench, Se
         the(bench, "control_directions", lang="qaa").path / VECTORS, "control_directions"
     )
     for cell in read_transfer(matrix).cells:
-        if cell.condition == "covariance" and cell.source == "qaa":
+        if cell.condition == "within_class" and cell.source == "qaa":
             written = bench.store.open("completions", cell.completions)
             asked = written.manifest["recipe"]["params"]["intervention"]
-            assert (asked["kind"], asked["family"], asked["draw"]) == ("ablate", "covariance", cell.draw)
+            assert (asked["kind"], asked["family"], asked["draw"]) == ("ablate", "within_class", cell.draw)
             drawn = bench.store.open("control_directions", written.inputs["direction"])
             acting = resolve_direction(from_recipe(asked, {"direction": drawn})).direction
             assert acting is not None
-            assert acting.equal(families["covariance"][cell.draw])
+            assert acting.equal(families["within_class"][cell.draw])
 
 
 def test_a_family_and_a_draw_belong_to_control_directions(made: tuple[Workbench, Settings, Artifact]) -> None:
@@ -147,13 +145,13 @@ def test_a_family_and_a_draw_belong_to_control_directions(made: tuple[Workbench,
     drawn, chosen = the(bench, "control_directions"), the(bench, "selection")
     for wrong in (
         InterventionSpec("ablate", drawn),
-        InterventionSpec("ablate", drawn, family="shuffled"),
-        InterventionSpec("add", drawn, family="shuffled", draw=0),
-        InterventionSpec("ablate", chosen, family="shuffled", draw=0),
+        InterventionSpec("ablate", drawn, family="within_class"),
+        InterventionSpec("add", drawn, family="within_class", draw=0),
+        InterventionSpec("ablate", chosen, family="within_class", draw=0),
     ):
         with pytest.raises(BadInput):
             wrong.check(bench)
-    for family, draw in (("shuffled", 19), ("shuffled", -1), ("luck", 0)):
+    for family, draw in (("within_class", 19), ("within_class", -1), ("luck", 0)):
         with pytest.raises(BadInput, match="holds no draw"):
             resolve_direction(InterventionSpec("ablate", drawn, family=family, draw=draw))
 
@@ -172,4 +170,4 @@ def test_the_report_lists_them(made: tuple[Workbench, Settings, Artifact]) -> No
 
     page = (make_report(made[0], [made[2]], geometry=False).path / "report.html").read_text(encoding="utf-8")
     assert "draw 1" in page
-    assert "Shuffled" in page
+    assert "Control direction" in page

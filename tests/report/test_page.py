@@ -60,7 +60,7 @@ def add_verdicts(value: dict[str, Any]) -> None:
 def add_controls(value: dict[str, Any]) -> None:
     """A control cell on artifacts that are there."""
     model = next(c for c in value["cells"] if (c["target"], c["source"]) == ("ba", "en"))
-    value["cells"].append({**model, "condition": "covariance", "draw": 3, "removal": None})
+    value["cells"].append({**model, "condition": "within_class", "draw": 3, "removal": None})
 
 
 def a_world(root: Path, **how: Any) -> tuple[World, Artifact]:
@@ -124,10 +124,10 @@ def test_a_verdict_is_never_colour_alone(judged: tuple[World, Artifact, Artifact
 def test_controls_are_listed_apart_and_named(judged: tuple[World, Artifact, Artifact]) -> None:
     page = html(judged[2])
     controls = page[page.index("<h4>Controls</h4>") : page.index("<h4>Prompts that took part</h4>")]
-    assert "Covariance (English), draw 3" in controls
+    assert "Control direction (English), draw 3" in controls
     assert "All 1 conditions beside ablation" in controls
     rows = list(csv.DictReader((judged[2].path / "rates.csv").read_text(encoding="utf-8").splitlines()))
-    assert [r["condition"] for r in rows].count("covariance (draw 3)") == 1
+    assert [r["condition"] for r in rows].count("within_class (draw 3)") == 1
     assert len(rows) == 14
 
 

@@ -1,4 +1,4 @@
-"""Null directions: what they keep, what they leave out, and the p value that they give."""
+"""Null directions: where they lie, how their damage is matched, and the p value that they give."""
 
 from __future__ import annotations
 
@@ -23,54 +23,78 @@ def test_p_counts_ties_against_the_direction_and_is_never_zero() -> None:
             controls.p_value(1.0, null)
 
 
-def test_subspaces_are_orthonormal_and_lie_where_harmless_prompts_vary() -> None:
-    generator = torch.Generator().manual_seed(3)
+def weights(n: int, centred: torch.Tensor) -> torch.Tensor:
+    return controls.coefficients(n, len(centred), generator())
+
+
+def classes(n: int = 400) -> tuple[torch.Tensor, torch.Tensor]:
+    """Harmful prompts vary along axes 0 and 2, harmless ones along 0 and 1; their means differ along 2."""
+    x = torch.randn(2, n, 5, generator=generator())
+    harmful = x[0] * torch.tensor([1.0, 0.0, 3.0, 0.0, 0.0]) + torch.tensor([0.0, 0.0, 9.0, 0.0, 0.0])
+    return harmful, x[1] * torch.tensor([1.0, 2.0, 0.0, 0.0, 0.0]) - 4
+
+
+def test_draws_vary_as_prompts_do_within_their_class_and_know_nothing_of_the_classes() -> None:
+    centred = controls.deviations(*classes(), torch.eye(5)[3:4])
+    draws = controls.within_class(centred, 2.0, weights(500, centred))
+    torch.testing.assert_close(draws.norm(dim=1), torch.full((500,), 2.0))
+    spread = draws.std(0)
+    assert float(spread[2]) > float(spread[1]) > float(spread[0]) > 0.1
+    assert float(draws[:, 3:].abs().max()) < 1e-4
+    assert float(draws.mean(0).abs().max()) < 0.2  # centred on either class's own mean
+    for still in (torch.ones(5, 4), torch.zeros(5, 4)):
+        with pytest.raises(BadInput, match="do not vary"):
+            controls.within_class(controls.deviations(still, still, torch.eye(4)[:1]), 1.0, torch.ones(3, 10).double())
+
+
+def test_how_harmful_prompts_are_is_no_other_direction_and_what_harmless_ones_vary_along_stays() -> None:
+    harmful, harmless = classes()
+    along_both = torch.tensor([[1.0, 0.0, 1.0, 0.0, 0.0]])
+    found = controls.deviations(harmful, harmless, along_both)
+    assert float((found[:400] @ along_both[0].double()).abs().max()) < 1e-9
+    torch.testing.assert_close(found[400:], harmless.double() - harmless.double().mean(0))
+    draws = controls.within_class(found, 1.0, weights(200, found))
+    assert float((draws @ along_both[0]).abs().mean()) > 0.1  # free to lean on it as far as harmless prompts do
+
+
+def test_subspaces_are_orthonormal_and_lie_where_prompts_vary() -> None:
     rows = torch.zeros(20, 9)
-    rows[:, :4] = torch.randn(20, 4, generator=generator)
-    found = controls.subspaces(rows, 2, 11, generator)
+    rows[:, :4] = torch.randn(20, 4, generator=generator())
+    centred = controls.deviations(rows[:10], rows[10:], torch.eye(9)[8:])
+    found = controls.subspaces(centred, 2, 11, generator())
     assert found.shape == (11, 2, 9)
     assert torch.allclose(found @ found.transpose(1, 2), torch.eye(2).expand(11, 2, 2), atol=1e-5)
     assert float(found[:, :, 4:].abs().max()) < 1e-5
     assert float((found[0] @ found[1].T).abs().max()) < 0.999
-    with pytest.raises(BadInput, match="no subspace"):
-        controls.subspaces(rows[:2], 2, 3, generator)
     rows[:, 1:] = 0
     with pytest.raises(BadInput, match="fewer than 2"):
-        controls.subspaces(rows, 2, 3, generator)
+        controls.subspaces(controls.deviations(rows[:10], rows[10:], torch.eye(9)[8:]), 2, 3, generator())
 
 
-def test_shuffles_keep_the_class_sizes() -> None:
-    labels = controls.shuffles(5, 3, 40, generator())
-    assert labels.shape == (40, 8)
-    assert set(labels.sum(1).tolist()) == {5}
-    assert len({tuple(row) for row in labels.tolist()}) > 20
+@pytest.mark.parametrize("power", [1, 2, 3])
+def test_a_draw_that_damages_more_is_ablated_as_far_as_the_limit_allows(power: int) -> None:
+    asked: list[float] = []
+
+    def kl(strength: float) -> float:
+        asked.append(strength)
+        return 2.0 * strength**power
+
+    assert controls.matched(kl, 2.0) == (1.0, 2.0)
+    assert asked == [1.0]
+    found = controls.matched(kl, 0.5)
+    assert found is not None
+    exact = 0.25 ** (1 / power)
+    assert 0 <= exact - found.strength <= 1 / 64
+    assert found.kl == kl(found.strength) <= 0.5
+    assert controls.matched(lambda strength: 1.0 + strength, 0.5) is None
+    waving = controls.matched(lambda s: 0.4 if 0.7 < s < 0.8 or s < 0.1 else 3.0, 0.5)
+    assert waving is not None
+    assert waving.kl <= 0.5  # measured there, whatever lies between
 
 
-def test_shuffled_differences_equal_plain_means_without_the_real_direction() -> None:
-    rows = (
-        torch.randn(12, 6, generator=generator()) + torch.tensor([3.0, 0, 0, 0, 0, 0]) * (torch.arange(12) < 6)[:, None]
-    )
-    labels = controls.shuffles(6, 6, 9, generator())
-    real = rows[:6].mean(0) - rows[6:].mean(0)
-    found, cosine = controls.shuffled_differences(rows, labels, real)
-    r_hat = real / real.norm()
-    for i in range(9):
-        plain = rows[labels[i]].mean(0) - rows[~labels[i]].mean(0)
-        rest = plain - (plain @ r_hat) * r_hat
-        torch.testing.assert_close(found[i], rest / rest.norm() * real.norm(), atol=1e-5, rtol=1e-5)
-        assert float(cosine[i]) == pytest.approx(float((plain @ r_hat).abs() / plain.norm()), abs=1e-5)
-    nothing = torch.outer(torch.randn(12, generator=generator()), r_hat)
-    assert bool(controls.shuffled_differences(nothing, labels, real)[0].isnan().all())
-
-
-def test_covariance_matched_draws_lie_where_harmless_prompts_vary() -> None:
-    scale = torch.tensor([5.0, 1.0, 0.0, 0.0])
-    harmless = torch.randn(400, 4, generator=generator()) * scale + 7
-    draws = controls.covariance_matched(harmless, 2.0, 500, generator())
-    torch.testing.assert_close(draws.norm(dim=1), torch.full((500,), 2.0))
-    assert float(draws[:, 2:].abs().max()) < 1e-4
-    assert float(draws[:, 0].abs().mean()) > 2 * float(draws[:, 1].abs().mean())
-    even = controls.isotropic(4, 2.0, 500, generator())
-    assert even.abs().mean(0).std() < 0.1
-    with pytest.raises(BadInput, match="do not vary"):
-        controls.covariance_matched(torch.ones(5, 4), 1.0, 3, generator())
+def test_damage_too_small_to_matter_sets_no_limit() -> None:
+    assert controls.damage_limit(0.41) == 0.41
+    assert controls.damage_limit(0.0) == controls.damage_limit(-1e-9) == controls.NO_DAMAGE == 1e-3
+    for wrong in (float("nan"), float("inf"), -0.1):
+        with pytest.raises(BadInput):
+            controls.damage_limit(wrong)

@@ -17,7 +17,7 @@ from refusalctl.stats.outcomes import read_outcome
 from refusalctl.stats.verdict import INDUCTION, Evidence, decide
 
 OUTCOMES = ("refusal", "compliance", "degenerate", "off-language", "unparsed")  # in words, beside `READ_OUTCOMES`
-OPEN = Evidence(0.1, native="transfers", require_null=False)
+OPEN = Evidence(0.1, native="transfers", p_null=0.01, p_reverse=0.01)
 
 
 def pairs(**counts: int) -> tuple[dict[str, str], dict[str, str]]:
@@ -73,7 +73,7 @@ def test_controls_are_part_of_the_rule() -> None:
     full = {"refusal_compliance": 90, "refusal_refusal": 10}
     assert value(replace(OPEN, p_null=0.2), **full) == "inconclusive"
     assert value(replace(OPEN, p_null=0.01), **full) == "transfers"
-    assert value(replace(OPEN, require_null=True), **full) == "inconclusive"
+    assert value(replace(OPEN, p_null=None), **full) == "inconclusive"
 
 
 def test_a_model_that_does_not_understand_tells_nothing() -> None:
@@ -104,7 +104,7 @@ def test_induction_is_the_mirror() -> None:
     st.lists(st.tuples(st.sampled_from(OUTCOMES), st.sampled_from(OUTCOMES)), min_size=1, max_size=60),
     st.floats(0.01, 0.49),
     st.sampled_from([None, 0.01, 0.5]),
-    st.booleans(),
+    st.sampled_from([None, (), (0.1, 0.3), (-0.1,) * 19]),
     st.sampled_from([None, *VERDICTS]),
     st.sampled_from([None, True, False]),
     st.sampled_from([None, -0.3, 0.8]),
@@ -112,12 +112,12 @@ def test_induction_is_the_mirror() -> None:
 )
 @settings(max_examples=80, deadline=None)
 def test_the_rule_is_total(  # type: ignore[no-untyped-def]
-    rows, margin, p_null, require_null, native, comprehension, zero, added
+    rows, margin, p_null, drawn, native, comprehension, zero, added
 ) -> None:
     before = {str(i): one for i, (one, _) in enumerate(rows)}
     after = {str(i): other for i, (_, other) in enumerate(rows)}
     evidence = Evidence(
-        margin, p_null, p_null, require_null=require_null, native=native, comprehension=comprehension, zero=zero,
+        margin, p_null, p_null, drawn=drawn, native=native, comprehension=comprehension, zero=zero,
         added=added,
     )  # fmt: skip
     found = decide(before, after, evidence, native_after=working(before) if native else None)
@@ -162,13 +162,13 @@ def test_the_simulation_applies_this_rule() -> None:
         assert told == decide(before, after, OPEN, native_after=own).value, (names, counts)
 
 
-def test_without_controls_nothing_is_a_transfer_unless_the_caller_says_so() -> None:
+def test_without_controls_nothing_is_a_transfer() -> None:
     full = pairs(refusal_compliance=90, refusal_refusal=10)
     found = decide(*full, Evidence(0.1, native="transfers"))
     assert (found.value, found.n_needed) == ("inconclusive", None)
-    assert "no control directions were asked for" in found.reason
+    assert "control directions were switched off (--no-controls)" in found.reason
     assert "prompts would settle" not in found.reason  # more prompts are not what is missing
-    assert "controls not run" in decide(*full, OPEN).reason
+    assert decide(*full, OPEN).value == "transfers"
 
 
 def test_what_was_not_measured_is_named() -> None:

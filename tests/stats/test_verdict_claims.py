@@ -17,8 +17,8 @@ from refusalctl.stats.paired import Moves, lost, moves
 from refusalctl.stats.power import EXACT, chance_beyond, counts, exceeds, inside
 from refusalctl.stats.verdict import INDUCTION, Evidence, decide, shown_sign
 
-OPEN = Evidence(0.1, native="transfers", require_null=False, comprehension=True)
-CONTROLLED = replace(OPEN, p_null=0.02, p_reverse=0.98, smallest_p=0.02, require_null=True)
+OPEN = Evidence(0.1, native="transfers", p_null=0.01, p_reverse=0.01, comprehension=True)
+CONTROLLED = replace(OPEN, p_null=0.02, p_reverse=0.98, smallest_p=0.02)
 
 
 def answers(*groups: tuple[int, str, str, str]) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
@@ -228,16 +228,16 @@ def test_a_reversal_has_to_be_beyond_the_controls_in_its_own_tail() -> None:
     found = verdict(replace(CONTROLLED, p_null=0.02, p_reverse=0.5), *UPSIDE_DOWN)
     assert (found.value, "may do as much (adjusted p = 0.5)" in found.reason) == ("inconclusive", True)
     none = verdict(replace(CONTROLLED, p_null=None, p_reverse=None), *UPSIDE_DOWN)
-    assert (none.value, "no control directions were asked for" in none.reason) == ("inconclusive", True)
+    assert (none.value, "switched off (--no-controls)" in none.reason) == ("inconclusive", True)
 
 
 def test_why_controls_say_nothing_is_told_apart() -> None:
     groups = ((100, "R", "C", "C"), (28, "R", "R", "C"))
     none = replace(CONTROLLED, p_null=None, p_reverse=None, smallest_p=None)
-    asked = replace(none, no_controls="control directions were asked for and could not be run: no refusals")
+    asked = replace(none, no_controls="control directions could not be run: no refusals")
     few = replace(CONTROLLED, p_null=0.4, smallest_p=0.4)
     said = [verdict(each, *groups).reason for each in (none, asked, few, replace(few, smallest_p=0.01))]
-    assert "no control directions were asked for: --controls runs them" in said[0]
+    assert "control directions were switched off (--no-controls)" in said[0]
     assert "could not be run: no refusals" in said[1]
     assert "too few control directions: the smallest adjusted p that they can give is 0.4" in said[2]
     assert "may do as much (adjusted p = 0.4)" in said[3]
@@ -295,3 +295,18 @@ def test_the_part_needs_more_prompts_than_the_margin_alone() -> None:
     assert alone is not None
     assert both is not None
     assert both > alone
+
+
+def test_where_answers_under_controls_decide_a_removal_has_to_exceed_each() -> None:
+    groups = ((100, "R", "C", "C"), (28, "R", "R", "C"))
+    real = 100 / 128
+    beaten = verdict(replace(CONTROLLED, drawn=(real - 0.01,) * 19), *groups)
+    assert (beaten.value, "beyond each of 19 in answers (p = 0.05)" in beaten.reason) == ("transfers", True)
+    for drawn, why in (
+        (((0.1, 0.2, real)), "control direction 3 removes +78% in answers, as much"),
+        ((0.0,) * 18, "only 18 control directions were judged"),
+        ((), "only 0 control directions"),
+    ):
+        found = verdict(replace(CONTROLLED, drawn=drawn), *groups)
+        assert (found.value, why in found.reason) == ("inconclusive", True), found.reason
+    assert verdict(replace(CONTROLLED, p_null=1.0, p_reverse=0.02, drawn=(1.0,)), *UPSIDE_DOWN).value == "reverses"

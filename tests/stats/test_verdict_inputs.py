@@ -13,7 +13,7 @@ from refusalctl.errors import BadInput
 from refusalctl.stats.paired import score
 from refusalctl.stats.verdict import Evidence, decide
 
-OPEN = Evidence(0.1, native="transfers", require_null=False)
+OPEN = Evidence(0.1, native="transfers", p_null=0.01, p_reverse=0.01)
 
 
 def labelled(*groups: tuple[int, str, str]) -> tuple[dict[str, str], dict[str, str]]:

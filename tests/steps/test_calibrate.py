@@ -127,7 +127,7 @@ def test_addition_has_no_rank() -> None:
 
 TRIAL = Trial(parse("organism:asymmetric"), 32)
 # without control directions and addition, for speed
-SMALL = BASE.changed(n_train=24, n_val=8, controls=False, require_null=False, induce=False)
+SMALL = BASE.changed(n_train=24, n_val=8, controls=False, induce=False)
 
 
 def removal_of(store: Path) -> dict[tuple[str, str], Grade]:

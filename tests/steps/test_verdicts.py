@@ -11,11 +11,9 @@ import pytest
 from refusalctl.records.cell import LanguagePair
 from refusalctl.records.controls import (
     AddedControls,
+    ControlDraw,
     Controls,
     CosineSize,
-    FamilyDrops,
-    FamilyRises,
-    ShuffledSelection,
 )
 from refusalctl.records.rows import Label
 from refusalctl.records.transfer import OutcomeCounts, ZeroPoint
@@ -100,7 +98,7 @@ def test_induction_is_no_transfer_without_controls_of_its_own(tmp_path: Path) ->
     assert found.removal.value == "transfers"
     assert found.induction is not None
     assert (found.induction.value, found.induction.removed) == ("inconclusive", 1.0)
-    assert "no control directions were asked for" in found.induction.reason
+    assert "control directions were switched off" in found.induction.reason
     both = dataclasses.replace(kept, induction_controls=BEYOND)
     found = decide_cells(VerdictSettings(), [PAIR], both)[PAIR]
     assert found.induction is not None
@@ -123,16 +121,15 @@ def test_a_zero_on_the_harmful_side_reaches_the_rule(tmp_path: Path) -> None:
 
 
 def controls(folder: Path, key: str, real: float = 9.0, *, added: bool = True, rank: int = 1) -> Artifact:
-    """A cell's control directions: 19 draws of either family that lower the score by 0 to 1.8, raise it by 0 to 0.9."""
+    """A cell's control directions: 19 draws that lower the score by 0 to 1.8, raise it by 0 to 0.9."""
     draws = tuple(i / 10 for i in range(19))
-    drops = {name: FamilyDrops(19, draws, 0.05, 1.0, CosineSize(0.1, 0.2)) for name in ("shuffled", "covariance")}
-    rises = {name: FamilyRises(19, tuple(d / 2 for d in draws), 0.05, 1.0) for name in drops}
+    rises = tuple(d / 2 for d in draws)
     source, target = key.split(">")
     record = Controls(
-        source=source, target=target, drop=real, baseline=2.0, families=drops, p=0.05, p_reverse=1.0,
-        p_families=tuple(drops), smallest_p=0.05, rank=rank, n_prompts=4, n_val=4, prompt_passes=1,
-        selection_of_shuffled=ShuffledSelection(1, 1, 1, ((-1, 1),), (0.0,), 1), languages=(),
-        added=AddedControls(1.0, 5.0, -2.0, 4, rises) if added else None,
+        source=source, target=target, drop=real, baseline=2.0, kl=0.4, kl_limit=0.4,
+        draws=tuple(ControlDraw(1.0, 0.1, each) for each in draws), p=0.05, p_reverse=1.0, smallest_p=0.05,
+        abs_cosine=CosineSize(0.1, 0.2), rank=rank, n_prompts=4, n_harmless=4, n_scored=4, prompt_passes=1,
+        added=AddedControls(1.0, 5.0, -2.0, 4, rises, 0.05, 1.0) if added else None,
         not_added=None if added else "no harmless prompt has a score below 0",
     )  # fmt: skip
     where = folder / key.replace(">", "-")
@@ -142,9 +139,9 @@ def controls(folder: Path, key: str, real: float = 9.0, *, added: bool = True, r
 
 
 def test_claims_share_their_draws_and_positive_controls_are_families_of_their_own() -> None:
-    draws = {"shuffled": tuple(i / 10 for i in range(19)), "covariance": tuple(i / 20 for i in range(19))}
+    draws = tuple(i / 10 for i in range(19))
     cells = {LanguagePair("a", t): Effects(9.0, draws) for t in ("a", "b", "c", "d", "e", "f", "g")}
-    cells[LanguagePair("b", "c")] = Effects(0.85, draws)  # beats one family only
+    cells[LanguagePair("b", "c")] = Effects(0.85, draws)  # beats half of them
     cells[LanguagePair("b", "d")] = Effects(-9.0, draws)
     found = against_controls(cells)
     assert {pair: each.p for pair, each in found.items() if pair.source == "a"} == {
@@ -179,3 +176,20 @@ def test_controls_of_another_rank_are_none_for_removal_and_do_for_addition(tmp_p
         "no_controls": "there are no matching control directions: theirs is rank 1, 2 are ablated together here"
     }
     assert induction.beside(LanguagePair("a", "b"))["p_null"] == pytest.approx(0.05)  # addition has no rank
+
+
+def test_answers_under_control_directions_decide_from_19_on(tmp_path: Path) -> None:
+    kept = evidence(tmp_path, "C" * 100, removal_controls=BEYOND)
+    drawn = {f"within_class#{i}:a>a": labels(tmp_path, f"draw{i}", "R" * (50 - i) + "C" * (50 + i)) for i in range(19)}
+    shown = dataclasses.replace(kept, labels=kept.labels | drawn)
+    assert shown.drawn(PAIR) is None
+    deciding = dataclasses.replace(shown, answers_decide=True)
+    assert deciding.drawn(PAIR) == tuple(pytest.approx(i / 100) for i in range(19))
+    found = decide_cells(VerdictSettings(), [PAIR], deciding)[PAIR].removal
+    assert (found.value, "beyond each of 19 in answers" in found.reason) == ("transfers", True)
+    worse = {**deciding.labels, "within_class#18:a>a": labels(tmp_path, "all", "C" * 100)}
+    found = decide_cells(VerdictSettings(), [PAIR], dataclasses.replace(deciding, labels=worse))[PAIR].removal
+    assert (found.value, "control direction 19 removes +50%" in found.reason) == ("inconclusive", True)
+    unasked = dataclasses.replace(deciding, labels=kept.labels)
+    found = decide_cells(VerdictSettings(), [PAIR], unasked)[PAIR].removal
+    assert (found.value, "only 0 control directions" in found.reason) == ("inconclusive", True)

@@ -61,7 +61,7 @@ def test_where_ablation_would_leave_the_stream_harmful_the_affine_one_stands_bes
     bench = Workbench(Store(tmp_path), Machine(name, batch_size=64))
     asked = Settings.of(
         sources="qaa", targets="qaa,qab", data=name, n_train=18, n_val=6, n_test=16, max_new_tokens=6, layers=(2, 3),
-        controls=False, require_null=False, induce=False,
+        controls=False, induce=False,
     )  # fmt: skip
     found = measure_transfer(bench.asking(asked))
     record = read_transfer(found)

@@ -24,7 +24,6 @@ from refusalctl.report.make import files_of
 from refusalctl.results import Activations, Directions, Selection
 from refusalctl.results.base import result
 from refusalctl.settings import Settings
-from refusalctl.stats.controls import VERDICT_FAMILIES
 from refusalctl.steps.activations import ACTIVATIONS_FILE
 from refusalctl.steps.calibrate import read_calibration
 from refusalctl.steps.comparison import read_comparison
@@ -121,7 +120,7 @@ READERS: dict[str, dict[str, Reader]] = {
     "cosmic": {"cosmic.json": described},
     "selection": {SELECTION_FILE: opened(selection), "scores.json": described},
     "subspace": {SUBSPACE_FILE: opened(lambda found: found.basis.ndim == 2)},
-    "control_directions": {CONTROLS_FILE: opened(lambda found: set(VERDICT_FAMILIES) <= set(found.tensors))},
+    "control_directions": {CONTROLS_FILE: opened(lambda found: "within_class" in found.tensors)},
     "controls": {"controls.json": read_controls},
     "comprehension": {"comprehension.json": read_comprehension},
     "completions": {COMPLETIONS_FILE: read_completions},

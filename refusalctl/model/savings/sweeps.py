@@ -140,10 +140,11 @@ class Sweeps:
 
         def swept() -> list[BatchScores]:
             parts = [(i, part) for i, part in enumerate(self.parts) if part.kind in wanted]
-            again = self._repeated.get(frozenset(wanted)) if intervention.kind == "ablate" else None
+            whole = intervention.kind == "ablate" and intervention.strength == 1.0  # what is recorded
+            again = self._repeated.get(frozenset(wanted)) if whole else None
             if again is None:
                 found, seen = self._once(intervention, parts, wanted)
-                if intervention.kind == "ablate" and self.many and frozenset(wanted) not in self._repeated:
+                if whole and self.many and frozenset(wanted) not in self._repeated:
                     self._repeated[frozenset(wanted)] = self._record(intervention, parts, found)
             else:
                 passed, seen = again.run(intervention)

@@ -1,33 +1,25 @@
-"""`controls`: what control directions do to a target's refusal score, beside the real direction.
+"""`controls`: what control directions do to a target's refusal score, beside the real direction, at no more damage.
 
-Measured per cell on validation prompts and without writing completions: ablated on harmful prompts, added to harmless.
+Measured per cell on test prompts, which chose nothing, and without writing completions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
+from refusalctl.data import sets
 from refusalctl.errors import EmptySelection
-from refusalctl.json_types import Json, JsonObject
-from refusalctl.records.controls import (
-    AddedControls,
-    Controls,
-    CosineSize,
-    FamilyDrops,
-    FamilyRises,
-    ShuffledSelection,
-)
+from refusalctl.json_types import JsonObject
+from refusalctl.records.controls import AddedControls, ControlDraw, Controls, CosineSize
 from refusalctl.steps.finished_rows import FinishedRows
 from refusalctl.steps.interventions import CONTROLS_FILE as VECTORS
 from refusalctl.steps.interventions import SELECTION_FILE, SUBSPACE_FILE
 from refusalctl.steps.prompt_rows import read_prompts
 from refusalctl.steps.prompts import draw_prompts
-from refusalctl.steps.selection.controls import SUBSPACES, draw_control_directions, openings_to_compare_by
+from refusalctl.steps.selection.controls import FAMILY, SUBSPACES, draw_control_directions, openings_to_compare_by
 from refusalctl.steps.selection.openings import read_openings
-from refusalctl.steps.selection.scorer import Scorer
+from refusalctl.steps.selection.scorer import Criteria, Scorer, mean
 from refusalctl.steps.selection.scores import select_direction
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.steps.subspace import build_subspace
@@ -37,183 +29,229 @@ from refusalctl.store.store import Artifact
 if TYPE_CHECKING:
     import torch
 
+    from refusalctl.model.hooks import Intervention
+    from refusalctl.stats.controls import Matched
+
+
+class _Compared(NamedTuple):
+    """What is ablated: the real direction [d_model] and draws [n, d_model], or for several directions at once bases
+    [rank, d_model] and [n, rank, d_model]. What is added is always the direction and single draws, each at the layer
+    that it was read at (`layers`)."""
+
+    direction: torch.Tensor
+    draws: torch.Tensor
+    ablated: torch.Tensor
+    ablated_draws: torch.Tensor
+    layer: int
+    layers: list[int]
+
+    def ablation(self, what: torch.Tensor, strength: float = 1.0) -> Intervention:
+        from refusalctl.model.hooks import Intervention
+
+        return Intervention("ablate" if what.ndim == 1 else "subspace", what, self.layer, strength=strength)
+
+
+def _read(job: Job) -> _Compared:
+    """Draws of the rank of the ablation that they stand beside."""
+    drawn, known = formats.read_vectors(job.inputs["directions"].path / VECTORS, "control_directions")
+    layers = [layer for _pos, layer in known["places"]]
+    tensors, chosen = formats.read_vectors(job.inputs["selection"].path / SELECTION_FILE, "selection")
+    direction, layer = tensors["direction"], chosen["layer"]
+    if job.params["rank"] == 1:
+        return _Compared(direction, drawn[FAMILY], direction, drawn[FAMILY], layer, layers)
+    held, _header = formats.read_vectors(job.inputs["subspace"].path / SUBSPACE_FILE, "subspace")
+    return _Compared(direction, drawn[FAMILY], held["basis"], drawn[SUBSPACES], layer, layers)
+
+
+class _Bench:
+    """The target's test prompts: harmful ones that are refused, harmless ones for damage."""
+
+    def __init__(self, job: Job, n_draws: int) -> None:
+        opening = read_openings(job.inputs["openings"])
+        self.scorer = Scorer(job.bench.model, [list(each) for each in opening.sequences], job.bench.machine.batch_size)
+        wanted = job.params["n_prompts"]
+        harmful, self.baselines, self.scored = self._refused(job, wanted)
+        harmless = self.scorer.encode(job, read_prompts(job.inputs["test_harmless"])[:wanted])
+        self.criteria = Criteria(self.scorer, harmful, harmless, n_directions=n_draws)
+
+    def _refused(self, job: Job, wanted: int) -> tuple[list[list[int]], list[float], int]:
+        """The first `wanted` prompts with a refusal score above 0, those scores, and how many were looked at."""
+        from refusalctl.model.hooks import Intervention
+
+        encoded = self.scorer.encode(job, read_prompts(job.inputs["test_harmful"]))
+        found: list[tuple[list[int], float]] = []
+        seen = 0
+        while seen < len(encoded) and len(found) < wanted:
+            here = encoded[seen : seen + wanted]
+            seen += len(here)
+            scores = self.scorer.refusal(here, Intervention()).tolist()
+            found += [(ids, score) for ids, score in zip(here, scores, strict=True) if score > 0]
+        if not found:
+            raise EmptySelection(
+                f"none of {seen} harmful test prompts of {job.params['target']} has a refusal score above 0: there is "
+                "no refusal for a control to remove"
+            )
+        kept = found[:wanted]
+        return [ids for ids, _ in kept], [score for _, score in kept], seen
+
+    def kl(self, asked: Intervention) -> float:
+        return mean(self.criteria.under(asked, {"harmless": "next"})["kl"])
+
+    def refusal(self, asked: Intervention) -> float:
+        """Mean refusal score of harmful prompts."""
+        return mean(self.criteria.under(asked, {"harmful": "opening"})["bypass"])
+
+    def harmless_scores(self, asked: Intervention) -> list[float]:
+        return self.criteria.under(asked, {"harmless": "opening"})["induce"]
+
 
 def _run(job: Job) -> RunChecks:
-    from refusalctl.model.hooks import Intervention
+    from refusalctl.stats.controls import damage_limit, p_value
 
-    families, header = formats.read_vectors(job.inputs["directions"].path / VECTORS, "control_directions")
-    tensors, chosen = formats.read_vectors(job.inputs["selection"].path / SELECTION_FILE, "selection")
-    opening = read_openings(job.inputs["openings"])
-    scorer = Scorer(job.bench.model, [list(each) for each in opening.sequences], job.bench.machine.batch_size)
-    everything = scorer.encode(job, read_prompts(job.inputs["val_harmful"]))
-    baseline = scorer.refusal(everything, Intervention())
-    index = [i for i, score in enumerate(baseline.tolist()) if score > 0][: job.params["n_prompts"]]
-    if not index:
-        raise EmptySelection(
-            f"none of {len(everything)} harmful validation prompts of {job.params['target']} has a refusal score "
-            "above 0: there is no refusal for a control to remove"
-        )
-    encoded, before = [everything[i] for i in index], float(baseline[index].mean())
-
-    rank, ablated = job.params["rank"], _ablated(job, tensors["direction"], families)
-
-    def drop(vectors: torch.Tensor) -> float:
-        done = Intervention("ablate" if rank == 1 else "subspace", vectors, chosen["layer"])
-        return before - float(scorer.refusal(encoded, done).mean())
-
-    real = drop(ablated.real)
-    drops = _effects(job, ablated.families, drop, "drop")
-    added, not_added, more = _added(job, scorer, tensors["direction"], chosen["layer"], families)
-    passes = len(everything) + len(index) * (1 + sum(len(d) for d in drops.values())) + more
-    rows = _families(tensors["direction"], ablated.families, real, drops)
-    used = {name: rows[name] for name in ablated.deciding}
+    compared = _read(job)
+    bench = _Bench(job, len(compared.draws))
+    before = mean(bench.baselines)
+    real = compared.ablation(compared.ablated)
+    real_kl = max(bench.kl(real), 0.0)  # rounding may leave it below
+    drop, limit = before - bench.refusal(real), damage_limit(real_kl)
+    draws = _matched_draws(job, bench, compared, before, limit)
+    added, not_added = _added(job, bench, compared)
+    drops = [each.drop for each in draws]
     value = Controls(
         source=job.params["source"],
         target=job.params["target"],
-        drop=real,
+        drop=drop,
         baseline=before,
-        families=rows,
-        p=max(each.p for each in used.values()),
-        p_reverse=max(each.p_reverse for each in used.values()),
-        p_families=tuple(used),
-        smallest_p=max(1 / (each.n + 1) for each in used.values()),
-        rank=rank,
-        n_prompts=len(index),
-        n_val=len(everything),
-        prompt_passes=passes,
-        selection_of_shuffled=_selection(header),
-        languages=tuple(header["languages"]),
+        kl=real_kl,
+        kl_limit=limit,
+        draws=tuple(draws),
+        p=p_value(drop, drops),
+        p_reverse=p_value(-drop, [-each for each in drops]),
+        smallest_p=1 / (len(draws) + 1),
+        abs_cosine=_cosines(compared),
+        rank=job.params["rank"],
+        n_prompts=len(bench.baselines),
+        n_harmless=bench.criteria.n["harmless"],
+        n_scored=bench.scored,
+        prompt_passes=bench.scored + bench.criteria.passes,
         added=added,
         not_added=not_added,
     )
     formats.write_record(job.out, value)
-    return {"prompt_passes": passes, "p": value.p}
+    return {"prompt_passes": value.prompt_passes, "p": value.p, "at_full_strength": value.n_whole}
 
 
-class Ablated(NamedTuple):
-    """What is ablated and compared: the real direction [d_model] and draws [n, d_model], or for several directions at
-    once bases [rank, d_model] and [n, rank, d_model]; and the families that decide."""
+def _matched_draws(job: Job, bench: _Bench, compared: _Compared, before: float, limit: float) -> list[ControlDraw]:
+    """Every draw at the strength whose damage is at most `limit`; finished ones outlive an interruption.
 
-    real: torch.Tensor
-    families: dict[str, torch.Tensor]
-    deciding: tuple[str, ...]
-
-
-def _ablated(job: Job, direction: torch.Tensor, families: dict[str, torch.Tensor]) -> Ablated:
-    """Draws of the rank of the ablation that they stand beside."""
-    from refusalctl.stats.controls import VERDICT_FAMILIES
-
-    if job.params["rank"] == 1:
-        return Ablated(direction, families, VERDICT_FAMILIES)
-    basis, _header = formats.read_vectors(job.inputs["subspace"].path / SUBSPACE_FILE, "subspace")
-    return Ablated(basis["basis"], {SUBSPACES: families[SUBSPACES]}, (SUBSPACES,))
-
-
-def _selection(header: Mapping[str, Json]) -> ShuffledSelection:
-    return msgspec.convert({name: header[name] for name in ShuffledSelection.__struct_fields__}, ShuffledSelection)
-
-
-def _added(
-    job: Job, scorer: Scorer, direction: torch.Tensor, layer: int, families: dict[str, torch.Tensor]
-) -> tuple[AddedControls | None, str | None, int]:
-    """What the verdict's families do to harmless prompts when they are added, why nothing was, and prompts run.
-
-    They have the direction's length, so the dose is the same; each has a sign of its own.
+    Raises `EmptySelection` for a draw that cannot be brought there: one that was left out would make the null weaker.
     """
-    from refusalctl.model.hooks import Intervention
-    from refusalctl.stats.controls import VERDICT_FAMILIES, p_value
-
-    coeff = job.params["coeff"]
-    if coeff is None:
-        return None, None, 0
-    everything = scorer.encode(job, read_prompts(job.inputs["val_harmless"]))
-    baseline = scorer.refusal(everything, Intervention())
-    index = [i for i, score in enumerate(baseline.tolist()) if score < 0][: job.params["n_prompts"]]
-    if not index:
-        why = f"none of {len(everything)} harmless validation prompts of {job.params['target']} has a score below 0"
-        return None, why, len(everything)
-    encoded, before = [everything[i] for i in index], float(baseline[index].mean())
-
-    def rise(vector: torch.Tensor) -> float:
-        return float(scorer.refusal(encoded, Intervention("add", vector, layer, coeff)).mean()) - before
-
-    real = rise(direction)
-    rises = _effects(job, {name: families[name] for name in VERDICT_FAMILIES}, rise, "rise")
-    rows = {
-        name: FamilyRises(len(each), tuple(each), p_value(real, each), p_value(-real, [-value for value in each]))
-        for name, each in rises.items()
-    }
-    passes = len(everything) + len(index) * (1 + sum(len(each) for each in rises.values()))
-    return AddedControls(coeff, real, before, len(index), rows), None, passes
-
-
-def _effects(
-    job: Job, families: dict[str, torch.Tensor], effect: Callable[[torch.Tensor], float], what: str
-) -> dict[str, list[float]]:
-    """`effect` of every draw; finished ones outlive an interruption."""
-    rows = FinishedRows(job.partial, f"{what}s.jsonl")
-    done = {(row["family"], row["i"]): row[what] for row in rows}
-    found: dict[str, list[float]] = {}
+    rows = FinishedRows(job.partial, "draws.jsonl")
+    found = [ControlDraw(row["strength"], row["kl"], row["drop"]) for row in rows]
     name = f"controls {job.params['source']} in {job.params['target']}"
-    with job.bench.progress.task(name, sum(len(v) for v in families.values())) as advance:
-        for family, vectors in sorted(families.items()):
-            found[family] = []
-            for i, vector in enumerate(vectors):
-                if (family, i) not in done:
-                    done[family, i] = effect(vector)
-                    rows.add({"family": family, "i": i, what: done[family, i]})
-                found[family].append(done[family, i])
-                advance()
+    with job.bench.progress.task(name, len(compared.ablated_draws)) as advance:
+        advance(len(found))
+        for vector in compared.ablated_draws[len(found) :]:
+            at = _match(bench, compared, vector, limit)
+            if at is None:
+                raise EmptySelection(
+                    f"control directions could not be matched in damage: one makes a KL of more than {limit:.2g} nats "
+                    f"on harmless prompts of {job.params['target']} even at the least strength that is tried"
+                )
+            drop = before - bench.refusal(compared.ablation(vector, at.strength))
+            found.append(ControlDraw(at.strength, at.kl, drop))
+            rows.add({"strength": at.strength, "kl": at.kl, "drop": drop})
+            advance()
     return found
 
 
-def _families(
-    direction: torch.Tensor, families: dict[str, torch.Tensor], real: float, drops: dict[str, list[float]]
-) -> dict[str, FamilyDrops]:
+def _match(bench: _Bench, compared: _Compared, vector: torch.Tensor, limit: float) -> Matched | None:
+    from refusalctl.stats.controls import matched
+
+    return matched(lambda strength: max(bench.kl(compared.ablation(vector, strength)), 0.0), limit)
+
+
+def _added(job: Job, bench: _Bench, compared: _Compared) -> tuple[AddedControls | None, str | None]:
+    """What the draws do to harmless prompts when they are added, or why nothing was.
+
+    Each at its own place and at the real candidate's length there, so the dose is the same; it has a sign of its own.
+    """
+    from refusalctl.model.hooks import Intervention
     from refusalctl.stats.controls import p_value
 
-    rows = {}
-    for name, values in drops.items():
-        cosine = _cosine(families[name].double(), direction.double())
-        size = CosineSize(float(cosine.mean()), float(cosine.max()))
-        reverse = p_value(-real, [-value for value in values])
-        rows[name] = FamilyDrops(len(values), tuple(values), p_value(real, values), reverse, size)
-    return rows
+    coeff = job.params["coeff"]
+    if coeff is None:
+        return None, None
+    baseline = bench.harmless_scores(Intervention())
+    index = [i for i, score in enumerate(baseline) if score < 0]
+    if not index:
+        return None, f"none of {len(baseline)} harmless test prompts of {job.params['target']} has a score below 0"
+    before = mean([baseline[i] for i in index])
+
+    def rise(vector: torch.Tensor, layer: int) -> float:
+        scores = bench.harmless_scores(Intervention("add", vector, layer, coeff))
+        return mean([scores[i] for i in index]) - before
+
+    real, rises = rise(compared.direction, compared.layer), _rises(job, compared, rise)
+    reverse = p_value(-real, [-each for each in rises])
+    return AddedControls(coeff, real, before, len(index), tuple(rises), p_value(real, rises), reverse), None
 
 
-def _cosine(draws: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
-    """|cosine| [n] of draws to a direction; of subspaces with orthonormal rows, to its projection on them."""
+def _rises(job: Job, compared: _Compared, rise: Callable[[torch.Tensor, int], float]) -> Sequence[float]:
+    """`rise` of every draw; finished ones outlive an interruption."""
+    rows = FinishedRows(job.partial, "rises.jsonl")
+    found = [row["rise"] for row in rows]
+    for vector, layer in list(zip(compared.draws, compared.layers, strict=True))[len(found) :]:
+        found.append(rise(vector, layer))
+        rows.add({"rise": found[-1]})
+    return found
+
+
+def _cosines(compared: _Compared) -> CosineSize:
+    """|cosine| of draws to the direction; of subspaces, of their projection on it."""
     import torch
 
+    draws, direction = compared.ablated_draws.double(), compared.direction.double()
     if draws.ndim == 3:
-        projected: torch.Tensor = (draws @ (direction / direction.norm())).norm(dim=1)
-        return projected
-    return torch.nn.functional.cosine_similarity(draws, direction[None]).abs()
+        sizes = (draws @ (direction / direction.norm())).norm(dim=1)
+    else:
+        sizes = torch.nn.functional.cosine_similarity(draws, direction[None]).abs()
+    return CosineSize(float(sizes.mean()), float(sizes.max()))
 
 
-CONTROLS = Step("controls", 3, "controls", _run, uses_model=True)
+CONTROLS = Step("controls", 5, "controls", _run, uses_model=True)
 
 
 def compare_controls(bench: Workbench, source: str, target: str) -> Artifact:
     """Drop of the target's refusal score (log-odds, mean over prompts) by the source's direction and its controls.
 
-    Raises `EmptySelection` where the source has no direction, or the target refuses too little to tell.
+    Raises `EmptySelection` where the source has no direction, the target refuses too little to tell, or damage cannot
+    be compared.
     """
+    data = bench.settings.prompts.data
+    if not sets.usable(data, target, "harmless", "test"):
+        raise EmptySelection(
+            f"control directions could not be matched in damage: the set {data!r} has no harmless test prompts in "
+            f"{target}"
+        )
     inputs = {
         "selection": select_direction(bench, source),
         "directions": draw_control_directions(bench, source),
         "openings": openings_to_compare_by(bench, target),
-        "val_harmful": draw_prompts(bench, target, "harmful", "val"),
+        "test_harmful": draw_prompts(bench, target, "harmful", "test"),
+        "test_harmless": draw_prompts(bench, target, "harmless", "test"),
     }
-    params: JsonObject = {"source": source, "target": target, "n_prompts": bench.settings.controls.control_prompts}
-    params["rank"] = bench.settings.verdict.rank
-    if bench.settings.verdict.rank > 1:
+    asked = bench.settings.verdict
+    params: JsonObject = {
+        "source": source,
+        "target": target,
+        "n_prompts": bench.settings.controls.control_prompts,
+        "rank": asked.rank,
+        "coeff": asked.doses[0] if asked.induce else None,
+    }
+    if asked.rank > 1:
         inputs["subspace"] = build_subspace(bench, inputs["selection"], source)
-    params["coeff"] = bench.settings.verdict.doses[0] if bench.settings.verdict.induce else None
-    if params["coeff"] is not None:
-        inputs["val_harmless"] = draw_prompts(bench, target, "harmless", "val")
-    about = {"model": bench.ref.name, "source": source, "target": target, "data": bench.settings.prompts.data}
-    about["lang"] = target
+    about = {"model": bench.ref.name, "source": source, "target": target, "data": data, "lang": target}
     return bench.obtain(CONTROLS, params, inputs, about)
 
 

@@ -126,6 +126,11 @@ class Criteria:
         """KL divergences of harmless prompts under ablation, nats."""
         return self._measure("ablate", vector, layer, {"harmless": "next"})
 
+    def under(self, intervention: Intervention, wanted: dict[str, Wanted]) -> Scores:
+        """Scores under any intervention: of "opening" the refusal scores (harmful: bypass, harmless: induce), of
+        harmless prompts' "next" token KL."""
+        return self._scores(self._run(intervention, wanted))
+
     def all(self, vector: torch.Tensor, layer: int) -> Measured:
         """Everything; the shared beginning is ablated once for bypass and KL."""
         if self.scorer.model.device.type == "cuda":  # now, because a copy waits for what the device has begun

@@ -1,21 +1,29 @@
-"""Control directions: nulls on model organisms, whose truth is known, and the choices behind them."""
+"""Control directions on organisms, whose truth is known: drawn once, matched in damage, compared on test prompts."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
+import torch
 
 from refusalctl.errors import BadInput, EmptySelection
 from refusalctl.records.selection import Candidate
 from refusalctl.settings import Machine, Settings
-from refusalctl.stats.candidate_choice import CandidateScores, choose
-from refusalctl.stats.selection_rule import PRESETS
+from refusalctl.stats import controls as stats
+from refusalctl.steps.selection import control_effects
 from refusalctl.steps.selection.control_effects import compare_controls, read_controls
-from refusalctl.steps.selection.controls import n_controls, pick_shuffled, spread
+from refusalctl.steps.selection.control_search import pick, spread
+from refusalctl.steps.selection.controls import draw_control_directions, n_controls
 from refusalctl.steps.step import Workbench
+from refusalctl.store import formats
 from refusalctl.store.store import Store
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that tests share, so that each organism's direction is selected once."""
+    return tmp_path_factory.mktemp("controls")
 
 
 def organism(folder: Path, design: str, **settings: object) -> tuple[Workbench, Settings]:
@@ -23,92 +31,141 @@ def organism(folder: Path, design: str, **settings: object) -> tuple[Workbench, 
     bench = Workbench(Store(folder), Machine(name, batch_size=64))
     langs = ("qaa", "qab", "qac")
     base = Settings.of(
-        sources=langs, targets=langs, data=name, n_train=32, n_val=12, max_new_tokens=16, n_controls=19, layers=(2, 3)
-    )
+        sources=langs, targets=langs, data=name, n_train=32, n_val=12, n_test=24, max_new_tokens=16, n_controls=19,
+        control_prompts=8, layers=(2, 3),
+    )  # fmt: skip
     return bench, base.changed(**settings)  # type: ignore[arg-type]
 
 
-def test_the_right_direction_beats_every_control_and_another_languages_beats_none(tmp_path: Path) -> None:
-    bench, experiment = organism(tmp_path, "separate")
+def test_the_right_direction_beats_every_control_and_another_languages_beats_none(home: Path) -> None:
+    bench, experiment = organism(home, "separate")
     own = read_controls(compare_controls(bench.asking(experiment), "qaa", "qaa"))
     assert own.drop > 2
-    assert {f: own.families[f].p for f in ("shuffled", "covariance")} == {"shuffled": 0.05, "covariance": 0.05}
-    assert own.p == 0.05 == own.smallest_p
-    assert own.families["shuffled"].abs_cosine.max < 0.2
-    # plain shuffles would have been copies of the direction itself
-    assert np.mean(own.selection_of_shuffled.plain_cosine) > 0.5
-    assert own.languages == ("qab", "qac")
+    assert (own.p, own.smallest_p, own.p_reverse, own.rank) == (0.05, 0.05, 1.0, 1)
+    assert (len(own.draws), own.n_prompts, own.n_harmless) == (19, 8, 8)
+    assert all(each.kl <= own.kl_limit for each in own.draws)
+    assert own.added is not None
+    assert (own.added.coeff, own.added.p, own.added.p_reverse, len(own.added.rises)) == (1.0, 0.05, 1.0, 19)
+    assert own.added.rise > 2
     other = read_controls(compare_controls(bench.asking(experiment), "qaa", "qab"))
     assert other.drop < 0.5
     assert other.p == 1.0
-    assert (own.p_reverse, own.rank) == (1.0, 1)
-    assert own.added is not None
-    assert own.added.coeff == 1.0
-    assert own.added.rise > 2
-    assert {name: (each.n, each.p, each.p_reverse) for name, each in own.added.families.items()} == {
-        "shuffled": (19, 0.05, 1.0), "covariance": (19, 0.05, 1.0)
-    }  # fmt: skip
     assert other.added is not None
     assert other.added.rise < 0.5
-    assert other.added.families["covariance"].p > 0.05
+    assert other.added.p > 0.05
 
 
-def test_cells_of_one_source_share_its_controls_and_nothing_is_computed_twice(tmp_path: Path) -> None:
-    bench, experiment = organism(tmp_path, "shared")
+def test_cells_of_one_source_share_its_controls_and_nothing_is_computed_twice(home: Path) -> None:
+    bench, experiment = organism(home, "shared")
     first = compare_controls(bench.asking(experiment), "qaa", "qaa")
     second = compare_controls(bench.asking(experiment), "qaa", "qab")
     assert first.inputs["directions"] == second.inputs["directions"]
+    asked = [bench.store.open("prompts", second.inputs[f"test_{kind}"]).about for kind in ("harmful", "harmless")]
+    assert {(each["split"], each["lang"]) for each in asked} == {("test", "qab")}  # what is compared chose nothing
+    assert not any(name.startswith("val") for name in second.inputs)
     assert read_controls(second).p == 0.05
     again = Workbench(bench.store, Machine(bench.machine.model, batch_size=64))
     assert compare_controls(again.asking(experiment), "qaa", "qab").id == second.id
     assert not again.models
-    value = read_controls(second)
-    n, m = value.n_prompts, sum(f.n for f in value.families.values())
-    assert value.added is not None
-    k, added = value.added.n_prompts, sum(f.n for f in value.added.families.values())
-    assert value.prompt_passes == value.n_val + n * (1 + m) + value.n_val + k * (1 + added)
+    n, value = 8, read_controls(second)
+    assert value.n_whole == 19
+    # looked at; KL: baseline, real, draws; drop: real, draws; added: baseline, real, draws
+    assert value.prompt_passes == value.n_scored + n + 20 * 2 * n + 21 * n
     without = read_controls(compare_controls(bench.asking(experiment.changed(induce=False)), "qaa", "qab"))
-    assert (without.added, without.not_added, without.drop) == (None, None, value.drop)
+    assert (without.added, without.not_added, without.drop) == (None, None, read_controls(second).drop)
 
 
-def test_a_target_that_refuses_nothing_has_no_null(tmp_path: Path) -> None:
-    bench, experiment = organism(tmp_path, "ceiling")
+def test_a_draw_is_searched_as_the_direction_was(home: Path) -> None:
+    """Over the places of its candidates, on the source's validation prompts; with one place there is nothing to run."""
+    bench, experiment = organism(home, "separate")
+    drawn = draw_control_directions(bench.asking(experiment), "qaa")
+    asked = [bench.store.open("prompts", drawn.inputs[f"val_{kind}"]).about for kind in ("harmful", "harmless")]
+    assert {(each["split"], each["lang"]) for each in asked} == {("val", "qaa")}
+    _vectors, header = formats.read_vectors(drawn.path / formats.VECTOR_FILES[drawn.kind], drawn.kind)
+    assert header["searched"] == header["candidates"] > 2
+    assert len({tuple(place) for place in header["places"]}) > 1
+    assert header["prompt_passes"] >= 19 * header["searched"] * 8
+    one = draw_control_directions(bench.asking(experiment.changed(control_candidates=1)), "qaa")
+    _vectors, header = formats.read_vectors(one.path / formats.VECTOR_FILES[one.kind], one.kind)
+    assert (header["searched"], header["prompt_passes"], len({tuple(place) for place in header["places"]})) == (1, 0, 1)
+
+
+def test_the_place_of_a_draw_is_that_of_least_refusal_within_the_damage_that_the_rule_allows() -> None:
+    bypass, kl = [3.0, 1.0, 2.0], [0.0, 0.5, 0.1]
+    asked: list[int] = []
+
+    def damage(place: int) -> float:
+        asked.append(place)
+        return kl[place]
+
+    assert pick(3, bypass.__getitem__, damage, 0.2) == 2
+    assert asked == [1, 2]  # in the order of what they remove, no further than needed
+    assert pick(3, bypass.__getitem__, damage, None) == 1
+    assert pick(3, bypass.__getitem__, damage, -1.0) == 0  # none passes: the least damage
+    at = [Candidate(-1, layer) for layer in range(10)]
+    assert spread(at, at[4], 3) == [at[0], at[4], at[9]]
+    assert spread(at, at[4], 1) == [at[4]]
+    assert spread(at, at[4], 0) == at
+
+
+def test_a_draw_that_damages_more_is_ablated_in_part(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Directions drawn evenly on the sphere break an organism, so wide is what its parts stand on."""
+
+    def evenly(_centred: torch.Tensor, length: float, weights: torch.Tensor) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(1)
+        return length * torch.nn.functional.normalize(torch.randn(len(weights), 96, generator=generator), dim=1)
+
+    monkeypatch.setattr(stats, "within_class", evenly)
+    bench, experiment = organism(home, "shared", n_controls=20, induce=False)
+    found = read_controls(compare_controls(bench.asking(experiment), "qaa", "qab"))
+    partial = [each for each in found.draws if each.strength < 1]
+    assert partial
+    assert found.kl < found.kl_limit == stats.NO_DAMAGE
+    assert all(each.kl <= found.kl_limit for each in found.draws)
+    assert found.n_whole == 20 - len(partial)
+    assert "20 draws, matched to KL 0.001 in qab" in found.matching
+    assert f"{len(partial)} by partial ablation" in found.matching
+    assert found.p == found.smallest_p
+    monkeypatch.setattr(stats, "NO_DAMAGE", 1e6)  # whatever they break
+    free = read_controls(compare_controls(bench.asking(experiment.changed(control_prompts=7)), "qaa", "qab"))
+    assert free.n_whole == 20
+    assert max(each.kl for each in free.draws) > 0.1
+    assert max(each.drop for each in free.draws) > max(each.drop for each in found.draws)
+
+
+def test_where_damage_cannot_be_matched_there_is_no_null(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, experiment = organism(home, "shared", n_controls=21, induce=False)
+    monkeypatch.setattr(control_effects._Bench, "kl", lambda _self, _asked: 0.5)
+    monkeypatch.setattr(stats, "damage_limit", lambda _kl: 0.1)
+    with pytest.raises(EmptySelection, match=r"could not be matched in damage: one makes a KL of more than 0\.1 nats"):
+        compare_controls(bench.asking(experiment), "qaa", "qab")
+
+
+def test_without_harmless_test_prompts_damage_cannot_be_compared(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, experiment = organism(home, "shared")
+    plain = control_effects.sets.usable
+    monkeypatch.setattr(
+        control_effects.sets,
+        "usable",
+        lambda data, lang, kind, split: [] if (kind, split) == ("harmless", "test") else plain(data, lang, kind, split),
+    )
+    with pytest.raises(EmptySelection, match="no harmless test prompts"):
+        compare_controls(bench.asking(experiment), "qaa", "qab")
+
+
+def test_a_target_that_refuses_nothing_has_no_null(home: Path) -> None:
+    bench, experiment = organism(home, "ceiling")
     with pytest.raises(EmptySelection):
         compare_controls(bench.asking(experiment), "qaa", "qac")
 
 
-def test_several_directions_at_once_are_compared_with_subspaces_of_their_rank(tmp_path: Path) -> None:
-    bench, experiment = organism(tmp_path, "plane", rank=2, control_candidates=1, induce=False)
+def test_several_directions_at_once_are_compared_with_subspaces_of_their_rank(home: Path) -> None:
+    bench, experiment = organism(home, "plane", rank=2, induce=False)
     found = read_controls(
         compare_controls(bench.asking(experiment.changed(sources="qaa", targets="qab")), "qaa", "qab")
     )
-    assert (found.rank, found.p_families, set(found.families)) == (2, ("subspaces",), {"subspaces"})
-    assert found.families["subspaces"].n == 19
+    assert (found.rank, len(found.draws), found.p) == (2, 19, 0.05)
     assert found.drop > 2
-    assert found.p == 0.05
-
-
-def test_trying_in_order_of_bypass_chooses_what_the_rule_chooses() -> None:
-    rng = np.random.default_rng(0)
-    rule = PRESETS["arditi"]
-    for _ in range(50):
-        bypass, induce, kl = rng.normal(size=6), rng.normal(size=6), rng.uniform(0, 0.2, 6)
-        table = CandidateScores([Candidate(-1, i) for i in range(6)], bypass[:, None], induce[:, None], kl[:, None])
-        found, passed = pick_shuffled(6, lambda i: bypass[i], lambda i: induce[i], lambda i: kl[i], rule)  # noqa: B023
-        try:
-            assert (found, passed) == (choose(table, rule, 10), True)
-        except EmptySelection:
-            assert (found, passed) == (int(bypass.argmin()), False)
-
-
-def test_the_search_keeps_the_winner_and_its_bound() -> None:
-    candidates = [(-p, layer) for p in (2, 1) for layer in range(20)]
-    for winner in candidates:
-        kept = spread(candidates, winner, 16)
-        assert winner in kept
-        assert len(kept) <= 16
-        assert len({layer for _p, layer in kept}) > 6
-    assert spread(candidates, (-1, 3), 0) == candidates
 
 
 def test_the_number_of_draws_does_not_grow_with_the_cells() -> None:
@@ -116,5 +173,7 @@ def test_the_number_of_draws_does_not_grow_with_the_cells() -> None:
     assert n_controls(Settings.of(sources=("qaa",), targets=("qaa",))) == 39
     assert n_controls(Settings.of(sources=langs[:2], targets=langs)) == 39
     assert n_controls(Settings.of(sources=langs[:2], targets=langs, n_controls=19)) == 19
-    with pytest.raises(BadInput, match="at least 19"):
+    with pytest.raises(BadInput, match=r"expected at least 19: the smallest p of 18 draws is 0\.053"):
         Settings.of(n_controls=18)
+    with pytest.raises(BadInput, match="control_completions is 20"):
+        Settings.of(n_controls=19, control_completions=20)

@@ -1,0 +1,129 @@
+"""Where a control draw is read: it is searched over the candidates' places as the direction was.
+
+A direction that was chosen because it does much in its own language does more in others too; draws that nobody chose
+would be no match for it, on whatever prompts both are compared (`benchmarks/procedure_simulation.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from refusalctl.errors import EmptySelection
+from refusalctl.records.selection import Candidate
+from refusalctl.stats.selection_rule import Rule, layer_limit
+from refusalctl.steps.activations import ACTIVATIONS_FILE
+from refusalctl.steps.directions import DIRECTIONS_FILE, KINDS
+from refusalctl.steps.finished_rows import FinishedRows
+from refusalctl.steps.prompt_rows import read_prompts
+from refusalctl.steps.selection.openings import read_openings
+from refusalctl.steps.selection.scorer import Criteria, Scorer, mean
+from refusalctl.steps.selection.scores import read_choice
+from refusalctl.steps.step import Job
+from refusalctl.store import formats
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Place(NamedTuple):
+    """A candidate's place, the real candidate there [d_model], and train activations by class [n_prompts, d_model]."""
+
+    at: Candidate
+    real: torch.Tensor
+    harmful: torch.Tensor
+    harmless: torch.Tensor
+
+
+class Searched(NamedTuple):
+    """`chosen`: of each draw, the index of its place."""
+
+    chosen: list[int]
+    passes: int  # prompts run
+
+
+def spread(candidates: list[Candidate], winner: Candidate, most: int) -> list[Candidate]:
+    """At most `most` candidates (0: all), evenly spread in their order, the winner among them."""
+    if not most or len(candidates) <= most:
+        return candidates
+    kept = {int(i) for i in np.linspace(0, len(candidates) - 1, most - 1).round()} if most > 1 else set()
+    return [c for i, c in enumerate(candidates) if i in kept or c == winner]
+
+
+def pick(n_places: int, bypass: Callable[[int], float], kl: Callable[[int], float], max_kl: float | None) -> int:
+    """The place of the lowest bypass score among those whose KL is within the rule's limit, asked in that order; where
+    none is, that of the lowest KL. Whether adding a draw induces refusals is not asked: few directions do, and a null
+    must not lose for want of a candidate."""
+    order = sorted(range(n_places), key=bypass)
+    if max_kl is None:
+        return order[0]
+    asked: dict[int, float] = {}
+    for place in order:
+        asked[place] = kl(place)
+        if asked[place] <= max_kl:
+            return place
+    return min(asked, key=asked.__getitem__)
+
+
+def places_of(job: Job, winner: Candidate) -> tuple[list[Place], int]:
+    """Places that are searched, and how many candidates the real selection had."""
+    import torch
+
+    tensors, header = formats.read_vectors(job.inputs["directions"].path / DIRECTIONS_FILE, "directions")
+    table = read_choice(job.inputs["selection"])
+    limit = layer_limit(Rule(**job.params["rule"]).max_layer_share, table.n_layers)
+    candidates = [c.place for c in table.candidates if c.layer < limit]
+    found = []
+    for at in spread(candidates, winner, job.params["max_candidates"]):
+        column, rows = header["positions"].index(at.pos), {}
+        for kind in KINDS:
+            with formats.open_activations(job.inputs[kind].path / ACTIVATIONS_FILE) as (data, _header):
+                rows[kind] = torch.from_numpy(data[:, column, at.layer])
+        found.append(Place(at, tensors["candidates"][column, at.layer], rows["harmful"], rows["harmless"]))
+    return found, len(candidates)
+
+
+def search(job: Job, places: list[Place], vectors: Sequence[torch.Tensor]) -> Searched:
+    """A place for every draw, chosen on the source's validation prompts. `vectors`: by place, [n, d_model].
+
+    Finished choices outlive an interruption. One place alone needs no pass.
+    """
+    n = len(vectors[0])
+    if len(places) == 1:
+        return Searched([0] * n, 0)
+    rows = FinishedRows(job.partial, "places.jsonl")
+    criteria, max_kl = _criteria(job, n * len(places)), Rule(**job.params["rule"]).max_kl
+    first = criteria.passes
+    with job.bench.progress.task(f"place controls of {job.inputs['directions'].about['lang']}", n) as advance:
+        advance(len(rows))
+        for i in range(len(rows), n):
+            before = criteria.passes
+
+            def asked(name: str, place: int, draw: int = i) -> float:
+                return mean(getattr(criteria, name)(vectors[place][draw], places[place].at.layer)[name])
+
+            chosen = pick(len(places), lambda p: asked("bypass", p), lambda p: asked("kl", p), max_kl)
+            rows.add({"place": chosen, "passes": criteria.passes - before})
+            advance()
+    done: list[dict[str, Any]] = list(rows)
+    return Searched([row["place"] for row in done], first + sum(row["passes"] for row in done))
+
+
+def _criteria(job: Job, n_directions: int) -> Criteria:
+    """On the first validation prompts of the source that selection kept."""
+    opening = read_openings(job.inputs["openings"])
+    scorer = Scorer(job.bench.model, [list(each) for each in opening.sequences], job.bench.machine.batch_size)
+    validation = read_choice(job.inputs["selection"]).validation
+    if validation is None:
+        raise EmptySelection(
+            "control directions cannot be searched: the direction was not chosen on validation prompts here",
+            hint="select it with refusalctl, or search one place alone: --control-candidates 1",
+        )
+    encoded: dict[str, list[list[int]]] = {}
+    for kind in KINDS:
+        rows = read_prompts(job.inputs[f"val_{kind}"])
+        kept = validation.kept.of(kind)[: job.params["n_prompts"]]
+        encoded[kind] = scorer.encode(job, [rows[i] for i in kept])
+    return Criteria(scorer, encoded["harmful"], encoded["harmless"], n_directions=n_directions)
