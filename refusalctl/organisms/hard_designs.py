@@ -1,6 +1,6 @@
 """Designs that were made to mislead the pipeline. What is true of them is counted on the built model, never computed.
 
-In all of them the first language is the plain one, so that its direction is found and something is asked of it elsewhere.
+In all of them the first language is plain, so that its direction is found and something is asked of it elsewhere.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ class Truth:
     """`removed`: exact share of the target's harmful prompts that go from refusal to compliance, None if no direction.
 
     `verdict` is the right answer; `near_margin` marks effects within five points of the margin, where no sample of
-    a few hundred prompts can tell, so that `inconclusive` is right as well. `enough`: prompts at which the limits give the
+    a few hundred prompts can tell, so that `inconclusive` is no miss. `enough`: prompts at which the limits give the
     right answer in 80 % of experiments; None where there is no verdict to give, or no number would do.
     """
 

@@ -1,7 +1,7 @@
 """What is true of an organism, counted: intervene on the built model as planted, run it, read its answers.
 
-Nothing here comes from the pipeline that is graded: directions are what the construction writes, prompts are drawn anew,
-and answers are read by the words that they were made of, not by a judge.
+Nothing here comes from the pipeline that is graded: directions are what the construction writes, prompts are drawn
+anew, and answers are read by the words that they were made of, not by a judge.
 """
 
 from __future__ import annotations

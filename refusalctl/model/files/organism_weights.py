@@ -18,9 +18,7 @@ from torch import Tensor
 
 from refusalctl.model.files.organism_features import (
     CLEAR,
-    FOCUS,
     FOLLOW,
-    SINK,
     SPEAK,
     Head,
     add_stray,
