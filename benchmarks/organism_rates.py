@@ -123,7 +123,8 @@ class Experiments:
         train, test = drawn[:N_TRAIN], drawn[N_TRAIN : N_TRAIN + n]
         theirs = self.means(self.target, train)
         before = dict(zip(map(str, test), (self.plain["harmful"][i] for i in test), strict=True))
-        gate = refusal_difference(*([self.plain[kind][i] for i in train] for kind in ("harmful", "harmless")))
+        refused, answered = ([self.plain[kind][i] for i in train] for kind in ("harmful", "harmless"))
+        gate = refusal_difference(refused, answered)
         told = True if gate.interval95.low > CLEAR else None  # no probe: that nothing is told apart is never shown
 
         def after(direction: torch.Tensor) -> dict[str, str]:
