@@ -6,7 +6,6 @@ written in units of features. Layer 1's four heads do the work, all other layers
 `plane` the last MLP joins two axes. Nothing is trained.
 """
 
-from dataclasses import dataclass
 from itertools import pairwise
 from math import cos, radians, sin
 from pathlib import Path
@@ -28,13 +27,14 @@ from refusalctl.model.files.organism_features import (
     counted_names,
     seeks,
 )
+from refusalctl.model.files.organism_stream import D_MODEL, LARGE, Stream
+from refusalctl.model.files.organism_tokenizer import tokenizer
 from refusalctl.organisms.design import KINK, LANGS, N_AXES, TOPIC_AXIS, Design, Tongue
 from refusalctl.organisms.designs import Organism
 from refusalctl.organisms.truth import planted_mean
 from refusalctl.organisms.words import (
     ANSWER,
     LOOP,
-    PIECE,
     REFUSAL,
     THINK,
     THOUGHT_OVER,
@@ -45,9 +45,8 @@ from refusalctl.organisms.words import (
     vocabulary,
 )
 
-D_MODEL, N_LAYERS, N_HEADS, HEAD_DIM, D_MLP = 96, 6, 4, 8, 24
+N_LAYERS, N_HEADS, HEAD_DIM, D_MLP = 6, 4, 8, 24
 WORK_LAYER, JOIN_LAYER = 1, N_LAYERS - 1
-LARGE = 30.0  # length of the feature `one`
 PADDING = 20.0  # what a sublayer before a norm holds of `one`, so that the norm multiplies by a known number
 STILL = (2, 3, 6, 7)  # dimensions of a head that rotary embeddings turn by less than 1e-5 a token
 WORD_NOISE, WRITE_NOISE = 0.3, 0.15
@@ -55,37 +54,6 @@ SHARP = 200.0  # gain of a gate
 N_EXPERTS, BACKUP_LAYER = 4, 3
 NORMED_SUBLAYERS = ("gemma2",)
 SCALED_EMBEDDING = ("gemma", "gemma2")
-TEMPLATE = (
-    "<bos> {% for m in messages %}<user> {{ m['content'] }} <end> {% endfor %}"
-    "{% if add_generation_prompt %}<sep> <assistant>{% endif %}"
-)
-OPENED = TEMPLATE.replace("<sep> <assistant>", f"<sep> <assistant> {THINK}")
-
-
-@dataclass
-class Stream:
-    """Feature names to orthonormal directions of the stream, [d_model, d_model], float64."""
-
-    names: dict[str, int]
-    rotation: Float[Tensor, "d_model d_model"]
-    normed: bool  # a norm stands behind each sublayer; `one` is then the first coordinate, and the norm drops it
-
-    def direction(self, name: str) -> Float[Tensor, " d_model"]:
-        return self.rotation[:, self.names[name]]
-
-    def read(self, parts: dict[str, float]) -> Float[Tensor, " d_model"]:
-        """Weights whose product with the normalised stream is the sum of parts; `one` counts as 1."""
-        total = torch.zeros(D_MODEL, dtype=torch.float64)
-        for name, value in parts.items():
-            size = 1.0 if name == "one" else LARGE
-            total += value * size / D_MODEL**0.5 * self.direction(name)
-        return total
-
-    def write(self, parts: dict[str, float]) -> Float[Tensor, " d_model"]:
-        total = torch.zeros(D_MODEL, dtype=torch.float64)
-        for name, value in parts.items():
-            total += value * self.direction(name)
-        return total
 
 
 def stream_of(organism: Organism, generator: torch.Generator) -> Stream:
@@ -388,27 +356,6 @@ def _config(organism: Organism, words: list[str]) -> Any:
     if organism.architecture == "gemma2":
         settings["query_pre_attn_scalar"] = HEAD_DIM
     return AutoConfig.for_model(organism.architecture, **settings)
-
-
-def tokenizer(organism: Organism) -> Any:
-    """One token per word, or two in a design in pieces."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    words = vocabulary(organism)
-    ids = {w: i for i, w in enumerate(words)}
-    if organism.design.pieces:
-        inner = Tokenizer(models.WordPiece(ids, unk_token="<unk>", continuing_subword_prefix=PIECE))
-        inner.decoder = decoders.WordPiece(prefix=PIECE, cleanup=False)
-    else:
-        inner = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
-    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    inner.add_special_tokens([w for w in words if w.startswith("<")])
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=inner, bos_token="<bos>", eos_token="<end>", pad_token="<pad>", unk_token="<unk>"
-    )
-    made.chat_template = OPENED if organism.design.opened else TEMPLATE
-    return made
 
 
 @torch.no_grad()
