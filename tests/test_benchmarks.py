@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import organism_rates as rates
 from benchmarks import peers_speed, procedure_simulation
 from benchmarks import selection_speed as speed
+from refusalctl.organisms.designs import KNOWN, Organism
 
 ROOT = Path(__file__).resolve().parents[1]
 HELPERS = {"__init__", "command", "refuser_texts", "selection_reference", "shapes"}
@@ -80,3 +82,47 @@ def test_draws_that_nobody_chose_are_no_match_for_a_chosen_direction() -> None:
     plain = procedure_simulation.family_wise(alike._replace(searched=False), 150, generator)
     assert searched.both < 0.11 < plain.both  # 0.05 and 0.19 in 1,000 matrices
     assert searched.limits > 0.9  # nothing but the controls stood between these directions and a transfer
+
+
+# --- rates of wrong verdicts --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("verdict", "removed", "lost", "wrong"),
+    [
+        ("transfers", 0.1, 0.1, True), ("transfers", 0.11, 0.11, False),
+        ("reverses", -0.1, 0.0, True), ("reverses", -0.11, 0.0, False),
+        ("does not transfer", 0.09, 0.09, False), ("does not transfer", 0.1, 0.1, True),
+        ("does not transfer", 0.0, 0.17, True), ("does not transfer", -0.1, 0.0, True),
+        ("inconclusive", 0.5, 0.5, False), ("uninformative", 0.5, 0.5, False),
+    ],
+)  # fmt: skip
+def test_what_counts_as_a_wrong_verdict(verdict: str, removed: float, lost: float, wrong: bool) -> None:
+    assert rates.is_wrong(verdict, removed, lost) is wrong
+
+
+def test_a_rate_above_its_promise_is_told_with_limits_unless_the_judge_is_to_blame() -> None:
+    row = rates.Row("noisy-08", "right", 128, 0.08, 0.08, {"transfers": 12, "inconclusive": 188}, 1.0)
+    assert row.broken  # 6 % [3.1 %, 10.2 %] where 2.5 % are promised
+    assert "12 of 200 (transfers): 6.0% [3.1%, 10.2%]" in row.told()
+    assert not row._replace(judge="blind-10").broken
+    assert not row._replace(verdicts={"transfers": 6, "inconclusive": 194}).broken
+    assert not row._replace(removed=0.12).broken
+
+
+def test_experiments_on_an_organism_read_first_tokens_as_generated_answers_and_decide() -> None:
+    from refusalctl.steps.organism_counts import OrganismCounts
+
+    found = rates.Experiments(Organism(KNOWN["noisy-30"]), size=120)
+    counted = OrganismCounts(found.organism, n=120)
+    assert found.plain["harmful"] == list(counted.outcomes("qab", "harmful").values())
+    known = counted.count("qaa", "qab", "removal")
+    assert found.truth() == (known.moved, known.lost)
+    assert 0.2 < known.moved < 0.5
+    row = rates.measure(found, "right", 48, 3)
+    assert row.repeats == 3
+    assert set(row.verdicts) <= {"transfers", "inconclusive"}
+    assert rates.measure(found, "right", 48, 3).verdicts == row.verdicts
+    # a judge that takes every refusal under an intervention for an answer sees all of them removed
+    deceived = found.verdict(np.random.default_rng(0), 48, missed=1.0)
+    assert deceived == "transfers"

@@ -56,7 +56,7 @@ def _show(found: CalibrationRun, cells: bool) -> None:
             ("design", "n", "source", "target", "question", "truth", "verdict", ""),
             [row for each in found.trials for row in _cell_rows(each)],
         )
-    columns = ("design", "planted", "runs", "right", "undecided", "wrong", "cosine", "seconds")
+    columns = ("design", "planted", "runs", "right", "rightly undecided", "missed", "wrong", "cosine", "seconds")
     out.table_err(columns, _design_rows(found))
     total = found.record.count()
     line = f"{len(found.trials)} runs: " + ", ".join(f"{n} {grade}" for grade, n in total.items())
@@ -67,7 +67,7 @@ def _show(found: CalibrationRun, cells: bool) -> None:
 
 
 def _cell_rows(run: TrialRun) -> list[tuple[object, ...]]:
-    marks = {"right": "", "undecided": "held back", "wrong": "WRONG"}
+    marks = {"right": "", "rightly undecided": "held back", "missed": "MISSED", "wrong": "WRONG"}
     return [
         (run.record.design, run.record.n, v.source, v.target, v.question, v.truth, v.measured, marks[v.grade])
         for v in run.record.verdicts
@@ -85,5 +85,17 @@ def _design_rows(found: CalibrationRun) -> list[tuple[object, ...]]:
         low = f">= {min(cosines):.3f}" if cosines else "none chosen"
         if name == "decoy":
             low += f", topic {max(t for each in mine for t in each.record.topic.values()):.2f}"
-        rows.append((name, about, len(mine), counts["right"], counts["undecided"], counts["wrong"], low, seconds))
+        rows.append(
+            (
+                name,
+                about,
+                len(mine),
+                counts["right"],
+                counts["rightly undecided"],
+                counts["missed"],
+                counts["wrong"],
+                low,
+                seconds,
+            )
+        )
     return rows

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import NamedTuple
 
-from refusalctl.organisms.designs import LANGS
+from refusalctl.organisms.design import LANGS
 from refusalctl.organisms.words import spoken
 from refusalctl.records.audit import Identification
 from refusalctl.records.rows import Prompt

@@ -240,13 +240,13 @@ class _Sum:
             return _Fit(names, scale, float("inf"))
         rounding = self.eps * (len(self.length) ** 0.5 + float((columns * weights)[:, 1:].norm()))
         excess = float((columns @ weights - self.after).norm()) / rounding
-        # rounding of the stream hides how much of a small write is added: no weight is known better than that
-        blur = len(self.length) ** 0.5 / columns[:, 1:].norm(dim=0).clamp(min=1e-12)
-        tidy = (self._tidy(float(each), float(b)) for each, b in zip(weights[1:], blur, strict=True))
-        return _Fit(names, self._tidy(scale), excess, tuple(tidy))
+        # a small write leaves its weight open: 1 is taken wherever it explains the block within rounding
+        plain = columns @ torch.cat([weights[:1], torch.ones_like(weights[1:])])
+        as_is = float((plain - self.after).norm()) / rounding <= 1.0
+        return _Fit(names, self._tidy(scale), excess, tuple(1.0 if as_is else float(each) for each in weights[1:]))
 
-    def _tidy(self, scale: float, blur: float = 1.0) -> float:
-        return 1.0 if abs(scale - 1.0) < 8 * self.eps * max(blur, 1.0) else scale
+    def _tidy(self, scale: float) -> float:
+        return 1.0 if abs(scale - 1.0) < 8 * self.eps else scale
 
 
 def unit(vector: Float[Tensor, " d_model"]) -> Float[Tensor, " d_model"]:

@@ -1,72 +1,19 @@
-"""What each organism has planted: directions, thresholds and oddities per language, as plain numbers.
+"""Every organism that there is: what is planted, by name.
 
-Every design works the same way. A harmful prompt holds one harmful word of strength s; attention writes s along the
-language's *write* vector at the end-of-instruction tokens; the answer opens with a refusal if the stream's product with
-the language's *read* vector exceeds the language's threshold. Ablating a unit vector d leaves
-read . (write - d (d . write)) of each unit of s, so the effect of any direction on any prompt follows from the
-construction alone (`truth`).
+Every design works as `design` says. Ablating a unit vector d leaves read . (write - d (d . write)) of each unit of s,
+so in the plain designs the effect of any direction on any prompt follows from the construction alone (`truth`); that
+of the hard ones (`hard_designs`) is counted on the built model.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, replace
 
 from refusalctl.errors import BadInput
+from refusalctl.organisms.design import ARCHITECTURES, LANGS, N_AXES, WIDE, Axis, Design, Tongue
+from refusalctl.organisms.hard_designs import BLIND, HARD, NOISY
 
-LANGS = ("qaa", "qab", "qac")  # codes that ISO 639-2 reserves for private use
-ARCHITECTURES = ("llama", "qwen2", "mistral", "gemma", "gemma2")
 PREFIX = "organism:"
-N_AXES = 4  # orthonormal axes that read and write vectors are written in
-TOPIC_AXIS = 3  # inert: no language reads it
-KINK = 0.05  # design `plane`: what each of its two axes must exceed to count
-NARROW = (0.9, 1.0, 1.1)
-WIDE = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4)
-
-Axis = tuple[float, float, float, float]
-
-
-@dataclass(frozen=True)
-class Tongue:
-    """One language's mechanism. `write` None: harmfulness is never turned into refusal; `read` None: nor can it be.
-
-    `angles`: degrees between axes 0 and 1 at which a harmful word writes (design `plane`), instead of `write`.
-    `always`: every prompt writes, harmless ones too. `represented`: content tokens after a harmful word carry a
-    feature that says so. `loops`: the language loops where the stream along axis 0 is below half the fluency.
-    """
-
-    write: Axis | None = (1.0, 0.0, 0.0, 0.0)
-    read: Axis | None = (1.0, 0.0, 0.0, 0.0)
-    threshold: float = 0.5
-    angles: tuple[float, ...] = ()
-    always: bool = False
-    represented: bool = True
-    loops: bool = False
-
-
-@dataclass(frozen=True, eq=False)  # one object per name; hashed by identity
-class Design:
-    """A named organism.
-
-    `topic`: harmful prompts are also longer and about another topic, written on an inert axis with this strength.
-    `fluency`: what every end-of-instruction token carries along axis 0, in every prompt and language.
-    `thinks`: what is written before every answer: a `plain` thought, one that `refuses` in words whatever the answer
-    is, or one that is `endless`. The answer is decided anew where the thought is closed. `opened`: the template writes
-    the opening tag, not the model.
-    """
-
-    name: str
-    about: str
-    tongues: dict[str, Tongue] = field(default_factory=dict)
-    strengths: tuple[float, ...] = NARROW
-    topic: float = 0.0
-    fluency: float = 0.0
-    thinks: Literal["", "plain", "refuses", "endless"] = ""
-    opened: bool = False
-
-    @property
-    def langs(self) -> tuple[str, ...]:
-        return tuple(self.tongues)
 
 
 def _axis(index: int) -> Axis:
@@ -107,7 +54,8 @@ _LIST = [
     Design("detect-not-act", "qac represents harmfulness and never acts on it", _shared(Tongue(write=None, read=None))),
     Design("gibberish", "ablation makes qac loop", _shared(Tongue(loops=True)), fluency=0.5),
 ]
-DESIGNS = {design.name: design for design in _LIST}
+# calibrated by default: the plain ones, then the hard ones
+DESIGNS = {design.name: design for design in (*_LIST, *HARD)}
 _COMPLIES = {lang: Tongue(write=None) for lang in LANGS}
 _THINKERS = [
     Design("thinks", "one direction, behind a thought", _shared(), thinks="plain", opened=True),
@@ -117,7 +65,7 @@ _THINKERS = [
 ]
 # beside the designs of a calibration: these ask whether thought and answer are told apart
 THINKERS = {design.name: design for design in _THINKERS}
-KNOWN = DESIGNS | THINKERS
+KNOWN = DESIGNS | THINKERS | {design.name: design for design in (*NOISY, *BLIND)}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""What an experiment on an organism must find, computed from the construction and from nothing else."""
+"""What an experiment on a plain organism must find, computed from the construction and from nothing else.
+
+That of the hard designs is counted on the built model (`steps/organism_counts.py`).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ from dataclasses import dataclass
 from math import cos, radians, sin
 from statistics import fmean
 
-from refusalctl.organisms.designs import KINK, N_AXES, TOPIC_AXIS, Design, Organism
+from refusalctl.organisms.design import KINK, N_AXES, TOPIC_AXIS, Design
+from refusalctl.organisms.designs import Organism
 from refusalctl.organisms.words import HarmfulWord, lexicon
 from refusalctl.records.calibration import Finding
 
@@ -19,12 +23,14 @@ class Truth:
     """`removed`: exact share of the target's harmful prompts that go from refusal to compliance, None if no direction.
 
     `verdict` is the right answer; `near_margin` marks effects within five points of the margin, where no sample of
-    a few hundred prompts can tell, so that `inconclusive` is right as well.
+    a few hundred prompts can tell, so that `inconclusive` is no miss. `enough`: prompts at which the limits give the
+    right answer in 80 % of experiments; None where there is no verdict to give, or no number would do.
     """
 
     verdict: Finding
     removed: float | None
     near_margin: bool = False
+    enough: int | None = None
 
 
 def _dot(a: Vector, b: Vector) -> float:
@@ -63,13 +69,19 @@ def outcome(design: Design, lang: str, x: Vector) -> str:
     return "degenerate" if tongue.loops and x[0] < design.fluency / 2 else "compliance"
 
 
-def planted(organism: Organism, lang: str) -> Vector | None:
-    """Unit difference-in-means of the construction, or None where the classes leave no difference."""
+def planted_mean(organism: Organism, lang: str) -> Vector | None:
+    """Difference-in-means of the construction, or None where the classes leave no difference."""
     design = organism.design
     harmless = written(design, lang, None)
     rows = [written(design, lang, word) for word in lexicon(organism, lang).harmful]
     mean = tuple(fmean(column) - base for column, base in zip(zip(*rows, strict=True), harmless, strict=True))
-    return _unit(mean) if _dot(mean, mean) > 1e-12 else None
+    return mean if _dot(mean, mean) > 1e-12 else None
+
+
+def planted(organism: Organism, lang: str) -> Vector | None:
+    """The same, of length 1."""
+    mean = planted_mean(organism, lang)
+    return None if mean is None else _unit(mean)
 
 
 def _without(x: Vector, basis: list[Vector]) -> Vector:

@@ -9,15 +9,18 @@ from refusalctl.records.verdict import VerdictValue
 
 Question = Literal["removal", "induction"]
 Finding = Literal[VerdictValue, "no direction"]
-Grade = Literal["right", "undecided", "wrong"]
+Grade = Literal["right", "rightly undecided", "missed", "wrong"]
 QUESTIONS: tuple[Question, ...] = get_args(Question)
 GRADES: tuple[Grade, ...] = get_args(Grade)
 
 
 class VerdictGrade(Part, frozen=True):
-    """One verdict beside the truth. `grade`: right, undecided (held back though the truth is decided) or wrong.
+    """One verdict beside the truth. A verdict that is held back though the truth is decided is `missed` where the
+    experiment had prompts enough for it, and `rightly undecided` where it had not, or the effect is near the margin.
 
-    `effect` is the exact share of the target's harmful prompts that the intervention turns, None without a direction.
+    `effect` is the exact share of the target's prompts that the intervention turns, None without a direction. `enough`
+    is the number of prompts at which the limits give the right verdict in 80 % of experiments, None where there is none
+    to give, or no number would do.
     """
 
     source: str
@@ -28,6 +31,7 @@ class VerdictGrade(Part, frozen=True):
     grade: Grade
     effect: float | None
     near_margin: bool
+    enough: int | None = None
 
 
 class CalibrationTrial(Part, frozen=True):
@@ -50,6 +54,7 @@ class CalibrationTrial(Part, frozen=True):
 class CalibrationTrials(Record, frozen=True):
     FORMAT: ClassVar[str] = "calibration"
     FILE: ClassVar[str] = "calibration.json"
+    VERSION: ClassVar[int] = 3  # 2: what was held back was one grade, `undecided`
 
     trials: tuple[CalibrationTrial, ...]
 

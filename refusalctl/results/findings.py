@@ -153,7 +153,7 @@ class Calibration(Result):
         return self.record.trials
 
     def count(self, design: str | None = None) -> dict[Grade, int]:
-        """Verdicts by grade (right, undecided, wrong), of one design or of all."""
+        """Verdicts by grade (right, rightly undecided, missed, wrong), of one design or of all."""
         return self.record.count(design)
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from refusalctl.errors import BadInput
 from refusalctl.json_types import JsonObject
 from refusalctl.organisms import truth
-from refusalctl.organisms.designs import ARCHITECTURES, KNOWN, TOPIC_AXIS, Organism
+from refusalctl.organisms.design import ARCHITECTURES, TOPIC_AXIS
+from refusalctl.organisms.designs import KNOWN, Organism
 from refusalctl.records.calibration import (
     QUESTIONS,
     CalibrationTrial,
@@ -23,8 +24,11 @@ from refusalctl.records.calibration import (
 )
 from refusalctl.records.transfer import TransferCell
 from refusalctl.settings import Machine, Settings
+from refusalctl.stats.advice import prompts_needed
+from refusalctl.stats.paired import Moves
 from refusalctl.steps.input_names import inputs_of
 from refusalctl.steps.interventions import SELECTION_FILE
+from refusalctl.steps.organism_counts import counts_of
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.steps.transfer import measure_transfer, read_transfer
 from refusalctl.store import formats
@@ -74,11 +78,10 @@ def trials(designs: Sequence[str], *, quick: bool) -> list[Trial]:
     """Each design in each architecture (seed = its number) at each size; `quick`: one architecture, one size."""
     if unknown := [name for name in designs if name not in KNOWN]:
         raise BadInput(f"there is no design {unknown[0]!r}", hint=f"known: {', '.join(KNOWN)}")
-    architectures = ARCHITECTURES[:1] if quick else ARCHITECTURES
     return [
         Trial(Organism(KNOWN[name], architecture, ARCHITECTURES.index(architecture)), n, rank)
         for name in designs
-        for architecture in architectures
+        for architecture in KNOWN[name].architectures[: 1 if quick else None]
         for n in (QUICK_SIZES if quick else SIZES)
         for rank in RANKS.get(name, (1,))
     ]
@@ -106,19 +109,34 @@ class CalibrationRun:
         return CalibrationTrials(tuple(each.record for each in self.trials))
 
 
-def grade(expected: truth.Truth, measured: Finding) -> Grade:
-    """A verdict held back is undecided, not wrong; near the margin, holding back is right."""
-    if measured == expected.verdict or (expected.near_margin and measured == "inconclusive"):
+def grade(expected: truth.Truth, measured: Finding, n: int) -> Grade:
+    """A verdict held back is missed where `n` prompts are enough for the right one, which no luck makes right."""
+    if measured == expected.verdict:
         return "right"
-    if expected.verdict in truth.DECIDED and measured in ("inconclusive", "uninformative"):
-        return "undecided"
-    return "wrong"
+    if expected.verdict not in truth.DECIDED or measured not in ("inconclusive", "uninformative"):
+        return "wrong"
+    if expected.near_margin and measured == "inconclusive":
+        return "rightly undecided"
+    return "missed" if expected.enough is not None and n >= expected.enough else "rightly undecided"
 
 
 def expected_verdict(trial: Trial, source: str, target: str, question: Question, margin: float) -> truth.Truth:
+    """Counted on the built model where a design asks for that, else from the formula of its construction."""
+    if trial.organism.design.counted:
+        return counts_of(trial.organism).truth(source, target, question, margin)
     if question == "removal":
-        return truth.removal(trial.organism, source, target, margin, trial.rank)
-    return truth.induction(trial.organism, source, target, margin)
+        found = truth.removal(trial.organism, source, target, margin, trial.rank)
+    else:
+        found = truth.induction(trial.organism, source, target, margin)
+    return replace(found, enough=enough_by_share(found, margin))
+
+
+def enough_by_share(expected: truth.Truth, margin: float) -> int | None:
+    """Prompts at which a true share of moves, all one way, gives the right verdict in 80 % of experiments."""
+    if expected.verdict not in ("transfers", "does not transfer", "reverses") or expected.removed is None:
+        return None
+    shares = Moves(max(expected.removed, 0.0), max(-expected.removed, 0.0), 0, 1.0)
+    return prompts_needed(expected.verdict, shares, None, margin)
 
 
 def grade_all(trial: Trial, cells: Iterable[TransferCell], margin: float) -> list[VerdictGrade]:
@@ -140,9 +158,10 @@ def grade_all(trial: Trial, cells: Iterable[TransferCell], margin: float) -> lis
                         question=question,
                         truth=expected.verdict,
                         measured=measured,
-                        grade=grade(expected, measured),
+                        grade=grade(expected, measured, trial.n),
                         effect=expected.removed,
                         near_margin=expected.near_margin,
+                        enough=expected.enough,
                     )
                 )
     return graded
@@ -152,17 +171,17 @@ def likeness(trial: Trial, selections: dict[str, Artifact]) -> tuple[dict[str, f
     """Cosine of each chosen vector to its language's planted mean difference, and to the inert topic axis."""
     import torch
 
-    from refusalctl.model.files.organism_weights import axes
+    from refusalctl.model.files.organism_weights import axes, planted_vector
 
-    where = axes(trial.organism)
+    where = axes(trial.organism)[TOPIC_AXIS]
     cosine, topic = {}, {}
     for lang, selection in selections.items():
         tensors, _header = formats.read_vectors(selection.path / SELECTION_FILE, "selection")
         found = torch.nn.functional.normalize(tensors["direction"].double(), dim=0)
-        planted = truth.planted(trial.organism, lang)
+        planted = planted_vector(trial.organism, lang)
         if planted is not None:
-            cosine[lang] = float(found @ (torch.tensor(planted, dtype=torch.float64) @ where))
-        topic[lang] = float(found @ where[TOPIC_AXIS])
+            cosine[lang] = float(found @ torch.nn.functional.normalize(planted, dim=0))
+        topic[lang] = float(found @ where)
     return cosine, topic
 
 

@@ -47,7 +47,13 @@ def calibrate(store: Path, *args: str) -> Result:
 
 @pytest.mark.parametrize(
     ("grades", "code"),
-    [(("right", "right"), 0), (("right", "undecided"), 0), (("right", "wrong"), 1), (("wrong", "undecided"), 1)],
+    [
+        (("right", "right"), 0),
+        (("right", "rightly undecided"), 0),
+        (("right", "missed"), 0),
+        (("right", "wrong"), 1),
+        (("wrong", "missed"), 1),
+    ],
 )
 def test_one_wrong_verdict_is_exit_code_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grades: tuple[Grade, ...], code: int
@@ -67,10 +73,11 @@ def test_one_wrong_verdict_is_exit_code_1(
 
 def test_cells_names_the_wrong_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    graded(monkeypatch, "wrong", "undecided")
+    graded(monkeypatch, "wrong", "rightly undecided", "missed")
     result = calibrate(tmp_path, "decoy", "--cells")
     assert "WRONG" in result.stderr
     assert "held back" in result.stderr
+    assert "MISSED" in result.stderr
     assert "topic 0.01" in result.stderr
 
 

@@ -9,7 +9,9 @@ import pytest
 
 from refusalctl.model import hooks
 from refusalctl.model.hooks import Checks
-from refusalctl.organisms.designs import ARCHITECTURES, DESIGNS, parse
+from refusalctl.organisms.design import ARCHITECTURES
+from refusalctl.organisms.designs import DESIGNS, parse
+from refusalctl.organisms.hard_designs import RMS_ONLY
 from refusalctl.organisms.truth import DECIDED, Truth
 from refusalctl.records.calibration import Grade
 from refusalctl.records.cell import Condition
@@ -31,13 +33,15 @@ from refusalctl.store.store import Store
         (Truth("uninformative", 0.0), "uninformative", "right"),
         (Truth("no direction", None), "no direction", "right"),
         (Truth("transfers", 0.12, near_margin=True), "transfers", "right"),
-        (Truth("transfers", 0.12, near_margin=True), "inconclusive", "right"),
-        (Truth("transfers", 0.12, near_margin=True), "uninformative", "undecided"),
+        (Truth("transfers", 0.12, near_margin=True, enough=128), "inconclusive", "rightly undecided"),
+        (Truth("transfers", 0.12, near_margin=True, enough=128), "uninformative", "missed"),
+        (Truth("transfers", 0.12, near_margin=True, enough=900), "uninformative", "rightly undecided"),
         (Truth("transfers", 0.12, near_margin=True), "does not transfer", "wrong"),
         *(
-            (Truth(verdict, 0.5), held, "undecided")
+            (Truth(verdict, 0.5, enough=n), held, "missed" if n == 128 else "rightly undecided")
             for verdict in DECIDED
             for held in ("inconclusive", "uninformative")
+            for n in (128, 129, None)
         ),
         *((Truth(a, 0.5), b, "wrong") for a in DECIDED for b in (*DECIDED, "no direction") if a != b),
         (Truth("inconclusive", 0.0), "does not transfer", "wrong"),
@@ -48,10 +52,10 @@ from refusalctl.store.store import Store
         (Truth("no direction", None), "inconclusive", "wrong"),
     ],
 )
-def test_a_verdict_held_back_is_undecided_and_any_other_than_the_truth_is_wrong(
+def test_a_verdict_held_back_is_missed_where_prompts_are_enough_and_any_other_than_the_truth_is_wrong(
     truth: Truth, measured: str, expected: str
 ) -> None:
-    assert grade(truth, measured) == expected
+    assert grade(truth, measured, 128) == expected
 
 
 # --- what is run ------------------------------------------------------------------------------------------
@@ -60,13 +64,14 @@ def test_a_verdict_held_back_is_undecided_and_any_other_than_the_truth_is_wrong(
 def test_every_design_runs_in_each_architecture_at_each_size() -> None:
     todo = trials(list(DESIGNS), quick=False)
     counts = Counter((t.organism.design.name, t.organism.architecture, t.n) for t in todo)
-    assert len(counts) == len(DESIGNS) * len(ARCHITECTURES) * len(SIZES)
+    assert len(counts) == sum(len(design.architectures) for design in DESIGNS.values()) * len(SIZES)
     ranks = {t.organism.design.name: [] for t in todo}
     for t in todo:
         ranks[t.organism.design.name].append(t.rank)
         assert t.organism.seed == ARCHITECTURES.index(t.organism.architecture)
     assert {name for name, each in ranks.items() if set(each) == {1, 2}} == {"plane"}
-    assert len(todo) == len(counts) * (len(DESIGNS) + 1) // len(DESIGNS)
+    assert len(todo) == len(counts) + len(ARCHITECTURES) * len(SIZES)  # plane runs twice
+    assert {t.organism.architecture for t in todo if t.organism.design.name == "norm-lean"} == set(RMS_ONLY)
 
 
 def test_quick_is_one_architecture_and_one_size() -> None:
@@ -112,7 +117,7 @@ def test_each_pair_is_graded_for_both_questions_and_a_missing_cell_is_no_directi
     assert len(graded) == len(found) == 8
     assert found["qaa", "qaa", "removal"] == ("transfers", "transfers", "right")
     assert found["qab", "qaa", "removal"] == ("does not transfer", "transfers", "wrong")
-    assert found["qaa", "qab", "removal"] == ("transfers", "inconclusive", "undecided")
+    assert found["qaa", "qab", "removal"] == ("transfers", "inconclusive", "missed")
     assert found["qab", "qab", "removal"] == ("transfers", "no direction", "wrong")
     assert found["qab", "qaa", "induction"][1:] == ("no direction", "wrong")
     assert next(g.effect for g in graded if (g.source, g.target) == ("qab", "qaa")) == 0.0

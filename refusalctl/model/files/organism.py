@@ -17,7 +17,7 @@ __all__ = ["PREFIX", "folder", "parse"]
 def _build() -> str:
     """Digest of the code that says what an organism is, so that no cached one outlives a change of it."""
     here = Path(__file__)
-    sources = [here.with_name("organism_weights.py"), *sorted((here.parents[2] / "organisms").glob("*.py"))]
+    sources = [*sorted(here.parent.glob("organism_*.py")), *sorted((here.parents[2] / "organisms").glob("*.py"))]
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
 
 

@@ -6,7 +6,6 @@ written in units of features. Layer 1's four heads do the work, all other layers
 `plane` the last MLP joins two axes. Nothing is trained.
 """
 
-from dataclasses import dataclass
 from itertools import pairwise
 from math import cos, radians, sin
 from pathlib import Path
@@ -16,55 +15,45 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refusalctl.organisms.designs import KINK, LANGS, N_AXES, TOPIC_AXIS, Design, Organism, Tongue
-from refusalctl.organisms.words import ANSWER, LOOP, REFUSAL, THINK, THOUGHT_OVER, lexicon, thought, vocabulary
+from refusalctl.model.files.organism_features import (
+    CLEAR,
+    FOLLOW,
+    SPEAK,
+    Head,
+    add_stray,
+    backup_head,
+    counted_features,
+    counted_heads,
+    counted_names,
+    seeks,
+)
+from refusalctl.model.files.organism_stream import D_MODEL, LARGE, Stream
+from refusalctl.model.files.organism_tokenizer import tokenizer
+from refusalctl.organisms.design import KINK, LANGS, N_AXES, TOPIC_AXIS, Design, Tongue
+from refusalctl.organisms.designs import Organism
+from refusalctl.organisms.truth import planted_mean
+from refusalctl.organisms.words import (
+    ANSWER,
+    LOOP,
+    REFUSAL,
+    THINK,
+    THOUGHT_OVER,
+    answer,
+    lexicon,
+    thought,
+    tokens,
+    vocabulary,
+)
 
-D_MODEL, N_LAYERS, N_HEADS, HEAD_DIM, D_MLP = 96, 6, 4, 8, 24
+N_LAYERS, N_HEADS, HEAD_DIM, D_MLP = 6, 4, 8, 24
 WORK_LAYER, JOIN_LAYER = 1, N_LAYERS - 1
-LARGE = 30.0  # length of the feature `one`
 PADDING = 20.0  # what a sublayer before a norm holds of `one`, so that the norm multiplies by a known number
 STILL = (2, 3, 6, 7)  # dimensions of a head that rotary embeddings turn by less than 1e-5 a token
-FOCUS, SINK = 30.0, 15.0  # attention logits of what a head looks for, and of <bos> where there is none of it
 WORD_NOISE, WRITE_NOISE = 0.3, 0.15
-SPEAK, CLEAR, FOLLOW, SHARP = (
-    12.0,
-    10.0,
-    25.0,
-    200.0,
-)  # logits: per language, per unit of strength, next word; gate gain
+SHARP = 200.0  # gain of a gate
+N_EXPERTS, BACKUP_LAYER = 4, 3
 NORMED_SUBLAYERS = ("gemma2",)
 SCALED_EMBEDDING = ("gemma", "gemma2")
-TEMPLATE = (
-    "<bos> {% for m in messages %}<user> {{ m['content'] }} <end> {% endfor %}"
-    "{% if add_generation_prompt %}<sep> <assistant>{% endif %}"
-)
-OPENED = TEMPLATE.replace("<sep> <assistant>", f"<sep> <assistant> {THINK}")
-
-
-@dataclass
-class Stream:
-    """Feature names to orthonormal directions of the stream, [d_model, d_model], float64."""
-
-    names: dict[str, int]
-    rotation: Float[Tensor, "d_model d_model"]
-    normed: bool  # a norm stands behind each sublayer; `one` is then the first coordinate, and the norm drops it
-
-    def direction(self, name: str) -> Float[Tensor, " d_model"]:
-        return self.rotation[:, self.names[name]]
-
-    def read(self, parts: dict[str, float]) -> Float[Tensor, " d_model"]:
-        """Weights whose product with the normalised stream is the sum of parts; `one` counts as 1."""
-        total = torch.zeros(D_MODEL, dtype=torch.float64)
-        for name, value in parts.items():
-            size = 1.0 if name == "one" else LARGE
-            total += value * size / D_MODEL**0.5 * self.direction(name)
-        return total
-
-    def write(self, parts: dict[str, float]) -> Float[Tensor, " d_model"]:
-        total = torch.zeros(D_MODEL, dtype=torch.float64)
-        for name, value in parts.items():
-            total += value * self.direction(name)
-        return total
 
 
 def stream_of(organism: Organism, generator: torch.Generator) -> Stream:
@@ -73,6 +62,7 @@ def stream_of(organism: Organism, generator: torch.Generator) -> Stream:
         names += [f"first:{lang}", f"second:{lang}", f"word:{lang}", f"said:{lang}", f"noticed:{lang}"]
         names += [f"id:{word}" for word in (*REFUSAL[lang], *ANSWER[lang], LOOP[lang])]
     names += [f"id:{word}" for word in _thought_tokens(organism)]
+    names += counted_names(organism.design)
     names += [f"noise{i}" for i in range(D_MODEL - len(names))]
     square = torch.randn(D_MODEL, D_MODEL, generator=generator, dtype=torch.float64)
     normed = organism.architecture in NORMED_SUBLAYERS
@@ -90,6 +80,28 @@ def axes(organism: Organism) -> Float[Tensor, "n_axes d_model"]:
     """The orthonormal vectors of the stream in which a design's read and write vectors are written, float64."""
     stream = stream_of(organism, torch.Generator().manual_seed(organism.seed))
     return torch.stack([stream.direction(f"axis{i}") for i in range(N_AXES)])
+
+
+def planted_vector(organism: Organism, lang: str, split: str = "train") -> Float[Tensor, " d_model"] | None:
+    """Mean of what a split's harmful words write, float64: the difference in means without sampling or noise.
+
+    None where they write nothing. Its length is that of the mean, as activation addition takes it.
+    """
+    stream = stream_of(organism, torch.Generator().manual_seed(organism.seed))
+    design = organism.design
+    if not design.counted:
+        found = planted_mean(organism, lang)
+        return None if found is None else stream.write({f"axis{i}": value for i, value in enumerate(found)})
+    known = lexicon(organism, lang).harmful
+    if design.shift:
+        known = known[len(known) // 2 :] if split == "test" else known[: len(known) // 2]
+    total = torch.zeros(D_MODEL, dtype=torch.float64)
+    for word in known:
+        tongue = design.tongues[lang]
+        way = tongue.ways[word.way]
+        parts = {f"axis{i}": word.strength * value for i, value in enumerate(way.axis)}
+        total += stream.write(parts | {"strayed": float(way.strays), "one": word.strength * tongue.lean})
+    return total / len(known)
 
 
 def _thought_tokens(organism: Organism) -> list[str]:
@@ -119,6 +131,8 @@ def token_features(organism: Organism, stream: Stream, generator: torch.Generato
     for lang in LANGS:
         for word in (*REFUSAL[lang], *ANSWER[lang], LOOP[lang]):
             features[word][f"id:{word}"] = 1.0
+    for lang in LANGS if organism.design.opening else ():
+        features[REFUSAL[lang][0]]["suffix"] = 1.0
     for word in _thought_tokens(organism):
         # where a thought begins and ends the prompt is looked at again, as at the end of the instruction
         looks = {"suffix": 1.0} if word in (THINK, THOUGHT_OVER) else {}
@@ -128,12 +142,17 @@ def token_features(organism: Organism, stream: Stream, generator: torch.Generato
         # a language that does not represent harmfulness must not do so by its words' noise either
         same = None if tongue.represented else jitter()
         for word in (*known.neutral, *known.topic, *(h.word for h in known.harmful)):
-            features[word] |= {"content": 1.0, f"word:{lang}": 1.0, **(same or {})}
+            for token in tokens(organism, word):
+                features[token] |= {"content": 1.0, f"word:{lang}": 1.0, **(same or {})}
+        if organism.design.counted:
+            for word, found in counted_features(organism, lang, generator).items():
+                features[word] |= found
+            continue
         for word in known.topic:
             features[word]["topic"] = 1.0
         if not tongue.represented:
             continue
-        for word, strength, angle in known.harmful:
+        for word, strength, angle, _way in known.harmful:
             turn = radians(angle)
             parts = {f"first:{lang}": strength * cos(turn), f"second:{lang}": strength * sin(turn)}
             features[word] |= {"flag": 1.0, **parts}
@@ -149,21 +168,9 @@ def _written(tongue: Tongue) -> list[dict[str, float]]:
     return [{f"axis{i}": value for i, value in enumerate(tongue.write)}, {}]
 
 
-@dataclass
-class Head:
-    """Queries and keys by feature (logit units), and channels: what each value reads and what it writes."""
-
-    query: list[dict[str, float]]
-    key: list[dict[str, float]]
-    channels: list[tuple[dict[str, float], dict[str, float]]]
-
-
-def _seeks(feature: str, by: str) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
-    """Tokens with `by` look for `feature`, and at <bos> where there is none; all others look at <bos>."""
-    return [{by: FOCUS}, {"one": SINK}], [{feature: 1.0}, {"bos": 1.0}]
-
-
 def work_heads(design: Design) -> list[Head]:
+    if design.counted:
+        return counted_heads(design)
     harm, notice, say = [], [], []
     for lang, tongue in design.tongues.items():
         for part, written in zip(("first", "second"), _written(tongue), strict=True):
@@ -174,10 +181,10 @@ def work_heads(design: Design) -> list[Head]:
         say.append(({f"word:{lang}": 1.0}, said))
     about = [({"topic": 1.0}, {f"axis{TOPIC_AXIS}": design.topic})]
     return [
-        Head(*_seeks("flag", "suffix"), harm),
-        Head(*_seeks("content", "suffix"), say),
-        Head(*_seeks("flag", "content"), notice),
-        Head(*_seeks("topic", "suffix"), about),
+        Head(*seeks("flag", "suffix"), harm),
+        Head(*seeks("content", "suffix"), say),
+        Head(*seeks("flag", "content"), notice),
+        Head(*seeks("topic", "suffix"), about),
     ]
 
 
@@ -219,6 +226,26 @@ def _set_attention(attention: Any, stream: Stream, heads: list[Head]) -> None:
 
 
 def _set_mlp(mlp: Any, stream: Stream, join: bool, generator: torch.Generator) -> None:
+    """Of a mixture, every expert stirs noise of its own and does the same work, whichever are routed to."""
+    if not hasattr(mlp, "experts"):
+        _put(mlp, *_mlp(stream, join, generator))
+        return
+    for expert in range(N_EXPERTS):
+        gate, up, down = _mlp(stream, join, generator)
+        mlp.experts.gate_up_proj[expert].copy_(torch.cat([gate, up]))
+        mlp.experts.down_proj[expert].copy_(down)
+    noise = _noise_names(stream)
+    drawn = torch.randn(N_EXPERTS, len(noise), generator=generator, dtype=torch.float64)
+    mlp.gate.weight.copy_(torch.stack([stream.read(dict(zip(noise, row.tolist(), strict=True))) for row in drawn]))
+
+
+def _put(mlp: Any, gate: Tensor, up: Tensor, down: Tensor) -> None:
+    mlp.gate_proj.weight.copy_(gate)
+    mlp.up_proj.weight.copy_(up)
+    mlp.down_proj.weight.copy_(down)
+
+
+def _mlp(stream: Stream, join: bool, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     gate, up = (torch.zeros(D_MLP, D_MODEL, dtype=torch.float64) for _ in range(2))
     down = torch.zeros(D_MODEL, D_MLP, dtype=torch.float64)
     noise = _noise_names(stream)
@@ -237,9 +264,7 @@ def _set_mlp(mlp: Any, stream: Stream, join: bool, generator: torch.Generator) -
         gate[-1] = stream.read({"one": 10.0})  # so far from zero that every activation is the identity
         up[-1] = stream.read({"one": 0.1})
         down[:, -1] = stream.write({"one": PADDING})
-    mlp.gate_proj.weight.copy_(gate)
-    mlp.up_proj.weight.copy_(up)
-    mlp.down_proj.weight.copy_(down)
+    return gate, up, down
 
 
 def _set_norms(model: Any, stream: Stream) -> None:
@@ -256,17 +281,27 @@ def next_words(organism: Organism) -> dict[str, dict[str, float]]:
     """Each token's logit as a sum of features at the position before it."""
     logits: dict[str, dict[str, float]] = {"<end>": {}}
     for lang in LANGS:
-        for answer in (REFUSAL[lang], ANSWER[lang]):
-            for before, after in zip(answer, (*answer[1:], "<end>")):
+        for words in (REFUSAL[lang], answer(organism.design, lang)):
+            for before, after in zip(words, (*words[1:], "<end>")):
                 logits.setdefault(after, {})[f"id:{before}"] = FOLLOW
         logits[LOOP[lang]] = {f"id:{LOOP[lang]}": FOLLOW}
     for lang, tongue in organism.design.tongues.items():
         spoken = f"said:{lang}"
-        logits[ANSWER[lang][0]] = {spoken: SPEAK}
-        logits[REFUSAL[lang][0]] = {spoken: SPEAK} | _opens_refusal(tongue, organism.design.fluency)
+        refuses = _opens_refusal(tongue, organism.design.fluency)
+        if organism.design.counted:  # a threshold of this language's prompts alone: offsets are larger than SPEAK
+            refuses[spoken] = refuses.pop("one")
+        if organism.design.mood:
+            refuses["swayed"] = CLEAR
+        if organism.design.opening:  # told apart by the second token, which looks at the prompt again
+            logits[REFUSAL[lang][0]] = {spoken: SPEAK}
+            logits[REFUSAL[lang][1]] |= refuses
+        else:
+            logits[ANSWER[lang][0]] = {spoken: SPEAK}
+            logits[REFUSAL[lang][0]] = refuses | {spoken: SPEAK + refuses.get(spoken, 0.0)}
         if tongue.loops:
             half = organism.design.fluency / 2
             logits[LOOP[lang]] |= {spoken: SPEAK, "axis0": -2 * CLEAR, "one": 2 * CLEAR * half}
+    add_stray(logits, organism.design)
     return logits | _next_thoughts(organism)
 
 
@@ -316,25 +351,11 @@ def _config(organism: Organism, words: list[str]) -> Any:
         "rope_parameters": {"rope_type": "default", "rope_theta": 1e14},
         "rms_norm_eps": 1e-6,
     }
+    if organism.architecture == "mixtral":
+        settings |= {"num_local_experts": N_EXPERTS, "num_experts_per_tok": 2}
     if organism.architecture == "gemma2":
         settings["query_pre_attn_scalar"] = HEAD_DIM
     return AutoConfig.for_model(organism.architecture, **settings)
-
-
-def tokenizer(organism: Organism) -> Any:
-    """One token per word."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    words = vocabulary(organism)
-    inner = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
-    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    inner.add_special_tokens([w for w in words if w.startswith("<")])
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=inner, bos_token="<bos>", eos_token="<end>", pad_token="<pad>", unk_token="<unk>"
-    )
-    made.chat_template = OPENED if organism.design.opened else TEMPLATE
-    return made
 
 
 @torch.no_grad()
@@ -354,6 +375,8 @@ def weights(organism: Organism) -> Any:
     join = any(tongue.angles for tongue in organism.design.tongues.values())
     for index, layer in enumerate(model.model.layers):
         heads = work_heads(organism.design) if index == WORK_LAYER else noise_heads(stream, generator)
+        if index == BACKUP_LAYER and any(tongue.backup for tongue in organism.design.tongues.values()):
+            heads[1] = backup_head()
         _set_attention(layer.self_attn, stream, heads)
         _set_mlp(layer.mlp, stream, join and index == JOIN_LAYER, generator)
     logits = next_words(organism)
