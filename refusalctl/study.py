@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from refusalctl import results as r
 from refusalctl.disk import given_path
-from refusalctl.errors import BadInput, NotFound
+from refusalctl.errors import BadInput
 from refusalctl.interventions import Intervention
 from refusalctl.language_codes import check_code
 from refusalctl.organisms.designs import DESIGNS

@@ -114,8 +114,7 @@ class Labelling:
         return r.Correction(self.store, made)
 
     def matrix_of(self, references: Sequence[str | r.Labels]) -> r.Transfer:
-        """Imported labels as a matrix with verdicts; a query such as `labels:judge=imported:wildguard` means all that it
-        fits."""
+        """Imported labels as a matrix with verdicts. A query such as `labels:lang=de` means all that it fits."""
         found: list[Artifact] = []
         for each in references:
             found += self.store.resolve_all(each, "labels") if isinstance(each, str) else [each.artifact]

@@ -114,7 +114,10 @@ def _own(target: str, verdict: Verdict) -> Answer:
 
 
 def _nothing(rows: Content, target: str) -> str | None:
-    if all(isinstance(c, MissingCell) for c in rows.changed(target)):
+    missing = [c for c in rows.changed(target) if isinstance(c, MissingCell)]
+    if len(missing) == len(rows.changed(target)):
+        if any(c.status == "not given" for c in missing):
+            return f"In {language_name(target)} no direction can be judged: there are labels of its baseline alone."
         return f"In {language_name(target)} nothing was measured: there is no direction."
     return None
 

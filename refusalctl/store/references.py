@@ -48,7 +48,7 @@ def resolve(store: Shelves, reference: str) -> Artifact:
 
 
 def resolve_all(store: Shelves, reference: str) -> list[Artifact]:
-    """All that a query such as `labels:judge=wildguard` fits; else the one artifact that is meant. Raises as `resolve`."""
+    """All that a query such as `labels:judge=wildguard` fits; else the one artifact meant. Raises as `resolve`."""
     asked = reference.strip()
     is_query = ":" in asked and "/" not in asked.partition(":")[0] and not asked.startswith("sha256:")
     if is_query and names.plain(asked) not in store.names():

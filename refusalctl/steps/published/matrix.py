@@ -13,7 +13,7 @@ import msgspec
 from refusalctl.data.languages import name as language_name
 from refusalctl.errors import BadInput
 from refusalctl.json_types import JsonObject
-from refusalctl.records.cell import Cell, LanguagePair
+from refusalctl.records.cell import Cell, Condition, LanguagePair
 from refusalctl.records.rows import Kind
 from refusalctl.records.transfer import (
     ImportedMatrix,
@@ -58,7 +58,7 @@ def matrix_of_labels(bench: Workbench, labels: Sequence[Artifact]) -> Artifact:
     params: JsonObject = {
         "settings": _settings(bench.settings, pairing, str(first["judge"])),
         "model": {"name": first["model"], "revision": first.get("revision", "unknown"), "dtype": None, "system": None},
-        "cells": [msgspec.to_builtins(cell) for cell, _ in pairing.cells.values()],
+        "cells": [msgspec.to_builtins(cell) for cell in pairing.ordered()],
         "origins": sorted({str(each.about.get("source") or "not told") for each in chosen}),
         "by_position": pairing.by_position,
         "unpaired": msgspec.to_builtins(pairing.unpaired),
@@ -146,12 +146,12 @@ def _missing(
     settings: Settings, pairs: Sequence[LanguagePair], unpaired: Sequence[UnpairedLabels]
 ) -> tuple[MissingCell, ...]:
     """Cells of the matrix that no labels are of."""
-    found = []
+    found: list[MissingCell] = []
     for target in settings.targets:
         for source in (*(each for each in settings.sources if each != target), target):
             if LanguagePair(source, target) not in pairs:
                 reason = _why_missing(LanguagePair(source, target), pairs, unpaired)
-                condition = "native" if source == target else "transferred"
+                condition: Condition = "native" if source == target else "transferred"
                 found.append(MissingCell(source, target, condition, reason, status="not given"))
     return tuple(found)
 

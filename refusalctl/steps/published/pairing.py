@@ -1,4 +1,4 @@
-"""Labels from elsewhere put into the cells of a matrix: what each is, by its own record, and whether it can be paired."""
+"""Labels from elsewhere put into the cells of a matrix: what each is by its own record, whether it can be paired."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ class Pairing:
     def sources(self) -> list[str]:
         """Languages of the directions that were ablated."""
         return sorted({cell.source for cell, _ in self.cells.values() if cell.is_ablation and cell.source})
+
+    def ordered(self) -> list[Cell]:
+        """Cells by target, its baseline first."""
+        found = [cell for cell, _ in self.cells.values()]
+        return sorted(found, key=lambda cell: (cell.target, cell.condition == "induced", cell.source or ""))
 
     @property
     def by_position(self) -> bool:
@@ -134,7 +139,8 @@ def _unpaired(cell: Cell, labels: Artifact, found: Pairing) -> str | None:
     else:
         before = found.cells[plain][1] if plain in found.cells else None
     if before is None:
-        return f"there are no labels of {labels.about['kind']} prompts in {language_name(cell.target)} without intervention"
+        where = language_name(cell.target)
+        return f"there are no labels of {labels.about['kind']} prompts in {where} without intervention"
     return _other_prompts(before, labels)
 
 
@@ -153,7 +159,7 @@ def _other_prompts(before: Artifact, after: Artifact) -> str | None:
 
 
 def _file_of_places(labels: Artifact) -> str | None:
-    """Digest of the file in which prompts are known by their place alone; None where the prompts themselves are known."""
+    """Digest of the file in which prompts are known by their place alone; None where the prompts are known."""
     if "completions" in labels.inputs:
         return None
     return str(labels.manifest["recipe"]["params"].get("sha256", short(labels.id)))
