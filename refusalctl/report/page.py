@@ -112,6 +112,7 @@ def page(rows: Book, drawings: Mapping[str, str]) -> str:
             sources=rows.sources,
             drawings={k: Markup(v) for k, v in drawings.items()},  # drawn by figures/, text as paths
             answer=lambda c, target: words.answer(c, target, rows.reference),
+            brief=lambda c, target: words.brief(c, target, rows.reference),
             conclusions=conclusions,
             toml=settings_toml,
             work=work() if rows.with_published else None,
