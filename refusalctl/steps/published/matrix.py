@@ -176,16 +176,16 @@ def _lacking(
     found = [
         LackingEvidence("control directions", "no cell can be called “transfers” or “reverses”"),
         LackingEvidence("own directions", "no cell there can be called “does not transfer”", no_own),
-        LackingEvidence("a gate", "whether the model tells harmful from harmless prompts is not known"),
+        LackingEvidence("gate", "whether the model tells harmful from harmless prompts is not known"),
         LackingEvidence("zero points", "where ablation puts a language's stream is not known"),
         LackingEvidence("harmless baselines", "how much is refused without need is not known", no_harmless),
     ]
     rows = [row for labels in evidence.labels.values() for row in read_labels(labels)]
     if all(row.off_language is None for row in rows):
         follows = "answers in another language count as what the judge calls them"
-        found.append(LackingEvidence("the answers' language", follows))
+        found.append(LackingEvidence("language of the answers", follows))
     if not any(row.outcome == "degenerate" for row in rows):
         follows = "a loop or broken text counts as compliance where the judge sees no refusal"
-        found.append(LackingEvidence("degenerate answers", follows))
+        found.append(LackingEvidence("label for degenerate answers", follows))
     per_target = ("own directions", "harmless baselines")
     return tuple(each for each in found if each.targets or each.what not in per_target)

@@ -97,8 +97,8 @@ def test_what_is_lacking_is_named_with_what_follows(bench: Workbench, tmp_path: 
     assert record.imported is not None
     lacking = {each.what: each for each in record.imported.lacking}
     assert set(lacking) == {
-        "control directions", "own directions", "a gate", "zero points", "harmless baselines", "the answers' language",
-        "degenerate answers",
+        "control directions", "own directions", "gate", "zero points", "harmless baselines", "language of the answers",
+        "label for degenerate answers",
     }  # fmt: skip
     assert lacking["own directions"].targets == ("de", "en", "fr", "ko", "yo")  # ja has one
     assert record.imported.origins == (SOURCE,)
