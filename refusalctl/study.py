@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from refusalctl import results as r
 from refusalctl.disk import given_path
-from refusalctl.errors import BadInput, NotFound
+from refusalctl.errors import BadInput
 from refusalctl.interventions import Intervention
 from refusalctl.language_codes import check_code
 from refusalctl.organisms.designs import DESIGNS
@@ -266,8 +266,13 @@ class Study(Labelling):
         bench = self.bench.asking(self.settings.changed(sources=(), targets=tuple(named)))
         return r.Geometry(self.store, compare_geometry(bench, asked))
 
-    def transfer(self) -> r.Transfer:
-        """Every source in every target: baseline, native and transferred ablation, with verdicts."""
+    def transfer(self, *, from_labels: Sequence[str | r.Labels] | None = None) -> r.Transfer:
+        """Every source in every target: baseline, native and transferred ablation, with verdicts.
+
+        `from_labels`: nothing is measured; these imported labels, results or references, make the matrix.
+        """
+        if from_labels is not None:
+            return self.matrix_of(from_labels)
         if not self.settings.sources or not self.settings.targets:
             raise BadInput("a transfer needs languages", hint="name sources and targets")
         return r.Transfer(self.store, measure_transfer(self.bench))
@@ -338,18 +343,6 @@ class Study(Labelling):
     def open_sample(self, reference: str) -> r.Sample:
         """A sample by a reference. Raises `BadInput` for another kind."""
         return r.Sample(self.store, self.store.resolve(reference, "sample"))
-
-    def transfers(self, references: Sequence[str]) -> list[r.Transfer]:
-        """Transfers by reference; without any, the one that was finished last."""
-        if references:
-            return [r.Transfer(self.store, self.store.resolve(each, "transfer")) for each in references]
-        found = self.store.all("transfer")
-        if not found:
-            raise NotFound(
-                f"there is no transfer to report on in {self.store.root}",
-                hint="compute one with `refusalctl transfer --sources en --targets en,be`",
-            )
-        return [r.Transfer(self.store, found[-1])]
 
     def name(self, name: str, result: r.Result) -> None:
         """Let a name point to a result."""

@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refusalctl import results as r
+from refusalctl.errors import BadInput, NotFound
+from refusalctl.file_errors import printable
 from refusalctl.model.translators.into_english import check_spec
 from refusalctl.steps.labelling.correction import correct_rates
 from refusalctl.steps.labelling.human import draw_sample, import_sheet, write_sheet
 from refusalctl.steps.labelling.labels import check_judge, judge_completions
 from refusalctl.steps.labelling.panel import form_panel, panel_labels
 from refusalctl.steps.labelling.translations import find_translations, translate_completions
+from refusalctl.steps.published.matrix import matrix_of_labels
 from refusalctl.steps.published.request import Request
 from refusalctl.steps.published.runs import import_files
 from refusalctl.steps.step import Workbench
+from refusalctl.store.hashing import short
 from refusalctl.store.store import Artifact, Store
 
 if TYPE_CHECKING:
@@ -109,6 +113,25 @@ class Labelling:
         made = correct_rates(self.bench, [a.artifact for a in labels], [a.artifact for a in human])
         return r.Correction(self.store, made)
 
+    def matrix_of(self, references: Sequence[str | r.Labels]) -> r.Transfer:
+        """Imported labels as a matrix with verdicts. A query such as `labels:lang=de` means all that it fits."""
+        found: list[Artifact] = []
+        for each in references:
+            found += self.store.resolve_all(each, "labels") if isinstance(each, str) else [each.artifact]
+        return r.Transfer(self.store, matrix_of_labels(self.bench, found))
+
+    def transfers(self, references: Sequence[str]) -> list[r.Transfer]:
+        """Transfers by reference; without any, the one that was finished last."""
+        if references:
+            return [r.Transfer(self.store, _transfer(self.store.resolve(each), each)) for each in references]
+        found = self.store.all("transfer")
+        if not found:
+            raise NotFound(
+                f"there is no transfer to report on in {self.store.root}",
+                hint="compute one with `refusalctl transfer --sources en --targets en,be`",
+            )
+        return [r.Transfer(self.store, found[-1])]
+
     def import_files(self, paths: Sequence[Path], **told: Any) -> list[r.Result]:
         """Published completions, evaluations, directions and labels as results, marked as imported."""
         return [r.result(self.store, each) for each in import_files(self.bench, paths, Request(**told))]
@@ -118,3 +141,13 @@ def _langs_read(lang: str, text: str) -> list[str]:
     """The languages that a judge will read."""
     native = [lang] if text != "back-translation" or lang == "en" else []
     return native + (["en"] if text != "native" and lang != "en" else [])
+
+
+def _transfer(found: Artifact, reference: str) -> Artifact:
+    """Raises `BadInput` for another kind; labels from elsewhere can be made into one."""
+    if found.kind == "transfer":
+        return found
+    hint = None
+    if found.kind == "labels" and found.about.get("provenance") == "imported":
+        hint = "`refusalctl transfer --from-labels LABELS...` makes a transfer of imported labels"
+    raise BadInput(f"{printable(reference)!r} is {found.kind} {short(found.id)}, expected transfer", hint=hint)

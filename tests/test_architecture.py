@@ -51,6 +51,7 @@ BEHAVIOUR = {
     "model/judges/test_hostile_outputs.py",
     "model/judges/test_local_judges.py",
     "model/test_architectures.py",
+    "report/test_in_browser.py",
     "organisms/test_organisms.py",
     "stats/test_verdict_claims.py",
     "stats/test_verdict_inputs.py",

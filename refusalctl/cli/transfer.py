@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,13 +15,25 @@ if TYPE_CHECKING:
 
 
 @asks(*EVERYTHING, probe=True)
-def transfer(session: Session) -> None:
+def transfer(
+    session: Session,
+    labels: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[LABELS]...", help="With --from-labels: imported labels, or a query that fits them."),
+    ] = None,
+    from_labels: Annotated[
+        bool, typer.Option("--from-labels", help="Measure nothing: make the matrix of imported labels.")
+    ] = False,
+) -> None:
     """Try every source's direction in every target language, and give each pair a verdict."""
-    check_languages(session)
-    found = session.study.transfer()
+    if bool(labels) != from_labels:
+        raise typer.BadParameter("give labels and --from-labels together: `transfer --from-labels LABELS...`")
+    if not from_labels:
+        check_languages(session)
+    found = session.study.transfer(from_labels=labels or None)
     if not found.planned:
         show_matrix(found)
-    session.finish(found, forecast=True)
+    session.finish(found, forecast=not from_labels)
 
 
 def check_languages(session: Session) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from refusalctl.records.cell import Cell, Condition
 from refusalctl.records.estimates import Interval
@@ -82,7 +82,7 @@ class TransferCell(Cell, frozen=True, kw_only=True):
     compliance: OutcomeRate | None
     degenerate: OutcomeRate | None
     unusable: Unusable | None  # what the rule finds too much of; None where it can use the answers
-    completions: str  # artifact id
+    completions: str | None  # artifact id; None where labels were published without answers
     labels: str  # artifact id
     flips: Flips | None = None  # against the same prompts without intervention; None for a baseline
     removal: Verdict | None = None  # of a native or transferred ablation
@@ -91,12 +91,13 @@ class TransferCell(Cell, frozen=True, kw_only=True):
 
 
 class MissingCell(Part, frozen=True):
-    """A cell that could not be measured, because its source language has no direction."""
+    """A cell that could not be measured, because its source language has no direction, or that imported labels lack."""
 
     source: str
     target: str
     condition: Condition
     reason: str
+    status: Literal["no direction", "not given"] = "no direction"
 
 
 class ChosenDirection(Part, frozen=True):
@@ -137,6 +138,38 @@ class RuleLimits(Part, frozen=True):
     fewest_flips: int  # moves, all one way, that the exact McNemar test needs for p < .05
 
 
+class LackingEvidence(Part, frozen=True):
+    """What a measured matrix has and labels from elsewhere have not, and what follows for its verdicts."""
+
+    what: str
+    follows: str
+    targets: tuple[str, ...] = ()  # that lack it; empty: all
+
+
+class UnpairedLabels(Part, frozen=True):
+    """Labels that could not take part, with the reason."""
+
+    labels: str  # artifact id
+    target: str
+    condition: str  # as published
+    reason: str
+
+
+class ImportedMatrix(Part, frozen=True):
+    """What is particular to a matrix of labels that others published.
+
+    `origins`: repositories and commits that the labels come from; `judge`: as the labels name it; `by_position`: paired
+    by place in one file, because no prompt is known.
+    """
+
+    origins: tuple[str, ...]
+    judge: str
+    by_position: bool
+    missing: tuple[MissingCell, ...]
+    lacking: tuple[LackingEvidence, ...]
+    unpaired: tuple[UnpairedLabels, ...]
+
+
 class Transfer(Record, frozen=True):
     FORMAT: ClassVar[str] = "transfer"
     FILE: ClassVar[str] = "transfer.json"
@@ -151,6 +184,7 @@ class Transfer(Record, frozen=True):
     no_direction: dict[str, str]  # why a language has none
     gates: dict[str, Gate]  # by target
     targets: dict[str, TargetFacts]
+    imported: ImportedMatrix | None = None  # where the labels come from elsewhere
 
     def ablation(self, source: str, target: str) -> TransferCell | None:
         """The cell in which the direction of `source` is ablated in `target`; None where it was not measured."""

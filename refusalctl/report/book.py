@@ -77,6 +77,11 @@ class Book:
         return list(groups.values())
 
     @property
+    def all_imported(self) -> bool:
+        """Whether nothing on the page was measured here."""
+        return all(run.content.imported is not None for run in self.runs)
+
+    @property
     def several(self) -> bool:
         return len(self.runs) > 1
 
@@ -131,7 +136,7 @@ def _published(rows: Content) -> tuple[PublishedRates, ...]:
 def _texts(rows: Content, found: Provenance) -> list[AnswerTexts]:
     result = []
     for row in rows.rows:
-        if isinstance(row, TransferCell):
+        if isinstance(row, TransferCell) and row.completions is not None:
             outcomes = judged_outcomes(found.by_id[row.labels])
             written = read_completions(found.by_id[row.completions])
             shown = [AnswerText(c.prompt_id, outcomes[c.prompt_id], c.text) for c in written[:MOST_TEXTS]]

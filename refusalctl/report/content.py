@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from refusalctl.records.rows import Kind
 from refusalctl.records.selection import SelectionLimits, Stability
-from refusalctl.records.transfer import Gate, MissingCell, ModelKey, RuleLimits, Transfer, TransferCell
+from refusalctl.records.transfer import Gate, ImportedMatrix, MissingCell, ModelKey, RuleLimits, Transfer, TransferCell
 from refusalctl.settings import Settings
 from refusalctl.store.references import short_revision
 from refusalctl.store.store import Artifact
@@ -131,6 +131,11 @@ class Content:
     @property
     def model(self) -> ModelKey:
         return self.record.model
+
+    @property
+    def imported(self) -> ImportedMatrix | None:
+        """What is particular to labels that others published; None for what was measured here."""
+        return self.record.imported
 
     @property
     def limits(self) -> RuleLimits:

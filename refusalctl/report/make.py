@@ -57,7 +57,8 @@ def _figures(rows: Book) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
         c, g = run.content, run.geometry
         yield f"{name}refusal_rates", "refusal_rates", lambda c=c: refusal_rates(c, rows.reference)  # type: ignore[misc]
         yield f"{name}transfer_matrix", "transfer_matrix", lambda c=c: transfer_matrix(c)  # type: ignore[misc]
-        yield f"{name}layer_scores", "layer_scores", lambda c=c: layer_scores(c)  # type: ignore[misc]
+        if c.imported is None:
+            yield f"{name}layer_scores", "layer_scores", lambda c=c: layer_scores(c)  # type: ignore[misc]
         if g is not None:
             drawn = {"layer_cosines": layer_cosines, "projections": projections, "activation_maps": activation_maps}
             for what, draw in drawn.items():
@@ -117,7 +118,7 @@ def _texts(rows: Book) -> dict[str, str]:
     return found
 
 
-REPORT = Step("report", 6, "report", _run)
+REPORT = Step("report", 7, "report", _run)
 
 
 def make_report(
@@ -160,7 +161,10 @@ def _joined(values: Iterable[str]) -> str:
 
 
 def _unfit(transfer: Artifact) -> Unfit:
-    asked = Settings.from_json(read_transfer(transfer).settings)
+    record = read_transfer(transfer)
+    if record.imported is not None:  # of a prompt set that is not known here
+        return Unfit()
+    asked = Settings.from_json(record.settings)
     return unfit(str(transfer.about["data"]), asked.langs)
 
 
@@ -169,8 +173,11 @@ def geometry_of(bench: Workbench, transfer: Artifact, reference: str) -> Artifac
 
     A language without directions has no activations of train prompts here and is left out.
     """
+    record = read_transfer(transfer)
+    if record.imported is not None:  # without activations
+        return None
     collected = Provenance(bench.store, transfer).activations()
-    chosen = read_transfer(transfer).directions.get(reference)
+    chosen = record.directions.get(reference)
     if len(collected) < 2 or reference not in collected or chosen is None:
         bench.note(f"no geometry for {transfer.label}: it needs two languages with directions, {reference} among them")
         return None

@@ -14,6 +14,7 @@ from refusalctl.records.transfer import TransferCell
 from refusalctl.report import words as words
 from refusalctl.report.book import MOST_TEXTS, Book
 from refusalctl.report.content import Content
+from refusalctl.report.imported import conclusions
 from refusalctl.store.hashing import short
 from refusalctl.version import __version__
 
@@ -111,6 +112,8 @@ def page(rows: Book, drawings: Mapping[str, str]) -> str:
             sources=rows.sources,
             drawings={k: Markup(v) for k, v in drawings.items()},  # drawn by figures/, text as paths
             answer=lambda c, target: words.answer(c, target, rows.reference),
+            brief=lambda c, target: words.brief(c, target, rows.reference),
+            conclusions=conclusions,
             toml=settings_toml,
             work=work() if rows.with_published else None,
             version=__version__,

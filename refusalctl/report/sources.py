@@ -9,6 +9,7 @@ from refusalctl.records.selection import Candidate
 from refusalctl.records.transfer import ChosenDirection, MissingCell, ModelKey, Transfer, TransferCell
 from refusalctl.report import selection_words
 from refusalctl.report.content import CandidateRow, Choice, Content, ControlDrops, DrawnPrompts, KeptPrompts, Row
+from refusalctl.report.imported import imported_content
 from refusalctl.report.provenance import Provenance
 from refusalctl.settings import Settings
 from refusalctl.stats.candidate_choice import CRITERIA
@@ -34,8 +35,9 @@ def _check_chain(found: Provenance, transfer: Artifact, row: TransferCell, model
     where = f"cell {row.source or 'baseline'}>{row.target} ({row.prompts})"
     counts = row.counts
     _must(row.n == counts.labelled + counts.unparsed > 0, transfer, f"{where}: the counts do not add up to n")
-    _must({row.labels, row.completions} <= set(found.by_id), transfer, f"{where} names artifacts that it lacks")
-    labels, written = found.by_id[row.labels], found.by_id[row.completions]
+    answers = row.completions or ""
+    _must({row.labels, answers} <= set(found.by_id), transfer, f"{where} names artifacts that it lacks")
+    labels, written = found.by_id[row.labels], found.by_id[answers]
     _must(labels.inputs.get("completions") == written.id, transfer, f"{where}: the labels are of other completions")
     _must(written.manifest["recipe"].get("model") == model, transfer, f"{where}: the completions are of another model")
     prompts = found.by_id[written.inputs["prompts"]].about
@@ -132,6 +134,8 @@ def content(store: Store, transfer: Artifact, found: Provenance | None = None) -
     """Read a transfer and all that it came from. Raises `Corrupt` where its parts contradict each other."""
     record = read_transfer(transfer)
     found = found or Provenance(store, transfer)
+    if record.imported is not None:
+        return imported_content(found, transfer, record, record.imported)
     for cell in (*record.cells, *record.harmless.values()):
         _check_chain(found, transfer, cell, record.model)
     asked = Settings.from_json(record.settings)

@@ -48,9 +48,9 @@ def rate_row(row: Row, transfer: str, model: str = "") -> dict[str, object]:
         "transfer": transfer,
     }
     if isinstance(row, MissingCell):
-        return line | {"prompts": "harmful", "status": "no direction", "reason": row.reason}
+        return line | {"prompts": "harmful", "status": row.status, "reason": row.reason}
     line |= {"prompts": row.prompts, "status": "measured", "n": row.n, "labels": row.labels}
-    line |= {"completions": row.completions, "labelled": row.counts.labelled, **asdict(row.counts)}
+    line |= {"completions": row.completions or "", "labelled": row.counts.labelled, **asdict(row.counts)}
     for outcome, rate in (("refusal", row.refusal), ("compliance", row.compliance)):
         if rate is not None:
             low, high = rate.interval95
@@ -193,7 +193,7 @@ _HEADINGS = ("Target", "Condition", "n", "Refusal, %", "95 %", "Compliance, %", 
 def _cells(row: Row) -> list[str]:
     names = [language_name(row.target), condition_name(row)]
     if isinstance(row, MissingCell):
-        return [*names, "", "no direction", "", "", "", ""]
+        return [*names, "", row.status, "", "", "", ""]
     rate, complied = row.refusal, row.compliance
     if rate is None or complied is None:
         return [*names, str(row.n), "no label", "", "", "", ""]

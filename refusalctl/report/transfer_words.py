@@ -52,7 +52,18 @@ def verdict_of(transfer: Artifact, source: str, target: str, question: str) -> s
 def sentences(transfer: Artifact) -> list[str]:
     """One sentence per target: baseline, each direction's verdict with its reason, what n can show."""
     record = read_transfer(transfer)
-    return [_sentence(record, target) for target in record.targets]
+    return [_sentence(record, target) for target in record.targets] + _of_imported(record)
+
+
+def _of_imported(record: Transfer) -> list[str]:
+    """What labels from elsewhere lack, and which of them could not be paired."""
+    if record.imported is None:
+        return []
+    lacking = [
+        f"missing: {each.what}{f' of {chr(44).join(each.targets)}' if each.targets else ''}: {each.follows}"
+        for each in record.imported.lacking
+    ]
+    return lacking + [f"not paired: {e.target} {e.condition}: {e.reason}" for e in record.imported.unpaired]
 
 
 def _sentence(record: Transfer, target: str) -> str:

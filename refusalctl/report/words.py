@@ -48,11 +48,11 @@ def listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def measured(verdict: Verdict) -> str:
+def measured(verdict: Verdict, what: str = " of refusals") -> str:
     """`removes 45 points of refusals (95 %: 30 to 58)`, with what missing labels leave open and what was lost."""
-    what = "removes" if verdict.removed >= 0 else "adds"
+    does = "removes" if verdict.removed >= 0 else "adds"
     low, high = verdict.interval95 if verdict.removed >= 0 else sorted(-limit for limit in verdict.interval95)
-    size = f"{what} {points(abs(verdict.removed))} points of refusals"
+    size = f"{does} {points(abs(verdict.removed))} points{what}"
     return f"{size} (95{_NBSP}%: {points(low)} to {points(high)}{bounds(verdict)})"
 
 
@@ -82,9 +82,9 @@ _INDUCES = {
 
 def answer(rows: Content, target: str, reference: str) -> Answer:
     """The verdict of one target in one sentence; says so where nothing could be measured."""
-    decided = {c: c.removal for c in rows.changed(target) if isinstance(c, TransferCell) and c.removal is not None}
+    decided = _decided(rows, target)
     moved = [c for c in decided if c.condition == "transferred"]
-    main = next((c for c in moved if c.source == reference), None) or next(iter(moved), None)
+    main = _main(decided, reference)
     if main is None:
         own = next((verdict for c, verdict in decided.items() if c.condition == "native"), None)
         return _own(target, own) if own else Answer(None, _nothing(rows, target))
@@ -98,6 +98,27 @@ def answer(rows: Content, target: str, reference: str) -> Answer:
         parts.append(f"; added to harmless prompts, it {_INDUCES[main.induction.value]}")
     others = _others({str(c.source): each for c, each in decided.items() if c in moved and c is not main})
     return Answer(verdict.value, "".join([*parts, others, "."]))
+
+
+def brief(rows: Content, target: str, reference: str) -> str:
+    """The answer's direction and what it does, in one line beside the verdict."""
+    decided = _decided(rows, target)
+    main = _main(decided, reference) or next((c for c in decided if c.condition == "native"), None)
+    if main is None:
+        given = any(isinstance(c, MissingCell) and c.status == "not given" for c in rows.changed(target))
+        return "labels of its baseline alone" if given else "nothing was measured"
+    whose = "its own direction" if main.condition == "native" else language_name(str(main.source))
+    return f"{whose} {measured(decided[main], '')}"
+
+
+def _decided(rows: Content, target: str) -> dict[TransferCell, Verdict]:
+    return {c: c.removal for c in rows.changed(target) if isinstance(c, TransferCell) and c.removal is not None}
+
+
+def _main(decided: Mapping[TransferCell, Verdict], reference: str) -> TransferCell | None:
+    """The transferred cell that an answer is about: of the reference direction, or else the first."""
+    moved = [c for c in decided if c.condition == "transferred"]
+    return next((c for c in moved if c.source == reference), None) or next(iter(moved), None)
 
 
 def _others(verdicts: Mapping[str, Verdict]) -> str:
@@ -114,7 +135,10 @@ def _own(target: str, verdict: Verdict) -> Answer:
 
 
 def _nothing(rows: Content, target: str) -> str | None:
-    if all(isinstance(c, MissingCell) for c in rows.changed(target)):
+    missing = [c for c in rows.changed(target) if isinstance(c, MissingCell)]
+    if len(missing) == len(rows.changed(target)):
+        if any(c.status == "not given" for c in missing):
+            return f"In {language_name(target)} no direction can be judged: there are labels of its baseline alone."
         return f"In {language_name(target)} nothing was measured: there is no direction."
     return None
 

@@ -43,13 +43,14 @@ def counted_cell(
     cell: Cell,
     prompts: Kind,
     labels: Artifact,
-    completions: str,
+    completions: str | None,
     *,
     flips: Flips | None = None,
     removal: Verdict | None = None,
     induction: Verdict | None = None,
 ) -> TransferCell:
-    """A cell with its answers counted from their labels; `completions`: id of what was written for it."""
+    """A cell with its answers counted from their labels; `completions`: id of what was written for it, if that is
+    known."""
     outcomes = judged_outcomes(labels)
     counts = outcome_counts(outcomes)
     return TransferCell(

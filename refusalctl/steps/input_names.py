@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from typing import Literal, TypeVar
 
 Role = Literal[
-    "selection", "completions", "labels", "harmless", "comprehension", "controls", "means", "transfer", "geometry"
+    "selection",
+    "completions",
+    "labels",
+    "harmless",
+    "unpaired",
+    "comprehension",
+    "controls",
+    "means",
+    "transfer",
+    "geometry",
 ]
 T = TypeVar("T")
 

@@ -47,6 +47,18 @@ def resolve(store: Shelves, reference: str) -> Artifact:
     return found if found is not None else _by_text(store, asked)
 
 
+def resolve_all(store: Shelves, reference: str) -> list[Artifact]:
+    """All that a query such as `labels:judge=wildguard` fits; else the one artifact meant. Raises as `resolve`."""
+    asked = reference.strip()
+    is_query = ":" in asked and "/" not in asked.partition(":")[0] and not asked.startswith("sha256:")
+    if is_query and names.plain(asked) not in store.names():
+        found = _fitting(store, asked)
+        if not found:
+            _only(printable(asked), found, store)
+        return found
+    return [resolve(store, asked)]
+
+
 def _by_text(store: Shelves, asked: str) -> Artifact:
     kind, _, prefix = asked.rstrip("/").rpartition("/")
     prefix = prefix.removeprefix("sha256:").lower()
@@ -93,6 +105,11 @@ def check_kind(kind: str) -> str:
 
 
 def _query(store: Shelves, asked: str) -> Artifact:
+    return _only(printable(asked), _fitting(store, asked), store)
+
+
+def _fitting(store: Shelves, asked: str) -> list[Artifact]:
+    """Every artifact that a query fits. Raises `BadInput` for one that says nothing."""
     kind, _, conditions = asked.partition(":")
     check_kind(kind)
     wanted: dict[str, str] = {}
@@ -108,7 +125,7 @@ def _query(store: Shelves, asked: str) -> Artifact:
     for value in (wanted[key] for key in _LANGUAGES if key in wanted and key != "source" and not found):
         for each in value.split(","):
             check_code(each)
-    return _only(printable(asked), found, store)
+    return found
 
 
 def _fits(artifact: Artifact, key: str, value: str) -> bool:

@@ -266,10 +266,11 @@ class Store:
 
         Raises `NotFound`, `Ambiguous` (naming the candidates), or `BadInput` when it is of another kind.
         """
-        found = references.resolve(self, reference)
-        if kind is not None and found.kind != kind:
-            raise BadInput(f"{printable(reference)!r} is {found.kind} {short(found.id)}, expected {kind}")
-        return found
+        return _of_kind(references.resolve(self, reference), reference, kind)
+
+    def resolve_all(self, reference: str, kind: str) -> list[Artifact]:
+        """Every artifact that a query means; one for any other reference. Raises as `resolve`."""
+        return [_of_kind(each, reference, kind) for each in references.resolve_all(self, reference)]
 
     def check(self, artifact: Artifact) -> None:
         """Hash an artifact's payload before it is believed. Raises `Corrupt` naming the first file that differs."""
@@ -303,3 +304,10 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return ""
+
+
+def _of_kind(found: Artifact, reference: str, kind: str | None) -> Artifact:
+    """Raises `BadInput` where it is of another kind."""
+    if kind is not None and found.kind != kind:
+        raise BadInput(f"{printable(reference)!r} is {found.kind} {short(found.id)}, expected {kind}")
+    return found

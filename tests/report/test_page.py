@@ -145,7 +145,7 @@ def test_tables_carry_the_verdicts(judged: tuple[World, Artifact, Artifact]) -> 
     answers = record["runs"][0]["answers"]
     assert {k: v["value"] for k, v in answers.items()} == {"en": "transfers", "ba": "inconclusive", "tg": "reverses"}
     assert [(c["source"], c["target"]) for c in record["runs"][0]["missing"]] == [("tg", "tg")]
-    assert set(record["runs"][0]["missing"][0]) == {"source", "target", "condition", "reason"}  # no number
+    assert set(record["runs"][0]["missing"][0]) == {"source", "target", "condition", "reason", "status"}  # no number
     reverses = next(c for c in record["runs"][0]["cells"] if (c["target"], c["source"]) == ("tg", "en"))
     assert (reverses["removal"]["removed"], reverses["removal"]["interval95"]) == (-0.3, [-0.5, -0.11])
 

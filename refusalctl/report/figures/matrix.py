@@ -49,7 +49,7 @@ def _cell(axes: Axes, x: int, y: int, row: Row, colours: Colormap) -> None:
     rate = row.refusal if isinstance(row, TransferCell) else None
     if isinstance(row, MissingCell) or rate is None:
         axes.add_patch(Rectangle((x + 0.02, y + 0.02), 0.96, 0.96, facecolor=PAPER, edgecolor="#bdbdbd", hatch="///"))
-        text = "no direction" if isinstance(row, MissingCell) else "no label"
+        text = row.status if isinstance(row, MissingCell) else "no label"
         box = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.5}
         axes.text(x + 0.5, y + 0.5, text, ha="center", va="center", fontsize=8, color=SOFT, bbox=box)
         return

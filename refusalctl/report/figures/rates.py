@@ -108,7 +108,7 @@ def _look(row: TransferCell, looks: dict[str, Look]) -> Look:
 def _bar(axes: Axes, x: float, row: Row, looks: dict[str, Look]) -> None:
     rate = row.refusal if isinstance(row, TransferCell) else None
     if isinstance(row, MissingCell) or rate is None:
-        why = "no direction" if isinstance(row, MissingCell) else "no label"
+        why = row.status if isinstance(row, MissingCell) else "no label"
         text = f"{why}: {language_name(row.source) if row.source else 'baseline'}"
         axes.text(x, 2, plain(text), rotation=90, ha="center", va="bottom", color=SOFT, fontsize=8)
         return
