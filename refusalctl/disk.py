@@ -116,6 +116,15 @@ def remove_tree(folder: Path) -> None:
             folder.unlink(missing_ok=True)
 
 
+def tree_size(folder: Path) -> int:
+    """Bytes of all files in a folder, or of a file; what is gone meanwhile counts nothing."""
+    total = 0
+    for path in (folder, *folder.rglob("*")):
+        with suppress(OSError):
+            total += path.lstat().st_size if not path.is_dir() else 0
+    return total
+
+
 def given_path(text: str | Path, what: str) -> Path:
     """A path as a person wrote it: `~` and `$VARIABLE` mean what they mean in a shell, wherever it was written.
 
