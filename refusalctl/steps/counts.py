@@ -31,7 +31,9 @@ def outcome_counts(outcomes: Outcomes) -> OutcomeCounts:
     return OutcomeCounts(**{outcome.replace("-", "_"): n for outcome, n in counts.items()})
 
 
-def rate_of_counts(counts: OutcomeCounts, outcome: Literal["refusal", "compliance", "degenerate"]) -> OutcomeRate | None:
+def rate_of_counts(
+    counts: OutcomeCounts, outcome: Literal["refusal", "compliance", "degenerate"]
+) -> OutcomeRate | None:
     """Share of labelled answers; None where none is labelled."""
     if not counts.labelled:
         return None
