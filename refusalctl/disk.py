@@ -148,6 +148,12 @@ def given_path(text: str | Path, what: str) -> Path:
     return Path(found)
 
 
+def given_folder(text: str, what: str) -> Path | None:
+    """The folder that a text names as `given_path` reads it, in full; None where there is none: it may be a hub id."""
+    found = given_path(text, what)
+    return found.resolve() if found.is_dir() else None
+
+
 def make_folder(folder: Path, what: str) -> None:
     """Create a folder with what is above it, with modes by the umask. Raises `FileError`."""
     with explained(f"create {what}", folder):

@@ -247,9 +247,8 @@ def gc(
         out.as_json(msgspec.structs.replace(found, leftovers=left))
         return
     verb = "removed" if yes else "would remove (add --yes)"
-    out.info(
-        f"{verb}: {len(unneeded)} artifacts, {size_text(freed)}; {len(drafts)} unfinished drafts, {len(rows)} interrupted steps"
-    )
+    left = f"{len(drafts)} unfinished drafts, {len(rows)} interrupted steps"
+    out.info(f"{verb}: {len(unneeded)} artifacts and {left}; {size_text(freed)}")
 
 
 @app.command("rm")

@@ -1,6 +1,4 @@
-"""What the dead left: drafts in `tmp/`, each called after the process that writes it, and rows in `partial/`, whose lock
-names who works on them.
-"""
+"""What the dead left: drafts in `tmp/`, each called after its process, and rows in `partial/`, whose lock names it."""
 
 from __future__ import annotations
 
