@@ -247,8 +247,8 @@ def gc(
         out.as_json(msgspec.structs.replace(found, leftovers=left))
         return
     verb = "removed" if yes else "would remove (add --yes)"
-    left = f"{len(drafts)} unfinished drafts, {len(rows)} interrupted steps"
-    out.info(f"{verb}: {len(unneeded)} artifacts and {left}; {size_text(freed)}")
+    swept = f"{len(drafts)} unfinished drafts, {len(rows)} interrupted steps"
+    out.info(f"{verb}: {len(unneeded)} artifacts and {swept}; {size_text(freed)}")
 
 
 @app.command("rm")

@@ -162,7 +162,7 @@ class Lost(Result):
     def __init__(self, store: Store, identifier: str) -> None:
         from refusalctl.store.artifact import Artifact
 
-        manifest = {"recipe": {"inputs": {}}, "about": {}, "files": {}}
+        manifest: dict[str, Any] = {"recipe": {"inputs": {}}, "about": {}, "files": {}}
         super().__init__(store, Artifact("lost", identifier, store.root / "lost" / identifier, manifest))
 
     @property
