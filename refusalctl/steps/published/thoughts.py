@@ -18,7 +18,7 @@ from refusalctl.data.published_runs import translation as published_translation
 from refusalctl.model.judges.protocol import UNFINISHED
 from refusalctl.model.reasoning import FORMS, Thinking
 from refusalctl.model.thoughts import Parts, Reader
-from refusalctl.records.rows import Completion, ReasoningState, Translation
+from refusalctl.records.rows import Completion, Translation
 
 _EVIDENCE = "the text alone"
 _ENGLISH_MIXED = "translated with its thought"
@@ -53,7 +53,7 @@ def read_texts(texts: Sequence[str]) -> list[Parts]:
 def thoughts_apart(run: PublishedRun) -> tuple[PublishedRun, str | None]:
     """The run with answers alone as texts, its labels where there is an answer, and a note of what was done."""
     parts = read_texts([row.text for row in run.completions])
-    states = Counter(part.state for part in parts if part.state != "none")
+    states = Counter[str](part.state for part in parts if part.state != "none")
     if not states:
         return run, None
     answers = [_answer(row, part) for row, part in zip(run.completions, parts, strict=True)]
@@ -95,7 +95,7 @@ def _said(label: PublishedLabel, answer: Completion) -> PublishedLabel:
     return PublishedLabel(None, None, UNFINISHED) if answer.unfinished else label
 
 
-def _note(states: Mapping[ReasoningState, int], judged: bool) -> str:
+def _note(states: Mapping[str, int], judged: bool) -> str:
     told = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
     note = f"{sum(states.values())} responses hold a thought ({told}), told from the answer by {_EVIDENCE}"
     return note + (
