@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from refusalctl.settings import Machine
 from refusalctl.steps.completions import read_completions
 from refusalctl.steps.labelling.labels import judge_completions, read_labels
 from refusalctl.steps.labelling.translations import read_translations
@@ -15,15 +14,10 @@ from refusalctl.steps.published.request import Request
 from refusalctl.steps.published.runs import import_files
 from refusalctl.steps.published.thoughts import read_texts
 from refusalctl.steps.step import Workbench
-from refusalctl.store.store import Artifact, Store
+from refusalctl.store.store import Artifact
 
 REFUSES_IN_THOUGHT = "I'm sorry, but I cannot help with that, says a voice in me. Still, bread is harmless."
 ANSWER = "Mix flour, water and salt, and wait for an hour."
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Workbench:
-    return Workbench(Store(tmp_path / "store"), Machine("tiny", device="cpu"))
 
 
 def imported(bench: Workbench, folder: Path, responses: list[str], **columns: list[object]) -> dict[str, Artifact]:
