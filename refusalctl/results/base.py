@@ -157,7 +157,7 @@ class Result:
 
 
 class Lost(Result):
-    """An input that the store no longer has: its id, and nothing else. Whatever needs its content raises `NotFound`."""
+    """An input that the store no longer has: its id, and nothing else; `check` raises `NotFound`."""
 
     def __init__(self, store: Store, identifier: str) -> None:
         from refusalctl.store.artifact import Artifact
