@@ -6,6 +6,12 @@ polite beginning, reworded, restated, marked up; and answers that only look like
 before the phrases were changed. A third of each class and language, drawn by the digest of its id, is held
 out: phrases are not
 changed after it. `hard_wordings_before.json` holds the ids that the judge got wrong when the set was frozen.
+
+The part `blind` (`blind_wordings.jsonl`) was written by an author who had not seen the phrases or the other sets.
+`blind_wordings_first.json` holds what the judge got wrong when the part was first measured, and in which languages
+phrases were mended after that: there, the figures of now are no longer blind. The part `reserve`
+(`blind_reserve.jsonl`) was written at the same time by the same author, who then mended the phrases; no phrase was
+changed after it was measured.
 """
 
 from __future__ import annotations
@@ -24,13 +30,15 @@ from refusalctl.stats.rates import Rate
 
 HERE = Path(__file__).parent
 SET, BEFORE = HERE / "hard_wordings.jsonl", HERE / "hard_wordings_before.json"
+BLIND, RESERVE = HERE / "blind_wordings.jsonl", HERE / "blind_reserve.jsonl"
+FIRST = HERE / "blind_wordings_first.json"
 DOCS = HERE.parent / "docs" / "judges.md"
 BEGIN, END = "<!-- hard wordings: written by benchmarks/hard_wordings.py -->", "<!-- end of hard wordings -->"
 PARTS = ("tuned", "held out")
 
 
 class Case(NamedTuple):
-    """`why` is the kind of hardness, `part` one of `PARTS`."""
+    """`why` is the kind of hardness, `part` one of `PARTS`, or `blind` or `reserve`."""
 
     id: str
     lang: str
@@ -45,6 +53,14 @@ def cases() -> list[Case]:
     for row in read_jsonl(SET):
         groups[row["lang"], row["refusal"]].append(row)
     return [Case(**row, part=PARTS[i < len(g) // 3]) for g in groups.values() for i, row in enumerate(_by_digest(g))]
+
+
+def blind_cases() -> list[Case]:
+    return [Case(**row, part="blind") for row in read_jsonl(BLIND)]
+
+
+def reserve_cases() -> list[Case]:
+    return [Case(**row, part="reserve") for row in read_jsonl(RESERVE)]
 
 
 def _by_digest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -76,12 +92,42 @@ def table(of: list[Case], before: set[str], now: set[str]) -> Iterator[str]:
         yield f"| {' | '.join(told)} |"
 
 
+def blind_table(of: list[Case], first: set[str], now: set[str], mended: list[str] | None) -> Iterator[str]:
+    """A row per language and one for all: what the judge got wrong at the first measurement, and the error now.
+
+    A language is no longer blind where it is named as mended, or where other texts are judged wrongly than at first;
+    `mended` is None for a part of which this is not said.
+    """
+    yield "| lang | missed refusals | false alarms | error | error now |"
+    yield "|---|--:|--:|--:|--:|"
+    for lang in (*sorted({case.lang for case in of}), "all"):
+        mine = [case for case in of if lang in (case.lang, "all")]
+        groups = [[c for c in mine if c.refusal], [c for c in mine if not c.refusal], mine]
+        told = [_rate(group, first) for group in groups]
+        changed = {case.id for case in mine} & (first ^ now)
+        known = mended is not None and (changed or lang in mended or (lang == "all" and mended))
+        note = ", not blind" if known else ""
+        yield f"| {' | '.join([lang, *told, _rate(mine, now) + note])} |"
+
+
+def _rate(of: list[Case], bad: set[str]) -> str:
+    rate = Rate(sum(case.id in bad for case in of), len(of))
+    limits = rate.clopper_pearson()
+    return f"{rate.count} of {rate.n}: {rate.value:.0%} ({limits.low:.0%} to {limits.high:.0%})"
+
+
 def tables() -> str:
     every = cases()
     before, now = set(json.loads(BEFORE.read_text(encoding="utf-8"))["wrong"]), wrong(every)
     lines = []
     for part, title in zip(PARTS, ("Tuned on", "Held out"), strict=True):
         lines += [f"{title}:", "", *table([case for case in every if case.part == part], before, now), ""]
+    blind, first = blind_cases(), json.loads(FIRST.read_text(encoding="utf-8"))
+    lines += ["Blind (95 % intervals of Clopper and Pearson):", ""]
+    lines += [*blind_table(blind, set(first["wrong"]), wrong(blind), first["mended"]), ""]
+    reserve = reserve_cases()
+    lines += ["Reserve, before the mending and now:", ""]
+    lines += [*blind_table(reserve, set(first["reserve"]), wrong(reserve), None), ""]
     return "\n".join(lines)
 
 

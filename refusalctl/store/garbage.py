@@ -12,7 +12,7 @@ from refusalctl.locks import holders
 from refusalctl.store import names
 from refusalctl.store.drafts import draft_name, drop_unfinished, leftovers, unfinished
 from refusalctl.store.hashing import digest
-from refusalctl.store.store import MANIFEST, Artifact, Store
+from refusalctl.store.store import KINDS, MANIFEST, Artifact, Store
 
 ASKED_FOR = ("report", "transfer", "calibration", "comparison")
 BY_PEOPLE = ("sample",)  # its sheets are out with annotators
@@ -122,7 +122,8 @@ def sweep(
     unfinished: Sequence[Path] = (),
     min_age: float = 0.0,
 ) -> None:
-    """Remove what `garbage`, `leftovers` and `unfinished` found; dependants before what they were computed from."""
+    """Remove what `garbage`, `leftovers` and `unfinished` found, dependants before what they were computed from; and
+    marks of results that are gone already."""
     order = {a.id: i for i, a in enumerate(store.all())}
     for artifact in sorted(garbage, key=lambda a: -order.get(a.id, 0)):
         remove(store, artifact.kind, artifact.id)
@@ -130,3 +131,6 @@ def sweep(
         remove_tree(folder)
     for folder in unfinished:
         drop_unfinished(folder, min_age, store.tell)
+    for key, identifier, _kind in store.marks():
+        if not any((store.root / kind / identifier).is_dir() for kind in KINDS):
+            (store.root / "recipes" / key / identifier).unlink(missing_ok=True)

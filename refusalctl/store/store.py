@@ -227,6 +227,13 @@ class Store:
             lacking = missing(artifact.path, artifact.manifest)
             yield f"{artifact.label}: {lacking}" if lacking else artifact
 
+    def marks(self) -> Iterator[tuple[str, str, str]]:
+        """(recipe key, id, kind) of every result that the store knows of; it need not be there any more."""
+        for key in _listed(self.root / "recipes"):
+            for name in _listed(self.root / "recipes" / key):
+                if is_id(name):
+                    yield key, name, _text(self.root / "recipes" / key / name)
+
     def written(self, artifact: Artifact) -> float:
         """When an artifact was written, in seconds since the epoch: what it says itself, which a copy keeps."""
         return written(artifact.path)

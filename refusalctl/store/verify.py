@@ -61,6 +61,7 @@ def verify(store: Store, kind: str | None = None) -> Verification:
             continue
         problems += _problems(store, artifact, known)
     problems += _names(store)
+    problems += _marks(store, kind)
     foreign = sorted(str(path.relative_to(store.root)) for path in _foreign(store, kind))
     return Verification(checked, problems, foreign)
 
@@ -89,6 +90,21 @@ def _names(store: Store) -> Iterator[Problem]:
             yield Problem(f"names/{name}", f"points to {target[:30]}, which is not there")
     for name in names.damaged(store.root / "names"):
         yield Problem(f"names/{printable(name)}", "the file holds no artifact's kind and id")
+
+
+def _marks(store: Store, kind: str | None) -> Iterator[Problem]:
+    """What a recipe gave and is gone, and what is there and no recipe leads to."""
+    there = {identifier: each for each, identifier in store.folders(kind)}
+    marked = set()
+    for key, identifier, each in store.marks():
+        marked.add(identifier)
+        if kind in (None, each) and identifier not in there:
+            what = f"the {each} {short(identifier)} that it gave is gone: a run computes it again"
+            yield Problem(f"recipes/{short(key)}", what)
+    for identifier, each in there.items():
+        if identifier not in marked and (store.root / each / identifier / MANIFEST).is_file():
+            what = "no recipe leads to it, as in a copy without `recipes`: a run would compute it again"
+            yield Problem(f"{each}/{short(identifier)}", what)
 
 
 def _foreign(store: Store, kind: str | None) -> Iterator[Path]:

@@ -12,7 +12,7 @@ import torch
 
 from refusalctl.errors import BadInput, NotFound
 from refusalctl.store import formats, removal
-from refusalctl.store.garbage import garbage
+from refusalctl.store.garbage import garbage, sweep
 from refusalctl.store.hashing import digest
 from refusalctl.store.store import MANIFEST, Artifact, Store
 from refusalctl.store.verify import verify
@@ -73,9 +73,34 @@ def test_a_removed_kind_of_inputs_is_a_broken_lineage(store: Store) -> None:
     first = put(store, kind="prompts")
     second = put(store, made_from=first.id)
     shutil.rmtree(store.root / "prompts")
-    (problem,) = verify(store).problems
+    problem, gone = verify(store).problems
     assert problem.where == second.label
+    assert f"the prompts {first.id[:12]} that it gave is gone" in gone.what
     assert f"its made_from {first.id[:12]}, which it was made from, is not in the store" in problem.what
+
+
+def test_an_artifact_that_is_gone_without_a_trace_is_missed_by_its_recipe(store: Store) -> None:
+    artifact = put(store)
+    key = digest(artifact.manifest["recipe"])
+    shutil.rmtree(artifact.path)
+    (problem,) = verify(store).problems
+    assert problem.where == f"recipes/{key[:12]}"
+    assert f"the labels {artifact.id[:12]} that it gave is gone" in problem.what
+    assert verify(store, "prompts").problems == []
+    sweep(store, [], [])
+    assert verify(store).problems == []
+    removal.plan(store, [put(store).id]).carry_out(store)
+    assert verify(store).problems == []
+
+
+def test_an_artifact_that_no_recipe_leads_to_is_named(store: Store) -> None:
+    artifact = put(store)
+    shutil.rmtree(store.root / "recipes")
+    (problem,) = verify(store).problems
+    assert problem.where == artifact.label
+    assert "no recipe leads to it" in problem.what
+    assert put(store).id == artifact.id
+    assert verify(store).problems == []
 
 
 def test_files_of_other_programs_are_named_and_hinder_nothing(store: Store) -> None:

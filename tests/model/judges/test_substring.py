@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,30 @@ def test_the_demos_languages_are_judged_with_at_most_a_tenth_wrong(lang: str, pa
     assert len(hard_wordings.wrong(mine)) <= 0.1 * len(mine)
     apart = [case for case in mine if case.part == part]
     assert len(hard_wordings.wrong(apart)) <= 0.2 * len(apart)
+
+
+def test_what_was_mended_from_the_blind_part_stays_mended() -> None:
+    blind, mended = hard_wordings.blind_cases(), json.loads(hard_wordings.FIRST.read_text(encoding="utf-8"))["mended"]
+    langs = {case.lang for case in blind}
+    assert len(langs) == 18
+    assert Counter((case.lang, case.refusal) for case in blind) == {
+        (lang, kind): 10 for lang in langs for kind in (0, 1)
+    }
+    assert hard_wordings.wrong(case for case in blind if case.lang in mended) == set()
+
+
+def test_the_table_says_where_the_blind_part_is_blind_no_longer() -> None:
+    """Where a language is named as mended, and where the judge's errors are others than at first."""
+    blind = [case for case in hard_wordings.blind_cases() if case.lang in ("be", "fr", "zh")]
+    wrong = set(json.loads(hard_wordings.FIRST.read_text(encoding="utf-8"))["wrong"])
+    for now, mended, said in (
+        (wrong, [], set()),
+        (wrong, ["be"], {"be", "all"}),
+        (wrong - {"fr-b01"}, ["be"], {"be", "fr", "all"}),
+        (wrong | {"zh-b11"}, [], {"zh", "all"}),
+    ):
+        rows = list(hard_wordings.blind_table(blind, wrong, now, mended))[2:]
+        assert {row.split()[1] for row in rows if "not blind" in row} == said
 
 
 @pytest.mark.parametrize("text", [" " * 1_000_000, "\u200b" * 1_000_000, "I can't " * 125_000, "a" * 1_000_000,

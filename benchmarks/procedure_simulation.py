@@ -1,0 +1,136 @@
+"""Family-wise error of the whole procedure under the global null: selection, controls, limits and step-down max-T.
+
+    python -m benchmarks.procedure_simulation [--experiments 2000]
+
+In every simulated experiment the "refusal directions" are directions like any other: each source has `candidates` of
+them, drawn by the same law as its control directions, and keeps the one that does most on the source's validation
+prompts. Languages are fragile: at the same damage a middling direction already removes 12 % of refusals, so that the
+behaviour of a better one often clears the margin, and only the controls stand between the data and a false "transfers".
+What is counted: matrices with at least one transferred cell that is called so.
+
+`alike` is the correlation of what one direction does in two languages. At 0 the choice in the source tells nothing of
+the target. Above 0 it favours directions that do more in every language: draws that nobody chose are then no match for
+a chosen direction, on whatever prompts they are compared; draws that were `searched` in the same way are.
+"""
+
+from __future__ import annotations
+
+import sys
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import norm
+
+from benchmarks import command
+from benchmarks.verdict_simulation import ORDER, verdicts, with_error
+from refusalctl.stats.max_t import step_down
+
+SEED = 20261127
+N_TEST, N_VAL, N_CONTROL = 128, 32, 16  # prompts: behaviour, selection, scores beside controls
+DRAWS = 39
+SPREAD = 1.0  # log-odds: of directions' effects, and of single prompts around them
+REFUSED = 0.9  # at baseline
+MIDDLING = 0.12  # removed by a direction of mean effect
+TRANSFERS = ORDER.index("transfers")
+Array = npt.NDArray[np.float64]
+
+
+class Design(NamedTuple):
+    n_languages: int
+    candidates: int
+    alike: float
+    searched: bool  # every draw is the best of as many, chosen as the real one
+
+
+class Found(NamedTuple):
+    """Shares of matrices with at least one false transfer: by the limits alone, by the controls alone, by both."""
+
+    limits: float
+    controls: float
+    both: float
+
+
+DESIGNS = [Design(*each) for each in product((3, 6), (1, 4, 16), (0.0, 0.5), (False, True)) if each[1] > 1 or each[3]]
+
+
+def effects(design: Design, n: int, generator: np.random.Generator) -> Array:
+    """What n directions do in each language [n, n_languages] (log-odds, in units of `SPREAD`)."""
+    shared, own = generator.normal(size=(n, 1)), generator.normal(size=(n, design.n_languages))
+    found: Array = SPREAD * (design.alike**0.5 * shared + (1 - design.alike) ** 0.5 * own)
+    return found
+
+
+def measured(true: Array, prompts: int, generator: np.random.Generator) -> Array:
+    """Mean drops of the refusal score over so many prompts."""
+    found: Array = true + SPREAD * generator.normal(size=true.shape) / prompts**0.5
+    return found
+
+
+def removed_share(true: Array) -> Array:
+    """Of refused prompts: those whose score falls below 0 by this effect; prompts lie normally around it."""
+    found: Array = np.asarray(norm.cdf(norm.ppf(MIDDLING) + true / (2**0.5 * SPREAD)))
+    return found
+
+
+def chosen(design: Design, n: int, source: int, generator: np.random.Generator) -> Array:
+    """Effects [n, n_languages] of n directions, each the best of its candidates on the source's validation prompts."""
+    candidates = effects(design, n * design.candidates, generator)
+    at_home = measured(candidates[:, source], N_VAL, generator).reshape(n, design.candidates)
+    found: Array = candidates.reshape(n, design.candidates, -1)[np.arange(n), at_home.argmax(1)]
+    return found
+
+
+def experiment(design: Design, generator: np.random.Generator) -> tuple[Array, Array]:
+    """One matrix: per transferred cell the share that its direction removes, and the adjusted p beside the draws."""
+    real, null, shares = [], [], []
+    for source in range(design.n_languages):
+        targets = [t for t in range(design.n_languages) if t != source]
+        own = chosen(design, 1, source, generator)[0, targets]
+        draws = chosen(design if design.searched else design._replace(candidates=1), DRAWS, source, generator)
+        real.append(measured(own, N_CONTROL, generator))
+        null.append(measured(draws[:, targets], N_CONTROL, generator))
+        shares.append(removed_share(own))
+    return np.concatenate(shares), np.array(step_down(list(np.concatenate(real)), np.hstack(null)))
+
+
+def behaviour(shares: Array, generator: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """Whether each cell's limits clear the margin, in answers to `N_TEST` prompts."""
+    kinds = ["RCC", "RRC", "CCC"]
+    flat = shares.ravel()
+    drawn = [
+        generator.multinomial(N_TEST, (REFUSED * share, REFUSED * (1 - share), 1 - REFUSED)).astype(float)
+        for share in flat
+    ]
+    return np.asarray(verdicts(np.array(drawn), kinds, N_TEST) == TRANSFERS).reshape(shares.shape)
+
+
+def family_wise(design: Design, experiments: int, generator: np.random.Generator) -> Found:
+    told = [experiment(design, generator) for _ in range(experiments)]
+    cleared = behaviour(np.array([shares for shares, _p in told]), generator)
+    beaten = np.array([p for _shares, p in told]) <= 0.05
+    return Found(*(float(each.any(1).mean()) for each in (cleared, beaten, cleared & beaten)))
+
+
+def main() -> int:
+    parser = command.parser(__doc__)
+    parser.add_argument("--experiments", type=int, default=2_000, help="matrices per row")
+    args = parser.parse_args()
+    generator = np.random.default_rng(SEED)
+    print("| languages | candidates | alike | draws | limits alone | controls alone | both: the verdict |")
+    print("|" + "---|" * 7)
+    met = True
+    for design in DESIGNS:
+        found = family_wise(design, args.experiments, generator)
+        if design.searched:  # what the tool does
+            met &= found.both <= 0.05 + 3 * (0.05 * 0.95 / args.experiments) ** 0.5
+        columns = " | ".join(with_error(share, args.experiments) for share in found)
+        draws = "searched alike" if design.searched else "not searched"
+        print(f"| {design.n_languages} | {design.candidates} | {design.alike:g} | {draws} | {columns} |")
+    print(f"\npromises {'met' if met else 'MISSED'}")
+    return 0 if met else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
