@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from refusalctl.steps.interventions import SELECTION_FILE, InterventionSpec
 from refusalctl.steps.labelling.labels import judge_completions, read_labels
 from refusalctl.steps.prompt_rows import read_prompts
 from refusalctl.steps.prompts import draw_prompts
+from refusalctl.steps.selection import openings
 from refusalctl.steps.selection.openings import read_openings
 from refusalctl.steps.selection.scores import read_scores, score_candidates, select_direction
 from refusalctl.steps.step import Workbench
@@ -167,32 +169,34 @@ def test_the_chain_pairs_its_conditions_and_is_not_computed_again(tmp_path: Path
 
 
 @pytest.fixture(scope="module")
-def refuser(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
-    return Workbench(Store(tmp_path_factory.mktemp("refuser")), Machine(embedded.REFUSER, device="cpu", batch_size=16))
+def refuser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openings, "MAX_NEW_TOKENS", 8)  # enough for its refusals
+        machine = Machine(embedded.REFUSER, device="cpu", batch_size=16)
+        yield Workbench(Store(tmp_path_factory.mktemp("refuser")), machine)
 
 
-# English answers are short, and the model refuses in both languages
+# English answers are short, and the model refuses there
 SMALL = Settings.of(
     refusal_openings=("I can't", "I cannot", "Sorry"),
+    opening_judge="substring",
     n_train=4,
     n_val=4,
-    n_test=6,
     positions=(-1,),
     layers=(18, 22),
     max_kl=9.0,
     min_induce=-99.0,
-    max_new_tokens=6,
 )
 
 
-def test_refusals_of_the_embedded_model_fall_under_another_language_s_direction(refuser: Workbench) -> None:
+def test_refusals_of_the_embedded_model_fall_under_its_direction(refuser: Workbench) -> None:
     bench = refuser.asking(SMALL)
     chosen = select_direction(bench, "en")
-    prompts = draw_prompts(bench, "de", "harmful", "test")
+    prompts = draw_prompts(bench, "en", "harmful", "val")
     outcomes = []
-    for asked in (InterventionSpec(), InterventionSpec("ablate", chosen)):
-        written = write_completions(refuser, prompts, asked, SMALL.answers.max_new_tokens)
-        rows = read_labels(judge_completions(refuser, written, "substring"))
+    for asked in (InterventionSpec(), InterventionSpec("ablate", chosen)):  # the first was written for the openings
+        written = write_completions(bench, prompts, asked, openings.MAX_NEW_TOKENS)
+        rows = read_labels(judge_completions(bench, written, "substring"))
         outcomes.append({row.prompt_id: row.outcome for row in rows})
     checks = refuser.store.run_info(written)["checks"]
     assert checks["hooks_fired"] > 0
