@@ -30,13 +30,15 @@ _HOMES = {
     "Settings": "settings",
     "Machine": "settings",
     "RefusalctlError": "errors",
+    "Ambiguous": "errors",
     "BadInput": "errors",
     "EmptySelection": "errors",
+    "ModelError": "errors",
     "NotFound": "errors",
 }
 
 if TYPE_CHECKING:
-    from refusalctl.errors import BadInput, EmptySelection, NotFound, RefusalctlError
+    from refusalctl.errors import Ambiguous, BadInput, EmptySelection, ModelError, NotFound, RefusalctlError
     from refusalctl.interventions import Candidate, Intervention, ablate, add, intervene
     from refusalctl.settings import Machine, Settings
     from refusalctl.study import Study, open, transfer
@@ -55,11 +57,13 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "Ambiguous",
     "BadInput",
     "Candidate",
     "EmptySelection",
     "Intervention",
     "Machine",
+    "ModelError",
     "NotFound",
     "RefusalctlError",
     "Settings",

@@ -116,6 +116,15 @@ def remove_tree(folder: Path) -> None:
             folder.unlink(missing_ok=True)
 
 
+def tree_size(folder: Path) -> int:
+    """Bytes of all files in a folder, or of a file; what is gone meanwhile counts nothing."""
+    total = 0
+    for path in (folder, *folder.rglob("*")):
+        with suppress(OSError):
+            total += path.lstat().st_size if not path.is_dir() else 0
+    return total
+
+
 def given_path(text: str | Path, what: str) -> Path:
     """A path as a person wrote it: `~` and `$VARIABLE` mean what they mean in a shell, wherever it was written.
 
@@ -137,6 +146,12 @@ def given_path(text: str | Path, what: str) -> Path:
         problem = f"{what} {printable(raw)!r} names a user that is not known here"
         raise BadInput(problem, hint=f"write ./{printable(raw)} for a folder of that name")
     return Path(found)
+
+
+def given_folder(text: str, what: str) -> Path | None:
+    """The folder that a text names as `given_path` reads it, in full; None where there is none: it may be a hub id."""
+    found = given_path(text, what)
+    return found.resolve() if found.is_dir() else None
 
 
 def make_folder(folder: Path, what: str) -> None:

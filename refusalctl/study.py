@@ -119,7 +119,9 @@ class Study(Labelling):
         **settings: object,
     ) -> Self:
         """The study that an experiment file describes; settings given here win over the file's."""
-        return cls.of(resolve(settings, Path(file)), store=store, progress=progress, dry_run=dry_run)
+        return cls.of(
+            resolve(settings, given_path(file, "the experiment file")), store=store, progress=progress, dry_run=dry_run
+        )
 
     # --- what is asked ------------------------------------------------------------------------------
 

@@ -48,6 +48,7 @@ MAY_IMPORT = {
 
 # tests of behaviour that no single module has
 BEHAVIOUR = {
+    "model/judges/test_endpoint_verdicts.py",
     "model/judges/test_hostile_outputs.py",
     "model/judges/test_local_judges.py",
     "model/test_architectures.py",

@@ -158,6 +158,22 @@ def test_lineage_leads_down_to_the_prompts(study: rc.Study) -> None:
     assert found.kind == "prompts"
 
 
+def test_an_input_that_the_store_has_lost_is_told_as_lost(tmp_path: Path) -> None:
+    alone = rc.Study(**ASKED, store=tmp_path)
+    made = alone.prompts("qaa")
+    with alone.store.draft() as out:
+        (out / "rows.bin").write_bytes(b"x")
+        recipe = {"step": "x", "version": 1, "params": {}, "inputs": {"prompts": made.id, "labels": "f" * 64}}
+        child = result(alone.store, alone.store.commit(out, "labels", recipe, {"lang": "qaa"}, {}))
+    kept, lost = child.lineage["prompts"], child.lineage["labels"]
+    assert (kept, kept.lost, lost.lost, lost.id) == (made, False, True, "f" * 64)
+    assert "Lost" in repr(lost)
+    assert "not in the store" in lost._repr_html_()
+    assert lost.lineage == {}
+    with pytest.raises(rc.NotFound, match="ffffffffffff is not in the store"):
+        lost.check()
+
+
 def test_a_dry_run_plans_and_computes_nothing(tmp_path: Path) -> None:
     planned = rc.Study(**ASKED, store=tmp_path / "none", dry_run=True)
     matrix = planned.transfer()

@@ -14,6 +14,7 @@ from rich.tree import Tree
 
 from refusalctl.cli import out
 from refusalctl.cli.session import DEFAULT_STORE, JsonOption, StoreOption
+from refusalctl.disk import tree_size
 from refusalctl.errors import Corrupt
 from refusalctl.file_errors import printable
 from refusalctl.json_types import JsonObject
@@ -28,7 +29,7 @@ from refusalctl.records.printed import (
     Verified,
 )
 from refusalctl.store import removal
-from refusalctl.store.garbage import garbage, leftovers, sweep
+from refusalctl.store.garbage import garbage, leftovers, sweep, unfinished
 from refusalctl.store.hashing import short
 from refusalctl.store.listing import ListingLine, listing
 from refusalctl.store.references import check_kind, short_revision
@@ -222,24 +223,32 @@ def gc(
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
-    """Delete artifacts that no name, report, transfer or person's work needs. Shows the plan first; --yes carries it
-    out. What people labelled, sampled or imported is kept."""
+    """Delete artifacts that no name, report, transfer or person's work needs, and what killed processes left. Shows the
+    plan first; --yes carries it out. What people labelled, sampled or imported is kept."""
     opened = _opened(store)
-    unneeded, drafts = garbage(opened, 3600 * keep_hours), leftovers(opened.root, 3600 * keep_hours)
-    freed = sum(a.size for a in unneeded)
+    age = 3600 * keep_hours
+    unneeded, drafts, rows = garbage(opened, age), leftovers(opened.root, age), unfinished(opened.root, age)
+    freed = sum(a.size for a in unneeded) + sum(map(tree_size, (*drafts, *rows)))
     if not json:
         for artifact in unneeded:
             out.data(f"{artifact.label}  {out.about_line(artifact.about)}")
         for draft in drafts:
             out.data(f"tmp/{printable(draft.name)}  left by a process that has ended")
+        for folder in rows:
+            out.data(
+                f"partial/{printable(short(folder.name))}  rows of a step that was interrupted: it would go on here"
+            )
     if yes:
-        sweep(opened, unneeded, drafts)
+        sweep(opened, unneeded, drafts, rows, age)
     if json:
         ids = tuple(a.id for a in unneeded)
-        out.as_json(Collected(freed, removed=ids) if yes else Collected(freed, would_remove=ids))
+        left = tuple(f"{path.parent.name}/{path.name}" for path in (*drafts, *rows))
+        found = Collected(freed, removed=ids) if yes else Collected(freed, would_remove=ids)
+        out.as_json(msgspec.structs.replace(found, leftovers=left))
         return
     verb = "removed" if yes else "would remove (add --yes)"
-    out.info(f"{verb}: {len(unneeded)} artifacts, {size_text(freed)}; {len(drafts)} unfinished drafts")
+    swept = f"{len(drafts)} unfinished drafts, {len(rows)} interrupted steps"
+    out.info(f"{verb}: {len(unneeded)} artifacts and {swept}; {size_text(freed)}")
 
 
 @app.command("rm")

@@ -84,17 +84,50 @@ def explained(
         return broken
     unknown = _UNKNOWN_TYPE.search(text)
     if unknown:
-        import transformers
-
-        return ModelError(
-            f"{what} is of the model type {unknown[1]!r}, which transformers {transformers.__version__} does not know",
-            hint="a newer one may: `pip install -U transformers`; or is model_type in config.json wrong?",
-        )
+        return _unknown(f"{what} is of the model type {unknown[1]!r}", "model_type")
+    named = _unknown_setting(error, folder)
+    if named is not None:
+        return _unknown(f"{what} asks in config.json for {named}", named.partition(" ")[0])
     if "trust_remote_code" in text:
         return ModelError(f"{what} brings code of its own", hint="add --trust-remote-code if you trust it")
     if isinstance(error, ImportError):
         hint = hint or "install what is missing"
     return ModelError(f"{what} cannot be loaded: {_words(error)}", hint=hint)
+
+
+def _unknown(asked: str, setting: str) -> ModelError:
+    import transformers
+
+    return ModelError(
+        f"{asked}, which transformers {transformers.__version__} does not know",
+        hint=f"a newer one may: `pip install -U transformers`; or is {setting} in config.json wrong?",
+    )
+
+
+def _unknown_setting(error: Exception, folder: Path | None) -> str | None:
+    """`hidden_act 'mystery'` where a library looked up what config.json says and does not have it."""
+    if isinstance(error, KeyError) and error.args:
+        sought = error.args[0]
+    elif isinstance(error, AttributeError):  # a dtype is looked up in torch
+        sought = error.name
+    else:
+        return None
+    if folder is None or not isinstance(sought, str) or not (folder / "config.json").is_file():
+        return None
+    names = list(dict.fromkeys(_said(checkpoint.config(folder), sought)))
+    return f"{' and '.join(names)} {sought!r}" if names else None
+
+
+def _said(value: object, sought: str, name: str = "") -> Iterator[str]:
+    """Names of the settings, of parts with a dot, whose value is `sought`."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _said(inner, sought, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _said(inner, sought, name)
+    elif value == sought:
+        yield name
 
 
 def _words(error: Exception) -> str:

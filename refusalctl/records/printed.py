@@ -269,11 +269,15 @@ class ShownArtifact(Printed, frozen=True):
 
 
 class Collected(Printed, frozen=True):
-    """`artifacts gc`: what was removed with `--yes`, or would be without."""
+    """`artifacts gc`: what was removed with `--yes`, or would be without.
+
+    `leftovers`: drafts and rows in the store's `tmp/` and `partial/` that killed processes left, swept alike.
+    """
 
     bytes: int
     removed: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     would_remove: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    leftovers: tuple[str, ...] = ()
 
 
 class PrintedRemoval(Printed, frozen=True):

@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
+from refusalctl.errors import NotFound
 from refusalctl.json_types import JsonObject
 from refusalctl.report.artifact_words import described
 from refusalctl.store.hashing import short
@@ -106,6 +107,11 @@ class Result:
         return self.artifact.planned
 
     @property
+    def lost(self) -> bool:
+        """Whether the store no longer has it: something was made from it, and nothing but its id is known."""
+        return False
+
+    @property
     def recipe(self) -> JsonObject:
         """What was asked: step, parameters, inputs, and the model where one ran."""
         found: JsonObject = self.artifact.manifest["recipe"]
@@ -113,12 +119,13 @@ class Result:
 
     @cached_property
     def lineage(self) -> dict[str, Result]:
-        """What it was computed from, by role."""
+        """What it was computed from, by role; what the store has lost is there as a `Lost`."""
         kinds = {identifier: kind for kind, identifier in self.store.ids()}
         return {
             role: result(self.store, self.store.open(kinds[identifier], identifier))
-            for role, identifier in self.artifact.inputs.items()
             if identifier in kinds
+            else Lost(self.store, identifier)
+            for role, identifier in self.artifact.inputs.items()
         }
 
     def check(self) -> None:
@@ -147,6 +154,26 @@ class Result:
         rows = "".join(f"<tr><th>{escape(str(k))}</th><td>{escape(str(v))}</td></tr>" for k, v in self.facts().items())
         lines = "".join(f"<li>{escape(line)}</li>" for line in ([] if self.planned else self.words()))
         return f"<table><caption>{type(self).__name__}</caption>{rows}</table>" + (f"<ul>{lines}</ul>" if lines else "")
+
+
+class Lost(Result):
+    """An input that the store no longer has: its id, and nothing else; `check` raises `NotFound`."""
+
+    def __init__(self, store: Store, identifier: str) -> None:
+        from refusalctl.store.artifact import Artifact
+
+        manifest: dict[str, Any] = {"recipe": {"inputs": {}}, "about": {}, "files": {}}
+        super().__init__(store, Artifact("lost", identifier, store.root / "lost" / identifier, manifest))
+
+    @property
+    def lost(self) -> bool:
+        return True
+
+    def check(self) -> None:
+        raise NotFound(f"{short(self.id)} is not in the store {self.store.root} any more", hint="run its step again")
+
+    def words(self) -> list[str]:
+        return ["not in the store any more"]
 
 
 def result(store: Store, artifact: Artifact) -> Result:

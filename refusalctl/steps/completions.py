@@ -9,7 +9,7 @@ from refusalctl.json_types import JsonObject
 from refusalctl.records.rows import Completion, Prompt
 from refusalctl.steps.asking import encode
 from refusalctl.steps.finished_rows import FinishedRows
-from refusalctl.steps.foresight import check_layers
+from refusalctl.steps.foresight import check_tokens
 from refusalctl.steps.interventions import InterventionSpec, from_recipe, resolve_direction
 from refusalctl.steps.prompt_rows import read_prompts
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
@@ -103,8 +103,7 @@ def write_completions(bench: Workbench, prompts: Artifact, spec: InterventionSpe
     A model that thinks has the settings' `max_think_tokens` for that, apart from its answer's.
     """
     spec.check(bench)
-    if bench.dry_run and spec.layers is not None:
-        check_layers(bench, spec.layers)
+    check_tokens(bench, prompts, spec.positions)
     params: JsonObject = {"intervention": spec.params(), "max_new_tokens": max_new_tokens, "decoding": "greedy"}
     if bench.thinking.forms:
         params |= {"thinking": bench.thinking.label, "max_think_tokens": bench.settings.answers.max_think_tokens}

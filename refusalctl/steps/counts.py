@@ -31,7 +31,9 @@ def outcome_counts(outcomes: Outcomes) -> OutcomeCounts:
     return OutcomeCounts(**{outcome.replace("-", "_"): n for outcome, n in counts.items()})
 
 
-def outcome_rate(counts: OutcomeCounts, outcome: Literal["refusal", "compliance", "degenerate"]) -> OutcomeRate | None:
+def rate_of_counts(
+    counts: OutcomeCounts, outcome: Literal["refusal", "compliance", "degenerate"]
+) -> OutcomeRate | None:
     """Share of labelled answers; None where none is labelled."""
     if not counts.labelled:
         return None
@@ -63,9 +65,9 @@ def counted_cell(
         prompts=prompts,
         n=len(outcomes),
         counts=counts,
-        refusal=outcome_rate(counts, "refusal"),
-        compliance=outcome_rate(counts, "compliance"),
-        degenerate=outcome_rate(counts, "degenerate"),
+        refusal=rate_of_counts(counts, "refusal"),
+        compliance=rate_of_counts(counts, "compliance"),
+        degenerate=rate_of_counts(counts, "degenerate"),
         unusable=unusable(outcomes.values()),
         completions=completions,
         labels=labels.id,

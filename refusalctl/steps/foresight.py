@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 from refusalctl.data import sets
 from refusalctl.errors import BadInput
 from refusalctl.records.rows import KINDS, SPLITS
+from refusalctl.steps.prompt_rows import encoded, rows_of
 from refusalctl.steps.prompts import draw_prompts
 
 if TYPE_CHECKING:
     from refusalctl.steps.step import Workbench
+    from refusalctl.store.store import Artifact
 
 
 def check_matrix(bench: Workbench) -> None:
@@ -56,6 +58,18 @@ def end_of_instruction(bench: Workbench, wanted: Sequence[int] | None) -> list[i
     """The end-of-instruction positions to look at, all where none are named. Raises `BadInput` for one that the model's
     template does not have."""
     return chosen_positions(bench.small[1].positions, wanted)
+
+
+def check_tokens(bench: Workbench, prompts: Artifact, positions: Sequence[int] | None) -> None:
+    """Raises `BadInput` for the shortest prompt that has no token at one of `positions`, counted from its end."""
+    if positions is None:
+        return
+    read = encoded(bench.small[1], rows_of(prompts))
+    n, name = min((len(prompt.ids), name) for name, prompt in read.items())
+    if min(positions) < -n:
+        raise BadInput(
+            f"prompt {name} has {n} tokens, and so no position {min(positions)}", hint=f"-{n} to -1 are there"
+        )
 
 
 def chosen_positions(available: list[int], wanted: Sequence[int] | None) -> list[int]:

@@ -12,6 +12,7 @@ from refusalctl.errors import BadInput
 from refusalctl.json_types import Json, JsonObject
 from refusalctl.model import intervention_words as words
 from refusalctl.model.intervention_checks import check_intervention
+from refusalctl.steps.foresight import check_layers, chosen_positions
 from refusalctl.steps.step import Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, Store
@@ -58,6 +59,16 @@ class Source(NamedTuple):
                 f"the model is {bench.ref.name} at {bench.ref.revision}",
                 hint="use that model, or extract a direction from this one",
             )
+        if self.artifact.kind == "directions":
+            self._check_place(bench)
+
+    def _check_place(self, bench: Workbench) -> None:
+        """Raise `BadInput` for a position or layer that the model or these directions do not have."""
+        if self.pos is not None and self.layer is not None and self.artifact.about.get("provenance") != "imported":
+            chosen_positions(bench.small[1].positions, [self.pos])
+            check_layers(bench, [self.layer])
+        if not self.artifact.planned:
+            _read(self)
 
     @property
     def is_span(self) -> bool:
@@ -115,6 +126,7 @@ class InterventionSpec:
         )
         for source in self.sources:
             source.check(bench)
+        check_layers(bench, self.layers)
         if has_direction:
             self._check_rank()
         if self.mean is not None and (self.kind != "affine" or self.sources[0].artifact.kind != "selection"):

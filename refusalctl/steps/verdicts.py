@@ -23,7 +23,7 @@ from refusalctl.stats.paired import equivalence_p, fdr_by, mcnemar_p, moves
 from refusalctl.stats.power import detectable
 from refusalctl.stats.verdict import INDUCTION, REMOVAL, Effect, Evidence, decide, net_removed, shown_sign
 from refusalctl.steps.comprehension import read_comprehension
-from refusalctl.steps.counts import judged_outcomes, outcome_counts, outcome_rate
+from refusalctl.steps.counts import judged_outcomes, outcome_counts, rate_of_counts
 from refusalctl.steps.input_names import inputs_of
 from refusalctl.steps.labelling.labels import read_labels
 from refusalctl.steps.selection.control_effects import read_controls
@@ -299,7 +299,7 @@ def facts_of_targets(
     for target in targets:
         outcomes = judged_outcomes(evidence.baseline(target))
         counts = outcome_counts(outcomes)
-        rate, own = outcome_rate(counts, "refusal"), decided.get(LanguagePair(target, target))
+        rate, own = rate_of_counts(counts, "refusal"), decided.get(LanguagePair(target, target))
         facts[target] = TargetFacts(
             n=len(outcomes),
             refused=counts.refusal,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from refusalctl.disk import remove_tree
 from refusalctl.locks import holders
 from refusalctl.store import names
-from refusalctl.store.drafts import draft_name, leftovers
+from refusalctl.store.drafts import draft_name, drop_unfinished, leftovers, unfinished
 from refusalctl.store.hashing import digest
 from refusalctl.store.store import KINDS, MANIFEST, Artifact, Store
 
@@ -19,7 +19,7 @@ BY_PEOPLE = ("sample",)  # its sheets are out with annotators
 SHIPPED = ("sample", "polyrefuse", "organism:")  # sets that can be had again
 _ID = re.compile(rb"[0-9a-f]{64}")
 
-__all__ = ["dependants", "garbage", "leftovers", "made_by_people", "remove", "sweep"]
+__all__ = ["dependants", "garbage", "leftovers", "made_by_people", "remove", "sweep", "unfinished"]
 
 
 def made_by_people(artifact: Artifact) -> bool:
@@ -115,14 +115,22 @@ def _marks(store: Store, folder: Path, identifier: str) -> list[Path]:
     return [store.root / "recipes" / digest(recipe) / identifier]
 
 
-def sweep(store: Store, garbage: list[Artifact], leftovers: list[Path]) -> None:
-    """Remove what `garbage` and `leftovers` found, dependants before what they were computed from; and marks of
-    results that are gone already."""
+def sweep(
+    store: Store,
+    garbage: list[Artifact],
+    leftovers: list[Path],
+    unfinished: Sequence[Path] = (),
+    min_age: float = 0.0,
+) -> None:
+    """Remove what `garbage`, `leftovers` and `unfinished` found, dependants before what they were computed from; and
+    marks of results that are gone already."""
     order = {a.id: i for i, a in enumerate(store.all())}
     for artifact in sorted(garbage, key=lambda a: -order.get(a.id, 0)):
         remove(store, artifact.kind, artifact.id)
     for folder in leftovers:
         remove_tree(folder)
+    for folder in unfinished:
+        drop_unfinished(folder, min_age, store.tell)
     for key, identifier, _kind in store.marks():
         if not any((store.root / kind / identifier).is_dir() for kind in KINDS):
             (store.root / "recipes" / key / identifier).unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from refusalctl.disk import given_path
 from refusalctl.errors import Ambiguous, BadInput, NotFound
 from refusalctl.file_errors import printable
 from refusalctl.language_codes import canonical, check_code
@@ -83,7 +84,7 @@ def _by_folder(store: Shelves, asked: str) -> Artifact | None:
     """An artifact's folder or a file in it, as a shell completes it; None where the text is no such path."""
     if "/" not in asked and "\\" not in asked:
         return None
-    path = Path(asked).expanduser()
+    path = given_path(asked, "the reference")
     if not path.exists():
         return None
     root, path = store.root.resolve(), path.resolve()

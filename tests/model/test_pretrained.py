@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from refusalctl.errors import ModelError
 from refusalctl.model import pretrained
+from refusalctl.model.load_errors import loading
 from refusalctl.model.pretrained import META, Wanted, check_vocabulary, open_tokenizer, open_weights
 from tests import tiny
 from tests.model.files import folders
@@ -148,3 +150,28 @@ def test_the_tokenizer_of_another_model(folder: Path) -> None:
     with pytest.raises(ModelError, match="has 260 tokens, the model embeds 200"):
         check_vocabulary(small, tiny.tokenizer(), "model")
     check_vocabulary(tiny.model(), tiny.tokenizer(), "model")
+
+
+@pytest.mark.parametrize("device", ["cpu", META])
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        ({"hidden_act": "mystery"}, "hidden_act"),
+        ({"rope_parameters": {"rope_type": "mystery", "rope_theta": 1e4}}, r"rope_parameters\.rope_type"),
+        ({"dtype": "mystery"}, "dtype"),
+    ],
+)
+def test_a_setting_that_this_transformers_does_not_know_is_named(
+    folder: Path, said: dict[str, object], named: str, device: str
+) -> None:
+    folders.with_json(folder, **said)
+    line = rf"model asks in config\.json for {named} 'mystery', which transformers [\d.]+ does not know"
+    with pytest.raises(ModelError) as raised:
+        open_weights(folder, "model", Wanted(("AutoModelForCausalLM",), device, None))
+    assert re.fullmatch(line, raised.value.message)
+    assert isinstance(raised.value.__cause__, KeyError | AttributeError)
+
+
+def test_a_key_that_config_json_does_not_mention_is_told_as_it_is(folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"^model cannot be loaded: KeyError: 'weight'$"), loading("model", folder):
+        raise KeyError("weight")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,9 +79,31 @@ def test_what_can_work_is_planned(bench: Workbench) -> None:
     measure_transfer(bench.asking(SMALL.changed(layers=(1,), positions=(-1,))).planning())
 
 
-def test_layers_of_an_intervention_are_looked_at_in_a_plan(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(InterventionSpec, "check", lambda *_: None)
-    plan = bench.asking(SMALL).planning()
-    drawn = draw_prompts(plan, "en", "harmful", "test")
-    with pytest.raises(BadInput, match="layer 3 is not there"):
-        write_completions(plan, drawn, InterventionSpec("add", layers=(3,)), 2)
+PLACES: dict[str, tuple[dict[str, object], str]] = {
+    "--pos": ({"pos": -999}, "position -999 is not an end-of-instruction position"),
+    "--layer": ({"layer": 99}, "layer 99 is not there: the model has layers 0 to 2"),
+    "--at-layers": ({"layers": (3,)}, "layer 3 is not there: the model has layers 0 to 2"),
+    "--at-positions": ({"positions": (-1, -9999)}, r"prompt \S+ has \d+ tokens, and so no position -9999"),
+}
+
+
+@pytest.mark.parametrize("case", PLACES)
+def test_where_an_intervention_acts_is_looked_at_by_plan_and_run_alike(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    changed, words = PLACES[case]
+    bench = Workbench(Store(tmp_path), Machine(str(tiny_folder), device="cpu")).asking(SMALL)
+    drawn, found = draw_prompts(bench, "en", "harmful", "test"), extract_directions(bench, "en")
+    spec = replace(InterventionSpec("add", found, -1, 1), **changed)  # type: ignore[arg-type]
+    monkeypatch.setattr(load, "load", lambda *_a, **_k: pytest.fail("the model was loaded"))
+    told = []
+    for each in (bench.planning(), Workbench(Store(tmp_path), bench.machine).asking(SMALL)):
+        with pytest.raises(BadInput, match=words) as raised:
+            write_completions(each, drawn, spec, 2)
+        told.append((raised.value.message, raised.value.hint))
+    assert told[0] == told[1]
+    planned = Workbench(Store(tmp_path / "none"), bench.machine).asking(SMALL).planning()
+    drawn, found = draw_prompts(planned, "en", "harmful", "test"), extract_directions(planned, "en")
+    with pytest.raises(BadInput, match=words):
+        write_completions(planned, drawn, replace(spec, direction=found), 2)
+    write_completions(planned, drawn, InterventionSpec("add", found, -1, 1, positions=(-1,)), 2)

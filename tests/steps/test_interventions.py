@@ -192,5 +192,5 @@ def test_what_cannot_be_meant_is_refused(
 def test_a_layer_that_the_model_lacks_is_refused_before_anything_is_generated(
     bench: Workbench, candidates: Artifact
 ) -> None:
-    with pytest.raises(BadInput, match="needs layers from 0 to 2, found 7"):
+    with pytest.raises(BadInput, match="layer 7 is not there: the model has layers 0 to 2"):
         written(bench, InterventionSpec("ablate", candidates, -1, 1, layers=(7,)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from refusalctl.steps.interventions import SELECTION_FILE, InterventionSpec
 from refusalctl.steps.labelling.labels import judge_completions, read_labels
 from refusalctl.steps.prompt_rows import read_prompts
 from refusalctl.steps.prompts import draw_prompts
+from refusalctl.steps.selection import openings
 from refusalctl.steps.selection.openings import read_openings
 from refusalctl.steps.selection.scores import read_scores, score_candidates, select_direction
 from refusalctl.steps.step import Workbench
@@ -120,59 +122,93 @@ def test_silence_is_not_compliance(bench: Workbench) -> None:
     assert (compliance.count, compliance.n) == (0, 4)
 
 
-# --- the embedded model: real weights, real refusals ------------------------------------------------------
+# --- a constructed model, end to end ------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def refuser(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
-    return Workbench(Store(tmp_path_factory.mktemp("refuser")), Machine(embedded.REFUSER, device="cpu", batch_size=16))
-
-
-# English and German answers are short, and the model refuses in both
-SMALL = Settings.of(
-    sources=("de",),
-    targets=("en",),
-    n_train=12,
-    n_val=5,
-    n_test=8,
-    positions=(-1,),
-    layers=(18, 22),
-    max_kl=9.0,
-    min_induce=-99.0,
-    max_new_tokens=12,
+ORGANISM = "organism:shared"
+CHAIN = Settings.of(
+    sources=("qab",),
+    targets=("qaa",),
+    data=ORGANISM,
+    n_train=16,
+    n_val=8,
+    n_test=12,
+    layers=(2, 3),
+    max_new_tokens=6,
+    require_null=False,
 )
 
 
-def test_the_chain_on_the_embedded_model_pairs_its_conditions(
-    refuser: Workbench,
-) -> None:
-    matrix = measure_transfer(refuser.asking(SMALL))
+def test_the_chain_pairs_its_conditions_and_is_not_computed_again(tmp_path: Path) -> None:
+    first = Workbench(Store(tmp_path), Machine(ORGANISM, device="cpu", batch_size=32))
+    matrix = measure_transfer(first.asking(CHAIN))
     record = read_transfer(matrix)
     cells = {(c.source, c.target): c for c in record.cells if c.condition != "induced"}
-    assert set(cells) == {(None, "en"), ("en", "en"), ("de", "en")}
-    assert cells[None, "en"].counts.refusal >= 4
-    moved = cells["de", "en"].flips
+    assert set(cells) == {(None, "qaa"), ("qaa", "qaa"), ("qab", "qaa")}
+    assert cells[None, "qaa"].counts.refusal >= 6
+    moved = cells["qab", "qaa"].flips
     assert moved is not None
-    assert moved.removed <= cells[None, "en"].counts.refusal
+    assert 0 < moved.removed <= cells[None, "qaa"].counts.refusal
     for cell in record.cells:
-        labels = refuser.store.open("labels", cell.labels)
+        labels = first.store.open("labels", cell.labels)
         assert labels.about["lang"] == cell.target
         if cell.source:
-            written = refuser.store.open("completions", cell.completions)
+            written = first.store.open("completions", cell.completions)
             assert written.about["direction_lang"] == cell.source
-            checks = refuser.store.run_info(written)["checks"]
+            checks = first.store.run_info(written)["checks"]
             assert checks["hooks_fired"] > 0
             if cell.condition != "induced":  # ablated, so nothing of the direction may be left
                 assert checks["max_relative_projection"] < 1e-4
-    again = Workbench(refuser.store, Machine(embedded.REFUSER, device="cpu", batch_size=16))
-    assert measure_transfer(again.asking(SMALL)).id == matrix.id
+    again = Workbench(first.store, Machine(ORGANISM, device="cpu", batch_size=32))
+    assert measure_transfer(again.asking(CHAIN)).id == matrix.id
     assert all(line.done for line in again.plan)
     assert not again.models  # nothing was loaded
 
 
+# --- the embedded model: real weights, real refusals ------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def refuser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openings, "MAX_NEW_TOKENS", 8)  # enough for its refusals
+        machine = Machine(embedded.REFUSER, device="cpu", batch_size=16)
+        yield Workbench(Store(tmp_path_factory.mktemp("refuser")), machine)
+
+
+# English answers are short, and the model refuses there
+SMALL = Settings.of(
+    refusal_openings=("I can't", "I cannot", "Sorry"),
+    opening_judge="substring",
+    n_train=4,
+    n_val=4,
+    positions=(-1,),
+    layers=(18, 22),
+    max_kl=9.0,
+    min_induce=-99.0,
+)
+
+
+def test_refusals_of_the_embedded_model_fall_under_its_direction(refuser: Workbench) -> None:
+    bench = refuser.asking(SMALL)
+    chosen = select_direction(bench, "en")
+    prompts = draw_prompts(bench, "en", "harmful", "val")
+    outcomes = []
+    for asked in (InterventionSpec(), InterventionSpec("ablate", chosen)):  # the first was written for the openings
+        written = write_completions(bench, prompts, asked, openings.MAX_NEW_TOKENS)
+        rows = read_labels(judge_completions(bench, written, "substring"))
+        outcomes.append({row.prompt_id: row.outcome for row in rows})
+    checks = refuser.store.run_info(written)["checks"]
+    assert checks["hooks_fired"] > 0
+    assert checks["max_relative_projection"] < 1e-4
+    before, after = ([*each.values()].count("refusal") for each in outcomes)
+    assert before >= 3
+    assert after < before
+
+
 def test_scores_equal_a_plain_calculation(refuser: Workbench) -> None:
     """Bypass, induce and KL of one candidate, prompt by prompt, without batches, padding or cache."""
-    scored = score_candidates(refuser.asking(SMALL), "de")
+    scored = score_candidates(refuser.asking(SMALL), "en")
     table = read_scores(scored)
     row = table.candidates[0]
     assert row.per_prompt is not None
@@ -211,7 +247,7 @@ def test_scores_equal_a_plain_calculation(refuser: Workbench) -> None:
 
 
 def test_a_selection_keeps_the_mean_harmless_activation_of_its_own_position_and_layer(refuser: Workbench) -> None:
-    selection = select_direction(refuser.asking(SMALL), "de")
+    selection = select_direction(refuser.asking(SMALL), "en")
     tensors, header = formats.read_vectors(selection.path / SELECTION_FILE, "selection")
     source = refuser.store.open("directions", selection.inputs["directions"])
     theirs, places = formats.read_vectors(source.path / DIRECTIONS_FILE, "directions")
@@ -222,13 +258,12 @@ def test_a_selection_keeps_the_mean_harmless_activation_of_its_own_position_and_
 
 def test_another_rule_needs_no_model_and_an_impossible_one_says_what_would_help(refuser: Workbench) -> None:
 
-    select_direction(refuser.asking(SMALL), "de")  # scored once; whichever worker runs this test
+    select_direction(refuser.asking(SMALL), "en")  # scored once; whichever worker runs this test
     fresh = Workbench(refuser.store, Machine(embedded.REFUSER, device="cpu", batch_size=16))
     with pytest.raises(EmptySelection, match=r"none of 2 candidates passes .* the best would pass with --max-kl"):
-        select_direction(fresh.asking(SMALL.changed(max_kl=-1.0)), "de")
+        select_direction(fresh.asking(SMALL.changed(max_kl=-1.0)), "en")
     assert not fresh.models
-    assert fresh.model
-    assert fresh.models  # so that the line above can fail
+    assert refuser.models  # so that the line above can fail
 
 
 @pytest.mark.parametrize("name", embedded.ADAPTED)

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from refusalctl.disk import given_folder
 from refusalctl.errors import ModelError
 from refusalctl.model.files import checkpoint, embedded, organism, quantisation
 from refusalctl.model.files.digests import adapter_digest, folder_digest
@@ -76,8 +77,9 @@ def _located(spec: str, trust: bool, *, above: str | None = None) -> ModelRef:
     if spec.startswith(organism.PREFIX):
         name, folder = organism.parse(spec).name, organism.folder(organism.parse(spec))
         return ModelRef(name, folder, f"files-{folder_digest(folder)[:32]}", "", trust)
-    if Path(spec).is_dir():
-        return _of_folder(Path(spec).resolve(), trust, above)
+    place = given_folder(spec, "--model" if above is None else f"the base model of the adapter {above}")
+    if place is not None:
+        return _of_folder(place, trust, above)
     if spec.count("/") == 1 and not spec.startswith((".", "/", "~")):
         name, _, asked = spec.partition("@")
         return _of_hub(name, asked or None, trust, above)

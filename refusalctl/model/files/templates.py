@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+from refusalctl.disk import given_path
 from refusalctl.errors import BadInput, ModelError
 from refusalctl.json_types import JsonObject
 
@@ -52,8 +53,8 @@ def _asked(folder: Path, asked: str) -> str:
     there = templates_of(folder)
     if asked in there.found:
         return there.found[asked]
-    path = Path(asked).expanduser()
-    if not asked.strip() or not path.is_file():
+    path = given_path(asked, "--chat-template") if asked.strip() else None
+    if path is None or not path.is_file():
         known = f"the model has {there.names}" if there.found else "the model has none of its own"
         raise BadInput(
             f"the chat template {asked!r} is neither a file nor a template of the model",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from refusalctl.disk import given_folder
 from refusalctl.errors import ModelError
 from refusalctl.model.judges.protocol import Declaration
 
@@ -61,8 +62,8 @@ def find(declaration: Declaration, given: str | None) -> JudgeModel:
     from refusalctl.model.files.resolve import fetch, folder_digest
 
     spec = given or str(declaration.model)
-    if Path(spec).is_dir():
-        folder = Path(spec).resolve()
+    folder = given_folder(spec, "--judge-model")
+    if folder is not None:
         return JudgeModel(folder.name, folder, f"files-{folder_digest(folder)[:32]}", hub=False)
     if spec.count("/") != 1 or spec.startswith((".", "/", "~")):
         raise ModelError(

@@ -7,8 +7,8 @@ piece that fails fails its text: half a translation would be judged as if it wer
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
+from refusalctl.disk import given_folder
 from refusalctl.errors import BadInput, ModelError
 from refusalctl.model.files.digests import folder_digest
 from refusalctl.model.translators.deepl import open_deepl
@@ -91,7 +91,7 @@ def identity(spec: str, lang: str, code: str | None = None) -> dict[str, str | N
     if not model:
         return {"translator": kind, "model": None, "revision": None, "code": code}
     folder = folder_of(model)
-    local = Path(model).expanduser().is_dir()
+    local = given_folder(model, "the translation model") is not None
     revision = f"files-{folder_digest(folder, pickled=True)[:32]}" if local else folder.name
     return {"translator": kind, "model": folder.name if local else model, "revision": revision, "code": code}
 
@@ -103,5 +103,5 @@ def check_spec(spec: str, lang: str, code: str | None = None) -> None:
         raise BadInput(f"there is no translator {spec!r}", hint=f"give {SPECS}")
     if kind == "nllb":
         code_of(lang, code)
-    if model.startswith((".", "/", "~")) and not Path(model).expanduser().is_dir():
+    if model.startswith((".", "/", "~")) and given_folder(model, "the translation model") is None:
         raise ModelError(f"there is no model folder {model}")

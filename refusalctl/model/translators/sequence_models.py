@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from refusalctl.disk import given_folder
 from refusalctl.errors import ModelError
 from refusalctl.model.translators.protocol import Outcome, outcome
 
@@ -52,8 +53,9 @@ def translation(tokenizer: Tokenizer, written: list[int], max_new_tokens: int) -
 
 def model_name(family: str, spec: str, folder: Path) -> str:
     """The model's name without a path of this machine, and its hub commit where there is one."""
-    if Path(spec).is_dir():
-        return f"{family}:{Path(spec).resolve().name}"
+    place = given_folder(spec, "the translation model")
+    if place is not None:
+        return f"{family}:{place.name}"
     return f"{family}:{spec.partition('@')[0]}@{folder.name[:12]}"
 
 
@@ -83,9 +85,9 @@ def folder_of(spec: str, *, whole: bool = False) -> Path:
     """Where a translation model's files are, of a hub model fetched now. Raises `ModelError`."""
     from refusalctl.model.files.resolve import fetch
 
-    place = Path(spec).expanduser()
-    if place.is_dir():
-        return place.resolve()
+    place = given_folder(spec, "the translation model")
+    if place is not None:
+        return place
     if spec.count("/") != 1 or spec.startswith((".", "/", "~")):
         raise ModelError(
             f"there is no translation model {spec}",

@@ -16,7 +16,7 @@ from refusalctl.stats.selection_rule import Rule
 from refusalctl.steps.step import Job, RunChecks, Step
 from refusalctl.store import formats
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from refusalctl.steps.prompt_rows import PROMPTS_FILE
 from refusalctl.steps.published.directions import find_directions, import_directions
 from refusalctl.steps.published.labels import import_labels, label_of_answer
 from refusalctl.steps.published.request import Request, rows_step
+from refusalctl.steps.published.thoughts import thoughts_apart
 from refusalctl.steps.step import Workbench
 from refusalctl.store.hashing import file_digest
 from refusalctl.store.store import Artifact
@@ -96,6 +97,9 @@ def _import_json(bench: Workbench, file: _PublishedFile, request: Request) -> li
 
 def _import_run(bench: Workbench, file: _PublishedFile, run: PublishedRun, request: Request) -> list[Artifact]:
     """Prompts, answers, translations where there are any, and every judge's labels."""
+    run, thoughts = thoughts_apart(run)
+    if thoughts is not None:
+        bench.note(f"{file.path.name}: {thoughts}")
     lang, kind = run.prompts[0].lang, run.prompts[0].kind
     params: JsonObject = {
         "file": file.path.name,

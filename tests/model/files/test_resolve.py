@@ -6,9 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from refusalctl.errors import ModelError
+from refusalctl.errors import BadInput, ModelError
 from refusalctl.model.files import embedded
 from refusalctl.model.files.resolve import resolve, unchanged
+from refusalctl.model.judges.harmbench import DECLARATION
+from refusalctl.model.judges.weights import find
+from refusalctl.model.translators.sequence_models import folder_of
+from refusalctl.study import Study
+from tests import tiny
 from tests.model.files import folders
 
 
@@ -80,3 +85,26 @@ def test_a_quantised_model_says_so_in_recipes(folder: Path) -> None:
     assert "quantization" not in resolve(str(folder)).key()
     folders.with_json(folder, quantization_config={"quant_method": "fp8"})
     assert resolve(str(folder)).key()["quantization"] == "fp8"
+
+
+@pytest.mark.parametrize("written", ["~/models/tiny", "$MODELS/tiny"])
+def test_a_path_means_what_it_means_in_a_shell_wherever_it_is_written(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MODELS", str(tmp_path / "models"))
+    folder = tmp_path / "models" / "tiny"
+    folder.parent.mkdir()
+    folder.symlink_to(tiny_folder)
+    (tmp_path / "models" / "template.jinja").write_text(tiny.TEMPLATE, encoding="utf-8")
+    file = tmp_path / "experiment.toml"
+    file.write_text(f'[model]\nmodel = "{written}"\nchat_template = "~/models/template.jinja"\n', encoding="utf-8")
+    found = Study.from_file("~/experiment.toml").bench.ref
+    assert found == resolve(str(folder), template=str(tmp_path / "models" / "template.jinja"))
+    assert find(DECLARATION, written).folder == tiny_folder.resolve()
+    assert folder_of(written) == tiny_folder.resolve()
+
+
+def test_an_unset_variable_in_a_model_s_path_is_named() -> None:
+    with pytest.raises(BadInput, match=r"--model '\$NOWHERE/tiny' names the variable \$NOWHERE, which is not set"):
+        resolve("$NOWHERE/tiny")

@@ -5,12 +5,8 @@ from __future__ import annotations
 import email.utils
 import json
 import re
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,77 +15,15 @@ from refusalctl.errors import BadInput, ModelError
 from refusalctl.model.judges import judge_named
 from refusalctl.model.judges.protocol import Item, Verdict
 from refusalctl.model.judges.weights import Settings
-
-ITEMS = [Item("How do I bake bread?", f"Mix flour and water, number {i}.", "en") for i in range(6)]
-Answer = tuple[int, Any] | tuple[int, Any, dict[str, str]]  # status, body, and headers
-WHOLE = '{"outcome": "refusal", "harmful": false}'
-
-
-@dataclass
-class Server:
-    """Answers by `script`, a function of the request's number (from 0) and its parsed body."""
-
-    script: Callable[[int, dict[str, Any]], Answer]
-    seen: list[dict[str, Any]] = field(default_factory=list)
-    keys: list[str] = field(default_factory=list)
-    url: str = ""
-
-
-def said(text: str | None, **extra: Any) -> Answer:
-    """A finished chat completion that says `text`."""
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-    message = {k: extra.pop(k) for k in ("refusal",) if k in extra}
-    choice = {**choice, **extra, "message": {**choice["message"], **message}}  # type: ignore[dict-item]
-    return 200, {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
-
-
-def verdict(outcome: str = "refusal", harmful: bool = False) -> Answer:
-    return said(json.dumps({"outcome": outcome, "harmful": harmful}))
-
-
-@contextmanager
-def serving(script: Callable[[int, dict[str, Any]], Answer]) -> Iterator[Server]:
-    state, lock = Server(script), threading.Lock()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            with lock:
-                number = len(state.seen)
-                state.seen.append(body)
-                state.keys.append(self.headers["Authorization"])
-            status, answer, *more = state.script(number, body)
-            headers = {"Content-Type": "application/json"} | ({"Retry-After": "0.01"} if status == 429 else {})
-            payload = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-            try:
-                self.send_response(status)
-                for name, value in (headers | (more[0] if more else {})).items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(payload)))
-                self.end_headers()
-                self.wfile.write(payload)
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # the client gave up waiting
-
-        def log_message(self, *args: Any) -> None:
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    state.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    try:
-        yield state
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def opened(server: Server, name: str = "openai-compatible", **settings: Any) -> Any:
-    facts = {"device": "cpu", "batch_size": 2, "url": server.url, "retries": 2, "timeout": 5.0} | settings
-    return judge_named(f"{name}=some-model", Settings(**facts))
+from tests.model.judges.served_judge import (
+    ITEMS,
+    Answer,
+    asked,
+    index,
+    opened,
+    serving,
+    verdict,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -97,10 +31,6 @@ def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("REFUSALCTL_JUDGE_KEY", "OPENAI_API_KEY", "REFUSALCTL_JUDGE_URL", "OPENAI_BASE_URL",
                  "REFUSALCTL_JUDGE_OMIT"):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
-
-
-def index(body: dict[str, Any]) -> int:
-    return int(json.loads(body["messages"][1]["content"])["response"].rstrip(".").rpartition(" ")[2])
 
 
 def test_verdicts_come_back_for_their_own_rows_with_a_schema_and_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,19 +44,6 @@ def test_verdicts_come_back_for_their_own_rows_with_a_schema_and_the_key(monkeyp
     assert body["response_format"]["json_schema"]["strict"] is True
     assert body["response_format"]["json_schema"]["schema"]["additionalProperties"] is False
     assert set(server.keys) == {"Bearer a-key"}
-
-
-def test_strongreject_scores_as_published() -> None:
-    answers = [(0, 5, 5, 1.0), (1, 5, 5, 0.0), (0, 1, 1, 0.0), (0, 3, 4, 0.625), (0, 2, 1, 0.125), (1, 1, 1, 0.0)]
-
-    def script(_n: int, body: dict[str, Any]) -> Answer:
-        refusal, convincing, specific, _ = answers[index(body)]
-        return said(json.dumps({"refusal": refusal, "convincing": convincing, "specific": specific}))
-
-    with serving(script) as server:
-        found = dict(opened(server, "strongreject").judge_all(ITEMS))
-    for i, (refusal, _, _, score) in enumerate(answers):
-        assert found[i] == Verdict("refusal" if refusal else "compliance", "rubric", None, score)
 
 
 def test_429_and_500_are_waited_out() -> None:
@@ -170,59 +87,6 @@ def test_nobody_listening_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
-    [
-        None, "", "refusal", "{", '{"outcome": "refusal"}', '{"outcome": "refusal", "harmful": "no"}',
-        '{"outcome": "refusal", "harmful": 0}', '{"outcome": "refused", "harmful": false}',
-        '{"outcome": "refusal", "harmful": false, "note": 1}', '[{"outcome": "refusal", "harmful": false}]',
-        '{"outcome": "refusal", "outcome": "compliance", "harmful": false}',
-        '{"outcome": "refusal", "harmful": false} {"outcome": "compliance", "harmful": true}',
-        'Sure: {"outcome": "refusal", "harmful": false}', '```json\n{"outcome": "refusal", "harmful": false}\n```',
-        '{"outcome": null, "harmful": false}', '{"outcome": ["refusal"], "harmful": false}', "NaN", "true", '"refusal"',
-    ],
-)  # fmt: skip
-def test_an_answer_that_is_not_of_the_schema_is_unparsed(text: str | None) -> None:
-    with serving(lambda _n, _b: said(text)) as server:
-        found = dict(opened(server).judge_all(ITEMS[:1]))
-    assert found == {0: Verdict("unparsed", "malformed verdict")}
-
-
-@pytest.mark.parametrize("text", ['{"refusal": true, "convincing": 3, "specific": 3}',
-                                  '{"refusal": 0, "convincing": 6, "specific": 3}',
-                                  '{"refusal": 0, "convincing": 3.0, "specific": 3}'])  # fmt: skip
-def test_a_rubric_outside_its_scales_is_unparsed(text: str) -> None:
-    with serving(lambda _n, _b: said(text)) as server:
-        assert dict(opened(server, "strongreject").judge_all(ITEMS[:1]))[0].outcome == "unparsed"
-
-
-def test_cut_declined_and_undecided_answers_are_unparsed_with_their_reasons() -> None:
-    whole = '{"outcome": "refusal", "harmful": false}'
-    cases = [
-        (said(whole, finish_reason="length"), "cut verdict"),
-        (said(whole, finish_reason="content_filter"), "the endpoint's model declined to judge"),
-        (said(None, refusal="I cannot"), "the endpoint's model declined to judge"),
-        (verdict("unclear"), "the judge cannot tell"),
-        ((200, {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": []}), "malformed"),
-    ]
-    for answer, reason in cases:
-        with serving(lambda _n, _b, answer=answer: answer) as server:
-            found = dict(opened(server).judge_all(ITEMS[:1]))[0]
-        assert found.outcome == "unparsed"
-        assert reason in found.reason
-
-
-def asked(answer: Answer, **settings: Any) -> Verdict:
-    """One row's verdict. Raises what the judge raises."""
-    with serving(lambda _n, _b: answer) as server:
-        found: Verdict = dict(opened(server, **settings).judge_all(ITEMS[:1]))[0]
-    return found
-
-
-def completion(message: Any, **choice: Any) -> Answer:
-    return 200, {"id": "1", "choices": [{"index": 0, "message": message, "finish_reason": "stop", **choice}]}
-
-
-@pytest.mark.parametrize(
     ("body", "what", "hint"),
     [
         (b"<html>busy</html>", "an HTML page", "--judge-url"), (b"", "an empty body", "--judge-url"),
@@ -242,34 +106,6 @@ def test_what_is_no_completion_is_an_error_and_no_label(body: bytes, what: str, 
     with pytest.raises(ModelError, match=re.escape(what)) as raised:
         asked((200, body))
     assert hint in str(raised.value.hint)
-
-
-@pytest.mark.parametrize(
-    ("answer", "outcome", "reason"),
-    [
-        (completion({"content": None, "reasoning_content": WHOLE}), "unparsed", "a thought and no verdict"),
-        (completion({"content": "", "reasoning": WHOLE}), "unparsed", "a thought and no verdict"),
-        (completion({"content": f"<think>{WHOLE}</think>"}), "unparsed", "malformed verdict"),
-        (completion({"content": None, "reasoning_content": "Hm"}, finish_reason="length"), "unparsed",
-         "reasoning not finished"),
-        (completion({"content": WHOLE, "reasoning_content": "compliance"}), "refusal", "judge"),
-        (completion({"content": [{"type": "thinking", "thinking": "x"}, {"type": "text", "text": WHOLE}]}), "refusal",
-         "judge"),
-        (completion({"content": WHOLE, "refusal": ""}), "refusal", "judge"),
-        (completion({"content": WHOLE, "refusal": "I cannot"}), "unparsed", "the endpoint's model declined to judge"),
-        (completion({"content": None}, finish_reason="content_filter"), "unparsed",
-         "the endpoint's model declined to judge"),
-        (completion({"content": WHOLE}, finish_reason="length"), "unparsed", "cut verdict"),
-        (completion({"content": WHOLE}, finish_reason=None), "unparsed", "cut verdict"),
-        (completion({"content": WHOLE}, finish_reason="tool_calls"), "unparsed", "cut verdict"),
-        (completion(None), "unparsed", "malformed verdict"),
-        ((413, b""), "unparsed", "the endpoint refused this row (413)"),
-        ((200, {"error": {"message": "no", "code": "content_filter"}}), "unparsed",
-         "the endpoint refused this row (content_filter)"),
-    ],
-)  # fmt: skip
-def test_a_verdict_is_read_from_a_whole_answer_alone(answer: Answer, outcome: str, reason: str) -> None:
-    assert asked(answer)[:2] == (outcome, reason)
 
 
 def in_seconds(seconds: float) -> str:
@@ -406,11 +242,3 @@ def test_what_a_server_rejects_can_be_left_out_and_is_in_the_recipe(monkeypatch:
     monkeypatch.setenv("REFUSALCTL_JUDGE_OMIT", "prompt")
     with pytest.raises(BadInput, match="names prompt"):
         _ = opened(server).digest
-
-
-def test_the_verdict_behind_a_thought_is_read_and_one_inside_it_is_none() -> None:
-    whole = '{"outcome": "refusal", "harmful": false}'
-    with serving(lambda _n, _b: said(f"<think>maybe compliance</think>\n{whole}")) as server:
-        assert dict(opened(server).judge_all(ITEMS[:1]))[0].outcome == "refusal"
-    with serving(lambda _n, _b: said(f"<think>{whole}")) as server:
-        assert dict(opened(server).judge_all(ITEMS[:1]))[0].outcome == "unparsed"
