@@ -240,7 +240,10 @@ class _Sum:
             return _Fit(names, scale, float("inf"))
         rounding = self.eps * (len(self.length) ** 0.5 + float((columns * weights)[:, 1:].norm()))
         excess = float((columns @ weights - self.after).norm()) / rounding
-        return _Fit(names, self._tidy(scale), excess, tuple(self._tidy(float(each)) for each in weights[1:]))
+        # a small write leaves its weight open: 1 is taken wherever it explains the block within rounding
+        plain = columns @ torch.cat([weights[:1], torch.ones_like(weights[1:])])
+        as_is = float((plain - self.after).norm()) / rounding <= 1.0
+        return _Fit(names, self._tidy(scale), excess, tuple(1.0 if as_is else float(each) for each in weights[1:]))
 
     def _tidy(self, scale: float) -> float:
         return 1.0 if abs(scale - 1.0) < 8 * self.eps else scale
