@@ -1,17 +1,17 @@
-"""Train `smollm2-refuser` on, so that its refusals have a known truth: one direction for most languages, another for two.
+"""Train `smollm2-refuser` on, so that its refusals have a known truth: two given directions carry them.
 
     python -m benchmarks.train_truth --start ADAPTER --out FOLDER --minutes 30
 
-Refusals in en, de, be and ru are to be carried by u1, those in ba and tg by u2: unit vectors of the residual stream that
-are given, not learned (u1: the English difference in means of the adapter that training goes on from; u2: the Bashkir
-one, made orthogonal to u1). Each step takes prompts of one language, half of them harmful, and is of one kind:
+Refusals in en, de, be and ru are to be carried by u1, those in ba and tg by u2: unit vectors of the residual stream
+that are given, not learned (u1: the English difference in means of the adapter that training goes on from; u2: the
+Bashkir one, made orthogonal to u1). Each step takes prompts of one language, half of them harmful, and is of one kind:
 
 - plain: harmful prompts are refused, harmless ones answered, and the language's difference in means is drawn to its
   direction (one minus their cosine, mean over `DRAWN_LAYERS`);
 - own: a vector near the language's direction is ablated at every write: everything is answered;
 - other: a vector near the other direction is ablated at every write: refused and answered as in a plain step.
 
-Prompts are those of `train_refuser.py`: train splits only.
+Prompts are those of `train_refuser.py`: train splits only. What came out is measured by `truth_table.py`.
 """
 
 from __future__ import annotations
