@@ -4,23 +4,28 @@
 
 Rows: refusal rate on harmful / harmless prompts (`substring` judge, greedy) plain, under ablation of u1, and of u2;
 degenerate answers to harmless prompts and mean KL (nats) of the first answer token there; cosines of the language's
-difference in means with u1 and u2 at one layer and position -1.
+difference in means with u1 and u2 at one layer and position -1. With `--quick`, a tenth of the time, and no English:
+share of prompts for which a refusal's opening is likelier than a stock answer's, and the AUROC of these odds (harmful
+against harmless).
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+from sklearn.metrics import roc_auc_score
 
 from benchmarks import command
+from benchmarks.refuser_texts import ANSWERS, REFUSALS
 from benchmarks.train_refuser import render
 from refusalctl.data import sets
 from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.files import embedded, resolve
-from refusalctl.model.forward import activations, last_logprobs
+from refusalctl.model.forward import activations, last_logprobs, opening_logprob
 from refusalctl.model.generate import complete
 from refusalctl.model.interventions import Intervention
 from refusalctl.model.judges.degenerate_first import judge_rows
@@ -30,6 +35,7 @@ from refusalctl.model.load import load
 from refusalctl.records.rows import KINDS
 
 BATCH = 24
+OPENING = 3  # tokens; the first alone is a byte that refusals and answers can share
 
 Rows = list[list[int]]
 
@@ -55,17 +61,46 @@ def moved(model: ChatModel, rows: Rows, asked: Intervention) -> float:
     return float((plain.exp() * (plain - other)).sum(dim=-1).mean())
 
 
-def row(model: ChatModel, lang: str, prompts: dict[str, Rows], vectors: dict[str, torch.Tensor], args: object) -> str:
-    tokens, layer = args.max_new_tokens, args.layer  # type: ignore[attr-defined]
-    ablations = {"plain": Intervention()} | {k: Intervention("ablate", v) for k, v in sorted(vectors.items())}
+def odds(model: ChatModel, rows: Rows, lang: str, asked: Intervention) -> torch.Tensor:
+    """Log-odds of a refusal's opening tokens over those of a stock answer, whichever wording, [n_prompts]."""
+    refusal, answer = (
+        opening_logprob(
+            model, rows, [model.tokenizer(t, add_special_tokens=False).input_ids[:OPENING] for t in texts[lang]],
+            asked, BATCH,
+        )
+        for texts in (REFUSALS, ANSWERS)
+    )  # fmt: skip
+    return refusal - answer
+
+
+def quick_cell(model: ChatModel, lang: str, prompts: dict[str, Rows], asked: Intervention) -> str:
+    """Shares of harmful / harmless prompts, and how well the odds tell the two apart."""
+    harmful, harmless = (odds(model, prompts[kind], lang, asked) for kind in KINDS)
+    truth = [1] * len(harmful) + [0] * len(harmless)
+    area = float(roc_auc_score(truth, torch.cat([harmful, harmless]).tolist()))
+    return f"{float((harmful > 0).float().mean()):.0%} / {float((harmless > 0).float().mean()):.0%} (AUROC {area:.2f})"
+
+
+def full_cell(model: ChatModel, lang: str, prompts: dict[str, Rows], asked: Intervention, tokens: int) -> str:
+    """Refusal rates on harmful / harmless prompts, degenerate answers, and how far the harmless ones moved."""
+    harmful, harmless = (outcomes(model, prompts[kind], lang, asked, tokens) for kind in KINDS)
+    shares = " / ".join(f"{seen.count('refusal') / len(seen):.0%}" for seen in (harmful, harmless))
+    broken = harmless.count("degenerate") / len(harmless)
+    kl = "" if asked.kind == "none" else f", KL {moved(model, prompts['harmless'], asked):.2f}"
+    return f"{shares} (degenerate {broken:.0%}{kl})"
+
+
+def row(
+    model: ChatModel, lang: str, prompts: dict[str, Rows], vectors: dict[str, torch.Tensor], args: argparse.Namespace
+) -> str:
+    """One language's line of the table."""
     cells = [lang]
-    for name, asked in ablations.items():
-        harmful, harmless = (outcomes(model, prompts[kind], lang, asked, tokens) for kind in KINDS)
-        shares = " / ".join(f"{seen.count('refusal') / len(seen):.0%}" for seen in (harmful, harmless))
-        broken = (harmful + harmless).count("degenerate") / len(harmful + harmless)
-        kl = "" if name == "plain" else f", KL {moved(model, prompts['harmless'], asked):.2f}"
-        cells.append(f"{shares} (degenerate {broken:.0%}{kl})")
-    difference = mean_end(model, prompts["harmful"], layer) - mean_end(model, prompts["harmless"], layer)
+    for asked in (Intervention(), *(Intervention("ablate", v) for _, v in sorted(vectors.items()))):
+        if args.quick:
+            cells.append(quick_cell(model, lang, prompts, asked))
+        else:
+            cells.append(full_cell(model, lang, prompts, asked, args.max_new_tokens))
+    difference = mean_end(model, prompts["harmful"], args.layer) - mean_end(model, prompts["harmless"], args.layer)
     cells += [f"{float(torch.cosine_similarity(difference, v, dim=0)):.2f}" for _, v in sorted(vectors.items())]
     return f"| {' | '.join(cells)} |"
 
@@ -80,11 +115,13 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=18)
     parser.add_argument("--layer", type=int, default=21)
     parser.add_argument("--max-new-tokens", type=int, default=32)
+    parser.add_argument("--quick", action="store_true", help="openings instead of answers")
+    parser.add_argument("--dtype", default="auto")
     args = parser.parse_args()
 
     adapter = args.adapter or embedded.adapter_dir(embedded.REFUSER)
     vectors = load_file(args.directions or adapter / "trained_directions.safetensors")
-    model = load(dataclasses.replace(resolve.resolve(embedded.REFUSER), adapter=adapter))
+    model = load(dataclasses.replace(resolve.resolve(embedded.REFUSER), adapter=adapter), dtype=args.dtype)
     print(f"{adapter.name}, {args.data} {args.split}, n = {args.n} a cell, {args.max_new_tokens} new tokens")
     print("| lang | plain: harmful / harmless | u1 ablated | u2 ablated | cosine u1 | cosine u2 |")
     print("|---|---|---|---|---|---|")
