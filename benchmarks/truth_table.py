@@ -32,7 +32,7 @@ from refusalctl.model.judges.degenerate_first import judge_rows
 from refusalctl.model.judges.protocol import Item
 from refusalctl.model.judges.substring import SubstringJudge
 from refusalctl.model.load import load
-from refusalctl.records.rows import KINDS
+from refusalctl.records.rows import KINDS, Kind
 
 BATCH = 24
 OPENING = 3  # tokens; the first alone is a byte that refusals and answers can share
@@ -61,19 +61,19 @@ def moved(model: ChatModel, rows: Rows, asked: Intervention) -> float:
     return float((plain.exp() * (plain - other)).sum(dim=-1).mean())
 
 
+def token_ids(model: ChatModel, text: str) -> list[int]:
+    """Token ids of a text without template."""
+    return [int(i) for i in model.tokenizer(text, add_special_tokens=False)["input_ids"]]
+
+
 def odds(model: ChatModel, rows: Rows, lang: str, asked: Intervention) -> torch.Tensor:
     """Log-odds of a refusal's opening tokens over those of a stock answer, whichever wording, [n_prompts]."""
-    refusal, answer = (
-        opening_logprob(
-            model, rows, [model.tokenizer(t, add_special_tokens=False).input_ids[:OPENING] for t in texts[lang]],
-            asked, BATCH,
-        )
-        for texts in (REFUSALS, ANSWERS)
-    )  # fmt: skip
+    openings = ([token_ids(model, text)[:OPENING] for text in texts[lang]] for texts in (REFUSALS, ANSWERS))
+    refusal, answer = (opening_logprob(model, rows, each, asked, BATCH) for each in openings)
     return refusal - answer
 
 
-def quick_cell(model: ChatModel, lang: str, prompts: dict[str, Rows], asked: Intervention) -> str:
+def quick_cell(model: ChatModel, lang: str, prompts: dict[Kind, Rows], asked: Intervention) -> str:
     """Shares of harmful / harmless prompts, and how well the odds tell the two apart."""
     harmful, harmless = (odds(model, prompts[kind], lang, asked) for kind in KINDS)
     truth = [1] * len(harmful) + [0] * len(harmless)
@@ -81,7 +81,7 @@ def quick_cell(model: ChatModel, lang: str, prompts: dict[str, Rows], asked: Int
     return f"{float((harmful > 0).float().mean()):.0%} / {float((harmless > 0).float().mean()):.0%} (AUROC {area:.2f})"
 
 
-def full_cell(model: ChatModel, lang: str, prompts: dict[str, Rows], asked: Intervention, tokens: int) -> str:
+def full_cell(model: ChatModel, lang: str, prompts: dict[Kind, Rows], asked: Intervention, tokens: int) -> str:
     """Refusal rates on harmful / harmless prompts, degenerate answers, and how far the harmless ones moved."""
     harmful, harmless = (outcomes(model, prompts[kind], lang, asked, tokens) for kind in KINDS)
     shares = " / ".join(f"{seen.count('refusal') / len(seen):.0%}" for seen in (harmful, harmless))
@@ -91,7 +91,7 @@ def full_cell(model: ChatModel, lang: str, prompts: dict[str, Rows], asked: Inte
 
 
 def row(
-    model: ChatModel, lang: str, prompts: dict[str, Rows], vectors: dict[str, torch.Tensor], args: argparse.Namespace
+    model: ChatModel, lang: str, prompts: dict[Kind, Rows], vectors: dict[str, torch.Tensor], args: argparse.Namespace
 ) -> str:
     """One language's line of the table."""
     cells = [lang]
@@ -127,7 +127,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     langs = args.langs.split(",")
     for lang in langs:
-        prompts = {}
+        prompts: dict[Kind, Rows] = {}
         for kind in KINDS:
             ids = sets.draw(args.data, langs, kind, args.split, args.n, 0)
             prompts[kind] = [render(model.tokenizer, p.text) for p in sets.pick(args.data, lang, ids)]
