@@ -136,7 +136,13 @@ class Experiments:
         def decided(direction: torch.Tensor, own: tuple[dict[str, str], Any] | None) -> tuple[dict[str, str], Any]:
             found, zero = after(direction), zero_point(direction, theirs.harmless, theirs.harmful).place
             beside = Evidence(
-                MARGIN, require_null=False, is_native=own is None, native=own and own[1], comprehension=told, zero=zero
+                MARGIN,
+                p_null=0.0,
+                p_reverse=0.0,
+                is_native=own is None,
+                native=own and own[1],
+                comprehension=told,
+                zero=zero,
             )
             return found, decide(before, found, beside, native_after=own and own[0]).value
 

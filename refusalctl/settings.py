@@ -27,6 +27,7 @@ CAPS = {"train": 128, "val": 32, "test": None}  # prompts per class where no num
 LEAST_CONTROLS = 19  # fewer draws can never give p <= 0.05
 
 Count = Annotated[int, Meta(ge=1)]
+Whole = Annotated[int, Meta(ge=0)]
 Criterion = Literal["refusal-score", "cosmic"]
 Search = Literal["full", "prune", "screen"]
 Thoughts = Literal["auto", "off", "on"]
@@ -161,15 +162,10 @@ class ControlSettings(Group, frozen=True):
         True
     )
     n_controls: Annotated[int | None, option("Control draws per source, at least 19.", short="39")] = None
-    control_prompts: Annotated[
-        Count, option("Prompts per class that controls are searched on (validation) and compared on (test).")
-    ] = 16
-    control_candidates: Annotated[
-        Annotated[int, Meta(ge=0)], option("Candidates' places that each control draw is searched over; 0: all.")
-    ] = 16
+    control_prompts: Annotated[Count, option("Prompts per class that controls are searched and compared on.")] = 16
+    control_candidates: Annotated[Whole, option("Places that each control draw is searched over; 0: all.")] = 16
     control_completions: Annotated[
-        Annotated[int, Meta(ge=0)],
-        option("Draws whose answers are written on the test prompts; from 19 on they decide as well."),
+        Whole, option("Draws whose answers are written on the test prompts; from 19 on they decide as well.")
     ] = 0
 
     def __post_init__(self) -> None:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 TINY = (
     'rc.Study(model="organism:shared", data="organism:shared", sources=["qaa"], targets=["qaa", "qab"], '
-    "n_train=16, n_val=8, n_test=24, induce=False, controls=False)"
+    "n_train=16, n_val=8, n_test=24, induce=False, n_controls=19, control_prompts=4)"
 )
 ON_TINY = (
     ('rc.Study.from_file("examples/demo.toml")', TINY), ('"be"', '"qaa"'), ('"de"', '"qab"'),

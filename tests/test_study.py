@@ -22,8 +22,8 @@ from tests.golden.make import STORE
 
 ASKED: dict[str, Any] = {
     "model": "organism:shared", "data": "organism:shared", "sources": ["qaa"], "targets": ["qaa", "qab"],
-    "n_train": 16, "n_val": 8, "n_test": 10, "max_new_tokens": 8, "layers": [2, 3], "controls": False,
-    "induce": False,
+    "n_train": 16, "n_val": 8, "n_test": 10, "max_new_tokens": 8, "layers": [2, 3], "n_controls": 19,
+    "control_prompts": 4, "induce": False,
 }  # fmt: skip
 
 

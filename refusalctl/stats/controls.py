@@ -14,6 +14,7 @@ LEAST = 19  # 1 / (19 + 1) = 0.05: enough for any number of cells (`max_t.step_d
 DRAWS = 39  # more power than 19, and one draw may reach the real direction
 TIE = 0.01  # log-odds; a smaller difference of two mean refusal scores is rounding, not an effect
 NO_DAMAGE = 1e-3  # nats; a smaller KL is no damage: below it draws are not held to the real direction's
+SAME = 1e-6  # unit vectors whose smallest singular value is below this are one direction
 HALVINGS = 6  # of the strength of a draw that damages more: it is found to 1 / 64
 
 
@@ -74,8 +75,11 @@ def deviations(
     along stays whole, so nothing makes a draw orthogonal to the direction.
     """
     up, down = (x.to(torch.float64) - x.to(torch.float64).mean(0) for x in (harmful, harmless))
-    rows, _ = torch.linalg.qr(basis.to(torch.float64).T)
-    return torch.cat([up - up @ rows @ rows.T, down])
+    _, sizes, rows = torch.linalg.svd(
+        torch.nn.functional.normalize(basis.to(torch.float64), dim=1), full_matrices=False
+    )
+    rows = rows[sizes > SAME]
+    return torch.cat([up - up @ rows.T @ rows, down])
 
 
 def coefficients(n: int, n_prompts: int, generator: torch.Generator) -> Float[Tensor, "n n_prompts"]:

@@ -93,18 +93,12 @@ def _names(store: Store) -> Iterator[Problem]:
 
 
 def _marks(store: Store, kind: str | None) -> Iterator[Problem]:
-    """What a recipe gave and is gone, and what is there and no recipe leads to."""
-    there = {identifier: each for each, identifier in store.folders(kind)}
-    marked = set()
+    """What a recipe gave and is gone."""
+    there = {identifier for _kind, identifier in store.folders()}
     for key, identifier, each in store.marks():
-        marked.add(identifier)
         if kind in (None, each) and identifier not in there:
             what = f"the {each} {short(identifier)} that it gave is gone: a run computes it again"
             yield Problem(f"recipes/{short(key)}", what)
-    for identifier, each in there.items():
-        if identifier not in marked and (store.root / each / identifier / MANIFEST).is_file():
-            what = "no recipe leads to it, as in a copy without `recipes`: a run would compute it again"
-            yield Problem(f"{each}/{short(identifier)}", what)
 
 
 def _foreign(store: Store, kind: str | None) -> Iterator[Path]:

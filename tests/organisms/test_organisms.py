@@ -171,7 +171,7 @@ def matrix(folder: Path, name: str, *targets: str) -> tuple[Workbench, Artifact]
     """A whole transfer, as small as its verdicts allow; too few train prompts for the probe, so behaviour gates."""
     settings = Settings.of(
         sources=("qaa",), targets=targets, data=name, n_train=8, n_val=6, n_test=12, layers=(2,), max_new_tokens=6,
-        max_think_tokens=8, controls=False, induce=False,
+        max_think_tokens=8, n_controls=19, control_prompts=4, induce=False,
     )  # fmt: skip
     bench = Workbench(Store(folder), Machine(name, "cpu", "float32", batch_size=64), settings)
     return bench, measure_transfer(bench)

@@ -251,7 +251,7 @@ def test_twice_gives_the_same_bytes(made: tuple[World, Artifact, Artifact], tmp_
 def test_a_transfer_file_of_another_version_is_refused(tmp_path: Path) -> None:
     world, matrix = transferred(tmp_path)
     path = matrix.path / Transfer.FILE
-    path.write_bytes(path.read_bytes().replace(b'"version":3', b'"version":9'))
+    path.write_bytes(path.read_bytes().replace(b'"version":4', b'"version":9'))
     with pytest.raises(Corrupt, match=r"transfer\.json has format version 9"):
         sources.content(world.bench.store, matrix)
 

@@ -131,8 +131,8 @@ def test_addition_has_no_rank() -> None:
 # --- a pipeline that is broken on purpose ------------------------------------------------------------------
 
 TRIAL = Trial(parse("organism:asymmetric"), 32)
-# without control directions and addition, for speed
-SMALL = BASE.changed(n_train=24, n_val=8, controls=False, induce=False)
+# without addition, and with few places to search, for speed
+SMALL = BASE.changed(n_train=24, n_val=8, n_controls=19, control_prompts=4, control_candidates=2, induce=False)
 
 
 def removal_of(store: Path) -> dict[tuple[str, str], Grade]:

@@ -135,7 +135,7 @@ CHAIN = Settings.of(
     n_test=12,
     layers=(2, 3),
     max_new_tokens=6,
-    require_null=False,
+    controls=False,
 )
 
 

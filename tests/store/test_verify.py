@@ -93,16 +93,6 @@ def test_an_artifact_that_is_gone_without_a_trace_is_missed_by_its_recipe(store:
     assert verify(store).problems == []
 
 
-def test_an_artifact_that_no_recipe_leads_to_is_named(store: Store) -> None:
-    artifact = put(store)
-    shutil.rmtree(store.root / "recipes")
-    (problem,) = verify(store).problems
-    assert problem.where == artifact.label
-    assert "no recipe leads to it" in problem.what
-    assert put(store).id == artifact.id
-    assert verify(store).problems == []
-
-
 def test_files_of_other_programs_are_named_and_hinder_nothing(store: Store) -> None:
     artifact = put(store)
     store.name("mine", artifact)

@@ -36,6 +36,10 @@ class Place(NamedTuple):
     harmful: torch.Tensor
     harmless: torch.Tensor
 
+    @property
+    def n_prompts(self) -> int:
+        return len(self.harmful) + len(self.harmless)
+
 
 class Searched(NamedTuple):
     """`chosen`: of each draw, the index of its place."""

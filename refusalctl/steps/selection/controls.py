@@ -39,10 +39,12 @@ def _run_directions(job: Job) -> RunChecks:
 
     n, rank = job.params["n"], job.params["rank"]
     generator = torch.Generator().manual_seed(job.params["seed"])
-    _tensors, header = formats.read_vectors(job.inputs["selection"].path / SELECTION_FILE, "selection")
+    tensors, header = formats.read_vectors(job.inputs["selection"].path / SELECTION_FILE, "selection")
     winner = Candidate(header["pos"], header["layer"])
     places, candidates = places_of(job, winner)
-    vectors, varying = _draws(places, winner, n, generator)
+    vectors, varying = _draws(
+        places, winner, tensors["direction"], stats.coefficients(n, places[0].n_prompts, generator)
+    )
     found = search(job, varying, vectors)
     drawn: dict[str, torch.Tensor] = {FAMILY: torch.stack([vectors[p][i] for i, p in enumerate(found.chosen)])}
     if rank > 1:
@@ -64,16 +66,20 @@ def _run_directions(job: Job) -> RunChecks:
 
 
 def _draws(
-    places: list[Place], winner: Candidate, n: int, generator: torch.Generator
+    places: list[Place], winner: Candidate, direction: torch.Tensor, weights: torch.Tensor
 ) -> tuple[list[torch.Tensor], list[Place]]:
     """The same draws at every place, [n, d_model] each, and the places: those where prompts of a class are all alike
-    have none. Raises `BadInput` where the selected place is one of them."""
+    have none. Raises `BadInput` where the selected place is one of them.
+
+    Nowhere do harmful prompts lend them the direction that was chosen, nor the candidate of the place.
+    """
+    import torch
+
     from refusalctl.stats import controls as stats
 
-    weights = stats.coefficients(n, len(places[0].harmful) + len(places[0].harmless), generator)
     vectors, varying = [], []
     for place in places:
-        centred = stats.deviations(place.harmful, place.harmless, place.real[None])
+        centred = stats.deviations(place.harmful, place.harmless, torch.stack([direction, place.real]))
         try:
             vectors.append(stats.within_class(centred, float(place.real.norm()), weights))
         except BadInput:

@@ -25,7 +25,8 @@ from refusalctl.steps.step import Workbench
 from refusalctl.steps.transfer import read_transfer
 from refusalctl.store.store import Artifact, Store
 from refusalctl.study import Study
-from tests.steps.published.test_runs import ENGLISH, GERMAN, SHARED
+from tests.steps.published.published_files import ENGLISH, GERMAN
+from tests.steps.published.test_labels import SHARED
 
 N = 100
 SOURCE = "mainlp/Multilingual-Refusal@985169d"
