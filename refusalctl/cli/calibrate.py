@@ -21,7 +21,7 @@ def calibrate(
     designs: Annotated[
         list[str] | None, typer.Argument(help="Designs, such as shared; all by default.", show_default=False)
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="One architecture, one size: about a minute.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="One architecture, one size.")] = False,
     cells: Annotated[bool, typer.Option("--cells", help="List every verdict beside the truth.")] = False,
 ) -> None:
     """Run the whole pipeline on models whose refusal mechanism is known, and compare its verdicts with the truth.
