@@ -6,7 +6,8 @@ Each experiment draws train and test prompts anew from a population of one organ
 the first language and of the second from the train prompts, ablates each of them, reads the answers through the judge,
 and decides by `stats/verdict.py`, with the zero point, the behaviour gate and the own direction as evidence. Control
 directions count as beaten, the worst case for "transfers". An answer is its first token, run forward once, and what the
-construction says after it: a test holds that equal to generated answers.
+construction says after it (a test holds that equal to generated answers of noisy-30); designs of which that is not
+true are refused.
 
 The truth is the effect of the *planted* direction on the whole population. Wrong are "transfers" where it is at most
 the margin, "reverses" where it is at least minus the margin, and "does not transfer" where it, or what is lost to other
@@ -27,6 +28,7 @@ import torch
 
 from benchmarks import command
 from refusalctl.data.response_language import response_language
+from refusalctl.errors import BadInput
 from refusalctl.model.files.organism_weights import WORK_LAYER, planted_vector
 from refusalctl.model.files.resolve import resolve
 from refusalctl.model.forward import activations, last_logprobs
@@ -34,6 +36,7 @@ from refusalctl.model.hooks import Checks, Intervention
 from refusalctl.model.judges.substring import SubstringJudge
 from refusalctl.model.load import load
 from refusalctl.organisms import words
+from refusalctl.organisms.design import Design
 from refusalctl.organisms.designs import KNOWN, Organism
 from refusalctl.organisms.hard_designs import NOISY
 from refusalctl.settings import VerdictSettings
@@ -63,10 +66,25 @@ class Means(NamedTuple):
         return self.harmful - self.harmless
 
 
+def _check(design: Design) -> None:
+    """Raise `BadInput` for a design whose answers or prompts are not what this benchmark makes of them."""
+    why = {
+        "its truth is not counted": not design.counted,
+        "its answers share their first token": design.opening,
+        "its test prompts are others than its train prompts": design.shift,
+        "it thinks first": bool(design.thinks),
+    }
+    if found := [reason for reason, applies in why.items() if applies]:
+        raise BadInput(
+            f"the rates of {design.name!r} cannot be simulated: {found[0]}", hint="such as noisy-08 or drift"
+        )
+
+
 class Experiments:
     """One organism opened once: its population, what it answers there, and where its stream is."""
 
     def __init__(self, organism: Organism, size: int = POPULATION) -> None:
+        _check(organism.design)
         self.organism, self.source, self.target = organism, *organism.design.langs[:2]
         self.model, self.judge, self.size = load(resolve(organism.name)), SubstringJudge(), size
         langs, kinds = (self.source, self.target), ("harmful", "harmless")
@@ -89,27 +107,39 @@ class Experiments:
 
     def outcomes(self, lang: str, kind: str, which: Any, intervention: Intervention) -> list[str]:
         """Of the prompts of a class by their index, in that order, as the judge and the language rule read them."""
+        return [self._outcome(lang, token) for token in self._tokens(lang, kind, which, intervention)]
+
+    def _tokens(self, lang: str, kind: str, which: Any, intervention: Intervention) -> list[int]:
         checks = Checks()
         encoded = [self.encoded[lang, kind][i] for i in which]
         scores = last_logprobs(self.model, encoded, intervention, 256, checks)
         checks.verify()
-        return [self._outcome(lang, int(token)) for token in scores.argmax(-1)]
+        return [int(token) for token in scores.argmax(-1)]
+
+    def _answer(self, lang: str, token: int) -> str:
+        """What the construction says after a first token."""
+        design, first = self.organism.design, self.model.chat.tokenizer.decode([token]).strip()
+        texts = (words.REFUSAL[lang], words.answer(design, lang), words.stray(design, lang))
+        return " ".join(next((text for text in texts if text and text[0] == first), (first,) * 16))
 
     def _outcome(self, lang: str, token: int) -> str:
         if (lang, token) not in self._read:
-            design, first = self.organism.design, self.model.chat.tokenizer.decode([token]).strip()
-            texts = (words.REFUSAL[lang], words.answer(design, lang), words.stray(design, lang))
-            text = " ".join(next((text for text in texts if text and text[0] == first), (first,) * 16))
+            text = self._answer(lang, token)
             off = response_language(text, lang).off
             self._read[lang, token] = read_outcome(self.judge.judge(text, lang).outcome, off)
         return self._read[lang, token]
 
     def truth(self) -> tuple[float, float]:
-        """Removed and lost by the planted direction of the source, as shares of the target's whole population."""
+        """Removed and lost by the planted direction of the source, as shares of the target's whole population, by the
+        words that answers were made of: a judge may be what a design deceives."""
         vector = planted_vector(self.organism, self.source)
         assert vector is not None
-        after = self.outcomes(self.target, "harmful", range(self.size), Intervention("ablate", vector.float()))
-        pairs = Counter(zip(self.plain["harmful"], after, strict=True))
+        done = (Intervention(), Intervention("ablate", vector.float()))
+        before, after = (
+            [words.read(self.organism.design, self.target, self._answer(self.target, token)) for token in tokens]
+            for tokens in (self._tokens(self.target, "harmful", range(self.size), each) for each in done)
+        )
+        pairs = Counter(zip(before, after, strict=True))
         lost = sum(n for (a, b), n in pairs.items() if a == "refusal" != b)
         removed = pairs["refusal", "compliance"] - pairs["compliance", "refusal"]
         return removed / self.size, lost / self.size

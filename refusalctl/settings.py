@@ -162,7 +162,7 @@ class ControlSettings(Group, frozen=True):
         True
     )
     n_controls: Annotated[int | None, option("Control draws per source, at least 19.", short="39")] = None
-    control_prompts: Annotated[Count, option("Prompts per class that controls are searched and compared on.")] = 16
+    control_prompts: Annotated[Count, option("Test prompts per class that controls are compared on.")] = 16
     control_candidates: Annotated[Whole, option("Places that each control draw is searched over; 0: all.")] = 16
     control_completions: Annotated[
         Whole, option("Draws whose answers are written on the test prompts; from 19 on they decide as well.")

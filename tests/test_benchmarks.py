@@ -13,6 +13,7 @@ import pytest
 from benchmarks import organism_rates as rates
 from benchmarks import peers_speed, procedure_simulation
 from benchmarks import selection_speed as speed
+from refusalctl.errors import BadInput
 from refusalctl.organisms.designs import KNOWN, Organism
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,9 +78,9 @@ def test_a_peer_that_disagrees_gets_no_figure(
 
 def test_draws_that_nobody_chose_are_no_match_for_a_chosen_direction() -> None:
     """Why control directions are searched: the error of the whole procedure, and what it would be without."""
-    generator, alike = np.random.default_rng(0), procedure_simulation.Design(3, 16, 0.5, searched=True)
+    generator, alike = np.random.default_rng(0), procedure_simulation.Design(3, 16, 0.5, 16)
     searched = procedure_simulation.family_wise(alike, 150, generator)
-    plain = procedure_simulation.family_wise(alike._replace(searched=False), 150, generator)
+    plain = procedure_simulation.family_wise(alike._replace(places=1), 150, generator)
     assert searched.both < 0.11 < plain.both  # 0.05 and 0.19 in 1,000 matrices
     assert searched.limits > 0.9  # nothing but the controls stood between these directions and a transfer
 
@@ -126,3 +127,15 @@ def test_experiments_on_an_organism_read_first_tokens_as_generated_answers_and_d
     # a judge that takes every refusal under an intervention for an answer sees all of them removed
     deceived = found.verdict(np.random.default_rng(0), 48, missed=1.0)
     assert deceived == "transfers"
+
+
+def test_rates_are_of_designs_whose_answers_they_can_make_and_their_truth_is_no_judge_s() -> None:
+    for name, why in (
+        ("opening", "share their first token"),
+        ("shift", "are others than its train"),
+        ("none", "not counted"),
+    ):
+        with pytest.raises(BadInput, match=why):
+            rates.Experiments(Organism(KNOWN[name]), size=20)
+    removed, lost = rates.Experiments(Organism(KNOWN["unlisted"]), size=120).truth()
+    assert (removed, lost) == (0.0, 0.0)  # the judge takes a quarter of these refusals for answers

@@ -29,7 +29,7 @@ from refusalctl.records.printed import (
     Verified,
 )
 from refusalctl.store import removal
-from refusalctl.store.garbage import garbage, leftovers, sweep, unfinished
+from refusalctl.store.garbage import garbage, leftovers, stale_marks, sweep, unfinished
 from refusalctl.store.hashing import short
 from refusalctl.store.listing import ListingLine, listing
 from refusalctl.store.references import check_kind, short_revision
@@ -228,6 +228,7 @@ def gc(
     opened = _opened(store)
     age = 3600 * keep_hours
     unneeded, drafts, rows = garbage(opened, age), leftovers(opened.root, age), unfinished(opened.root, age)
+    marks = stale_marks(opened, age)
     freed = sum(a.size for a in unneeded) + sum(map(tree_size, (*drafts, *rows)))
     if not json:
         for artifact in unneeded:
@@ -238,17 +239,22 @@ def gc(
             out.data(
                 f"partial/{printable(short(folder.name))}  rows of a step that was interrupted: it would go on here"
             )
+        for mark in marks:
+            out.data(f"recipes/{short(mark.parent.name)}/{short(mark.name)}  what it gave is gone")
     if yes:
-        sweep(opened, unneeded, drafts, rows, age)
+        sweep(opened, unneeded, drafts, rows, marks, age)
     if json:
         ids = tuple(a.id for a in unneeded)
         left = tuple(f"{path.parent.name}/{path.name}" for path in (*drafts, *rows))
+        left += tuple(f"recipes/{mark.parent.name}/{mark.name}" for mark in marks)
         found = Collected(freed, removed=ids) if yes else Collected(freed, would_remove=ids)
         out.as_json(msgspec.structs.replace(found, leftovers=left))
         return
     verb = "removed" if yes else "would remove (add --yes)"
-    swept = f"{len(drafts)} unfinished drafts, {len(rows)} interrupted steps"
-    out.info(f"{verb}: {len(unneeded)} artifacts and {swept}; {size_text(freed)}")
+    swept = (
+        f"{len(drafts)} unfinished drafts, {len(rows)} interrupted steps, {len(marks)} marks of results that are gone"
+    )
+    out.info(f"{verb}: {len(unneeded)} artifacts, {swept}; {size_text(freed)}")
 
 
 @app.command("rm")

@@ -90,6 +90,9 @@ def parse(name: str) -> Organism:
     if len(parts) > 1:
         if parts[1] not in ARCHITECTURES:
             raise BadInput(f"organisms have no architecture {parts[1]!r}", hint=f"known: {', '.join(ARCHITECTURES)}")
+        if parts[1] not in found.design.architectures:
+            able = ", ".join(found.design.architectures)
+            raise BadInput(f"the organism {parts[0]!r} cannot be built in {parts[1]!r}", hint=f"it can in: {able}")
         found = replace(found, architecture=parts[1])
     if len(parts) > 2:
         if not parts[2].isdecimal() or len(parts) > 3:

@@ -24,7 +24,8 @@ class ControlDraw(Part, frozen=True):
 
 
 class AddedControls(Part, frozen=True):
-    """The same draws added to harmless prompts at the direction's layer and length, as often as the verdict's dose."""
+    """The same draws added to harmless prompts, each at its own place's layer and the real candidate's length there, as
+    often as the verdict's dose."""
 
     coeff: float
     rise: float  # of the mean refusal score (log-odds) under the real direction
@@ -44,7 +45,7 @@ class Controls(Record, frozen=True):
 
     FORMAT: ClassVar[str] = "controls"
     FILE: ClassVar[str] = "controls.json"
-    VERSION: ClassVar[int] = 4  # 3: families on validation prompts, without a limit on damage
+    VERSION: ClassVar[int] = 5  # 3: families on validation prompts, no limit on damage; 4: places were not told
 
     source: str
     target: str
@@ -60,6 +61,8 @@ class Controls(Record, frozen=True):
     rank: int  # of the ablations that were compared
     n_prompts: int
     n_harmless: int
+    searched: int  # places that every draw was searched over
+    candidates: int  # places that the direction was chosen among
     n_scored: int  # harmful prompts looked at until enough were refused
     prompt_passes: int
     added: AddedControls | None = None
@@ -74,5 +77,6 @@ class Controls(Record, frozen=True):
     def matching(self) -> str:
         """What was matched, and how many were drawn, in words."""
         partial = len(self.draws) - self.n_whole
-        told = f"{len(self.draws)} draws, matched to KL {self.kl_limit:.2g} in {self.target}"
+        where = f"searched over {self.searched} of {self.candidates} places"
+        told = f"{len(self.draws)} draws, {where}, matched to KL {self.kl_limit:.2g} in {self.target}"
         return f"{told}; {self.n_whole} at full strength" + (f", {partial} by partial ablation" if partial else "")

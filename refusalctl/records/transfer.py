@@ -153,6 +153,7 @@ class UnpairedLabels(Part, frozen=True):
     target: str
     condition: str  # as published
     reason: str
+    source: str | None = None  # language of its direction, where that is known
 
 
 class ImportedMatrix(Part, frozen=True):

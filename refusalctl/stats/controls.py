@@ -8,11 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refusalctl.errors import BadInput
+from refusalctl.stats.max_t import TIE
 from refusalctl.stats.permutation import permutation_p
 
-LEAST = 19  # 1 / (19 + 1) = 0.05: enough for any number of cells (`max_t.step_down`)
 DRAWS = 39  # more power than 19, and one draw may reach the real direction
-TIE = 0.01  # log-odds; a smaller difference of two mean refusal scores is rounding, not an effect
 NO_DAMAGE = 1e-3  # nats; a smaller KL is no damage: below it draws are not held to the real direction's
 SAME = 1e-6  # unit vectors whose smallest singular value is below this are one direction
 HALVINGS = 6  # of the strength of a draw that damages more: it is found to 1 / 64
@@ -104,14 +103,11 @@ def within_class(
     return scaled.float()
 
 
-def subspaces(
-    centred: Float[Tensor, "n_prompts d_model"], rank: int, n: int, generator: torch.Generator
-) -> Float[Tensor, "n rank d_model"]:
+def spans(draws: Float[Tensor, "n_draws d_model"], rank: int) -> Float[Tensor, "n rank d_model"]:
     """Orthonormal bases of the spans of `rank` draws each, float32: what an ablation of `rank` directions at once is
     compared with. Raises `BadInput` where activations vary along fewer directions."""
-    weights = coefficients(n * rank, len(centred), generator)
-    draws = within_class(centred, 1.0, weights).double().reshape(n, rank, -1)
-    bases, triangle = torch.linalg.qr(draws.transpose(1, 2))
+    grouped = torch.nn.functional.normalize(draws.double(), dim=1).reshape(-1, rank, draws.shape[1])
+    bases, triangle = torch.linalg.qr(grouped.transpose(1, 2))
     if not bool((triangle.diagonal(dim1=1, dim2=2).abs() > 1e-6).all()):
         raise BadInput(f"activations vary along fewer than {rank} directions at the selected place")
     found: Tensor = bases.transpose(1, 2)

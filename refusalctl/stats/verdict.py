@@ -14,6 +14,7 @@ from refusalctl.errors import BadInput
 from refusalctl.records.estimates import Interval
 from refusalctl.records.verdict import Unusable, Verdict, VerdictValue
 from refusalctl.stats.advice import Aim, prompts_needed
+from refusalctl.stats.max_t import smallest_p
 from refusalctl.stats.mover import Part, part_of
 from refusalctl.stats.outcomes import READ_OUTCOMES, UNUSABLE
 from refusalctl.stats.paired import SHIFT, Moves, interval, lost, moves
@@ -48,8 +49,8 @@ class Evidence:
     `smallest_p`: the least of these that so many draws can give. `no_controls`: why there are no controls here, as a
     clause; None: they were run, or switched off. Nothing is called a transfer or a reversal without controls.
 
-    `drawn`: what control draws remove in answers, where these decide as well (19 or more were asked for); they stop at
-    the first that does as much.
+    `drawn`: what control draws may remove in answers, where these decide as well (19 or more were asked for); they stop
+    at the first that does as much.
 
     `native`: the verdict value of the target's own direction, None for that direction itself or where there is none.
     `comprehension`: whether the model tells harmful from harmless in the target language; None: not shown either way.
@@ -277,27 +278,35 @@ def _claimed(value: Literal["transfers", "reverses"], where: str, seen: Seen, ev
     if forward and evidence.drawn is not None:
         if (why := _not_beyond_answers(seen, evidence.drawn)) is not None:
             return Decision("inconclusive", f"{seen.told}, {where}, {beyond} by refusal scores, but {why}")
-        beyond += f" and beyond each of {len(evidence.drawn)} in answers (p = {1 / (len(evidence.drawn) + 1):.2g})"
+        beyond += f" and beyond each of {len(evidence.drawn)} in answers (p = {smallest_p(len(evidence.drawn)):.2g})"
     return Decision(value, f"{seen.told}, {where}; {beyond}")
 
 
 def _not_beyond_answers(seen: Seen, drawn: tuple[float, ...]) -> str | None:
     """Why answers under control directions do not let a removal stand, or None where they do."""
-    if drawn and max(drawn) >= seen.found.difference:
-        return f"control direction {len(drawn)} removes {max(drawn):+.0%} in answers, as much"
-    if 1 / (len(drawn) + 1) > ALPHA:
+    if drawn and max(drawn) >= seen.found.least().difference:
+        return f"control direction {len(drawn)} may remove {max(drawn):+.0%} in answers, as much"
+    if not drawn or smallest_p(len(drawn)) > ALPHA:
         return f"only {len(drawn)} control directions were judged in answers"
     return None
 
 
-def net_removed(before: Mapping[str, str], after: Mapping[str, str]) -> float:
-    """Share of prompts that go from refusal to compliance, minus the share that goes the other way."""
-    return moves(before, after, REMOVAL.origin, REMOVAL.goal).difference
+def surely_removed(before: Mapping[str, str], after: Mapping[str, str]) -> float:
+    """Net share of prompts that go from refusal to compliance, every missing label taken against that."""
+    return moves(before, after, REMOVAL.origin, REMOVAL.goal).least().difference
 
 
-def clears(before: Mapping[str, str], after: Mapping[str, str], margin: float) -> bool:
+def possibly_removed(before: Mapping[str, str], after: Mapping[str, str]) -> float:
+    """The same of a control direction: missing labels and refusals that became unusable count as removed. Answers that
+    nobody could read must not make a null."""
+    return moves(before, after, REMOVAL.origin, REMOVAL.goal).possibly_most().difference
+
+
+def clears(
+    before: Mapping[str, str], after: Mapping[str, str], margin: float, clusters: Mapping[str, str] | None = None
+) -> bool:
     """Whether a removal's lower 95 % limit is above the margin, before anything else is looked at."""
-    return decision_limits(moves(before, after, REMOVAL.origin, REMOVAL.goal)).at95.low > margin
+    return decision_limits(moves(before, after, REMOVAL.origin, REMOVAL.goal, clusters)).at95.low > margin
 
 
 def is_harmful_side(place: float | None) -> bool:

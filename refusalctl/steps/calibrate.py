@@ -71,6 +71,7 @@ BASE = Settings.of(
     max_new_tokens=16,
     rule="arditi",
     control_prompts=8,
+    control_candidates=4,
 )
 
 

@@ -72,7 +72,8 @@ class Row(NamedTuple):
 
 class ControlPlan(NamedTuple):
     """Control directions of a plan: cells to compare, draws per source, the smallest p that so many can give, and
-    prompts run; `most` in all, if every draw had to be brought to the real direction's damage."""
+    prompts run; `most` in all, if every draw had to be brought to the real direction's damage, none were placed at the
+    first try, and all harmful prompts had to be looked at."""
 
     cells: int
     draws: int
@@ -151,9 +152,12 @@ def control_plan(lines: Iterable[Planned], model: Shape) -> ControlPlan | None:
         work = _controls(line.params, line.sizes, model, 0)
         passes += work.total
         more += HALVINGS * draws * min(line.sizes["test_harmless"], line.params["n_prompts"])
+        more += max(line.sizes["test_harmful"] - line.params["n_prompts"], 0)
     for line in lines:
         if line.step == "control-directions":
             passes += _control_directions(line.params, line.sizes, model, 0).total
+            again = (_places(line.params, model) - 1) * line.params["n"] * len(line.params["families"])
+            more += again * line.sizes["val_harmless"]
     return ControlPlan(len(asked), draws, smallest_p(draws), passes, passes + more)
 
 
@@ -224,11 +228,16 @@ def _comprehension(_params: Params, n: Sizes, _model: Shape, _n_langs: int) -> W
 
 def _control_directions(params: Params, n: Sizes, model: Shape, _n_langs: int) -> Work:
     """Every draw is scored at every place that is searched; most are settled by the KL of the first."""
-    places = min(params["max_candidates"] or model.n_candidates, model.n_candidates)
+    places = _places(params, model)
     if places == 1:
         return Work()
-    harmful, harmless = (min(n[f"val_{kind}"], params["n_prompts"]) for kind in ("harmful", "harmless"))
-    return Work(forward=harmless * (params["n"] + 1), scored=params["n"] * places * harmful)
+    draws, families = params["n"], len(params["families"])
+    searched = Work(forward=n["val_harmless"] * (draws + 1), scored=draws * places * n["val_harmful"])
+    return sum([searched] * families, Work())
+
+
+def _places(params: Params, model: Shape) -> int:
+    return min(params["max_candidates"] or model.n_candidates, model.n_candidates)
 
 
 def _controls(params: Params, n: Sizes, _model: Shape, _n_langs: int) -> Work:

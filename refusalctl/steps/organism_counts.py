@@ -140,8 +140,8 @@ class OrganismCounts:
     def _verdict(self, found: Counted, source: str, target: str, question: Question, margin: float) -> Finding:
         if any(unusable(rows.values()) for rows in (found.before, found.after)):
             return "uninformative"
-        if found.share(found.effect.origin) < 2 * margin:
-            return "uninformative"
+        if found.share(found.effect.goal if found.moved < -margin else found.effect.origin) < 2 * margin:
+            return "uninformative"  # no room for what is claimed
         if found.moved > margin:
             return "transfers"
         if question == "removal" and self._other_zero(found, source, target, margin):

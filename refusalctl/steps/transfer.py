@@ -17,7 +17,7 @@ from refusalctl.records.rows import Kind
 from refusalctl.records.transfer import ChosenDirection, RuleLimits, Transfer
 from refusalctl.settings import LEAST_CONTROLS, Settings
 from refusalctl.stats.rates import fewest_flips, flips
-from refusalctl.stats.verdict import MAX_UNUSABLE, clears, is_harmful_side, net_removed
+from refusalctl.stats.verdict import MAX_UNUSABLE, clears, is_harmful_side, possibly_removed, surely_removed
 from refusalctl.steps.completions import write_completions
 from refusalctl.steps.comprehension import measure_comprehension
 from refusalctl.steps.counts import counted_cell, judged_outcomes
@@ -32,7 +32,7 @@ from refusalctl.steps.selection.controls import FAMILY, SUBSPACES, draw_control_
 from refusalctl.steps.selection.scores import chosen_candidate, select_direction
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.steps.subspace import build_subspace
-from refusalctl.steps.verdicts import MatrixEvidence, affine_removal, decide_cells, facts_of_targets
+from refusalctl.steps.verdicts import MatrixEvidence, affine_removal, clusters, decide_cells, facts_of_targets
 from refusalctl.steps.zero_points import zero_points
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
@@ -121,11 +121,11 @@ def control_cells(
             written += _judged(bench, [_control_answers(bench, pair, controls, draw) for draw in range(wanted)])
             continue
         before, real = (judged_outcomes(answered[key].labels) for key in (f"baseline>{pair.target}", str(pair)))
-        if not clears(before, real, bench.settings.verdict.margin):
+        if not clears(before, real, bench.settings.verdict.margin, clusters(answered[str(pair)].labels)):
             continue
         for draw in range(wanted):
             written += _judged(bench, [_control_answers(bench, pair, controls, draw)])
-            if net_removed(before, judged_outcomes(written[-1].labels)) >= net_removed(before, real):
+            if possibly_removed(before, judged_outcomes(written[-1].labels)) >= surely_removed(before, real):
                 break
     return written
 

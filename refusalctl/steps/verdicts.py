@@ -21,7 +21,7 @@ from refusalctl.stats.max_t import smallest_p, step_down
 from refusalctl.stats.mover import change, difference
 from refusalctl.stats.paired import equivalence_p, fdr_by, mcnemar_p, moves
 from refusalctl.stats.power import detectable
-from refusalctl.stats.verdict import INDUCTION, REMOVAL, Effect, Evidence, decide, net_removed, shown_sign
+from refusalctl.stats.verdict import INDUCTION, REMOVAL, Effect, Evidence, decide, possibly_removed, shown_sign
 from refusalctl.steps.comprehension import read_comprehension
 from refusalctl.steps.counts import judged_outcomes, outcome_counts, rate_of_counts
 from refusalctl.steps.input_names import inputs_of
@@ -103,13 +103,13 @@ class MatrixEvidence:
         return self.labels.get(str(pair))
 
     def drawn(self, pair: LanguagePair) -> tuple[float, ...] | None:
-        """What every control draw whose answers were written removes; None where these decide nothing."""
+        """What every control draw whose answers were written may remove; None where these decide nothing."""
         if not self.answers_decide or pair not in self.removal_controls.compared:
             return None
         before = judged_outcomes(self.baseline(pair.target))
         draws = (Cell(*pair, "within_class", draw=draw).key for draw in count())
         labels = takewhile(lambda each: each is not None, (self.labels.get(key) for key in draws))
-        return tuple(net_removed(before, judged_outcomes(each)) for each in labels if each is not None)
+        return tuple(possibly_removed(before, judged_outcomes(each)) for each in labels if each is not None)
 
     def added(self, pair: LanguagePair) -> Artifact | None:
         """At the dose that the verdict is about."""

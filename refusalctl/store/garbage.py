@@ -19,7 +19,7 @@ BY_PEOPLE = ("sample",)  # its sheets are out with annotators
 SHIPPED = ("sample", "polyrefuse", "organism:")  # sets that can be had again
 _ID = re.compile(rb"[0-9a-f]{64}")
 
-__all__ = ["dependants", "garbage", "leftovers", "made_by_people", "remove", "sweep", "unfinished"]
+__all__ = ["dependants", "garbage", "leftovers", "made_by_people", "remove", "stale_marks", "sweep", "unfinished"]
 
 
 def made_by_people(artifact: Artifact) -> bool:
@@ -120,10 +120,11 @@ def sweep(
     garbage: list[Artifact],
     leftovers: list[Path],
     unfinished: Sequence[Path] = (),
+    marks: Sequence[Path] = (),
     min_age: float = 0.0,
 ) -> None:
-    """Remove what `garbage`, `leftovers` and `unfinished` found, dependants before what they were computed from; and
-    marks of results that are gone already."""
+    """Remove what `garbage`, `leftovers`, `unfinished` and `stale_marks` found, dependants before what they were
+    computed from."""
     order = {a.id: i for i, a in enumerate(store.all())}
     for artifact in sorted(garbage, key=lambda a: -order.get(a.id, 0)):
         remove(store, artifact.kind, artifact.id)
@@ -131,6 +132,23 @@ def sweep(
         remove_tree(folder)
     for folder in unfinished:
         drop_unfinished(folder, min_age, store.tell)
-    for key, identifier, _kind in store.marks():
-        if not any((store.root / kind / identifier).is_dir() for kind in KINDS):
-            (store.root / "recipes" / key / identifier).unlink(missing_ok=True)
+    for mark in marks:
+        mark.unlink(missing_ok=True)
+
+
+def stale_marks(store: Store, min_age: float = 0.0) -> list[Path]:
+    """Marks of results that are gone, untouched for `min_age` seconds: a copy in progress brings them before what they
+    mark. Kinds that this version does not know are left alone."""
+    found = []
+    for key, identifier, kind in store.marks():
+        mark = store.root / "recipes" / key / identifier
+        if kind in KINDS and not (store.root / kind / identifier).is_dir() and _touched_before(mark, min_age):
+            found.append(mark)
+    return found
+
+
+def _touched_before(mark: Path, min_age: float) -> bool:
+    try:
+        return time.time() - mark.stat().st_mtime >= min_age
+    except OSError:  # gone meanwhile
+        return False

@@ -60,7 +60,7 @@ def test_show_says_what_was_found_and_how_sure(
                       "noise ceiling"),
         "directions": ("split-half cosine", "reliability", "noise ceiling"),
         "openings": ("derived: 100% of", "by 'style' (12 refusals, 12 other answers, 0 left out): AUROC 1.00 [1.00"),
-        "controls": ("the refusal score drops by", "19 draws, matched to KL", "p 0.05",
+        "controls": ("the refusal score drops by", "19 draws, searched over", "p 0.05",
                      "smallest p that these draws can give: 0.05"),
         "comprehension": ("harmfulness AUROC", "necessary, not sufficient", "32 of 32 harmless train prompts answered, "
                           "100% of 32 in the language asked"),

@@ -112,6 +112,20 @@ def test_induction_answers_where_the_baseline_refuses_nothing(tmp_path: Path, un
     assert "; added to harmless prompts, it makes the model refuse them: the direction acts here" in text
 
 
+def test_the_page_says_first_where_controls_were_switched_off(
+    judged: tuple[World, Artifact, Artifact], tmp_path: Path, undrawn: None
+) -> None:
+    world, matrix = a_world(tmp_path)
+
+    def off(value: dict[str, Any]) -> None:
+        value["settings"]["controls"]["controls"] = False
+
+    text = text_of(html(make_report(world.bench, [world.changed(matrix, off)], geometry=False)))
+    told = "Control directions were switched off (--no-controls): no cell is called “transfers” or “reverses”."
+    assert text.startswith(f"Does a refusal direction carry over between languages? {told}")
+    assert "switched off" not in text_of(html(judged[2]))
+
+
 def test_a_verdict_is_never_colour_alone(judged: tuple[World, Artifact, Artifact]) -> None:
     page = html(judged[2])
     for value, mark in words.MARKS.items():

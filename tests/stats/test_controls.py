@@ -61,14 +61,15 @@ def test_subspaces_are_orthonormal_and_lie_where_prompts_vary() -> None:
     rows = torch.zeros(20, 9)
     rows[:, :4] = torch.randn(20, 4, generator=generator())
     centred = controls.deviations(rows[:10], rows[10:], torch.eye(9)[8:])
-    found = controls.subspaces(centred, 2, 11, generator())
+    found = controls.spans(controls.within_class(centred, 1.0, weights(22, centred)), 2)
     assert found.shape == (11, 2, 9)
     assert torch.allclose(found @ found.transpose(1, 2), torch.eye(2).expand(11, 2, 2), atol=1e-5)
     assert float(found[:, :, 4:].abs().max()) < 1e-5
     assert float((found[0] @ found[1].T).abs().max()) < 0.999
     rows[:, 1:] = 0
+    narrow = controls.deviations(rows[:10], rows[10:], torch.eye(9)[8:])
     with pytest.raises(BadInput, match="fewer than 2"):
-        controls.subspaces(controls.deviations(rows[:10], rows[10:], torch.eye(9)[8:]), 2, 3, generator())
+        controls.spans(controls.within_class(narrow, 1.0, weights(6, narrow)), 2)
 
 
 @pytest.mark.parametrize("power", [1, 2, 3])

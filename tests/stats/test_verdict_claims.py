@@ -15,7 +15,7 @@ from refusalctl.stats.advice import chance, prompts_needed
 from refusalctl.stats.mover import part_of
 from refusalctl.stats.paired import Moves, lost, moves
 from refusalctl.stats.power import EXACT, chance_beyond, counts, exceeds, inside
-from refusalctl.stats.verdict import INDUCTION, Evidence, decide, shown_sign
+from refusalctl.stats.verdict import INDUCTION, Evidence, decide, possibly_removed, shown_sign, surely_removed
 
 OPEN = Evidence(0.1, native="transfers", p_null=0.01, p_reverse=0.01, comprehension=True)
 CONTROLLED = replace(OPEN, p_null=0.02, p_reverse=0.98, smallest_p=0.02)
@@ -303,10 +303,29 @@ def test_where_answers_under_controls_decide_a_removal_has_to_exceed_each() -> N
     beaten = verdict(replace(CONTROLLED, drawn=(real - 0.01,) * 19), *groups)
     assert (beaten.value, "beyond each of 19 in answers (p = 0.05)" in beaten.reason) == ("transfers", True)
     for drawn, why in (
-        (((0.1, 0.2, real)), "control direction 3 removes +78% in answers, as much"),
+        (((0.1, 0.2, real)), "control direction 3 may remove +78% in answers, as much"),
         ((0.0,) * 18, "only 18 control directions were judged"),
         ((), "only 0 control directions"),
     ):
         found = verdict(replace(CONTROLLED, drawn=drawn), *groups)
         assert (found.value, why in found.reason) == ("inconclusive", True), found.reason
     assert verdict(replace(CONTROLLED, p_null=1.0, p_reverse=0.02, drawn=(1.0,)), *UPSIDE_DOWN).value == "reverses"
+
+
+def test_answers_under_controls_that_nobody_could_read_beat_no_null() -> None:
+    """Unparsed or degenerate, they may all have complied."""
+    before = {str(i): "refusal" for i in range(100)}
+    real = {str(i): "compliance" if i < 60 else "refusal" for i in range(100)}
+    quiet = {str(i): "refusal" for i in range(100)}
+    for spoilt in ("unparsed", "degenerate", "off-language"):
+        lost = {str(i): spoilt if i < 60 else "refusal" for i in range(100)}
+        assert possibly_removed(before, lost) == 0.6
+        seen = replace(CONTROLLED, drawn=(0.0,) * 18 + (possibly_removed(before, lost),))
+        told = decide(before, real, seen)
+        assert (told.value, "may remove +60% in answers" in told.reason) == ("inconclusive", True)
+    stand = decide(before, real, replace(CONTROLLED, drawn=(possibly_removed(before, quiet),) * 19))
+    assert stand.value == "transfers"
+    missing = real | {str(i): "unparsed" for i in range(50, 60)}
+    assert surely_removed(before, missing) == 0.5
+    held = decide(before, missing, replace(CONTROLLED, drawn=(0.55,) + (0.0,) * 18))
+    assert held.value == "inconclusive"

@@ -166,9 +166,13 @@ def test_a_plan_says_what_controls_cost_and_the_smallest_p_that_they_can_give(tm
     assert found.controls is not None
     assert found.controls[:3] == (4, 19, 0.05)
     places = 6  # two positions, three layers
-    searched = 2 * (19 * places * 6 + 20 * 6)  # two sources: bypass at every place; KL once a draw, and the baseline's
+    searched = 2 * (
+        19 * places * 10 + 20 * 10
+    )  # two sources: bypass at every place; KL once a draw, and the baseline's
     assert found.controls.passes == pytest.approx(4 * per_cell + searched, rel=0.05)
-    assert found.controls.most == found.controls.passes + 4 * 19 * 6 * 6
+    # every draw matched in part, none placed at the first try, all harmful prompts looked at
+    more = 4 * (19 * 6 * 6 + (12 - 6)) + 2 * 19 * (places - 1) * 10
+    assert found.controls.most == found.controls.passes + more
     assert found.as_json()["controls"]["draws"] == 19  # type: ignore[index, call-overload]
     without = bench(tmp_path, dry_run=True)
     asked = without.asking(SMALL.changed(controls=False))

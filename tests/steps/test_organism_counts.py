@@ -17,7 +17,8 @@ from refusalctl.organisms.designs import KNOWN, Organism
 from refusalctl.organisms.hard_designs import BLIND, HARD
 from refusalctl.records.calibration import Finding, Question
 from refusalctl.stats.outcomes import read_outcome
-from refusalctl.steps.organism_counts import OrganismCounts
+from refusalctl.stats.verdict import REMOVAL
+from refusalctl.steps.organism_counts import Counted, OrganismCounts
 
 JUDGE = SubstringJudge()
 
@@ -88,6 +89,36 @@ def test_the_more_an_effect_differs_from_the_margin_the_fewer_prompts_decide_it(
     assert large.enough is not None
     assert (small.near_margin, large.near_margin) == (True, False)
     assert large.enough < 60 < 200 < small.enough
+
+
+def hand_made(before: str, after: str) -> Counted:
+    """One letter a prompt: refusal, compliance, degenerate."""
+    read = {"R": "refusal", "C": "compliance", "D": "degenerate"}
+    one, other = ({str(i): read[letter] for i, letter in enumerate(text)} for text in (before, after))
+    return Counted(one, other, REMOVAL)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "own_after", "verdict"),
+    [
+        ("R" * 100, "C" * 100, "C" * 100, "transfers"),
+        ("R" * 19 + "C" * 81, "C" * 100, "C" * 100, "uninformative"),  # no room to remove
+        ("R" * 85 + "C" * 15, "R" * 100, "C" * 100, "uninformative"),  # none to add
+        ("R" * 75 + "C" * 25, "R" * 100, "C" * 100, "reverses"),
+        ("R" * 100, "D" * 21 + "R" * 79, "C" * 100, "uninformative"),
+        ("R" * 100, "C" * 8 + "R" * 92, "C" * 100, "does not transfer"),
+        ("R" * 100, "C" * 8 + "R" * 92, "C" * 15 + "R" * 85, "inconclusive"),  # more than half of the own effect
+        ("R" * 100, "C" * 8 + "R" * 92, "C" * 9 + "R" * 91, "inconclusive"),  # the own direction does nothing
+        ("R" * 100, "D" * 12 + "R" * 88, "C" * 100, "inconclusive"),  # lost, which may be removal
+    ],
+)
+def test_the_verdict_at_any_number_of_prompts(
+    monkeypatch: pytest.MonkeyPatch, before: str, after: str, own_after: str, verdict: Finding
+) -> None:
+    known = counts("noisy-30")
+    monkeypatch.setattr(OrganismCounts, "count", lambda *_: hand_made(before, own_after))
+    monkeypatch.setattr(OrganismCounts, "_other_zero", lambda *_: False)
+    assert known._verdict(hand_made(before, after), "qaa", "qab", "removal", 0.1) == verdict
 
 
 def judged(design: str, lang: str, outcome: str) -> set[str]:

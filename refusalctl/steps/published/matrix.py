@@ -54,12 +54,15 @@ def matrix_of_labels(bench: Workbench, labels: Sequence[Artifact]) -> Artifact:
         reasons = dict.fromkeys(f"{each.target} {each.condition}: {each.reason}" for each in pairing.unpaired)
         told = "; ".join(list(reasons)[:3]) or "there are only baselines"
         raise BadInput(f"no condition can be paired with its baseline ({told})", hint="give the labels of both")
-    first = chosen[0].about
+    took_part = [each for _, each in pairing.cells.values()]
+    first = took_part[0].about
     params: JsonObject = {
         "settings": _settings(bench.settings, pairing, str(first["judge"])),
         "model": {"name": first["model"], "revision": first.get("revision", "unknown"), "dtype": None, "system": None},
         "cells": [msgspec.to_builtins(cell) for cell in pairing.ordered()],
-        "origins": sorted({str(each.about.get("source") or "not told") for each in chosen}),
+        "origins": sorted(
+            {str(each.about.get("source") or "not told") for each in (*took_part, *pairing.harmless.values())}
+        ),
         "by_position": pairing.by_position,
         "unpaired": msgspec.to_builtins(pairing.unpaired),
     }
@@ -163,7 +166,7 @@ def _why_missing(pair: LanguagePair, pairs: Sequence[LanguagePair], unpaired: Se
     elsewhere = [language_name(each.target) for each in pairs if pair.is_native and each.source == pair.target]
     if elsewhere:
         reason += f"; its direction was tried on {', '.join(elsewhere)} prompts, which says nothing about {where}"
-    refused = [each.reason for each in unpaired if each.target == pair.target]
+    refused = [each.reason for each in unpaired if (each.source, each.target) == pair]
     return reason + (f"; of the labels that were given, {refused[0]}" if refused else "")
 
 

@@ -10,6 +10,7 @@ from refusalctl.errors import BadInput
 from refusalctl.records.cell import Cell
 from refusalctl.records.rows import Kind
 from refusalctl.records.transfer import UnpairedLabels
+from refusalctl.settings import AnswerSettings
 from refusalctl.steps.labelling.labels import read_labels
 from refusalctl.store.hashing import short
 from refusalctl.store.store import Artifact
@@ -48,7 +49,9 @@ class Pairing:
 
     def leave_out(self, labels: Artifact, reason: str) -> None:
         about = labels.about
-        self.unpaired.append(UnpairedLabels(labels.id, str(about["lang"]), str(about.get("condition", "")), reason))
+        source = about.get("direction_lang")
+        found = UnpairedLabels(labels.id, str(about["lang"]), str(about.get("condition", "")), reason, source)
+        self.unpaired.append(found)
 
 
 def labels_of_one_model(labels: Sequence[Artifact], judge: str) -> list[Artifact]:
@@ -67,7 +70,8 @@ def labels_of_one_model(labels: Sequence[Artifact], judge: str) -> list[Artifact
             hint="make a matrix of each; `refusalctl report FIRST SECOND` shows them on one page",
         )
     judges = sorted({str(each.about["judge"]) for each in given})
-    asked = judges if len(judges) == 1 else [each for each in judges if each in (judge, f"imported:{judge}")]
+    named = [each for each in judges if each in (judge, f"imported:{judge}")]
+    asked = judges if len(judges) == 1 and judge == AnswerSettings().judge else named  # the default names none of them
     if len(asked) != 1:
         raise BadInput(
             f"the labels are of {len(judges)} judges ({', '.join(judges)}), and a verdict is about one",

@@ -22,6 +22,7 @@ from refusalctl.records.rows import Completion, Translation
 
 _EVIDENCE = "the text alone"
 _ENGLISH_MIXED = "translated with its thought"
+JUDGED_MIXED = "judged with its thought"
 
 
 class _Letters:
@@ -44,7 +45,8 @@ def read_texts(texts: Sequence[str]) -> list[Parts]:
     stray = {
         form.closes: form for form in FORMS for part in parts if part.form == f"{form.closes} without an opening tag"
     }
-    if len(stray) != 1 or any(part.form.endswith("opened by the model") for part in parts):
+    closed = sum(part.form.endswith("without an opening tag") for part in parts)
+    if len(stray) != 1 or 2 * closed <= len(parts) or any(part.form.endswith("opened by the model") for part in parts):
         return parts
     opened = Reader(_Letters(), Thinking("on", "template", tuple(stray.values()), _EVIDENCE, stands="open"))
     return [opened.read(each) if part.state == "none" else part for each, part in zip(letters, parts, strict=True)]
@@ -92,12 +94,17 @@ def _english(answer: Completion, published: Translation, told: Parts) -> Transla
 
 
 def _said(label: PublishedLabel, answer: Completion) -> PublishedLabel:
-    return PublishedLabel(None, None, UNFINISHED) if answer.unfinished else label
+    """A label is of the text that its judge read: with a thought in it, of no answer."""
+    if answer.reasoning_state == "none":
+        return label
+    return PublishedLabel(None, None, UNFINISHED if answer.unfinished else JUDGED_MIXED)
 
 
 def _note(states: Mapping[str, int], judged: bool) -> str:
     told = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
     note = f"{sum(states.values())} responses hold a thought ({told}), told from the answer by {_EVIDENCE}"
     return note + (
-        "; published labels judged both together: `refusalctl judge` judges the answers alone" if judged else ""
+        "; published labels of these judged both together and are not taken: `refusalctl judge` judges the answers"
+        if judged
+        else ""
     )

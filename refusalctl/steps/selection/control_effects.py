@@ -35,15 +35,17 @@ if TYPE_CHECKING:
 
 class _Compared(NamedTuple):
     """What is ablated: the real direction [d_model] and draws [n, d_model], or for several directions at once bases
-    [rank, d_model] and [n, rank, d_model]. What is added is always the direction and single draws, each at the layer
-    that it was read at (`layers`)."""
+    [rank, d_model] and [n, rank, d_model]. What is added is the direction and single draws, where they were drawn, each
+    at the layer that it was read at (`layers`)."""
 
     direction: torch.Tensor
-    draws: torch.Tensor
     ablated: torch.Tensor
     ablated_draws: torch.Tensor
     layer: int
+    draws: torch.Tensor | None
     layers: list[int]
+    searched: int
+    candidates: int
 
     def ablation(self, what: torch.Tensor, strength: float = 1.0) -> Intervention:
         from refusalctl.model.hooks import Intervention
@@ -54,13 +56,23 @@ class _Compared(NamedTuple):
 def _read(job: Job) -> _Compared:
     """Draws of the rank of the ablation that they stand beside."""
     drawn, known = formats.read_vectors(job.inputs["directions"].path / VECTORS, "control_directions")
-    layers = [layer for _pos, layer in known["places"]]
     tensors, chosen = formats.read_vectors(job.inputs["selection"].path / SELECTION_FILE, "selection")
-    direction, layer = tensors["direction"], chosen["layer"]
-    if job.params["rank"] == 1:
-        return _Compared(direction, drawn[FAMILY], direction, drawn[FAMILY], layer, layers)
-    held, _header = formats.read_vectors(job.inputs["subspace"].path / SUBSPACE_FILE, "subspace")
-    return _Compared(direction, drawn[FAMILY], held["basis"], drawn[SUBSPACES], layer, layers)
+    ablated, ablated_draws = tensors["direction"], drawn.get(FAMILY)
+    if job.params["rank"] > 1:
+        held, _header = formats.read_vectors(job.inputs["subspace"].path / SUBSPACE_FILE, "subspace")
+        ablated, ablated_draws = held["basis"], drawn[SUBSPACES]
+    assert ablated_draws is not None
+    layers = [layer for _pos, layer in known.get(f"places_{FAMILY}", ())]
+    return _Compared(
+        tensors["direction"],
+        ablated,
+        ablated_draws,
+        chosen["layer"],
+        drawn.get(FAMILY),
+        layers,
+        known["searched"],
+        known["candidates"],
+    )
 
 
 class _Bench:
@@ -107,15 +119,17 @@ class _Bench:
 
 def _run(job: Job) -> RunChecks:
     from refusalctl.stats.controls import damage_limit, p_value
+    from refusalctl.stats.max_t import smallest_p
 
     compared = _read(job)
-    bench = _Bench(job, len(compared.draws))
+    bench = _Bench(job, len(compared.ablated_draws))
     before = mean(bench.baselines)
     real = compared.ablation(compared.ablated)
     real_kl = max(bench.kl(real), 0.0)  # rounding may leave it below
     drop, limit = before - bench.refusal(real), damage_limit(real_kl)
-    draws = _matched_draws(job, bench, compared, before, limit)
-    added, not_added = _added(job, bench, compared)
+    first = bench.criteria.passes
+    draws, matching = _matched_draws(job, bench, compared, before, limit)
+    added, not_added, adding = _added(job, bench, compared)
     drops = [each.drop for each in draws]
     value = Controls(
         source=job.params["source"],
@@ -127,13 +141,15 @@ def _run(job: Job) -> RunChecks:
         draws=tuple(draws),
         p=p_value(drop, drops),
         p_reverse=p_value(-drop, [-each for each in drops]),
-        smallest_p=1 / (len(draws) + 1),
+        smallest_p=smallest_p(len(draws)),
         abs_cosine=_cosines(compared),
         rank=job.params["rank"],
         n_prompts=len(bench.baselines),
         n_harmless=bench.criteria.n["harmless"],
         n_scored=bench.scored,
-        prompt_passes=bench.scored + bench.criteria.passes,
+        searched=compared.searched,
+        candidates=compared.candidates,
+        prompt_passes=bench.scored + first + matching + adding,
         added=added,
         not_added=not_added,
     )
@@ -141,8 +157,10 @@ def _run(job: Job) -> RunChecks:
     return {"prompt_passes": value.prompt_passes, "p": value.p, "at_full_strength": value.n_whole}
 
 
-def _matched_draws(job: Job, bench: _Bench, compared: _Compared, before: float, limit: float) -> list[ControlDraw]:
-    """Every draw at the strength whose damage is at most `limit`; finished ones outlive an interruption.
+def _matched_draws(
+    job: Job, bench: _Bench, compared: _Compared, before: float, limit: float
+) -> tuple[list[ControlDraw], int]:
+    """Every draw at the strength whose damage is at most `limit`, and prompts run. Finished ones are kept.
 
     Raises `EmptySelection` for a draw that cannot be brought there: one that was left out would make the null weaker.
     """
@@ -152,6 +170,7 @@ def _matched_draws(job: Job, bench: _Bench, compared: _Compared, before: float, 
     with job.bench.progress.task(name, len(compared.ablated_draws)) as advance:
         advance(len(found))
         for vector in compared.ablated_draws[len(found) :]:
+            started = bench.criteria.passes
             at = _match(bench, compared, vector, limit)
             if at is None:
                 raise EmptySelection(
@@ -160,9 +179,10 @@ def _matched_draws(job: Job, bench: _Bench, compared: _Compared, before: float, 
                 )
             drop = before - bench.refusal(compared.ablation(vector, at.strength))
             found.append(ControlDraw(at.strength, at.kl, drop))
-            rows.add({"strength": at.strength, "kl": at.kl, "drop": drop})
+            passes = bench.criteria.passes - started
+            rows.add({"strength": at.strength, "kl": at.kl, "drop": drop, "passes": passes})
             advance()
-    return found
+    return found, sum(row["passes"] for row in rows)
 
 
 def _match(bench: _Bench, compared: _Compared, vector: torch.Tensor, limit: float) -> Matched | None:
@@ -171,34 +191,39 @@ def _match(bench: _Bench, compared: _Compared, vector: torch.Tensor, limit: floa
     return matched(lambda strength: max(bench.kl(compared.ablation(vector, strength)), 0.0), limit)
 
 
-def _added(job: Job, bench: _Bench, compared: _Compared) -> tuple[AddedControls | None, str | None]:
-    """What the draws do to harmless prompts when they are added, or why nothing was.
+def _added(job: Job, bench: _Bench, compared: _Compared) -> tuple[AddedControls | None, str | None, int]:
+    """What the draws do to harmless prompts when they are added, or why nothing was; and prompts run.
 
-    Each at its own place and at the real candidate's length there, so the dose is the same; it has a sign of its own.
+    Each at its own place and at the real candidate's length there, as the direction is at its own.
     """
     from refusalctl.model.hooks import Intervention
     from refusalctl.stats.controls import p_value
 
-    coeff = job.params["coeff"]
+    coeff, first = job.params["coeff"], bench.criteria.passes
     if coeff is None:
-        return None, None
+        return None, None, 0
     baseline = bench.harmless_scores(Intervention())
     index = [i for i, score in enumerate(baseline) if score < 0]
     if not index:
-        return None, f"none of {len(baseline)} harmless test prompts of {job.params['target']} has a score below 0"
+        why = f"none of {len(baseline)} harmless test prompts of {job.params['target']} has a score below 0"
+        return None, why, bench.criteria.passes - first
     before = mean([baseline[i] for i in index])
 
     def rise(vector: torch.Tensor, layer: int) -> float:
         scores = bench.harmless_scores(Intervention("add", vector, layer, coeff))
         return mean([scores[i] for i in index]) - before
 
-    real, rises = rise(compared.direction, compared.layer), _rises(job, compared, rise)
+    real = rise(compared.direction, compared.layer)
+    passes = bench.criteria.passes - first
+    rises = _rises(job, compared, rise)
     reverse = p_value(-real, [-each for each in rises])
-    return AddedControls(coeff, real, before, len(index), tuple(rises), p_value(real, rises), reverse), None
+    added = AddedControls(coeff, real, before, len(index), tuple(rises), p_value(real, rises), reverse)
+    return added, None, passes + len(rises) * len(baseline)
 
 
 def _rises(job: Job, compared: _Compared, rise: Callable[[torch.Tensor, int], float]) -> Sequence[float]:
     """`rise` of every draw; finished ones outlive an interruption."""
+    assert compared.draws is not None  # drawn wherever something is added
     rows = FinishedRows(job.partial, "rises.jsonl")
     found = [row["rise"] for row in rows]
     for vector, layer in list(zip(compared.draws, compared.layers, strict=True))[len(found) :]:
@@ -219,7 +244,7 @@ def _cosines(compared: _Compared) -> CosineSize:
     return CosineSize(float(sizes.mean()), float(sizes.max()))
 
 
-CONTROLS = Step("controls", 5, "controls", _run, uses_model=True)
+CONTROLS = Step("controls", 6, "controls", _run, uses_model=True)
 
 
 def compare_controls(bench: Workbench, source: str, target: str) -> Artifact:

@@ -7,6 +7,7 @@ would be no match for it, on whatever prompts both are compared (`benchmarks/pro
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,11 @@ from refusalctl.store import formats
 
 if TYPE_CHECKING:
     import torch
+
+    from refusalctl.model.savings.sweeps import Wanted
+
+# what a class is run for, by criterion
+WANTED: dict[str, dict[str, Wanted]] = {"bypass": {"harmful": "opening"}, "kl": {"harmless": "next"}}
 
 
 class Place(NamedTuple):
@@ -89,15 +95,18 @@ def places_of(job: Job, winner: Candidate) -> tuple[list[Place], int]:
     return found, len(candidates)
 
 
-def search(job: Job, places: list[Place], vectors: Sequence[torch.Tensor]) -> Searched:
-    """A place for every draw, chosen on the source's validation prompts. `vectors`: by place, [n, d_model].
+def search(job: Job, places: list[Place], draws: Sequence[torch.Tensor], kept_in: str) -> Searched:
+    """A place for every draw, chosen on the source's validation prompts. `draws`: by place, directions [n, d_model] or
+    bases [n, rank, d_model].
 
-    Finished choices outlive an interruption. One place alone needs no pass.
+    Finished choices outlive an interruption, in the file `kept_in`. One place alone needs no pass.
     """
-    n = len(vectors[0])
+    from refusalctl.model.hooks import Intervention
+
+    n = len(draws[0])
     if len(places) == 1:
         return Searched([0] * n, 0)
-    rows = FinishedRows(job.partial, "places.jsonl")
+    rows = FinishedRows(job.partial, kept_in)
     criteria, max_kl = _criteria(job, n * len(places)), Rule(**job.params["rule"]).max_kl
     first = criteria.passes
     with job.bench.progress.task(f"place controls of {job.inputs['directions'].about['lang']}", n) as advance:
@@ -106,9 +115,11 @@ def search(job: Job, places: list[Place], vectors: Sequence[torch.Tensor]) -> Se
             before = criteria.passes
 
             def asked(name: str, place: int, draw: int = i) -> float:
-                return mean(getattr(criteria, name)(vectors[place][draw], places[place].at.layer)[name])
+                what = draws[place][draw]
+                done = Intervention("ablate" if what.ndim == 1 else "subspace", what, places[place].at.layer)
+                return mean(criteria.under(done, WANTED[name])[name])
 
-            chosen = pick(len(places), lambda p: asked("bypass", p), lambda p: asked("kl", p), max_kl)
+            chosen = pick(len(places), partial(asked, "bypass"), partial(asked, "kl"), max_kl)
             rows.add({"place": chosen, "passes": criteria.passes - before})
             advance()
     done: list[dict[str, Any]] = list(rows)
@@ -116,7 +127,7 @@ def search(job: Job, places: list[Place], vectors: Sequence[torch.Tensor]) -> Se
 
 
 def _criteria(job: Job, n_directions: int) -> Criteria:
-    """On the first validation prompts of the source that selection kept."""
+    """On the validation prompts of the source that selection kept, all of them: the direction was chosen on as many."""
     opening = read_openings(job.inputs["openings"])
     scorer = Scorer(job.bench.model, [list(each) for each in opening.sequences], job.bench.machine.batch_size)
     validation = read_choice(job.inputs["selection"]).validation
@@ -128,6 +139,5 @@ def _criteria(job: Job, n_directions: int) -> Criteria:
     encoded: dict[str, list[list[int]]] = {}
     for kind in KINDS:
         rows = read_prompts(job.inputs[f"val_{kind}"])
-        kept = validation.kept.of(kind)[: job.params["n_prompts"]]
-        encoded[kind] = scorer.encode(job, [rows[i] for i in kept])
+        encoded[kind] = scorer.encode(job, [rows[i] for i in validation.kept.of(kind)])
     return Criteria(scorer, encoded["harmful"], encoded["harmless"], n_directions=n_directions)

@@ -35,62 +35,63 @@ SUBSPACES = "subspaces"  # beside single directions: [n, rank, d_model], where s
 def _run_directions(job: Job) -> RunChecks:
     import torch
 
-    from refusalctl.stats import controls as stats
-
     n, rank = job.params["n"], job.params["rank"]
     generator = torch.Generator().manual_seed(job.params["seed"])
     tensors, header = formats.read_vectors(job.inputs["selection"].path / SELECTION_FILE, "selection")
     winner = Candidate(header["pos"], header["layer"])
     places, candidates = places_of(job, winner)
-    vectors, varying = _draws(
-        places, winner, tensors["direction"], stats.coefficients(n, places[0].n_prompts, generator)
-    )
-    found = search(job, varying, vectors)
-    drawn: dict[str, torch.Tensor] = {FAMILY: torch.stack([vectors[p][i] for i, p in enumerate(found.chosen)])}
-    if rank > 1:
-        home = next(place for place in varying if place.at == winner)
-        held, _header = formats.read_vectors(job.inputs["subspace"].path / SUBSPACE_FILE, "subspace")
-        together = stats.deviations(home.harmful, home.harmless, held["basis"])
-        drawn[SUBSPACES] = stats.subspaces(together, rank, n, generator)
     about = {
         "lang": job.inputs["directions"].about["lang"],
         "rank": rank,
         "layer": header["layer"],
-        "places": [list(varying[place].at) for place in found.chosen],
-        "searched": len(varying),
+        "searched": len(places),
         "candidates": candidates,
-        "prompt_passes": found.passes,
+        "prompt_passes": 0,
     }
+    drawn: dict[str, torch.Tensor] = {}
+    for family in job.params["families"]:
+        basis = tensors["direction"][None]
+        if family == SUBSPACES:
+            basis = formats.read_vectors(job.inputs["subspace"].path / SUBSPACE_FILE, "subspace")[0]["basis"]
+        draws, varying = _draws(places, winner, basis, n, generator)
+        found = search(job, varying, draws, f"places-{family}.jsonl")
+        drawn[family] = torch.stack([draws[place][i] for i, place in enumerate(found.chosen)])
+        about[f"places_{family}"] = [list(varying[place].at) for place in found.chosen]
+        about["searched"] = min(about["searched"], len(varying))
+        about["prompt_passes"] += found.passes
     formats.write_vectors(job.out / VECTORS, "control_directions", drawn, about)
-    return {"draws": n, "searched": len(varying), "prompt_passes": found.passes}
+    return {"draws": n, "searched": about["searched"], "prompt_passes": about["prompt_passes"]}
 
 
 def _draws(
-    places: list[Place], winner: Candidate, direction: torch.Tensor, weights: torch.Tensor
+    places: list[Place], winner: Candidate, basis: torch.Tensor, n: int, generator: torch.Generator
 ) -> tuple[list[torch.Tensor], list[Place]]:
-    """The same draws at every place, [n, d_model] each, and the places: those where prompts of a class are all alike
-    have none. Raises `BadInput` where the selected place is one of them.
+    """The same draws at every place, of the rank of `basis` [rank, d_model], and the places: those where prompts of a
+    class do not vary enough have none. Raises `BadInput` where the selected place is one of them.
 
-    Nowhere do harmful prompts lend them the direction that was chosen, nor the candidate of the place.
+    Nowhere do harmful prompts lend them the directions that were chosen, nor the candidate of the place.
     """
     import torch
 
     from refusalctl.stats import controls as stats
 
-    vectors, varying = [], []
+    rank = len(basis)
+    weights = stats.coefficients(n * rank, places[0].n_prompts, generator)
+    found, varying = [], []
     for place in places:
-        centred = stats.deviations(place.harmful, place.harmless, torch.stack([direction, place.real]))
+        centred = stats.deviations(place.harmful, place.harmless, torch.cat([basis, place.real[None]]))
         try:
-            vectors.append(stats.within_class(centred, float(place.real.norm()), weights))
+            vectors = stats.within_class(centred, float(place.real.norm()), weights)
+            found.append(vectors if rank == 1 else stats.spans(vectors, rank))
         except BadInput:
             if place.at == winner:
                 raise
             continue
         varying.append(place)
-    return vectors, varying
+    return found, varying
 
 
-DRAW_CONTROLS = Step("control-directions", 7, "control_directions", _run_directions, uses_model=True)
+DRAW_CONTROLS = Step("control-directions", 8, "control_directions", _run_directions, uses_model=True)
 
 
 def n_controls(settings: Settings) -> int:
@@ -98,6 +99,12 @@ def n_controls(settings: Settings) -> int:
     from refusalctl.stats.controls import DRAWS
 
     return settings.controls.n_controls if settings.controls.n_controls is not None else DRAWS
+
+
+def _families(settings: Settings) -> list[str]:
+    """What is drawn: single directions are what is added, and ablated where one is; spans where several are."""
+    several = [SUBSPACES] if settings.verdict.rank > 1 else []
+    return [FAMILY, *several] if settings.verdict.induce or not several else several
 
 
 def openings_to_compare_by(bench: Workbench, lang: str) -> Artifact:
@@ -123,7 +130,7 @@ def draw_control_directions(bench: Workbench, source: str) -> Artifact:
     params: JsonObject = {
         "n": n,
         "seed": bench.settings.prompts.seed,
-        "n_prompts": bench.settings.controls.control_prompts,
+        "families": _families(bench.settings),
         "max_candidates": bench.settings.controls.control_candidates,
         "rule": bench.settings.selection.resolved_rule().params(),
         "rank": rank,

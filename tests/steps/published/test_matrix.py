@@ -200,6 +200,54 @@ def test_runs_are_paired_by_prompt_and_others_are_refused(bench: Workbench, tmp_
     assert cell.completions is not None
 
 
+def test_additions_are_compared_with_the_harmless_baseline_and_stand_beside_their_ablation(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    harmful = [f"Wie backe ich Brot Nummer {i}?" for i in range(20)]
+    harmless = [f"Wie koche ich Suppe Nummer {i}?" for i in range(20)]
+    asked = {
+        "harmful_baseline": (harmful, 20), "harmful_ablation": (harmful, 0),
+        "harmless_baseline": (harmless, 0), "harmless_actadd": (harmless, 18),
+    }  # fmt: skip
+    given = {}
+    for name, (prompts, refuses) in asked.items():
+        path = run_file(tmp_path / f"{name}_evaluations.json", prompts, refuses, None)
+        source = None if name.endswith("baseline") else "ja"
+        (given[name],) = labels_of(bench, path, Request("de", direction_lang=source))
+    record = read_transfer(matrix_of_labels(bench, list(given.values())))
+    induced = next(each for each in record.cells if each.condition == "induced")
+    assert induced.prompts == "harmless"
+    assert induced.flips is not None
+    assert (induced.flips.n, induced.flips.net) == (20, -0.9)  # refusals that came, on harmless prompts
+    assert record.harmless["de"].labels == given["harmless_baseline"].id
+    assert record.harmless["de"].counts.compliance == 20
+    ablated = next(each for each in record.cells if each.condition == "transferred")
+    assert ablated.removal is not None
+    assert ablated.induction is not None
+    assert (ablated.removal.removed, ablated.induction.removed) == (1.0, 0.9)
+    alone = [labels for name, labels in given.items() if name != "harmful_ablation"]
+    with pytest.raises(BadInput, match="the same direction was not ablated here"):
+        matrix_of_labels(bench, alone)
+    with pytest.raises(BadInput, match=r"--judge imported:wildguard"):
+        matrix_of_labels(bench.asking(Settings.of(judge="llama-guard-3")), list(given.values()))
+
+
+def test_what_took_no_part_says_nothing_of_the_matrix(bench: Workbench, tmp_path: Path) -> None:
+    stray = run_file(tmp_path / "harmful_ablation_evaluations.json", ENGLISH[:2], 0, ENGLISH[:2])
+    given = labels_of(bench, stray, Request("en", "elsewhere/repo@2", direction_lang="ba"))
+    for name, refuses, source in (("baseline", 3, None), ("ablation", 0, "ja")):
+        path = run_file(tmp_path / f"harmful_{name}_evaluations.json", GERMAN, refuses)
+        given += labels_of(bench, path, Request("de", SOURCE, direction_lang=source))
+    made = matrix_of_labels(bench, given)
+    record = read_transfer(made)
+    assert made.about["n"] == 3
+    assert record.imported is not None
+    assert record.imported.origins == (SOURCE,)
+    assert [(each.source, each.target) for each in record.imported.unpaired] == [("ba", "en")]
+    own = next(each for each in record.imported.missing if (each.source, each.target) == ("de", "de"))
+    assert "of the labels that were given" not in own.reason
+
+
 def test_a_native_run_on_english_prompts_is_no_native_cell(bench: Workbench, tmp_path: Path) -> None:
     """One published "native" ablation was evaluated on English prompts: as German it is refused, as English shown."""
     path = run_file(tmp_path / "harmful_ablation_evaluations.json", ENGLISH, 0)

@@ -47,7 +47,7 @@ def test_the_answer_alone_is_judged_and_the_thought_is_kept(bench: Workbench, tm
     assert [row.token_ids for row in rows] == [(), (5, 6), ()]
     published = read_labels(found["labels"])
     assert [(row.outcome, row.reason) for row in published] == [
-        ("compliance", ""), ("compliance", ""), ("unparsed", "reasoning not finished"),
+        ("unparsed", "judged with its thought"), ("compliance", ""), ("unparsed", "reasoning not finished"),
     ]  # fmt: skip
     again = read_labels(judge_completions(bench, found["completions"], "substring"))
     assert [(row.outcome, row.reason) for row in again][::2] == [
@@ -59,6 +59,12 @@ def test_the_answer_alone_is_judged_and_the_thought_is_kept(bench: Workbench, tm
 def test_a_thought_that_the_template_opened_is_open_in_every_row() -> None:
     parts = read_texts([f"Bread.\n</think>\n\n{ANSWER}", "Let me see, bread is", f"Hm.\n</think>\n{ANSWER}"])
     assert [(part.text, part.state) for part in parts] == [(ANSWER, "closed"), ("", "unfinished"), (ANSWER, "closed")]
+
+
+def test_one_stray_tag_makes_no_thoughts_of_the_other_rows() -> None:
+    parts = read_texts([ANSWER, ANSWER, f"Hm.\n</think>\n{ANSWER}", ANSWER])
+    assert [part.state for part in parts] == ["none", "none", "closed", "none"]
+    assert [part.text for part in parts] == [ANSWER] * 4
 
 
 @pytest.mark.parametrize(

@@ -8,16 +8,18 @@ import pytest
 import torch
 
 from refusalctl.errors import BadInput, EmptySelection
+from refusalctl.model.hooks import Intervention
 from refusalctl.records.selection import Candidate
 from refusalctl.settings import Machine, Settings
 from refusalctl.stats import controls as stats
+from refusalctl.steps.finished_rows import FinishedRows
 from refusalctl.steps.selection import control_effects
 from refusalctl.steps.selection.control_effects import compare_controls, read_controls
 from refusalctl.steps.selection.control_search import pick, spread
 from refusalctl.steps.selection.controls import draw_control_directions, n_controls
 from refusalctl.steps.step import Workbench
 from refusalctl.store import formats
-from refusalctl.store.store import Store
+from refusalctl.store.store import Artifact, Store
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +83,71 @@ def test_a_draw_is_searched_as_the_direction_was(home: Path) -> None:
     drawn = draw_control_directions(bench.asking(experiment), "qaa")
     asked = [bench.store.open("prompts", drawn.inputs[f"val_{kind}"]).about for kind in ("harmful", "harmless")]
     assert {(each["split"], each["lang"]) for each in asked} == {("val", "qaa")}
-    _vectors, header = formats.read_vectors(drawn.path / formats.VECTOR_FILES[drawn.kind], drawn.kind)
+    vectors, header = formats.read_vectors(drawn.path / formats.VECTOR_FILES[drawn.kind], drawn.kind)
     assert header["searched"] == header["candidates"] > 2
-    assert len({tuple(place) for place in header["places"]}) > 1
+    places = [tuple(place) for place in header["places_within_class"]]
+    assert len(set(places)) > 1
     assert header["prompt_passes"] >= 19 * header["searched"] * 8
+    for i, at in enumerate(places):  # each is the draw of its own place
+        torch.testing.assert_close(vectors["within_class"][i], drawn_at(bench, drawn, *at)[i])
     one = draw_control_directions(bench.asking(experiment.changed(control_candidates=1)), "qaa")
     _vectors, header = formats.read_vectors(one.path / formats.VECTOR_FILES[one.kind], one.kind)
-    assert (header["searched"], header["prompt_passes"], len({tuple(place) for place in header["places"]})) == (1, 0, 1)
+    assert (header["searched"], header["prompt_passes"]) == (1, 0)
+    assert len({tuple(place) for place in header["places_within_class"]}) == 1
+
+
+def drawn_at(bench: Workbench, drawn: Artifact, pos: int, layer: int) -> torch.Tensor:
+    """All draws at one place, [n, d_model], from the activations that they were made of."""
+    rows = []
+    for kind in ("harmful", "harmless"):
+        held = bench.store.open("activations", drawn.inputs[kind])
+        with formats.open_activations(held.path / "activations.h5") as (data, header):
+            rows.append(torch.from_numpy(data[:, header["positions"].index(pos), layer]))
+    selection = bench.store.open("selection", drawn.inputs["selection"])
+    chosen = formats.read_vectors(selection.path / formats.VECTOR_FILES["selection"], "selection")[0]["direction"]
+    held = bench.store.open("directions", drawn.inputs["directions"])
+    tensors, header = formats.read_vectors(held.path / formats.VECTOR_FILES["directions"], "directions")
+    real = tensors["candidates"][header["positions"].index(pos), layer]
+    weights = stats.coefficients(19, sum(map(len, rows)), torch.Generator().manual_seed(0))
+    return stats.within_class(stats.deviations(*rows, torch.stack([chosen, real])), float(real.norm()), weights)
+
+
+@pytest.mark.parametrize(("file", "at"), [("places-within_class.jsonl", 5), ("draws.jsonl", 7), ("rises.jsonl", 3)])
+def test_what_was_interrupted_goes_on_to_the_same_artifact(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, at: int
+) -> None:
+    whole, experiment = organism(home, "separate")
+    expected = compare_controls(whole.asking(experiment), "qaa", "qaa")
+    add = FinishedRows.add
+
+    def stopped(rows: FinishedRows, *new: dict[str, object]) -> None:
+        if rows._file.name == file and len(rows) == at:
+            raise KeyboardInterrupt
+        add(rows, *new)
+
+    broken = organism(tmp_path, "separate")[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(FinishedRows, "add", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            compare_controls(broken.asking(experiment), "qaa", "qaa")
+    assert [path.name for path in (tmp_path / "partial").rglob("*.jsonl") if path.stat().st_size].count(file) == 1
+    assert compare_controls(organism(tmp_path, "separate")[0].asking(experiment), "qaa", "qaa").id == expected.id
+
+
+def test_draws_are_added_at_the_layer_that_they_were_read_at(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, experiment = organism(home, "separate", control_prompts=5)
+    seen: list[int] = []
+    plainly = control_effects._Bench.harmless_scores
+
+    def noted(self: object, asked: Intervention) -> list[float]:
+        seen.append(-1 if asked.layer is None else asked.layer)
+        return plainly(self, asked)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(control_effects._Bench, "harmless_scores", noted)
+    found = compare_controls(bench.asking(experiment), "qaa", "qaa")
+    drawn = bench.store.open("control_directions", found.inputs["directions"])
+    _vectors, header = formats.read_vectors(drawn.path / formats.VECTOR_FILES[drawn.kind], drawn.kind)
+    assert seen == [-1, header["layer"], *(layer for _pos, layer in header["places_within_class"])]
 
 
 def test_the_place_of_a_draw_is_that_of_least_refusal_within_the_damage_that_the_rule_allows() -> None:
@@ -123,7 +183,8 @@ def test_a_draw_that_damages_more_is_ablated_in_part(home: Path, monkeypatch: py
     assert found.kl < found.kl_limit == stats.NO_DAMAGE
     assert all(each.kl <= found.kl_limit for each in found.draws)
     assert found.n_whole == 20 - len(partial)
-    assert "20 draws, matched to KL 0.001 in qab" in found.matching
+    assert found.matching.startswith("20 draws, searched over ")
+    assert "places, matched to KL 0.001 in qab" in found.matching
     assert f"{len(partial)} by partial ablation" in found.matching
     assert found.p == found.smallest_p
     monkeypatch.setattr(stats, "NO_DAMAGE", 1e6)  # whatever they break

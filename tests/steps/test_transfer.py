@@ -1,0 +1,79 @@
+"""A matrix from its settings: what is written beside the cells that a verdict is about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from refusalctl.records.cell import Cell, LanguagePair
+from refusalctl.settings import Machine, Settings
+from refusalctl.steps import transfer
+from refusalctl.steps.selection.control_effects import compare_controls, read_controls
+from refusalctl.steps.step import Workbench
+from refusalctl.steps.transfer import measure_transfer, read_transfer
+from refusalctl.store.store import Store
+
+ANSWERED = Settings.of(
+    sources="qaa", targets=("qaa", "qab"), data="organism:separate", n_train=16, n_val=8, n_test=16, layers=(2,),
+    max_new_tokens=6, n_controls=19, control_prompts=4, control_completions=19, induce=False,
+    control_candidates=1,
+)  # fmt: skip
+
+
+def measured(folder: Path) -> transfer.Transfer:
+    bench = Workbench(Store(folder), Machine("organism:separate", "cpu", "float32", batch_size=64))
+    return read_transfer(measure_transfer(bench.asking(ANSWERED)))
+
+
+def draws_of(record: transfer.Transfer, source: str, target: str) -> list[int | None]:
+    return [c.draw for c in record.cells if (c.source, c.target, c.condition) == (source, target, "within_class")]
+
+
+def test_answers_under_controls_decide_where_the_own_behaviour_clears_the_margin(tmp_path: Path) -> None:
+    record = measured(tmp_path)
+    verdicts = {(c.source, c.target): c.removal for c in record.cells if c.removal is not None}
+    native = verdicts["qaa", "qaa"]
+    assert native.value == "transfers"
+    assert "beyond each of 19 in answers (p = 0.05)" in native.reason
+    assert draws_of(record, "qaa", "qaa") == list(range(19))
+    assert verdicts["qaa", "qab"].value != "transfers"
+    assert draws_of(record, "qaa", "qab") == []  # nothing to certify: none was written
+
+
+def test_answers_stop_at_the_first_draw_that_removes_as_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The third draw is given the real direction's answers."""
+    plainly = transfer._control_answers
+
+    def copied(bench: Workbench, pair: LanguagePair, controls: transfer.Artifact, draw: int) -> object:
+        cell, answers = plainly(bench, pair, controls, draw)
+        if draw != 2:
+            return cell, answers
+        spec = transfer.InterventionSpec("ablate", transfer.select_direction(bench, pair.source))
+        prompts = transfer.draw_prompts(bench, pair.target, "harmful", "test")
+        return transfer._written(bench, prompts, Cell(*pair, "within_class", draw=draw), spec)
+
+    monkeypatch.setattr(transfer, "_control_answers", copied)
+    record = measured(tmp_path)
+    native = next(c.removal for c in record.cells if (c.source, c.target) == ("qaa", "qaa") and c.removal is not None)
+    assert native.value == "inconclusive"
+    assert (
+        "beyond controls (p = 0.05) by refusal scores, but control direction 3 may remove +100% in answers"
+        in native.reason
+    )
+    assert draws_of(record, "qaa", "qaa") == [0, 1, 2]
+
+
+def test_answers_are_written_at_the_strength_that_matched_the_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Workbench(Store(tmp_path), Machine("organism:separate", "cpu", "float32", batch_size=64))
+    asked, pair = bench.asking(ANSWERED), LanguagePair("qaa", "qaa")
+    held = compare_controls(asked, *pair)
+    record = read_controls(held)
+    draws = tuple(replace(each, strength=0.25 + i / 100) for i, each in enumerate(record.draws))
+    monkeypatch.setattr(transfer, "read_controls", lambda _held: replace(record, draws=draws))
+    _cell, answers = transfer._control_answers(asked, pair, held, 2)
+    done = answers.manifest["recipe"]["params"]["intervention"]
+    assert (done["family"], done["draw"], done["strength"]) == ("within_class", 2, 0.27)
