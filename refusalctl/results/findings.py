@@ -61,7 +61,7 @@ class Controls(Result):
 
     @cached_property
     def record(self) -> records.controls.Controls:
-        """Drop of the refusal score under the real direction and under each family's draws, with p."""
+        """Drop of the refusal score under the real direction and under its control draws, with p."""
         return read_controls(self.artifact)
 
 

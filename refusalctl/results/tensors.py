@@ -131,6 +131,6 @@ class Subspace(Vectors):
 
 
 class ControlDirections(Vectors):
-    """Directions of one source that should do nothing, by family."""
+    """Control directions of one source: single ones, and spans where several are ablated together."""
 
     kind = "control_directions"

@@ -57,7 +57,7 @@ FORMATS = {
     "calibration": (3, "2e90447e7d8b"),
     "comparison": (4, "d1019a2f886b"),
     "comprehension": (3, "0e3c011f3ae0"),
-    "controls": (4, "11ddd19d3f88"),
+    "controls": (5, "1ed123b1a967"),
     "correction": (2, "f36657c4a117"),
     "cosmic": (2, "d920a1a2a9ad"),
     "geometry": (2, "e7c10f2cf110"),
@@ -66,7 +66,7 @@ FORMATS = {
     "report": (4, "a608d0c5f190"),
     "scores": (2, "432efab73751"),
     "selection": (2, "f45ef3e9677b"),
-    "transfer": (4, "b4eab0e1122a"),
+    "transfer": (4, "5d4a33e04b6a"),
 }
 
 
