@@ -139,10 +139,8 @@ def main() -> int:
         if design.places >= design.candidates:  # otherwise the excess is what is measured
             met &= found.both <= 0.05 + 3 * (0.05 * 0.95 / args.experiments) ** 0.5
         columns = " | ".join(with_error(share, args.experiments) for share in found)
-        n_places = min(design.places, design.candidates)
-        print(
-            f"| {design.n_languages} | {design.candidates} | {design.near:g} | {design.alike:g} | {n_places} | {columns} |"
-        )
+        of = (design.n_languages, design.candidates, design.near, design.alike, min(design.places, design.candidates))
+        print("| " + " | ".join(f"{each:g}" for each in of) + f" | {columns} |")
     print(f"\npromises {'met' if met else 'MISSED'}")
     return 0 if met else 1
 
