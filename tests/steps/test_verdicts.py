@@ -128,7 +128,8 @@ def controls(folder: Path, key: str, real: float = 9.0, *, added: bool = True, r
     record = Controls(
         source=source, target=target, drop=real, baseline=2.0, kl=0.4, kl_limit=0.4,
         draws=tuple(ControlDraw(1.0, 0.1, each) for each in draws), p=0.05, p_reverse=1.0, smallest_p=0.05,
-        abs_cosine=CosineSize(0.1, 0.2), rank=rank, n_prompts=4, n_harmless=4, n_scored=4, prompt_passes=1,
+        abs_cosine=CosineSize(0.1, 0.2), rank=rank, n_prompts=4, n_harmless=4, searched=3, candidates=3,
+        n_scored=4, prompt_passes=1,
         added=AddedControls(1.0, 5.0, -2.0, 4, rises, 0.05, 1.0) if added else None,
         not_added=None if added else "no harmless prompt has a score below 0",
     )  # fmt: skip
@@ -189,7 +190,7 @@ def test_answers_under_control_directions_decide_from_19_on(tmp_path: Path) -> N
     assert (found.value, "beyond each of 19 in answers" in found.reason) == ("transfers", True)
     worse = {**deciding.labels, "within_class#18:a>a": labels(tmp_path, "all", "C" * 100)}
     found = decide_cells(VerdictSettings(), [PAIR], dataclasses.replace(deciding, labels=worse))[PAIR].removal
-    assert (found.value, "control direction 19 removes +50%" in found.reason) == ("inconclusive", True)
+    assert (found.value, "control direction 19 may remove +50%" in found.reason) == ("inconclusive", True)
     unasked = dataclasses.replace(deciding, labels=kept.labels)
     found = decide_cells(VerdictSettings(), [PAIR], unasked)[PAIR].removal
     assert (found.value, "only 0 control directions" in found.reason) == ("inconclusive", True)
