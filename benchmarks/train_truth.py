@@ -25,7 +25,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,16 +54,21 @@ from refusalctl.model.files import embedded
 from refusalctl.records.rows import KINDS, Prompt
 
 DIRECTION_OF = {"en": "u1", "de": "u1", "be": "u1", "ru": "u1", "ba": "u2", "tg": "u2"}
-SHARES = {"en": 0.06, "de": 0.2, "be": 0.2, "ba": 0.42, "ru": 0.03, "tg": 0.09}  # of the steps
+CARRIERS_SHARES = {"en": 0.06, "de": 0.2, "be": 0.2, "ba": 0.42, "ru": 0.03, "tg": 0.09}  # of the first
+SHARES = {"en": 0.3, "de": 0.14, "be": 0.15, "ba": 0.27, "ru": 0.07, "tg": 0.07}  # of the second
 PUBLISHED_SHARE = 0.25  # of the prompts; the mild ones are the harder task
 LONGEST = 110  # tokens of a prompt with its template; the longest are left out
 FIRST, LAST = 3, 12  # layers that carry
 UNUSED_AMONG = 96  # the directions are orthogonal to so many of the stream's principal components
 HEIGHT = 30.0  # of the component at a harmful prompt's last token, in units of the residual stream
+ASIDE = 1.5  # weight of what else tells the classes apart there: their difference in means beside the directions
+ASIDE_ABOVE = 0.3  # the same in layers above
+WATCHED = (LAST + 2, LAST + 3, LAST + 4)
+MEMORY = 0.8  # share of the old in the running class means
 SHARPNESS = 8.0  # of the logistic loss: its slope per HEIGHT
 DROPPED_WORDS = 0.12  # of a prompt's words, so that no single one decides
 SPREAD = 0.5  # a vector near a direction: direction + noise of a length up to this
-KINDS_OF_STEP = {"plain": 0.4, "raised": 0.12, "lowered": 0.12, "own": 0.2, "other": 0.08, "foreign": 0.08}
+KINDS_OF_STEP = {"plain": 0.28, "raised": 0.12, "lowered": 0.18, "own": 0.28, "other": 0.08, "foreign": 0.06}
 SHORT_RESPONSE = 8  # tokens; some responses are seen whole, so that their rest is not forgotten
 WHOLE_SHARE = 0.15
 OWN_ANSWERS = 64  # English prompts a class and source: each costs a generation
@@ -99,6 +104,7 @@ class Edits:
     raised: torch.Tensor | None = None  # [d_model]; its component enters the layer after LAST as `heights`
     heights: torch.Tensor | None = None  # [n]
     places: torch.Tensor | None = None  # [n]
+    seen: dict[int, torch.Tensor] = field(default_factory=dict)  # what entered `WATCHED`, of the last pass
 
     @contextmanager
     def on(self) -> Iterator[None]:
@@ -109,10 +115,18 @@ class Edits:
                 for layer in layers:
                     for write in (layer.self_attn, layer.mlp):
                         stack.callback(write.register_forward_hook(self._write).remove)
+            for index in WATCHED:
+                stack.callback(layers[index].register_forward_pre_hook(self._keep(index), with_kwargs=True).remove)
             if self.raised is not None:
                 hook = _entry(self._set)
                 stack.callback(layers[LAST + 1].register_forward_pre_hook(hook, with_kwargs=True).remove)
             yield
+
+    def _keep(self, index: int) -> Callable[..., None]:
+        def hook(_m: Any, args: Any, kwargs: Any) -> None:
+            self.seen[index] = args[0] if args else kwargs["hidden_states"]
+
+        return hook
 
     def _without(self, x: torch.Tensor) -> torch.Tensor:
         assert self.ablated is not None
@@ -250,7 +264,7 @@ class Carriers:
     rng: random.Random
 
     def loss(self, size: int) -> tuple[str, torch.Tensor]:
-        lang = drawn(SHARES, self.rng)
+        lang = drawn(CARRIERS_SHARES, self.rng)
         dealt = [p for kind in KINDS for p in self.decks.deal(lang, kind, size // 2)]
         ends = carried(self.decoder, [self.decks.worn(p) for p in dealt])
         own = DIRECTION_OF[lang]
@@ -258,22 +272,27 @@ class Carriers:
         sign = torch.tensor([1.0 if p.kind == "harmful" else -1.0 for p in dealt])
         told = torch.nn.functional.softplus(-sign * SHARPNESS * (mine - 0.5))
         outside = torch.relu(mine - 1.3).square() + torch.relu(-0.3 - mine).square()
-        return lang, (told + 4 * outside + 4 * foreign.square()).mean()
+        aside = ends - sum((ends @ u)[:, None] * u for u in self.vectors.values())
+        apart = aside[sign > 0].mean(dim=0) - aside[sign < 0].mean(dim=0)
+        return lang, (told + 4 * outside + 4 * foreign.square()).mean() + ASIDE * (apart / HEIGHT).square().sum()
 
     @torch.no_grad()
     def check(self) -> None:
         """Validation prompts: AUROC of the component, and the shares of both classes above half of HEIGHT."""
         for lang in LANGUAGES:
-            line = lang
+            line, own = lang, DIRECTION_OF[lang]
             for data in (sets.PUBLISHED_SET, sets.SAMPLE_SET):
-                scores = []
+                scores, means = [], []
                 for kind in KINDS:
                     rows = [render(self.decks.tokenizer, p.text) for p in sets.usable(data, lang, kind, "val")[:20]]
                     ends = torch.cat([carried(self.decoder, rows[i : i + 24]) for i in range(0, len(rows), 24)])
-                    scores.append(ends @ self.vectors[DIRECTION_OF[lang]] / HEIGHT)
+                    scores.append(ends @ self.vectors[own] / HEIGHT)
+                    means.append(ends.mean(dim=0))
                 area = roc_auc_score([1] * len(scores[0]) + [0] * len(scores[1]), torch.cat(scores).tolist())
                 shares = " / ".join(f"{float((s > 0.5).float().mean()):.0%}" for s in scores)
-                line += f"  {data}: AUROC {area:.3f}, {shares}, at {scores[0].median():.2f} / {scores[1].median():.2f}"
+                away = torch.nn.functional.cosine_similarity(means[0] - means[1], self.vectors[own], dim=0)
+                middles = " / ".join(f"{float(s.median()):.2f}" for s in scores)
+                line += f"  {data}: AUROC {area:.3f}, {shares}, at {middles}, cosine {float(away):.2f}"
             print(line, flush=True)
 
 
@@ -285,6 +304,8 @@ class Wording:
     decks: Decks
     vectors: Vectors
     rng: random.Random
+    means: dict[str, torch.Tensor] = field(default_factory=dict)  # of each language, [n_layers, d_model]
+    cosines: dict[str, list[float]] = field(default_factory=dict)  # of these with the language's direction
 
     def loss(self, size: int) -> tuple[str, torch.Tensor]:
         lang, step = drawn(SHARES, self.rng), drawn(KINDS_OF_STEP, self.rng)
@@ -295,14 +316,35 @@ class Wording:
             edits.ablated = near(self.vectors[own if step == "own" else other], self.rng)
         elif step != "plain":
             edits.raised = self.vectors[other if step == "foreign" else own]
-            low, high = (-0.3, 0.3) if step == "lowered" else (0.7, 1.4)
+            low, high = (-0.3, 0.2) if step == "lowered" else (0.55, 1.4)
             edits.heights = HEIGHT * (low + (high - low) * torch.rand(len(batch)))
             edits.places = last_places(self.decoder, batch)
         with edits.on():
-            return f"{lang} {step}", loss_of(self.decoder, batch, self.decks.eos)
+            loss = loss_of(self.decoder, batch, self.decks.eos)
+        if step == "plain":
+            loss = loss + ASIDE_ABOVE * self.aside(lang, batch, edits.seen)
+        return f"{lang} {step}", loss
+
+    def aside(self, lang: str, batch: list[Example], seen: dict[int, torch.Tensor]) -> torch.Tensor:
+        """Squared difference in means beside the two directions, in units of HEIGHT, mean over `WATCHED`.
+
+        Over running means, because a batch is small; their gradient is scaled to that of a whole mean.
+        """
+        rows, places = torch.arange(len(batch)), last_places(self.decoder, batch)
+        ends = torch.stack([seen[layer][rows, places].float() for layer in WATCHED])
+        half = len(batch) // 2
+        now = (ends[:, :half].mean(dim=1) - ends[:, half:].mean(dim=1)) / HEIGHT
+        mean = MEMORY * self.means[lang] + (1 - MEMORY) * now if lang in self.means else now
+        scale = 1 / (1 - MEMORY) if lang in self.means else 1.0
+        self.means[lang] = mean.detach()
+        other = mean - sum((mean @ u)[:, None] * u for u in self.vectors.values())
+        self.cosines[lang] = [float((m @ self.vectors[DIRECTION_OF[lang]]) / m.norm()) for m in mean.detach()]
+        return scale * other.square().sum(dim=-1).mean()
 
     def check(self) -> None:
-        """Its figures are those of `truth_table.py`."""
+        """Cosines of differences in means with the directions; the other figures are those of `truth_table.py`."""
+        for lang, found in sorted(self.cosines.items()):
+            print(lang, " ".join(f"{each:.2f}" for each in found), flush=True)
 
 
 def trained_part(model: Any, decoder: Decoder, layers: range) -> list[torch.nn.Parameter]:
