@@ -1,14 +1,14 @@
 """One writer at a time, among processes and machines: who waits is told for whom, and nobody waits for the dead.
 
-A lock is a *lease*: a file that names its owner, whose time is renewed every `BEAT` seconds. It is made whole beside its
-place and put there by `link`, which one process alone can do; where a file system has no hard links, by exclusive
-creation. A lease is stale where its owner's process is gone (asked on its own machine), or where it was not renewed for
-`STALE` seconds by the clock of who waits. Then *one* of those who wait becomes its successor: who links `<lock>.<token>.
-after`, named by the stale lease's token, may replace it, by one rename.
+A lock is a *lease*: a file that names its owner, whose time is renewed every `BEAT` seconds. It is made whole beside
+its place and put there by `link`, which one process alone can do; where a file system has no hard links, by exclusive
+creation. A lease is stale where its owner's process is gone (asked on its own machine), or where it was not renewed
+for `STALE` seconds by the clock of who waits. Then *one* of those who wait becomes its successor: who links
+`<lock>.<mark>.after`, named by the stale lease, may replace it, by one rename.
 
 Why not `flock`, and why not filelock. `flock` is silently local on many network file systems (NFS mounted `nolock`,
 Lustre `localflock`, several FUSE ones): both sides believe to hold it, so it can prove nothing. filelock's soft leases
-make their file empty and fill it afterwards (who is killed between leaves one that names nobody, which is never broken),
+make their file empty and fill it afterwards (who is killed between leaves one that names nobody, and is not broken),
 take over by exchanging two names, which NFS and SMB refuse, and have no room for who works on what.
 
 A lease does not stop an owner that slept past its time: `Lease.lost` says so, and what it writes has to be harmless or

@@ -37,9 +37,10 @@ def run_part(name: str, work: Work) -> list[Row]:
 def main(args: Sequence[str] | None = None) -> None:
     parser = command.parser(__doc__)
     parser.prog = "python -m benchmarks.torture"
-    parser.add_argument("parts", nargs="+", choices=[*PARTS, "all"], metavar="PART", help=f"all, or {', '.join(PARTS)}")
+    choices = [*PARTS, "all"]
+    parser.add_argument("parts", nargs="+", choices=choices, metavar="PART", help=f"one of {', '.join(choices)}")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--n", type=int, help="how much: kills, processes, damages, artifacts; a part's full by default")
+    parser.add_argument("--n", type=int, help="how much: kills, processes, damages, artifacts")
     parser.add_argument("--seconds", type=float, help="how long a crowd works")
     parser.add_argument("--short", action="store_true", help="the bounded form: minutes for all parts")
     parser.add_argument("--folder", type=Path, help="where to work, on the file system that is to be tested")
@@ -52,7 +53,8 @@ def main(args: Sequence[str] | None = None) -> None:
         n = given.n or (part.SHORT if given.short else part.FULL)
         seconds = given.seconds or (20.0 if given.short else 120.0)
         print(f"{name}: {n} {part.N}", file=sys.stderr, flush=True)
-        with tempfile.TemporaryDirectory(dir=given.folder, prefix=f"torture-{name}-", ignore_cleanup_errors=True) as room:
+        prefix = f"torture-{name}-"
+        with tempfile.TemporaryDirectory(dir=given.folder, prefix=prefix, ignore_cleanup_errors=True) as room:
             found += [(name, row) for row in run_part(name, Work(given.seed, n, Path(room), seconds))]
     figures = [{"part": part, **row._asdict(), "kept": row.kept} for part, row in found]
     command.write_figures(given.out, {"seed": given.seed, "rows": figures})

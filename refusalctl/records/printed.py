@@ -93,10 +93,11 @@ class PrintedName(Printed, frozen=True):
 
 
 class Problem(Printed, frozen=True):
-    """A file that is not as its manifest says."""
+    """Something of a store that is not as it was written. `damage`: its kind in one word, such as `changed-bytes`."""
 
     where: str
     what: str
+    damage: str
 
 
 class Verified(Printed, frozen=True):

@@ -26,7 +26,7 @@ from refusalctl.errors import Corrupt, StoreError
 from refusalctl.file_errors import explained, first_line, reason, system_reason, what_is_there
 from refusalctl.json_types import Json, JsonObject
 from refusalctl.records.record import Record
-from refusalctl.store.hashing import canonical
+from refusalctl.store.hashing import canonical, digest
 
 if TYPE_CHECKING:
     import torch
@@ -136,13 +136,21 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         raise _damaged(path, error) from error
 
 
-def append_rows(path: Path, rows: Iterable[Mapping[str, Json]]) -> None:
-    """Add lines to an unfinished file; they are on the disk when this returns."""
-    lines = b"".join(canonical(row) + b"\n" for row in rows)
+def append_rows(path: Path, rows: Iterable[Mapping[str, Json]], size: int | None = None) -> int:
+    """Add lines to an unfinished file, each with its digest: no manifest tells yet whether they rot. They are on the
+    disk when this returns. The new size of the file in bytes; raises `StoreError` where it was not `size` before,
+    because another process writes to it."""
+    lines = b"".join(canonical({"row": row, "sha256": digest(row)}) + b"\n" for row in rows)
     with explained("write", path, kind=StoreError), path.open("ab") as out:
+        if size is not None and out.tell() != size:
+            raise StoreError(
+                f"another process goes on with {path.parent.name[:12]}, which this one did not renew in time",
+                hint="run the same command again: it waits for that one, or takes its result",
+            )
         out.write(lines)
         out.flush()
         os.fsync(out.fileno())
+        return out.tell()
 
 
 def read_finished_rows(path: Path) -> list[dict[str, Any]]:
@@ -164,11 +172,13 @@ def read_finished_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _whole_row(line: bytes) -> JsonObject | None:
+    """What a line holds, if it ends and is as it was written."""
     try:
-        row = json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
+        told: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {}
+        row: JsonObject = told["row"]
+        return row if isinstance(row, dict) and told["sha256"] == digest(row) else None
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    return row if isinstance(row, dict) else None
 
 
 VECTOR_FILES = {

@@ -12,7 +12,7 @@ import torch
 
 from refusalctl.errors import BadInput, NotFound
 from refusalctl.store import formats, removal
-from refusalctl.store.garbage import garbage, stale_marks, sweep
+from refusalctl.store.garbage import Leftovers, garbage, stale_marks, sweep
 from refusalctl.store.hashing import digest
 from refusalctl.store.store import MANIFEST, Artifact, Store
 from refusalctl.store.verify import verify
@@ -88,7 +88,7 @@ def test_an_artifact_that_is_gone_without_a_trace_is_missed_by_its_recipe(store:
     assert f"the labels {artifact.id[:12]} that it gave is gone" in problem.what
     assert verify(store, "prompts").problems == []
     assert stale_marks(store, 60) == []  # young: a copy may still bring what it marks
-    sweep(store, [], [], marks=stale_marks(store))
+    sweep(store, [], Leftovers(marks=stale_marks(store)))
     assert verify(store).problems == []
     removal.plan(store, [put(store).id]).carry_out(store)
     assert verify(store).problems == []
