@@ -65,6 +65,8 @@ def make_durable(folder: Path) -> None:
     """Create a folder with what is above it; each is on the disk, by its name, when this returns."""
     missing = list[Path]()
     while not folder.is_dir():
+        if folder.exists():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), os.fspath(folder))
         missing.append(folder)
         folder = folder.parent
     for each in reversed(missing):

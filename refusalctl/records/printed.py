@@ -288,3 +288,21 @@ class PrintedRemoval(Printed, frozen=True):
     ids: tuple[str, ...]
     names: tuple[str, ...]
     bytes: int
+
+
+class PrintedRepair(Printed, frozen=True):
+    """One thing that `artifacts repair` does, or would do without `--yes`; `obstacle`: why it cannot."""
+
+    where: str
+    damage: str
+    how: str
+    done: bool
+    obstacle: str | None = None
+
+
+class PrintedRepairs(Printed, frozen=True):
+    """`artifacts repair`: what was done with `--yes`, or would be, and what stays damaged."""
+
+    repaired: bool
+    repairs: tuple[PrintedRepair, ...]
+    left: tuple[Problem, ...]

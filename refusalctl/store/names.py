@@ -203,7 +203,7 @@ def read(root: Path) -> dict[str, str | None]:
 
 def _target(file: Path) -> str | None:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_bytes().decode()  # no end of a line is translated
     except (OSError, UnicodeDecodeError):
         return None
     target, end = text[:-1], text[-1:]

@@ -204,7 +204,7 @@ def _marks(store: Store, scope: Scope) -> Iterator[Problem]:
             what = f"the {mark.kind} {short(mark.id)} that it gave is gone: a run computes it again"
             yield Problem(where, what, Damage.MISSING_ARTIFACT, (mark.manifest["kind"], mark.id))
         marked.add((mark.key, mark.id))
-    for kind, identifier in there.items():
+    for identifier, kind in there.items():
         if scope.holds(kind, identifier):
             yield from _unmarked(store, kind, identifier, marked)
 
