@@ -81,7 +81,7 @@ def _counted(lines: list[list[str]]) -> list[Row]:
     for word, pid, key in lines:
         if word in ("begin", "end"):
             begun.setdefault(key, []).append(f"{word} {pid}")
-    twice = {key: said for key, each in begun.items() if (said := _computed(each)) > 1}
+    twice = {key: times for key, each in begun.items() if (times := _computed(each)) > 1}
     for key, times in twice.items():
         print(f"computed {times} times: {key}", file=sys.stderr)
     return [
