@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from refusalctl.errors import EmptySelection
+from refusalctl.progress import batches
 from refusalctl.records.selection import Candidate
 from refusalctl.stats.selection_rule import Rule, layer_limit
 from refusalctl.steps.activations import ACTIVATIONS_FILE
@@ -109,7 +110,7 @@ def search(job: Job, places: list[Place], draws: Sequence[torch.Tensor], kept_in
     rows = FinishedRows(job.partial, kept_in)
     criteria, max_kl = _criteria(job, n * len(places)), Rule(**job.params["rule"]).max_kl
     first = criteria.passes
-    with job.bench.progress.task(f"place controls of {job.inputs['directions'].about['lang']}", n) as advance:
+    with batches(job.bench.progress, f"place controls of {job.inputs['directions'].about['lang']}", n) as advance:
         advance(len(rows))
         for i in range(len(rows), n):
             before = criteria.passes
