@@ -1,7 +1,7 @@
 """Ending long work where little is lost: the first signal lets the batch in hand be finished and written down, a second
 one ends at once.
 
-Only where batches are written down (`finishing_batches`) does a signal wait; everywhere else it is raised where it comes.
+Only where batches are written down (`finishing_batches`) does a signal wait; elsewhere it is raised where it comes.
 """
 
 from __future__ import annotations

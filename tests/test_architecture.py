@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "refusalctl"
 # which import each other at most
 PLAIN = {
-    "control_marks", "errors", "file_errors", "json_types", "disk", "locks", "processes", "stopping", "version", "setting_words",
+    "control_marks", "errors", "file_errors", "json_types", "disk", "locks", "processes", "stopping", "version",
+    "setting_words",
 }  # fmt: skip
 BOTTOM = {"records", "organisms", "language_codes"} | PLAIN  # plain descriptions and rows, which everybody may know
 LIBRARY = {"study", "study_labels", "results", "interventions", "resolve"}  # what `import refusalctl` offers

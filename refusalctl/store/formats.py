@@ -6,12 +6,13 @@ times, safetensors carry one metadata entry of canonical JSON (two entries alrea
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -237,12 +238,17 @@ class ActivationShape(NamedTuple):
 class ActivationWriter:
     """Rows of `resid_pre` written into an open file, in any order, each prompt once.
 
-    A batch is written while the next one is computed; what goes wrong is raised by the next call.
+    A batch is written while the next one is computed; what goes wrong is raised by the next call. `finished` is told
+    the prompts of a batch, and the SHA-256 of its rows, when it is on the disk.
     """
 
-    def __init__(self, file: io.FileIO, offset: int, shape: ActivationShape, thread: ThreadPoolExecutor) -> None:
-        self._file, self._offset, self._shape, self._thread = file, offset, shape, thread
+    def __init__(
+        self, file: io.FileIO, offset: int, shape: ActivationShape, thread: ThreadPoolExecutor, kept: KeptBatches | None
+    ) -> None:
+        self._file, self._offset, self._shape, self._thread, self._kept = file, offset, shape, thread, kept
         self._missing = set(range(shape.n_prompts))
+        for indices in kept.batches if kept is not None else ():
+            self._missing.difference_update(indices)
         self._writing: Future[None] | None = None
 
     def put(self, indices: list[int], rows: NDArray[np.float32]) -> None:
@@ -262,29 +268,48 @@ class ActivationWriter:
             self._file.seek(self._offset + 4 * index * math.prod(self._shape[1:]))
             _write_all(self._file, np.ascontiguousarray(row, dtype="<f4").tobytes())
             self._missing.discard(index)
+        if self._kept is not None:
+            os.fsync(self._file.fileno())
+            self._kept.finished(indices, rows_digest(rows))
 
     @property
     def missing(self) -> int:
         return len(self._missing)
 
 
+class KeptBatches(NamedTuple):
+    """Batches of an interrupted file: the prompts of those that are in it, and what is told of each further one, with
+    the SHA-256 of its rows, when it is on the disk."""
+
+    batches: Sequence[Sequence[int]]
+    finished: Callable[[list[int], str], None]
+
+
+def rows_digest(rows: NDArray[np.float32]) -> str:
+    """SHA-256 of rows as they are written."""
+    return hashlib.sha256(np.ascontiguousarray(rows, dtype="<f4").tobytes()).hexdigest()
+
+
 @contextmanager
-def write_activations(path: Path, shape: ActivationShape, about: Mapping[str, Json]) -> Iterator[ActivationWriter]:
+def write_activations(
+    path: Path, shape: ActivationShape, about: Mapping[str, Json], kept: KeptBatches | None = None
+) -> Iterator[ActivationWriter]:
     """Create `resid_pre` [n_prompts, n_pos, n_layers, d_model] float32, and fill it.
 
     Contiguous on disk, so that bytes do not depend on the order of writing and the file can be memory-mapped. HDF5
     makes the frame of the file, in memory; the rows are written by Python. HDF5 cannot bear a disk that refuses: it
     keeps what it could not write, and the process crashes when it ends (h5py/h5py#914, #1120).
 
-    The last position is the last instruction token; the others are end-of-instruction positions. Raises
-    `Corrupt` if a prompt was left out, `StoreError` where the disk refuses.
+    The last position is the last instruction token; the others are end-of-instruction positions. `kept`: batches that
+    the file holds already. Raises `Corrupt` if a prompt was left out, `StoreError` where the disk refuses.
     """
-    size = 4 * math.prod(shape)
-    require_space(path.parent, size)
     frame, offset = _frame(shape, about)
-    with explained("write", path, kind=StoreError), io.FileIO(path, "w") as file, ThreadPoolExecutor(1) as thread:
+    goes_on = kept is not None and len(kept.batches) > 0
+    require_space(path.parent, 4 * math.prod(shape) - (path.stat().st_size if goes_on else 0))
+    mode = "r+" if goes_on else "w"
+    with explained("write", path, kind=StoreError), io.FileIO(path, mode) as file, ThreadPoolExecutor(1) as thread:
         _write_all(file, frame)
-        writer = ActivationWriter(file, offset, shape, thread)
+        writer = ActivationWriter(file, offset, shape, thread, kept)
         yield writer
         writer.finish()
         if writer.missing:
