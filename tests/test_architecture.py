@@ -59,12 +59,14 @@ BEHAVIOUR = {
     "stats/test_verdict_inputs.py",
     "steps/test_pipeline.py",
     "store/test_golden.py",
+    "store/test_kills.py",
     "test_architecture.py",
     "test_examples.py",
     "test_benchmarks.py",
     "test_docs.py",
     "test_guards.py",
     "test_readme.py",
+    "test_torture.py",
 }
 
 
