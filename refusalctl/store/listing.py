@@ -12,14 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from refusalctl.disk import write_whole
 from refusalctl.errors import StoreError
 from refusalctl.store.artifact import MANIFEST
-from refusalctl.store.hashing import canonical
+from refusalctl.store.drafts import replace_whole
+from refusalctl.store.hashing import canonical, digest
 from refusalctl.store.references import revision
 from refusalctl.store.store import KINDS, Store, is_id
 
-VERSION = 2
+VERSION = 3
 
 
 class ListingLine(NamedTuple):
@@ -37,7 +37,7 @@ class ListingLine(NamedTuple):
 def listing(store: Store, kind: str | None = None) -> list[ListingLine]:
     """Every artifact, or one kind's, oldest first. Manifests that are not whole are told of and passed over."""
     file = store.root / "cache" / "listing.json"
-    known = _read(file)
+    known = read(file) or {}
     found: dict[str, list[Any]] = {}
     for each in KINDS if kind is None else (kind,):
         home = str(store.root / each)
@@ -57,7 +57,7 @@ def listing(store: Store, kind: str | None = None) -> list[ListingLine]:
                 before = [*seen, artifact.size, artifact.about, store.written(artifact), revision(artifact)]
             found[key] = before
     if kind is None and found != known:
-        _write(file, found)
+        _write(store.root, file, found)
     lines = []
     for key, (_mtime, _size, size, about, written, of_model) in found.items():
         of_kind, identifier = key.split("/")
@@ -72,19 +72,24 @@ def _names(home: str) -> list[str]:
         return []
 
 
-def _read(file: Path) -> dict[str, list[Any]]:
-    """What is remembered; nothing where the file is missing, damaged or of another version."""
+def read(file: Path) -> dict[str, list[Any]] | None:
+    """What is remembered; None where the file is missing, damaged or of another version."""
     try:
-        value = json.loads(file.read_bytes())
-        lines: dict[str, list[Any]] = value["lines"] if value["version"] == VERSION else {}
-        whole = all(len(line) == 6 for line in lines.values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
-    return lines if whole else {}
+        content = file.read_bytes()
+        value = json.loads(content)
+        lines: dict[str, list[Any]] = value["lines"]
+        whole = value["version"] == VERSION and content == _content(lines) and all(len(v) == 6 for v in lines.values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return lines if whole else None
 
 
-def _write(file: Path, lines: dict[str, list[Any]]) -> None:
+def _content(lines: dict[str, list[Any]]) -> bytes:
+    return canonical({"version": VERSION, "lines": lines, "digest": digest(lines)})
+
+
+def _write(root: Path, file: Path, lines: dict[str, list[Any]]) -> None:
     """Replace the file whole. A store that cannot be written to is listed all the same."""
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, canonical({"version": VERSION, "lines": lines}))
+        replace_whole(root, file, _content(lines))
