@@ -34,7 +34,7 @@ KEPT = (1, 2, 3, 4, 6)
 def scores(bench: Workbench, lang: str, where: Path) -> tuple[np.ndarray, np.ndarray]:
     """Estimated and measured mean bypass scores of all draws at all places, [n_draws, n_places]."""
     drawn = draw_control_directions(bench, lang)
-    params = drawn.recipe["params"]
+    params = drawn.manifest["recipe"]["params"]
     job = Job(params, {k: bench.store.resolve(v) for k, v in drawn.inputs.items()}, where, where, bench)
     tensors, header = formats.read_vectors(job.inputs["selection"].path / SELECTION_FILE, "selection")
     winner = Candidate(header["pos"], header["layer"])

@@ -125,7 +125,8 @@ def search(job: Job, places: list[Place], draws: Sequence[torch.Tensor], kept_in
 
 def promising(criteria: Criteria, draws: Sequence[torch.Tensor]) -> list[list[int]]:
     """Places of every draw, the lowest bypass score to first order first."""
-    return first_order(criteria, draws).argsort(dim=0, stable=True).T.tolist()  # type: ignore[no-any-return]
+    found: list[list[int]] = first_order(criteria, draws).argsort(dim=0, stable=True).T.tolist()
+    return found
 
 
 def first_order(criteria: Criteria, draws: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -169,7 +169,7 @@ class Criteria:
 
         scorer, harmful = self.scorer, self.sweeps.prompts["harmful"]
         found = []
-        for part in vectors.split(AT_ONCE):
+        for part in torch.split(vectors, AT_ONCE):
             asked = Directions(part, [0] * len(part))
             linear = refusal_scores(scorer.model, harmful, scorer.openings, asked, scorer.batch_size, added=False)
             found.append(linear.change.double().mean(0))
