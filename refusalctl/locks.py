@@ -17,7 +17,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from refusalctl.processes import Owner, me
+from refusalctl.untrusted import SMALL, parse_object
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock, OwnerRecord, SoftFileLease
@@ -35,8 +38,8 @@ def owner_of(path: Path) -> Owner | None:
     try:
         with path.open("rb", buffering=0) as content:
             content.seek(1)  # Windows keeps the lock on the first byte, which nobody else may read
-            value = json.loads(b"{" + content.read())["owner"]
-        return Owner(**{**value, "needs": tuple(value["needs"])})
+            value = parse_object(b"{" + content.read(SMALL))["owner"]
+        return msgspec.convert(value, Owner)
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

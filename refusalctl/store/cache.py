@@ -5,7 +5,6 @@ Rows are appended whole; several processes may share a file. Deleting the folder
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from refusalctl.file_errors import explain
 from refusalctl.locks import locked
 from refusalctl.store.hashing import canonical
 from refusalctl.store.store import Store
+from refusalctl.untrusted import LARGE, parse_object, read_bytes
 
 
 class TextCache:
@@ -24,13 +24,13 @@ class TextCache:
     def read(self) -> dict[str, str]:
         """Everything known. A line that a kill cut short, or that is something else, is passed over."""
         try:
-            content = self.path.read_bytes()
-        except OSError:  # not there, or not for us to read: it is computed again
+            content = read_bytes(self.path, LARGE)
+        except (OSError, ValueError):  # not there, or not for us to read: it is computed again
             return {}
         found = {}
         for line in content.splitlines():
             try:
-                row = json.loads(line)
+                row = parse_object(line)
                 found[str(row["sha256"])] = str(row["text"])
             except (ValueError, KeyError, TypeError):
                 continue

@@ -13,6 +13,7 @@ from refusalctl.store import names
 from refusalctl.store.drafts import draft_name, drop_unfinished, leftovers, unfinished
 from refusalctl.store.hashing import digest
 from refusalctl.store.store import KINDS, MANIFEST, Artifact, Store
+from refusalctl.untrusted import read_bytes
 
 ASKED_FOR = ("report", "transfer", "calibration", "comparison")
 BY_PEOPLE = ("sample",)  # its sheets are out with annotators
@@ -70,8 +71,8 @@ def _mentioned(store: Store, whole: Iterable[str]) -> list[str]:
     for kind, identifier in store.ids():
         if identifier not in known:
             try:
-                content = (store.root / kind / identifier / MANIFEST).read_bytes()
-            except OSError:
+                content = read_bytes(store.root / kind / identifier / MANIFEST)
+            except (OSError, ValueError):
                 continue
             found += [each.decode() for each in _ID.findall(content)]
     return found

@@ -6,18 +6,20 @@ long as its manifest has the time and size that it had when it was read and foun
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
 
 from refusalctl.disk import write_whole
 from refusalctl.errors import StoreError
-from refusalctl.store.artifact import MANIFEST
+from refusalctl.store.artifact import LAST, MANIFEST
 from refusalctl.store.hashing import canonical
 from refusalctl.store.references import revision
 from refusalctl.store.store import KINDS, Store, is_id
+from refusalctl.untrusted import LARGE, read_bytes
 
 VERSION = 2
 
@@ -32,6 +34,13 @@ class ListingLine(NamedTuple):
     bytes: int
     written: float
     revision: str
+
+
+class _Memory(msgspec.Struct):
+    """The file: of every manifest its time and size, and then what is shown."""
+
+    version: int
+    lines: dict[str, tuple[int, int, int, dict[str, Any], Annotated[float, msgspec.Meta(ge=0, le=LAST)], str]]
 
 
 def listing(store: Store, kind: str | None = None) -> list[ListingLine]:
@@ -75,12 +84,10 @@ def _names(home: str) -> list[str]:
 def _read(file: Path) -> dict[str, list[Any]]:
     """What is remembered; nothing where the file is missing, damaged or of another version."""
     try:
-        value = json.loads(file.read_bytes())
-        lines: dict[str, list[Any]] = value["lines"] if value["version"] == VERSION else {}
-        whole = all(len(line) == 6 for line in lines.values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        value = msgspec.json.decode(read_bytes(file, LARGE), type=_Memory)
+    except (OSError, ValueError, RecursionError):
         return {}
-    return lines if whole else {}
+    return {key: list(line) for key, line in value.lines.items()} if value.version == VERSION else {}
 
 
 def _write(file: Path, lines: dict[str, list[Any]]) -> None:

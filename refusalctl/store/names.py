@@ -9,6 +9,7 @@ from pathlib import Path
 from refusalctl.disk import is_foreign, write_whole
 from refusalctl.errors import BadInput
 from refusalctl.file_errors import printable
+from refusalctl.untrusted import SMALL, read_bytes
 
 LONGEST = 100  # characters; 255 bytes is what most file systems take
 _HEX = frozenset("0123456789abcdef")
@@ -101,7 +102,7 @@ def _read(home: Path) -> dict[str, str | None]:
 
 def _target(file: Path) -> str | None:
     try:
-        text = file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
+        text = read_bytes(file, SMALL).decode().strip()
+    except (OSError, ValueError):
         return None
     return text if _TARGET.fullmatch(text) else None

@@ -11,7 +11,6 @@ is passed over, told of, and replaced by the next run. What other programs left 
 from __future__ import annotations
 
 import errno
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -23,6 +22,7 @@ from refusalctl.errors import BadInput, Corrupt, NotFound, StoreError
 from refusalctl.file_errors import printable, reason, system_reason
 from refusalctl.json_types import Json, JsonObject
 from refusalctl.locks import locked
+from refusalctl.store import manifest as manifests
 from refusalctl.store import names, references
 from refusalctl.store.artifact import (
     KINDS,
@@ -35,7 +35,8 @@ from refusalctl.store.artifact import (
     written,
 )
 from refusalctl.store.drafts import draft_name
-from refusalctl.store.hashing import canonical, digest, file_digest, short
+from refusalctl.store.hashing import canonical, content_digest, digest, file_digest, short
+from refusalctl.untrusted import SMALL, Refused, parse_object, read_bytes
 
 __all__ = ["KINDS", "MANIFEST", "RUN", "Artifact", "Store", "is_id"]
 _HEX = frozenset("0123456789abcdef")
@@ -169,34 +170,41 @@ class Store:
     @staticmethod
     def read_manifest(folder: Path) -> Any:
         """What a folder's manifest holds, unchecked."""
-        return json.loads((folder / MANIFEST).read_bytes())
+        return manifests.parsed(read_bytes(folder / MANIFEST))
 
     def open(self, kind: str, identifier: str) -> Artifact:
         """Read one artifact's manifest. Raises `NotFound`, or `Corrupt` when it does not give this id."""
         path = self.root / kind / identifier
+        if path.is_symlink():
+            raise Corrupt(
+                f"{kind} {short(identifier)} is a symbolic link, which may lead out of the store", hint=REMOVE
+            )
         try:
-            manifest = self.read_manifest(path)
+            content = read_bytes(path / MANIFEST)
+            manifest = manifests.parsed(content)
         except (FileNotFoundError, NotADirectoryError) as error:
             if path.is_dir():
                 hint = f"a copy was interrupted: finish it, or {REMOVE}"
                 raise Corrupt(f"{kind} {short(identifier)} has no manifest", hint=hint) from error
             raise NotFound(f"there is no {kind} {short(identifier)} in {self.root}") from error
-        except (ValueError, RecursionError) as error:
-            raise Corrupt(f"{path / MANIFEST} is not JSON", hint="see `refusalctl artifacts verify`") from error
+        except ValueError as error:
+            why = str(error) if isinstance(error, Refused) else "it is not JSON"
+            hint = f"see `refusalctl artifacts verify`; {REMOVE}"
+            raise Corrupt(f"{path / MANIFEST} cannot be read: {why}", hint=hint) from error
         except OSError as error:
             raise explained_read(error, path / MANIFEST) from error
-        version = manifest.get("version") if isinstance(manifest, dict) else None
+        version = manifest.get("version")
         if version != 1:
             raise Corrupt(
                 f"{kind} {short(identifier)} has format version {version!r}, this refusalctl reads version 1",
                 hint="upgrade refusalctl",
             )
-        if digest(manifest) != identifier:
+        if content_digest(content) != identifier:
             raise Corrupt(
                 f"the manifest of {kind} {short(identifier)} was changed",
                 hint=f"see `refusalctl artifacts verify`; {REMOVE}",
             )
-        return Artifact(kind, identifier, path, manifest)
+        return Artifact(kind, identifier, path, manifests.checked(manifest, kind, f"{kind} {short(identifier)}"))
 
     def find(self, recipe_key: str) -> Artifact | None:
         """The finished artifact of a recipe; the oldest, where a recipe gave more than one."""
@@ -281,7 +289,7 @@ class Store:
     def run_info(self, artifact: Artifact) -> dict[str, Any]:
         """What `run.json` says of how an artifact was computed. Raises `Corrupt` when it was changed."""
         try:
-            record = json.loads((artifact.path / RUN).read_bytes())
+            record = parse_object(read_bytes(artifact.path / RUN))
             run: dict[str, Any] = record["run"]
             intact = digest(run) == record["digest"]
         except (OSError, ValueError, KeyError, TypeError):
@@ -301,8 +309,8 @@ def _listed(folder: Path) -> list[str]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
+        return read_bytes(path, SMALL).decode().strip()
+    except (OSError, ValueError):
         return ""
 
 
