@@ -22,6 +22,7 @@ from refusalctl.errors import BadInput, Corrupt, NotFound, StoreError
 from refusalctl.file_errors import printable, reason, system_reason
 from refusalctl.json_types import Json, JsonObject
 from refusalctl.locks import locked
+from refusalctl.redaction import redacted_run
 from refusalctl.store import manifest as manifests
 from refusalctl.store import names, references
 from refusalctl.store.artifact import (
@@ -111,7 +112,7 @@ class Store:
             manifest: JsonObject = {"format": "refusalctl.artifact", "version": 1, "kind": kind}
             manifest |= {"recipe": recipe, "about": about, "files": files}
             identifier, key = digest(manifest), digest(recipe)
-            run = {**run, "written": self._after(key)}
+            run = {**redacted_run(run), "written": self._after(key)}
             (draft / RUN).write_bytes(canonical({"digest": digest(run), "run": run}))
             (draft / MANIFEST).write_bytes(canonical(manifest))
             for path in (*draft.iterdir(), draft):
