@@ -1,5 +1,5 @@
 """Text from outside on its way to a terminal or a log: what would move the cursor, turn the line around, name the
-window or write the clipboard is shown as an escape instead. Letters of every script, and what joins them, stay as they are.
+window or write the clipboard is shown as an escape. Letters of every script, and what joins them, stay as they are.
 
 `cli.out` and `consoles` pass everything that is printed through here.
 """
