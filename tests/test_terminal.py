@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refusalctl.terminal import safe, safe_json
@@ -48,6 +48,7 @@ def test_letters_of_every_script_and_what_joins_them_stay() -> None:
         assert safe(text) == text
 
 
+@settings(deadline=None)  # of a busy machine
 @given(st.text(alphabet=st.characters(), max_size=40))
 def test_a_json_document_keeps_its_values_and_loses_what_is_no_text(text: str) -> None:
     document = safe_json(json.dumps({"a": text}, ensure_ascii=False, indent=1))

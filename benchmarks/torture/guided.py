@@ -1,9 +1,10 @@
-"""The same readers under a coverage-guided fuzzer (atheris, which is libFuzzer): bytes that reach new lines are kept and
-changed further. Optional: `pip install atheris`; it stops at the first finding and writes it beside.
+"""The same readers under a coverage-guided fuzzer (atheris, which is libFuzzer): bytes that reach new lines are kept
+and changed further. Optional: `pip install atheris`; it stops at the first finding and writes it beside.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import tempfile
 from collections.abc import Callable
@@ -30,10 +31,8 @@ def run(reader: str, seed: int, runs: int) -> None:
         (corpus / str(number)).write_bytes(content)
 
     def once(content: bytes) -> None:
-        try:
+        with contextlib.suppress(RefusalctlError):
             read(content)
-        except RefusalctlError:
-            pass
 
     limits = [
         f"-runs={runs}",
