@@ -14,7 +14,7 @@ import msgspec
 from refusalctl.errors import BadInput
 from refusalctl.setting_words import nearest, type_name
 from refusalctl.settings import Declared, Machine, Settings, build, check_names, declared
-from refusalctl.untrusted import DOCUMENT, Refused, bounded
+from refusalctl.untrusted import DOCUMENT, Refused, bounded, whole
 
 STDIN = Path("-")
 
@@ -83,7 +83,7 @@ def read_file(path: Path) -> dict[str, object]:
 
 def _text(path: Path, name: str) -> str:
     try:
-        content = sys.stdin.buffer.read(DOCUMENT) if path == STDIN else bounded(path, DOCUMENT)
+        content = whole(sys.stdin.buffer, DOCUMENT) if path == STDIN else bounded(path, DOCUMENT)
     except FileNotFoundError as error:
         raise BadInput(f"{path} is not there", hint="see examples/ for experiment files") from error
     except OSError as error:

@@ -14,7 +14,7 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from refusalctl.json_types import Json
 
@@ -23,6 +23,7 @@ DOCUMENT = 1 << 24  # of a manifest, a run record, an experiment file
 LARGE = 1 << 28  # of a published run, a table of scores, a person's file of prompts
 LINE = 1 << 24  # of one row: a long prompt, its answer and its tokens
 DEEPEST = 64  # JSON inside JSON; ours has about eight
+_PIECE = 1 << 16
 _WHOLE = 1 << 63
 # only where one of these occurs is a second look needed: half characters, numbers that no machine word or float holds
 _ODD = re.compile(r"\\u[dD][89a-fA-F]|\d{19}|[eE]\+?\d{3}")
@@ -57,19 +58,26 @@ def read_bytes(path: Path, most: int = DOCUMENT) -> bytes:
         facts = os.fstat(number)  # of what was really opened
         if not stat.S_ISREG(facts.st_mode):
             raise _strange(facts.st_mode)
-        found = content.read(most + 1) if facts.st_size <= most else b""
-    if facts.st_size > most or len(found) > most:
-        raise Refused(f"it is longer than {most:,} bytes")
-    return found
+        if facts.st_size > most:
+            raise Refused(f"it is longer than {most:,} bytes")
+        return whole(content, most)
 
 
 def bounded(path: Path, most: int) -> bytes:
     """What a file that a person named holds; a link or a pipe is what they meant. Raises `Refused` for a longer one."""
     with path.open("rb") as content:
-        found = content.read(most + 1)
-    if len(found) > most:
-        raise Refused(f"it is longer than {most:,} bytes")
-    return found
+        return whole(content, most)
+
+
+def whole(content: BinaryIO, most: int) -> bytes:
+    """All that is left of an open file or a pipe, in pieces: what is asked for at once, Python makes room for at once.
+    Raises `Refused` where that is more than `most` bytes."""
+    found = bytearray()
+    while piece := content.read(_PIECE):
+        found += piece
+        if len(found) > most:
+            raise Refused(f"it is longer than {most:,} bytes")
+    return bytes(found)
 
 
 def read_lines(path: Path, most: int = LINE) -> Iterator[bytes]:

@@ -60,18 +60,15 @@ def test_bytes_are_a_value_that_can_be_written_again_or_refused(content: bytes) 
     ],
 )
 def test_what_would_break_a_later_step_is_refused(text: str | bytes) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises((Refused, UnicodeDecodeError)):
         parse_json(text)
 
 
 def test_what_honest_files_hold_is_read() -> None:
     deep = "[" * DEEPEST + "]" * DEEPEST
     assert json.dumps(parse_json(deep)) == deep
-    assert parse_json('["\\ud83d\\ude00", 0.1234567890123456789, -9223372036854775808]') == [
-        "😀",
-        0.12345678901234568,
-        -(2**63),
-    ]
+    assert parse_json('["\\ud83d\\ude00", 0.1234567890123456789]') == ["😀", 0.12345678901234568]
+    assert parse_json(str(-(2**63))) == -(2**63)
     assert parse_json(f"[NaN, {10**30}]", nan=True)[1] == 10**30  # type: ignore[index]
     assert parse_json('"\\ud800"', halves=True) == "\ud800"
     with pytest.raises(Refused, match="300 digits"):
@@ -94,7 +91,7 @@ def test_only_an_ordinary_file_that_is_not_too_long_is_opened(tmp_path: Path) ->
         with pytest.raises(Refused, match=r"symbolic link|no ordinary file"):
             read_bytes(tmp_path / name)
     for name in ("folder", "nothing"):
-        with pytest.raises(OSError, match="."):
+        with pytest.raises((IsADirectoryError, FileNotFoundError)):
             read_bytes(tmp_path / name)
     assert own_folder(tmp_path / "folder")
     assert not own_folder(tmp_path / "link")

@@ -54,8 +54,9 @@ class Hang(BaseException):
 
 
 def run(work: Work) -> list[Row]:
-    from benchmarks.torture.targets import TARGETS
+    from benchmarks.torture.targets import TARGETS, prepare
 
+    prepare()
     each = max(1, work.n // len(TARGETS))
     found: list[Finding] = []
     counts: Counter[str] = Counter()

@@ -15,14 +15,14 @@ from typing import Any
 HEADER = '{"format":"refusalctl.activations","positions":[-1],"prompt_ids":["a"],"suffix_tokens":["a"],"version":1}'
 
 
-def hdf5(path: Path, random_: random.Random) -> str:
-    """Write one; its kind."""
+def hdf5(path: Path, random_: random.Random, libver: str | None = None) -> str:
+    """Write one, in a version of the format; its kind."""
     import h5py
 
     kind = random_.choice(sorted(_HDF5))
     if path.exists():
         path.unlink()
-    libver = random_.choice(("earliest", "v108", "latest"))
+    libver = libver or random_.choice(("earliest", "v108", "latest"))
     with h5py.File(path, "w", libver=libver) as file:
         if kind != "no header":
             file.attrs["refusalctl"] = HEADER

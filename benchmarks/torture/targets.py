@@ -491,6 +491,12 @@ def _world() -> tuple[Any, str]:
     return world.bench, made.id
 
 
+def prepare() -> None:
+    """Make once what every child needs."""
+    for make in (_artifacts, _parquet, _published, _model, _world):
+        make()
+
+
 TARGETS: dict[str, Case] = {
     "stored": stored,
     "manifest": manifest,

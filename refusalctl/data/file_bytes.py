@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from refusalctl.errors import BadInput, DataError
-from refusalctl.untrusted import LARGE, bounded
+from refusalctl.untrusted import LARGE, bounded, whole
 
 STDIN = Path("-")
 MOST_BYTES = LARGE  # unpacked; prompts are text, and a small file can unpack to any size
@@ -55,15 +55,13 @@ def read_bytes(path: Path) -> FileBytes:
     """
     name, suffixes = ("stdin", []) if path == STDIN else (path.name, [each.lower() for each in path.suffixes])
     try:
-        content = sys.stdin.buffer.read(MOST_BYTES + 1) if path == STDIN else bounded(path, MOST_BYTES)
+        content = whole(sys.stdin.buffer, MOST_BYTES) if path == STDIN else bounded(path, MOST_BYTES)
     except IsADirectoryError as error:
         raise BadInput(f"{path} is a folder", hint="name one file in it") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise _too_long(name) from error
-    if len(content) > MOST_BYTES:
-        raise _too_long(name)
     if content.startswith(b"\x1f\x8b"):
         content = _unpacked(name, content)
         suffixes = suffixes[:-1] if suffixes[-1:] == [".gz"] else suffixes

@@ -16,7 +16,7 @@ from refusalctl.store import formats
 def test_only_what_this_tool_writes_is_read(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "activations.h5"
     monkeypatch.setattr(hostile_files, "_HDF5", {kind: hostile_files._HDF5[kind]})
-    hostile_files.hdf5(path, random.Random(2))
+    hostile_files.hdf5(path, random.Random(0), "v108")
     for read in (formats.map_activations, lambda p: list(formats.activation_batches(p, 1))):
         with pytest.raises(Corrupt):
             read(path)
