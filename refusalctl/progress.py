@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from refusalctl.errors import BadInput
 from refusalctl.redaction import redacted
+from refusalctl.stopping import batch_done, finishing_batches
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,6 +33,18 @@ def say(shown: Progress, text: str) -> None:
     told = getattr(shown, "say", None)
     if told is not None:
         told(text)
+
+
+@contextmanager
+def batches(shown: Progress, what: str, total: int) -> Iterator[Advance]:
+    """A task whose batches are written down one by one, each before `advance` is called: a signal waits for that."""
+    with shown.task(what, total) as advance, finishing_batches():
+
+        def done(n: int = 1) -> None:
+            advance(n)
+            batch_done()
+
+        yield done
 
 
 class Silent:

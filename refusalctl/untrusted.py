@@ -42,6 +42,11 @@ def ordinary(path: Path) -> int:
     return facts.st_size
 
 
+def opener(path: str, flags: int) -> int:
+    """For `open`: what is a link is not followed, and a pipe is not waited for."""
+    return os.open(path, flags | _PLAIN)
+
+
 def own_folder(path: Path) -> bool:
     """Whether a real folder is there: one that is a link belongs to another place."""
     try:

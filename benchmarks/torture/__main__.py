@@ -20,7 +20,8 @@ from benchmarks import command
 from benchmarks.torture.rows import Row, Work, table
 
 PARTS = {
-    "kill": "benchmarks.torture.kill",  # killed at random moments
+    "kill": "benchmarks.torture.kill",  # a run, killed at random moments
+    "kill_store": "benchmarks.torture.kill_store",  # operations of the store, likewise
     "crowd": "benchmarks.torture.crowd",  # many writers and readers on one store
     "rot": "benchmarks.torture.rot",  # bytes that change, files that go
     "many": "benchmarks.torture.many",  # large stores

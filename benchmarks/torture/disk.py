@@ -23,6 +23,7 @@ from pathlib import Path
 from benchmarks.torture.failing import Disk, failing
 from benchmarks.torture.rows import Row, Work, none
 from refusalctl.errors import RefusalctlError
+from refusalctl.json_types import JsonObject
 from refusalctl.store import formats
 from refusalctl.store.drafts import leftovers
 from refusalctl.store.store import Store
@@ -126,7 +127,7 @@ def operations(root: Path) -> None:
         "activations": activations, "selection": vectors, "completions": rows, "report": report,
     }  # fmt: skip
     for kind, write in steps.items():
-        recipe = {"step": kind, "version": 1, "params": {}, "inputs": dict(inputs)}
+        recipe: JsonObject = {"step": kind, "version": 1, "params": {}, "inputs": dict(inputs)}
         with store.partial("0" * 60 + kind[:4].encode().hex()[:4], list(inputs.values())) as kept, store.draft() as out:
             rows_file = kept / "rows.jsonl"
             if not formats.read_finished_rows(rows_file):

@@ -17,7 +17,7 @@ READERS = ("json", "manifest", "vectors", "activations", "experiment", "table", 
 def run(reader: str, seed: int, runs: int) -> None:
     """Never returns: libFuzzer ends the process, with 0 where nothing was found."""
     try:
-        import atheris
+        import atheris  # type: ignore[import-untyped, import-not-found, unused-ignore]
     except ImportError:
         sys.exit("coverage-guided fuzzing needs the package atheris: pip install atheris")
     if reader not in READERS:

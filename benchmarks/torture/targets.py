@@ -13,6 +13,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from refusalctl.store.hashing import canonical, content_digest, file_digest
 from refusalctl.store.manifest import MANIFEST, RUN
 from refusalctl.store.store import Store
 from tests.golden.make import STORE as GOLDEN
+
+__all__ = ["GOLDEN", "ROOT", "TARGETS", "Escaped", "prepare"]
 
 Case = Callable[[random.Random, Path], Callable[[], None]]  # writes below a folder; what it gives back reads it
 ROOT = Path(__file__).resolve().parents[2]
@@ -237,7 +240,7 @@ def hdf5(random_: random.Random, folder: Path) -> Callable[[], None]:
         here = root / kind / identifier / name
         for each in (formats.map_activations, lambda p: list(formats.activation_batches(p, 1))):
             with _known():
-                float(each(here)[0].sum())  # type: ignore[index,operator]
+                float(each(here)[0].sum())
         look(root, kind, identifier, random_)()
 
     return read
@@ -484,9 +487,9 @@ def _world() -> tuple[Any, str]:
     """A store with everything that a transfer is made of, with hostile texts in it, and the transfer's id."""
     import tempfile
 
-    from tests.steps.world import World
-
-    world = World(Path(tempfile.mkdtemp(prefix="torture-world-")), model=SCRIPT, text=SCRIPT + "\x1b[31m")
+    world = import_module("tests.steps.world").World(
+        Path(tempfile.mkdtemp(prefix="torture-world-")), model=SCRIPT, text=SCRIPT + "\x1b[31m"
+    )
     made = world.transfer({lang: world.selection(lang) for lang in ("en", "ba")})
     return world.bench, made.id
 

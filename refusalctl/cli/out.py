@@ -53,7 +53,7 @@ def data(text: str) -> None:
         sys.stdout.write(safe(text) + "\n")
 
 
-def _console(width: int) -> Console:
+def _console(width: int) -> Pipe:
     """Standard output for rich; a pipe has no colours, and this many columns."""
     out = Pipe(file=sys.stdout)
     return out if out.is_terminal else Pipe(file=sys.stdout, width=width, no_color=True)

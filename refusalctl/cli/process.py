@@ -13,10 +13,12 @@ import signal
 import sys
 import traceback
 import warnings
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
 
 from refusalctl.redaction import redacted
+from refusalctl.stopping import signalled
 from refusalctl.terminal import safe
 
 INTERRUPTED, TERMINATED, BROKEN_PIPE = 128 + signal.SIGINT, 128 + signal.SIGTERM, 141
@@ -85,11 +87,16 @@ def prepare() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, _stop)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a job that a script started in the background
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, _stop)
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
-    raise Stopped(128 + number)
+    """Raise what ends the command; where a batch is in hand that will be written down, only when it is."""
+    if signalled(KeyboardInterrupt() if number == signal.SIGINT else Stopped(128 + number)):
+        told = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}.get(signal.Signals(number), "hung up")
+        with suppress(OSError):
+            line = f"note: {told}; the batch in hand is finished and kept, once more ends at once\n"
+            os.write(2, line.encode())  # no stream of Python's: it may be in the middle of a line
 
 
 def _open_streams() -> None:
@@ -144,5 +151,5 @@ def drop_output() -> None:
 
 def deaf() -> None:
     """From here on nothing is left to keep: a signal ends the process at once, without a word."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    if signal.getsignal(signal.SIGINT) in (_stop, signal.default_int_handler):
         signal.signal(signal.SIGINT, signal.SIG_DFL)

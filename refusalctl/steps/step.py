@@ -93,6 +93,7 @@ class Workbench:
     smalls: dict[Machine, tuple[Config, Chat]] = field(default_factory=dict, repr=False)
     foreseen_prompts: set[tuple[Machine, str, int]] = field(default_factory=set, repr=False)
     thoughts: dict[Machine, Thinking] = field(default_factory=dict, repr=False)
+    anew: bool = False  # finished results are no reason not to compute: they are damaged
 
     def asking(self, settings: Settings) -> Workbench:
         """The same workbench with another question."""
@@ -252,6 +253,13 @@ class Workbench:
             return Artifact(step.kind, key, Path(), manifest, planned=True)
         return self._compute(step, recipe, key, params, inputs, about)
 
+    def again(
+        self, step: Step, params: Mapping[str, Json], inputs: Mapping[str, Artifact], about: Mapping[str, Json]
+    ) -> Artifact:
+        """Compute a recipe whose result is damaged; what comes out takes its place where it is the same artifact."""
+        recipe = self.recipe(step, params, inputs)
+        return replace(self, anew=True)._compute(step, recipe, digest(recipe), params, inputs, about)
+
     def _compute(
         self,
         step: Step,
@@ -266,7 +274,7 @@ class Workbench:
             self.store.check(artifact)
         with self.store.partial(key, [artifact.id for artifact in inputs.values()]) as partial:
             finished = self.store.find(key)  # another process may have done it while this one waited
-            if finished is not None:
+            if finished is not None and not self.anew:
                 return finished
             with self.store.draft() as out:
                 job = Job(params, inputs, out, partial, self)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from refusalctl.errors import BadInput, Corrupt
 from refusalctl.file_errors import explain
+from refusalctl.store.damage import Damage
 from refusalctl.store.hashing import file_digest, short
 from refusalctl.store.manifest import MANIFEST, RUN
 from refusalctl.untrusted import ordinary, parse_object, read_bytes
@@ -97,10 +98,12 @@ class Artifact:
 
 
 class Problem(NamedTuple):
-    """What `verify` found wrong with one artifact or name."""
+    """What `verify` found wrong with one artifact or name. `artifact`: its kind and id, where it is one's."""
 
     where: str
     what: str
+    damage: Damage
+    artifact: tuple[str, str] | None = None
 
 
 def missing(folder: Path, manifest: dict[str, Any]) -> str | None:
@@ -146,15 +149,16 @@ def payload_problems(artifact: Artifact) -> Iterator[Problem]:
         try:
             size = ordinary(path)
             if size != expected["bytes"]:
-                yield Problem(where, f"it has {size} bytes, expected {expected['bytes']}")
+                what = f"it has {size} bytes, expected {expected['bytes']}"
+                yield Problem(where, what, Damage.WRONG_SIZE)
             elif file_digest(path) != expected["sha256"]:
-                yield Problem(where, "its bytes were changed")
+                yield Problem(where, "its bytes were changed", Damage.CHANGED_BYTES)
         except (FileNotFoundError, IsADirectoryError):
-            yield Problem(where, "the file is missing")
+            yield Problem(where, "the file is missing", Damage.MISSING_FILE)
         except ValueError as error:
-            yield Problem(where, str(error))
+            yield Problem(where, str(error), Damage.FOREIGN_FILE)
         except OSError as error:
-            yield Problem(where, explained_read(error, path).message)
+            yield Problem(where, explained_read(error, path).message, Damage.UNREADABLE)
 
 
 def explained_read(error: OSError, path: Path) -> Corrupt:

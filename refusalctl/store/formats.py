@@ -6,11 +6,12 @@ times, safetensors carry one metadata entry of canonical JSON (two entries alrea
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,7 @@ from refusalctl.file_errors import explained, first_line, reason, system_reason,
 from refusalctl.json_types import Json, JsonObject
 from refusalctl.records.record import Record
 from refusalctl.store import hdf5, vectors
-from refusalctl.store.hashing import canonical
+from refusalctl.store.hashing import canonical, digest
 from refusalctl.store.manifest import Said
 from refusalctl.untrusted import LARGE, parse_json, parse_object, read_bytes, read_lines
 
@@ -134,13 +135,21 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         raise _damaged(path, error) from error
 
 
-def append_rows(path: Path, rows: Iterable[Mapping[str, Json]]) -> None:
-    """Add lines to an unfinished file; they are on the disk when this returns."""
-    lines = b"".join(canonical(row) + b"\n" for row in rows)
+def append_rows(path: Path, rows: Iterable[Mapping[str, Json]], size: int | None = None) -> int:
+    """Add lines to an unfinished file, each with its digest: no manifest tells yet whether they rot. They are on the
+    disk when this returns. The new size of the file in bytes; raises `StoreError` where it was not `size` before,
+    because another process writes to it."""
+    lines = b"".join(canonical({"row": row, "sha256": digest(row)}) + b"\n" for row in rows)
     with explained("write", path, kind=StoreError), path.open("ab") as out:
+        if size is not None and out.tell() != size:
+            raise StoreError(
+                f"another process goes on with {path.parent.name[:12]}, which this one did not renew in time",
+                hint="run the same command again: it waits for that one, or takes its result",
+            )
         out.write(lines)
         out.flush()
         os.fsync(out.fileno())
+        return out.tell()
 
 
 def read_finished_rows(path: Path) -> list[dict[str, Any]]:
@@ -164,11 +173,13 @@ def read_finished_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _whole_row(line: bytes) -> JsonObject | None:
+    """What a line holds, if it ends and is as it was written."""
     try:
-        row = parse_json(line) if line.endswith(b"\n") else None
-    except ValueError:
+        told: dict[str, Any] = parse_object(line) if line.endswith(b"\n") else {}
+        row: JsonObject = told["row"]
+        return row if isinstance(row, dict) and told["sha256"] == digest(row) else None
+    except (ValueError, TypeError, KeyError):
         return None
-    return row if isinstance(row, dict) else None
 
 
 VECTOR_FILES = {
@@ -226,12 +237,17 @@ class ActivationShape(NamedTuple):
 class ActivationWriter:
     """Rows of `resid_pre` written into an open file, in any order, each prompt once.
 
-    A batch is written while the next one is computed; what goes wrong is raised by the next call.
+    A batch is written while the next one is computed; what goes wrong is raised by the next call. `finished` is told
+    the prompts of a batch, and the SHA-256 of its rows, when it is on the disk.
     """
 
-    def __init__(self, file: io.FileIO, offset: int, shape: ActivationShape, thread: ThreadPoolExecutor) -> None:
-        self._file, self._offset, self._shape, self._thread = file, offset, shape, thread
+    def __init__(
+        self, file: io.FileIO, offset: int, shape: ActivationShape, thread: ThreadPoolExecutor, kept: KeptBatches | None
+    ) -> None:
+        self._file, self._offset, self._shape, self._thread, self._kept = file, offset, shape, thread, kept
         self._missing = set(range(shape.n_prompts))
+        for indices in kept.batches if kept is not None else ():
+            self._missing.difference_update(indices)
         self._writing: Future[None] | None = None
 
     def put(self, indices: list[int], rows: NDArray[np.float32]) -> None:
@@ -251,29 +267,48 @@ class ActivationWriter:
             self._file.seek(self._offset + 4 * index * math.prod(self._shape[1:]))
             _write_all(self._file, np.ascontiguousarray(row, dtype="<f4").tobytes())
             self._missing.discard(index)
+        if self._kept is not None:
+            os.fsync(self._file.fileno())
+            self._kept.finished(indices, rows_digest(rows))
 
     @property
     def missing(self) -> int:
         return len(self._missing)
 
 
+class KeptBatches(NamedTuple):
+    """Batches of an interrupted file: the prompts of those that are in it, and what is told of each further one, with
+    the SHA-256 of its rows, when it is on the disk."""
+
+    batches: Sequence[Sequence[int]]
+    finished: Callable[[list[int], str], None]
+
+
+def rows_digest(rows: NDArray[np.float32]) -> str:
+    """SHA-256 of rows as they are written."""
+    return hashlib.sha256(np.ascontiguousarray(rows, dtype="<f4").tobytes()).hexdigest()
+
+
 @contextmanager
-def write_activations(path: Path, shape: ActivationShape, about: Mapping[str, Json]) -> Iterator[ActivationWriter]:
+def write_activations(
+    path: Path, shape: ActivationShape, about: Mapping[str, Json], kept: KeptBatches | None = None
+) -> Iterator[ActivationWriter]:
     """Create `resid_pre` [n_prompts, n_pos, n_layers, d_model] float32, and fill it.
 
     Contiguous on disk, so that bytes do not depend on the order of writing and the file can be memory-mapped. HDF5
     makes the frame of the file, in memory; the rows are written by Python. HDF5 cannot bear a disk that refuses: it
     keeps what it could not write, and the process crashes when it ends (h5py/h5py#914, #1120).
 
-    The last position is the last instruction token; the others are end-of-instruction positions. Raises
-    `Corrupt` if a prompt was left out, `StoreError` where the disk refuses.
+    The last position is the last instruction token; the others are end-of-instruction positions. `kept`: batches that
+    the file holds already. Raises `Corrupt` if a prompt was left out, `StoreError` where the disk refuses.
     """
-    size = 4 * math.prod(shape)
-    require_space(path.parent, size)
     frame, offset = _frame(shape, about)
-    with explained("write", path, kind=StoreError), io.FileIO(path, "w") as file, ThreadPoolExecutor(1) as thread:
+    goes_on = kept is not None and len(kept.batches) > 0
+    require_space(path.parent, 4 * math.prod(shape) - (path.stat().st_size if goes_on else 0))
+    mode = "r+" if goes_on else "w"
+    with explained("write", path, kind=StoreError), io.FileIO(path, mode) as file, ThreadPoolExecutor(1) as thread:
         _write_all(file, frame)
-        writer = ActivationWriter(file, offset, shape, thread)
+        writer = ActivationWriter(file, offset, shape, thread, kept)
         yield writer
         writer.finish()
         if writer.missing:

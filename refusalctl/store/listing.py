@@ -13,15 +13,15 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from refusalctl.disk import write_whole
 from refusalctl.errors import StoreError
 from refusalctl.store.artifact import LAST, MANIFEST
-from refusalctl.store.hashing import canonical
+from refusalctl.store.drafts import replace_whole
+from refusalctl.store.hashing import canonical, digest
 from refusalctl.store.references import revision
 from refusalctl.store.store import KINDS, Store, is_id
 from refusalctl.untrusted import LARGE, read_bytes
 
-VERSION = 2
+VERSION = 3
 
 
 class ListingLine(NamedTuple):
@@ -46,7 +46,7 @@ class _Memory(msgspec.Struct):
 def listing(store: Store, kind: str | None = None) -> list[ListingLine]:
     """Every artifact, or one kind's, oldest first. Manifests that are not whole are told of and passed over."""
     file = store.root / "cache" / "listing.json"
-    known = _read(file)
+    known = read(file) or {}
     found: dict[str, list[Any]] = {}
     for each in KINDS if kind is None else (kind,):
         home = str(store.root / each)
@@ -66,7 +66,7 @@ def listing(store: Store, kind: str | None = None) -> list[ListingLine]:
                 before = [*seen, artifact.size, artifact.about, store.written(artifact), revision(artifact)]
             found[key] = before
     if kind is None and found != known:
-        _write(file, found)
+        _write(store.root, file, found)
     lines = []
     for key, (_mtime, _size, size, about, written, of_model) in found.items():
         of_kind, identifier = key.split("/")
@@ -81,17 +81,24 @@ def _names(home: str) -> list[str]:
         return []
 
 
-def _read(file: Path) -> dict[str, list[Any]]:
-    """What is remembered; nothing where the file is missing, damaged or of another version."""
+def read(file: Path) -> dict[str, list[Any]] | None:
+    """What is remembered; None where the file is missing, damaged or of another version."""
     try:
-        value = msgspec.json.decode(read_bytes(file, LARGE), type=_Memory)
+        content = read_bytes(file, LARGE)
+        value = msgspec.json.decode(content, type=_Memory)
+        lines = {key: list(line) for key, line in value.lines.items()}
+        whole = value.version == VERSION and content == _content(lines)
     except (OSError, ValueError, RecursionError):
-        return {}
-    return {key: list(line) for key, line in value.lines.items()} if value.version == VERSION else {}
+        return None
+    return lines if whole else None
 
 
-def _write(file: Path, lines: dict[str, list[Any]]) -> None:
+def _content(lines: dict[str, list[Any]]) -> bytes:
+    return canonical({"version": VERSION, "lines": lines, "digest": digest(lines)})
+
+
+def _write(root: Path, file: Path, lines: dict[str, list[Any]]) -> None:
     """Replace the file whole. A store that cannot be written to is listed all the same."""
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, canonical({"version": VERSION, "lines": lines}))
+        replace_whole(root, file, _content(lines))

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from refusalctl.errors import Corrupt
+from refusalctl.file_errors import printable
 from refusalctl.untrusted import Refused, parse_object
 
 V = TypeVar("V")
@@ -83,7 +84,8 @@ def checked(manifest: dict[str, Any], kind: str, label: str) -> dict[str, Any]:
     except msgspec.ValidationError as error:
         raise Corrupt(f"the manifest of {label} makes no sense: {error}") from error
     if found.kind != kind:
-        raise Corrupt(f"the manifest of {label} is of another kind")
+        problem = f"{label} says of itself that it is of another kind, {printable(found.kind)[:40]}"
+        raise Corrupt(problem, hint="move its folder there, or remove it with `refusalctl artifacts rm`")
     for name in found.files:
         if (wrong := unfit_name(name)) is not None:
             raise Corrupt(f"the manifest of {label} names a file that cannot be its own: {wrong}")

@@ -1,8 +1,8 @@
 """The artifact store: `<kind>/<id>/` with a manifest and payload files.
 
 An artifact is there whole or not at all: payload files and then the manifest are written into `tmp/`, and
-the folder is renamed into place. `recipes/<key>/<id>` says which artifact a recipe gave, `names/<name>`
-holds the id that a name points to, `partial/<key>/` keeps what an interrupted step had finished.
+the folder is renamed into place. `recipes/<key>/<id>` says which artifact a recipe gave (see `marks`), `names/<name>`
+holds the id that a name points to (see `names`), `partial/<key>/` keeps what an interrupted step had finished.
 
 An artifact counts where its manifest gives its id and its files are there in their sizes; what an interrupted copy left
 is passed over, told of, and replaced by the next run. What other programs left (`disk.is_foreign`) is never looked at.
@@ -17,14 +17,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from refusalctl.disk import is_foreign, remove_tree, sync, write_whole
+from refusalctl.disk import make_durable, remove_tree, sync
 from refusalctl.errors import BadInput, Corrupt, NotFound, StoreError
 from refusalctl.file_errors import printable, reason, system_reason
 from refusalctl.json_types import Json, JsonObject
 from refusalctl.locks import locked
 from refusalctl.redaction import redacted_run
 from refusalctl.store import manifest as manifests
-from refusalctl.store import names, references
+from refusalctl.store import marks, names, references
 from refusalctl.store.artifact import (
     KINDS,
     MANIFEST,
@@ -35,9 +35,10 @@ from refusalctl.store.artifact import (
     payload_problems,
     written,
 )
+from refusalctl.store.dead import sweep_dead
 from refusalctl.store.drafts import draft_name
 from refusalctl.store.hashing import canonical, content_digest, digest, file_digest, short
-from refusalctl.untrusted import SMALL, Refused, parse_object, read_bytes
+from refusalctl.untrusted import Refused, parse_object, read_bytes
 
 __all__ = ["KINDS", "MANIFEST", "RUN", "Artifact", "Store", "is_id"]
 _HEX = frozenset("0123456789abcdef")
@@ -60,7 +61,7 @@ class Store:
 
     def __init__(self, root: Path, tell: Callable[[str], None] | None = None) -> None:
         self.root = root
-        self._tell, self._told = tell, set[str]()
+        self._tell, self._told, self._swept = tell, set[str](), False
 
     def tell(self, text: str) -> None:
         if text not in self._told:
@@ -90,7 +91,10 @@ class Store:
         """A folder to write payload files into; removed on any exit, also on Ctrl-C."""
         folder = self.root / "tmp" / draft_name()
         with self.writing():
-            folder.mkdir(parents=True)
+            if not self._swept:  # what killed processes left on this machine; a start finds it
+                self._swept = True
+                sweep_dead(self.root)
+            make_durable(folder)
             try:
                 yield folder
             finally:
@@ -118,30 +122,44 @@ class Store:
             for path in (*draft.iterdir(), draft):
                 sync(path)
             home = self.root / kind / identifier
-            self._place(draft, home, manifest)
-            mark = self.root / "recipes" / key / identifier
-            mark.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(mark, kind.encode())
+            marks.write(self.root, key, identifier, canonical(manifest))
+            try:
+                self._place(draft, home, identifier)
+            except BaseException:
+                marks.drop(self.root, marks.read(self.root / marks.ROOM / key / identifier))
+                raise
+            marks.write(self.root, key, identifier, canonical(manifest))  # if one who removes it took it away meanwhile
         return Artifact(kind, identifier, home, manifest)
 
     def _after(self, key: str) -> float:
         """Now, or just after the newest result of this recipe where a clock is late: the order must stay."""
         return max([time.time(), *(self.written(a) + 1e-3 for a in self.results(key))])
 
-    def _place(self, draft: Path, home: Path, manifest: JsonObject) -> None:
-        home.parent.mkdir(parents=True, exist_ok=True)
+    def _place(self, draft: Path, home: Path, identifier: str) -> None:
+        make_durable(home.parent)
         try:
             draft.rename(home)
         except OSError as error:
             if error.errno not in _TAKEN:
                 raise
-            if not missing(home, manifest) and (home / RUN).is_file():
-                return
-            broken = self.root / "tmp" / draft_name()
-            home.rename(broken)
-            draft.rename(home)
-            remove_tree(broken)
+            with locked(self.root / "tmp" / f"{identifier}.lock", self.tell):  # one replaces what is damaged
+                if self._is_whole(home):
+                    return
+                broken = self.root / "tmp" / draft_name()
+                if home.exists():
+                    home.rename(broken)
+                draft.rename(home)
+                remove_tree(broken)
         sync(home.parent)
+
+    def _is_whole(self, home: Path) -> bool:
+        """Whether an artifact that is there can stay in place of the same one, computed again: every byte is read."""
+        try:
+            artifact = self.open(home.parent.name, home.name)
+            self.run_info(artifact)
+        except StoreError:
+            return False
+        return not any(payload_problems(artifact))
 
     @contextmanager
     def partial(self, key: str, needs: Sequence[str] = ()) -> Iterator[Path]:
@@ -149,8 +167,8 @@ class Store:
         for whom. `needs`: ids of what it is computed from, which `gc` keeps meanwhile."""
         folder = self.root / "partial" / key
         with self.writing():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with locked(folder.with_suffix(".lock"), self.tell, needs=needs):
+            make_durable(folder.parent)
+            with locked(folder.with_suffix(".lock"), self.tell, needs=needs) as lease:
                 folder.mkdir(exist_ok=True)
                 try:
                     yield folder
@@ -158,13 +176,15 @@ class Store:
                     with suppress(OSError):  # nothing was kept in it
                         folder.rmdir()
                     raise
-                # what is finished has become an artifact; an exception leaves the folder for the next run
-                remove_tree(folder)
+                # what is finished has become an artifact; an exception leaves the folder for the next run, and so does
+                # the loss of the lease: it is another's
+                if not lease.lost:
+                    remove_tree(folder)
 
     def name(self, name: str, artifact: Artifact) -> None:
         """Let `name` point to an artifact. Raises `BadInput` for a name that looks like an id or a path."""
         with self.writing():
-            names.point(self.root / "names", name, f"{artifact.kind}/{artifact.id}")
+            names.point(self.root, name, f"{artifact.kind}/{artifact.id}")
 
     # --- reading ---------------------------------------------------------------------------------------
 
@@ -222,26 +242,22 @@ class Store:
         return [problem for problem in self._given(recipe_key) if isinstance(problem, str)]
 
     def _given(self, recipe_key: str) -> Iterator[Artifact | str]:
-        marks = self.root / "recipes" / recipe_key
-        for name in _listed(marks):
-            kind = _text(marks / name)
-            home = next((k for k in (kind, *KINDS) if k in KINDS and (self.root / k / name).is_dir()), None)
-            if not is_id(name) or home is None:
+        for mark in marks.of_recipe(self.root, recipe_key):
+            home = next((k for k in (mark.kind, *KINDS) if k in KINDS and (self.root / k / mark.id).is_dir()), None)
+            if not is_id(mark.id) or home is None:
                 continue
             try:
-                artifact = self.open(home, name)
+                artifact = self.open(home, mark.id)
             except Corrupt as error:
                 yield error.message
                 continue
+            except NotFound:  # removed just now
+                continue
             lacking = missing(artifact.path, artifact.manifest)
-            yield f"{artifact.label}: {lacking}" if lacking else artifact
-
-    def marks(self) -> Iterator[tuple[str, str, str]]:
-        """(recipe key, id, kind) of every result that the store knows of; it need not be there any more."""
-        for key in _listed(self.root / "recipes"):
-            for name in _listed(self.root / "recipes" / key):
-                if is_id(name):
-                    yield key, name, _text(self.root / "recipes" / key / name)
+            if digest(artifact.manifest["recipe"]) != recipe_key:
+                yield f"{artifact.label} is of another recipe than is marked"
+            else:
+                yield f"{artifact.label}: {lacking}" if lacking else artifact
 
     def written(self, artifact: Artifact) -> float:
         """When an artifact was written, in seconds since the epoch: what it says itself, which a copy keeps."""
@@ -250,7 +266,7 @@ class Store:
     def folders(self, kind: str | None = None) -> list[tuple[str, str]]:
         """(kind, id) of every folder that is called as an artifact, also of what an interrupted copy left."""
         kinds = KINDS if kind is None else (kind,)
-        return [(k, name) for k in kinds for name in _listed(self.root / k) if is_id(name)]
+        return [(k, name) for k in kinds for name in marks.names_in(self.root / k) if is_id(name)]
 
     def ids(self, kind: str | None = None) -> list[tuple[str, str]]:
         """(kind, id) of every finished artifact, in no particular order of time."""
@@ -268,7 +284,7 @@ class Store:
 
     def names(self) -> dict[str, str]:
         """Name to `kind/id`."""
-        return names.listed(self.root / "names")
+        return names.listed(self.root)
 
     def resolve(self, reference: str, kind: str | None = None) -> Artifact:
         """The one artifact that a full id, unique prefix, name, folder or query such as `directions:lang=ba` means.
@@ -298,21 +314,6 @@ class Store:
         if not intact:
             raise Corrupt(f"{artifact.label}: {RUN} is missing or was changed")
         return run
-
-
-def _listed(folder: Path) -> list[str]:
-    """Names in a folder, sorted, without what other programs left; none where there is no such folder."""
-    try:
-        return sorted(p.name for p in folder.iterdir() if not is_foreign(p.name))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _text(path: Path) -> str:
-    try:
-        return read_bytes(path, SMALL).decode().strip()
-    except (OSError, ValueError):
-        return ""
 
 
 def _of_kind(found: Artifact, reference: str, kind: str | None) -> Artifact:

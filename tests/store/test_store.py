@@ -17,6 +17,7 @@ import pytest
 from refusalctl.errors import Ambiguous, BadInput, Corrupt, NotFound, StoreError
 from refusalctl.store import formats, garbage
 from refusalctl.store.artifact import Problem
+from refusalctl.store.damage import Damage
 from refusalctl.store.drafts import leftovers
 from refusalctl.store.hashing import canonical, digest
 from refusalctl.store.store import Artifact, Store
@@ -157,7 +158,9 @@ def test_verify_finds_unknown_files_and_dangling_names(store: Store) -> None:
     (artifact.path / "extra.txt").write_text("?")
     assert "does not know" in problems(store)[0].what
     shutil.rmtree(artifact.path)
-    assert "is not there" in problems(store)[0].what
+    gone, dangling = problems(store)
+    assert (gone.damage, dangling.damage) == (Damage.MISSING_ARTIFACT, Damage.DANGLING_NAME)
+    assert "is not there" in dangling.what
 
 
 def test_a_changed_manifest_is_not_opened(store: Store) -> None:
@@ -228,7 +231,7 @@ def test_gc_keeps_what_a_name_needs_through_all_generations(store: Store) -> Non
     orphan = put(store, params="orphan")
     store.name("keep", child)
     assert [a.id for a in garbage.garbage(store)] == [orphan.id]
-    garbage.sweep(store, garbage.garbage(store), leftovers(store.root))
+    garbage.sweep(store, garbage.garbage(store), garbage.left_behind(store))
     assert {i for _, i in store.ids()} == {root.id, child.id}
     assert problems(store) == []
     assert store.find(digest(orphan.manifest["recipe"])) is None
@@ -258,7 +261,7 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing(store: Store, monkeypa
     with pytest.raises(StoreError, match="the disk is full"):
         put(store)
     assert store.ids() == []
-    assert not list((store.root / "tmp").iterdir())
+    assert not [path for path in store.root.rglob("*") if path.is_file()]
 
 
 def full_for(monkeypatch: pytest.MonkeyPatch, name: str) -> None:

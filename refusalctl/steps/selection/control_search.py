@@ -11,6 +11,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from refusalctl.errors import EmptySelection
+from refusalctl.progress import batches
 from refusalctl.records.selection import Candidate
 from refusalctl.stats.selection_rule import Rule, layer_limit
 from refusalctl.steps.activations import ACTIVATIONS_FILE
@@ -105,7 +106,7 @@ def search(job: Job, places: list[Place], draws: Sequence[torch.Tensor], kept_in
     criteria, max_kl = criteria_of(job, n * most), Rule(**job.params["rule"]).max_kl
     orders = promising(criteria, draws) if most < len(places) else [range(len(places))] * n
     first = criteria.passes
-    with job.bench.progress.task(f"place controls of {job.inputs['directions'].about['lang']}", n) as advance:
+    with batches(job.bench.progress, f"place controls of {job.inputs['directions'].about['lang']}", n) as advance:
         advance(len(rows))
         for i in range(len(rows), n):
             before = criteria.passes
