@@ -1,4 +1,4 @@
-"""The torture in a very short form, each part in a process of its own; and that it would tell what it is there to tell."""
+"""The torture in a very short form, each part in a process of its own; and that it would tell what it should tell."""
 
 from __future__ import annotations
 
