@@ -70,7 +70,7 @@ def _opened(disk: Disk) -> Iterator[None]:
         buffered: Any = io.BufferedRandom(inner) if "+" in mode else io.BufferedWriter(inner)
         return buffered if "b" in mode else io.TextIOWrapper(buffered, **given)
 
-    io.open, builtins.open, io.FileIO = opened, opened, Raw  # type: ignore[assignment, misc]
+    io.open, builtins.open, io.FileIO = opened, opened, Raw  # type: ignore[misc]
     try:
         yield
     finally:

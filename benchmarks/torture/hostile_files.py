@@ -168,7 +168,7 @@ def torch_file(path: Path, random_: random.Random) -> str:
     )
     value: Any = torch.zeros(1).expand(1 << 20, 1 << 20, 4)
     if kind == "sparse":
-        value = torch.sparse_coo_tensor([[0], [0], [0]], [1.0], (1 << 20, 1 << 20, 4))
+        value = torch.zeros(1, 1, 1).to_sparse()
     elif kind == "meta":
         value = torch.zeros((1 << 20, 1 << 20, 4), device="meta")
     elif kind == "nested":

@@ -35,7 +35,26 @@ HOSTILE = (
     "1e999",
     "\U000e0041",
 )
-VALUES = (None, True, -1, 0, 1, 2**31, -(2**31), 2**53, 2**63, 2**64, 10**30, 1e308, -0.5, "", [], {}, [[]], {"a": {}})
+VALUES: tuple[Any, ...] = (
+    None,
+    True,
+    -1,
+    0,
+    1,
+    2**31,
+    -(2**31),
+    2**53,
+    2**63,
+    2**64,
+    10**30,
+    1e308,
+    -0.5,
+    "",
+    [],
+    {},
+    [[]],
+    {"a": {}},
+)
 # JSON that Python's own writer does not write
 RAW = (
     "NaN",
@@ -51,7 +70,7 @@ RAW = (
     "01",
     "'x'",
 )
-_BYTES = (
+_BYTES: tuple[bytes, ...] = (
     b"\x00",
     b"\xff" * 8,
     b"\x7f\xff\xff\xff\xff\xff\xff\xff",

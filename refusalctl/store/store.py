@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from refusalctl.disk import make_durable, remove_tree, sync
+from refusalctl.disk import free_words, make_durable, remove_tree, sync
 from refusalctl.errors import BadInput, Corrupt, NotFound, StoreError
 from refusalctl.file_errors import printable, reason, system_reason
 from refusalctl.json_types import Json, JsonObject
@@ -81,7 +81,8 @@ class Store:
             if known is None or elsewhere:
                 raise
             hint = _CHOOSE if code in _PLACE else known.hint
-            problem = f"cannot write to the store {printable(str(self.root))}: {known.what}"
+            left = free_words(self.root) if code == errno.ENOSPC else ""
+            problem = f"cannot write to the store {printable(str(self.root))}: {known.what}{left}"
             raise StoreError(problem, hint=hint) from error
 
     # --- writing ---------------------------------------------------------------------------------------
