@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 MODEL := $(VENV)/.model
 
-.PHONY: help demo test check lint types install clean
+.PHONY: help demo test torture check lint types install clean
 .DELETE_ON_ERROR:
 
 help:  ## list these targets
@@ -16,6 +16,9 @@ demo: $(MODEL)  ## run the main job on the embedded model and say where the repo
 
 test: $(MODEL)  ## run the whole test suite, on every core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadgroup
+
+torture: $(MODEL)  ## kill, crowd, damage and fill stores in a short form, and print what was promised and kept
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.torture all --short
 
 check: lint types test  ## run what must be green before a change lands
 

@@ -128,7 +128,7 @@ def _started(root: Path, log: Log, seed: int, end: float, locks: bool) -> int:
         code = 1
         try:
             if not locks:  # as a network file system that only says that it locks
-                fcntl.flock = fcntl.lockf = _pretend  # type: ignore[assignment]
+                fcntl.flock = fcntl.lockf = _pretend
             _one(Store(root), log, random.Random(seed), end)
             code = 0
         except BaseException:

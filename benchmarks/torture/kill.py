@@ -86,6 +86,6 @@ def command(root: Path, folder: Path, log: Path) -> None:
         say(log, "end", key, step.name)
         return found
 
-    Workbench._compute = said  # type: ignore[method-assign]
+    Workbench._compute = said  # type: ignore[method-assign,assignment]
     sys.argv = ["refusalctl", "run", str(folder / "run.toml"), "--store", str(root)]
     main()

@@ -67,10 +67,16 @@ def _again(session: Session, store: Store, problems: list[Problem], yes: bool) -
 
 
 def _untouched(problems: list[Problem], lines: list[PrintedRepair]) -> list[Problem]:
-    """What the plan would leave as it is."""
+    """What the plan would leave as it is. An input that is missing, and what a name points to, come back with it."""
     planned = {line.where for line in lines if line.obstacle is None}
-    labels = {p: f"{p.artifact[0]}/{short(p.artifact[1])}" if p.artifact else p.where for p in problems}
-    return [p for p in problems if labels[p] not in planned]
+    coming = {where.rpartition("/")[2] for where in planned}
+
+    def planned_for(problem: Problem) -> bool:
+        if problem.damage in (Damage.MISSING_INPUT, Damage.DANGLING_NAME):
+            return any(identifier in problem.what for identifier in coming)
+        return problem.artifact is not None and f"{problem.artifact[0]}/{short(problem.artifact[1])}" in planned
+
+    return [problem for problem in problems if not planned_for(problem)]
 
 
 def _tell(session: Session, lines: list[PrintedRepair], left: list[Problem], yes: bool) -> None:

@@ -10,6 +10,7 @@ from refusalctl.store import names
 from refusalctl.store.artifact import Problem
 from refusalctl.store.cache import read_line
 from refusalctl.store.damage import Damage
+from refusalctl.store.drafts import graves
 from refusalctl.store.hashing import canonical, digest
 from refusalctl.store.listing import read as read_listing
 from refusalctl.store.store import Store
@@ -27,6 +28,7 @@ def names_and_records(store: Store) -> Iterator[Problem]:
         else:
             records[record.name] = record
     known = {f"{kind}/{identifier}" for kind, identifier in store.folders()}
+    known |= {f"{grave.kind}/{grave.id}" for grave in graves(store.root)}  # their names go with them
     for name in sorted({*files, *records}):
         found = _name(name, files, records.get(name), known)
         if found is not None:
