@@ -85,9 +85,12 @@ def whole(content: BinaryIO, most: int) -> bytes:
     return bytes(found)
 
 
-def read_lines(path: Path, most: int = LINE) -> Iterator[bytes]:
-    """The lines of an ordinary file, each whole. Raises `Refused` for one that is longer than `most` bytes."""
-    ordinary(path)
+def read_lines(path: Path, most: int = LINE, *, follow: bool = False) -> Iterator[bytes]:
+    """The lines of an ordinary file, each whole. Raises `Refused` for one that is longer than `most` bytes.
+
+    `follow`: a link is what its owner means, in a person's own folder.
+    """
+    ordinary(path.resolve() if follow else path)
     with path.open("rb") as content:
         for number in range(1, 1 << 62):
             line = content.readline(most + 1)

@@ -19,7 +19,7 @@ from refusalctl.untrusted import parse_json, read_lines
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Parse every line as an object. Raises `DataError` naming the file and line at fault."""
     try:
-        with jsonlines.Reader(read_lines(path), loads=parse_json) as reader:
+        with jsonlines.Reader(read_lines(path, follow=True), loads=parse_json) as reader:
             return list(reader.iter(type=dict))
     except FileNotFoundError as error:
         raise DataError(f"{path} is not there") from error

@@ -272,9 +272,11 @@ def _strict(text: Any, schema: dict[str, Any]) -> dict[str, Any] | None:
             raise ValueError("a key is repeated")
         return found
 
+    if not isinstance(text, str):
+        return None
     try:
         found = parse_json(text, pairs=unique)
-    except (TypeError, ValueError):
+    except ValueError:
         return None
     properties = schema["properties"]
     if not isinstance(found, dict) or set(found) != set(properties):
