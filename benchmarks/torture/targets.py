@@ -11,6 +11,7 @@ import os
 import random
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import import_module
@@ -485,8 +486,6 @@ def _unfit() -> Any:
 @cache
 def _world() -> tuple[Any, str]:
     """A store with everything that a transfer is made of, with hostile texts in it, and the transfer's id."""
-    import tempfile
-
     world = import_module("tests.steps.world").World(
         Path(tempfile.mkdtemp(prefix="torture-world-")), model=SCRIPT, text=SCRIPT + "\x1b[31m"
     )
@@ -495,7 +494,12 @@ def _world() -> tuple[Any, str]:
 
 
 def prepare() -> None:
-    """Make once what every child needs."""
+    """Make and import once what every child needs."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = golden_store(Path(folder))
+        for kind, identifier, _files in _artifacts():
+            command("artifacts", "show", identifier, "--store", str(root), "--json")
+            whole(root, kind, identifier)
     for make in (_artifacts, _parquet, _published, _model, _world):
         make()
 
