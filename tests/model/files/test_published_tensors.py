@@ -1,4 +1,4 @@
-"""Files of torch that are hostile: code, records that unfold, tensors that claim what is not there. None is believed."""
+"""Files of torch that are hostile: code, records that unfold, tensors that claim what is not there. None is opened."""
 
 from __future__ import annotations
 
