@@ -47,6 +47,10 @@ def remove(store: Store) -> None:
         garbage.remove(store, "labels", given(store, MADE).id)
 
 
+def collect(store: Store) -> None:
+    garbage.sweep(store, garbage.garbage(store), garbage.left_behind(store))
+
+
 def remember(store: Store) -> None:
     TextCache(store, "translations", "key").add({"a": "one"})
 
@@ -72,7 +76,7 @@ def state(root: Path) -> tuple[object, ...]:
     return whole_artifacts(root), store.names(), TextCache(store, "translations", "key").read()
 
 
-@pytest.mark.parametrize("operation", [compute, replace_damaged, name, move_name, remove, remember])
+@pytest.mark.parametrize("operation", [compute, replace_damaged, name, move_name, remove, collect, remember])
 def test_a_kill_before_any_change_of_the_disk_harms_nothing(
     prepared: Path, tmp_path: Path, operation: Callable[[Store], None]
 ) -> None:

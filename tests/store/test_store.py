@@ -8,13 +8,16 @@ import os
 import shutil
 import signal
 import time
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from refusalctl import locks
 from refusalctl.errors import Ambiguous, BadInput, Corrupt, NotFound, StoreError
+from refusalctl.processes import me
 from refusalctl.store import formats, garbage
 from refusalctl.store.artifact import Problem
 from refusalctl.store.damage import Damage
@@ -245,6 +248,15 @@ def test_an_interrupted_computation_keeps_its_partial_work_and_a_finished_one_do
         assert (folder / "rows").read_text() == "1"
     with store.partial("k") as folder:
         assert not list(folder.iterdir())
+
+
+def test_rows_of_a_lease_that_was_lost_are_left_to_its_new_owner(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "BEAT", 0.02)
+    with store.partial("k") as folder:
+        folder.with_suffix(".lock").write_text(json.dumps({"owner": asdict(me()), "claim": "another"}))
+        time.sleep(0.3)
+    assert folder.is_dir()
+    assert folder.with_suffix(".lock").exists()
 
 
 def test_a_file_where_the_store_should_be_is_one_clear_line(tmp_path: Path) -> None:
