@@ -12,7 +12,7 @@ from refusalctl.untrusted import LINE
 
 
 def test_links_are_followed_and_what_they_lead_to_is_read(tmp_path: Path) -> None:
-    (tmp_path / "rows.jsonl").write_text('{"a": 1}\n\n{"a": 2}\n', encoding="utf-8")
+    (tmp_path / "rows.jsonl").write_text('{"a": 1}\n{"a": 2}\n', encoding="utf-8")
     (tmp_path / "link.jsonl").symlink_to(tmp_path / "rows.jsonl")
     assert read_jsonl(tmp_path / "link.jsonl") == [{"a": 1}, {"a": 2}]
 
