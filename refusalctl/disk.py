@@ -113,6 +113,14 @@ def require_space(folder: Path, size: int) -> None:
         )
 
 
+def free_words(folder: Path) -> str:
+    """` (12,288 bytes are free)`: what is left where a folder lies, or would lie; empty where that cannot be told."""
+    for place in (folder, *folder.parents):
+        with suppress(OSError):
+            return f" ({shutil.disk_usage(place).free:,} bytes are free)"
+    return ""
+
+
 def _largest_file() -> int | None:
     """The largest file that this process may write; None where there is no limit."""
     if sys.platform == "win32":

@@ -30,7 +30,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from refusalctl.processes import Owner, me
+from refusalctl.untrusted import opener, parse_object
 
 Tell = Callable[[str], None]
 BEAT = 10.0  # seconds between two renewals of a lease
@@ -95,7 +98,7 @@ class _Seen(NamedTuple):
 def _look(path: Path) -> _Seen | None:
     """What lies there; None for nothing. Opening asks a network file system for what is new."""
     try:
-        with path.open("rb", buffering=0) as file:
+        with os.fdopen(opener(os.fspath(path), os.O_RDONLY), "rb", buffering=0) as file:
             content, facts = file.read(LONGEST), os.fstat(file.fileno())
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -105,9 +108,8 @@ def _look(path: Path) -> _Seen | None:
 
 def _owner(content: bytes) -> Owner | None:
     try:
-        value = json.loads(content)["owner"]
-        return Owner(**{**value, "needs": tuple(value["needs"])})
-    except (ValueError, TypeError, KeyError, RecursionError):
+        return msgspec.convert(parse_object(content)["owner"], Owner)
+    except (ValueError, TypeError, KeyError):
         return None
 
 

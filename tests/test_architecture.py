@@ -19,7 +19,7 @@ PACKAGE = ROOT / "refusalctl"
 # which import each other at most
 PLAIN = {
     "control_marks", "errors", "file_errors", "json_types", "disk", "locks", "processes", "stopping", "version",
-    "setting_words",
+    "setting_words", "untrusted", "terminal", "redaction", "consoles",
 }  # fmt: skip
 BOTTOM = {"records", "organisms", "language_codes"} | PLAIN  # plain descriptions and rows, which everybody may know
 LIBRARY = {"study", "study_labels", "results", "interventions", "resolve"}  # what `import refusalctl` offers
@@ -43,7 +43,10 @@ MAY_IMPORT = {
     **{each: set() for each in PLAIN},
     "file_errors": {"errors"},
     "disk": {"errors", "file_errors", "locks"},
-    "locks": {"processes"},
+    "locks": {"processes", "untrusted"},
+    "untrusted": {"json_types"},
+    "redaction": {"errors", "json_types"},
+    "consoles": {"terminal"},
 }
 
 

@@ -25,6 +25,8 @@ PARTS = {
     "crowd": "benchmarks.torture.crowd",  # many writers and readers on one store
     "rot": "benchmarks.torture.rot",  # bytes that change, files that go
     "many": "benchmarks.torture.many",  # large stores
+    "disk": "benchmarks.torture.disk",  # full, over a quota, broken, read-only
+    "fuzz": "benchmarks.torture.fuzz",  # hostile files
 }
 
 

@@ -11,12 +11,15 @@ import io
 import os
 import signal
 import sys
+import traceback
 import warnings
 from contextlib import suppress
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
+from refusalctl.redaction import redacted
 from refusalctl.stopping import signalled
+from refusalctl.terminal import safe
 
 INTERRUPTED, TERMINATED, BROKEN_PIPE = 128 + signal.SIGINT, 128 + signal.SIGTERM, 141
 KEPT = "finished work is kept, and the same command continues from there"
@@ -38,6 +41,11 @@ _DOWNLOADS = ("HF_HUB_DISABLE_PROGRESS_BARS", "TQDM_DISABLE")  # the only sign o
 
 class Stopped(SystemExit):
     """The operating system asked the command to end. Unwinds, so that drafts are removed."""
+
+
+def _bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A bug keeps its traceback; its message may hold anything that was read, which must not reach a terminal raw."""
+    sys.stderr.write(safe(redacted("".join(traceback.format_exception(kind, error, trace)))))
 
 
 class _Unfailing(io.FileIO):
@@ -67,6 +75,7 @@ class _ClosedOutput(io.TextIOBase):
 def prepare() -> None:
     """Make the standard streams safe, ask other libraries to be quiet, and listen to signals."""
     _open_streams()
+    sys.excepthook = _bug
     _speak_any_script()
     looked_at = sys.stderr.isatty() and "--json" not in sys.argv
     for variable, value in _QUIET.items():

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from refusalctl.json_types import Json, JsonObject
 from refusalctl.model.context import positions_of
 from refusalctl.progress import Progress, Silent
+from refusalctl.redaction import refuse_secret
 from refusalctl.settings import Machine, Settings
 from refusalctl.steps.prompt_rows import check_room, encoded, rows_of
 from refusalctl.store.hashing import digest, short
@@ -231,6 +232,7 @@ class Workbench:
     ) -> Artifact:
         """The artifact of this recipe: the finished one, or computed now. In a dry run, a stand-in."""
         recipe = self.recipe(step, params, inputs)
+        refuse_secret(recipe, about, step.name)
         key = digest(recipe)
         results = self.store.results(key)
         if len(results) > 1:

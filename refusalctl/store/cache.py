@@ -5,7 +5,6 @@ Rows are appended whole; several processes may share a file. Deleting the folder
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from refusalctl.file_errors import explain
 from refusalctl.locks import locked
 from refusalctl.store.hashing import canonical, digest
 from refusalctl.store.store import Store
+from refusalctl.untrusted import LARGE, parse_object, read_bytes
 
 
 class TextCache:
@@ -24,8 +24,8 @@ class TextCache:
     def read(self) -> dict[str, str]:
         """Everything known. A line that a kill cut short, or that is not as it was written, is passed over."""
         try:
-            content = self.path.read_bytes()
-        except OSError:  # not there, or not for us to read: it is computed again
+            content = read_bytes(self.path, LARGE)
+        except (OSError, ValueError):  # not there, or not for us to read: it is computed again
             return {}
         return dict(filter(None, map(read_line, content.splitlines())))
 
@@ -48,10 +48,10 @@ class TextCache:
 def read_line(line: bytes) -> tuple[str, str] | None:
     """The digest of a text, and what was made of it; None where the line is not as it was written."""
     try:
-        row = json.loads(line)
+        row = parse_object(line)
         key, text = row["sha256"], row["text"]
         return (key, text) if line.rstrip(b"\n") == _line(key, text) else None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return None
 
 

@@ -19,6 +19,7 @@ from refusalctl.disk import make_durable, remove_tree, whole
 from refusalctl.locks import AFTER, CLAIM, Tell, locked, owner_of
 from refusalctl.processes import lives, me
 from refusalctl.store.artifact import MANIFEST
+from refusalctl.untrusted import read_bytes
 
 FORGOTTEN = 7 * 24 * 3600.0  # seconds untouched, after which a draft of a machine that cannot be asked is left over
 REMOVED = "removed"
@@ -67,8 +68,8 @@ def pending(root: Path, *, dead: bool = True) -> set[str]:
     found = set()
     for folder in in_tmp(root):
         if not folder.name.startswith(REMOVED) and (dead or alive(folder.name) is not False):
-            with suppress(OSError):
-                found.add(hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest())
+            with suppress(OSError, ValueError):
+                found.add(hashlib.sha256(read_bytes(folder / MANIFEST)).hexdigest())
     return found
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import math
 import os
 import tempfile
@@ -27,7 +26,10 @@ from refusalctl.errors import Corrupt, StoreError
 from refusalctl.file_errors import explained, first_line, reason, system_reason, what_is_there
 from refusalctl.json_types import Json, JsonObject
 from refusalctl.records.record import Record
+from refusalctl.store import hdf5, vectors
 from refusalctl.store.hashing import canonical, digest
+from refusalctl.store.manifest import Said
+from refusalctl.untrusted import LARGE, parse_json, parse_object, read_bytes, read_lines
 
 if TYPE_CHECKING:
     import torch
@@ -73,11 +75,9 @@ def write_json(path: Path, kind: str, value: Mapping[str, Json]) -> None:
 def read_json(path: Path, kind: str) -> dict[str, Any]:
     """Raises `Corrupt` for a file that is not such a record."""
     try:
-        value = json.loads(path.read_bytes())
+        value = parse_object(read_bytes(path, LARGE))
     except (OSError, ValueError) as error:
         raise _damaged(path, error) from error
-    if not isinstance(value, dict):
-        raise Corrupt(f"{path.name} holds {type(value).__name__}, expected an object")
     _check(value, kind, path)
     return value
 
@@ -92,11 +92,9 @@ def read_record(folder: Path, kind: type[R]) -> R:
     """The record of this kind in an artifact's folder. Raises `Corrupt` naming the field that does not fit."""
     path = folder / kind.FILE
     try:
-        value = msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError) as error:
+        value = parse_object(read_bytes(path, LARGE))
+    except (OSError, ValueError) as error:
         raise _damaged(path, error) from error
-    if not isinstance(value, dict):
-        raise Corrupt(f"{path.name} holds {type(value).__name__}, expected an object")
     _check(value, kind.FORMAT, path, kind.VERSION)
     try:
         return kind.from_json({k: v for k, v in value.items() if k not in ("format", "version")})
@@ -131,9 +129,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     import jsonlines
 
     try:
-        with jsonlines.open(path) as reader:
+        with jsonlines.Reader(read_lines(path), loads=parse_json) as reader:
             return list(reader.iter(type=dict))
-    except (OSError, jsonlines.InvalidLineError, UnicodeDecodeError) as error:
+    except (OSError, jsonlines.InvalidLineError, ValueError) as error:
         raise _damaged(path, error) from error
 
 
@@ -160,14 +158,16 @@ def read_finished_rows(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     rows, end = [], 0
-    content = path.read_bytes()
-    for line in content.splitlines(keepends=True):
-        row = _whole_row(line)
-        if row is None:
-            break
-        rows.append(row)
-        end += len(line)
-    if end < len(content):
+    try:
+        for line in read_lines(path):
+            row = _whole_row(line)
+            if row is None:
+                break
+            rows.append(row)
+            end += len(line)
+    except ValueError:  # a line without an end
+        pass
+    if end < path.stat().st_size:
         os.truncate(path, end)
     return rows
 
@@ -175,10 +175,10 @@ def read_finished_rows(path: Path) -> list[dict[str, Any]]:
 def _whole_row(line: bytes) -> JsonObject | None:
     """What a line holds, if it ends and is as it was written."""
     try:
-        told: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {}
+        told: dict[str, Any] = parse_object(line) if line.endswith(b"\n") else {}
         row: JsonObject = told["row"]
         return row if isinstance(row, dict) and told["sha256"] == digest(row) else None
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError):
         return None
 
 
@@ -205,16 +205,15 @@ def write_vectors(path: Path, kind: str, tensors: Mapping[str, torch.Tensor], ab
 
 def read_vectors(path: Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Tensors by name, and what the header says. Raises `Corrupt` for a truncated or foreign file."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     try:
-        with safe_open(path, framework="pt") as content:
-            header = json.loads((content.metadata() or {}).get("refusalctl", "{}"))
-            tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+        tensors, header = vectors.read(path, kind)
     except (SafetensorError, OSError, ValueError) as error:
         raise _damaged(path, error) from error
     _check(header, kind, path)
-    return tensors, header
+    vectors.check_shapes(tensors, kind, path.name)
+    return Said(path.name, tensors), Said(path.name, header)
 
 
 # --- activations -------------------------------------------------------------------------------------
@@ -353,20 +352,18 @@ def _write_all(file: io.FileIO, content: bytes) -> None:
 @contextmanager
 def open_activations(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     """The HDF5 dataset, read lazily, and its header. Raises `Corrupt` for a truncated or foreign file."""
-    import h5py
-
     try:
-        file = h5py.File(path, "r")
-    except (OSError, RuntimeError) as error:
+        file = hdf5.opened(path)
+    except (OSError, RuntimeError, ValueError) as error:
         raise _damaged(path, error) from error
     with file:
         try:
-            header = json.loads(file.attrs["refusalctl"])
-            data = file["resid_pre"]
+            header = hdf5.header(file)
+            data = hdf5.dataset(file, "resid_pre", path.stat().st_size)
         except (KeyError, ValueError, TypeError, OSError, RuntimeError) as error:
             raise _damaged(path, error) from error
         _check(header, "activations", path)
-        yield data, header
+        yield data, Said(path.name, header)
 
 
 def map_activations(path: Path) -> NDArray[np.float32]:
@@ -374,8 +371,6 @@ def map_activations(path: Path) -> NDArray[np.float32]:
     and `Corrupt` where the file does not hold it in one piece."""
     with open_activations(path) as (data, _header):
         offset, shape = data.id.get_offset(), data.shape
-    if offset is None:
-        raise Corrupt(f"{path.name} does not hold its activations in one piece", hint="collect them again")
     return np.memmap(path, dtype="<f4", mode="r", offset=offset, shape=shape)
 
 

@@ -25,6 +25,7 @@ from refusalctl.store.drafts import (
     unfinished,
 )
 from refusalctl.store.store import KINDS, MANIFEST, Artifact, Store
+from refusalctl.untrusted import read_bytes
 
 ASKED_FOR = ("report", "transfer", "calibration", "comparison")
 BY_PEOPLE = ("sample",)  # its sheets are out with annotators
@@ -83,11 +84,12 @@ def _mentioned(store: Store, whole: Iterable[str]) -> list[str]:
     known, found = set(whole), []
     for kind, identifier in store.folders():
         if identifier not in known:
-            with suppress(OSError):
-                content = (store.root / kind / identifier / MANIFEST).read_bytes()
+            with suppress(OSError, ValueError):
+                content = read_bytes(store.root / kind / identifier / MANIFEST)
                 found += [each.decode() for each in _ID.findall(content)]
             for mark in marks.looked_for(store.root, identifier):
-                found += [each.decode() for each in _ID.findall(mark.path.read_bytes())]
+                with suppress(OSError, ValueError):
+                    found += [each.decode() for each in _ID.findall(read_bytes(mark.path))]
     return found
 
 

@@ -6,18 +6,20 @@ long as its manifest has the time and size that it had when it was read and foun
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
 
 from refusalctl.errors import StoreError
-from refusalctl.store.artifact import MANIFEST
+from refusalctl.store.artifact import LAST, MANIFEST
 from refusalctl.store.drafts import replace_whole
 from refusalctl.store.hashing import canonical, digest
 from refusalctl.store.references import revision
 from refusalctl.store.store import KINDS, Store, is_id
+from refusalctl.untrusted import LARGE, read_bytes
 
 VERSION = 3
 
@@ -32,6 +34,13 @@ class ListingLine(NamedTuple):
     bytes: int
     written: float
     revision: str
+
+
+class _Memory(msgspec.Struct):
+    """The file: of every manifest its time and size, and then what is shown."""
+
+    version: int
+    lines: dict[str, tuple[int, int, int, dict[str, Any], Annotated[float, msgspec.Meta(ge=0, le=LAST)], str]]
 
 
 def listing(store: Store, kind: str | None = None) -> list[ListingLine]:
@@ -75,11 +84,11 @@ def _names(home: str) -> list[str]:
 def read(file: Path) -> dict[str, list[Any]] | None:
     """What is remembered; None where the file is missing, damaged or of another version."""
     try:
-        content = file.read_bytes()
-        value = json.loads(content)
-        lines: dict[str, list[Any]] = value["lines"]
-        whole = value["version"] == VERSION and content == _content(lines) and all(len(v) == 6 for v in lines.values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        content = read_bytes(file, LARGE)
+        value = msgspec.json.decode(content, type=_Memory)
+        lines = {key: list(line) for key, line in value.lines.items()}
+        whole = value.version == VERSION and content == _content(lines)
+    except (OSError, ValueError, RecursionError):
         return None
     return lines if whole else None
 

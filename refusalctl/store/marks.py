@@ -8,16 +8,18 @@ The copy tells what is missing when an artifact is gone, what it was made from, 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from refusalctl.disk import is_foreign, make_durable
+from refusalctl.errors import Corrupt
 from refusalctl.store.artifact import KINDS, MANIFEST
 from refusalctl.store.drafts import replace_whole
 from refusalctl.store.hashing import digest
+from refusalctl.store.manifest import checked
+from refusalctl.untrusted import parse_object, read_bytes
 
 ROOM = "recipes"
 
@@ -51,11 +53,12 @@ def write(root: Path, key: str, identifier: str, manifest: bytes) -> None:
 def read(path: Path) -> Mark:
     """One mark, which need not be there."""
     manifest = None
-    with suppress(OSError, ValueError, RecursionError):
-        content = path.read_bytes()
+    with suppress(OSError, ValueError, Corrupt):
+        content = read_bytes(path)
         if hashlib.sha256(content).hexdigest() == path.name:
-            manifest = json.loads(content)
-    return Mark(path.parent.name, path.name, path, manifest if isinstance(manifest, dict) else None)
+            value = parse_object(content)
+            manifest = checked(value, str(value.get("kind")), "its artifact")
+    return Mark(path.parent.name, path.name, path, manifest)
 
 
 def drop(root: Path, mark: Mark) -> None:
@@ -68,8 +71,8 @@ def drop(root: Path, mark: Mark) -> None:
     if any((root / kind / mark.id).is_dir() for kind in kinds):
         return
     content = None
-    with suppress(OSError):
-        content = mark.path.read_bytes()
+    with suppress(OSError, ValueError):
+        content = read_bytes(mark.path)
     mark.path.unlink(missing_ok=True)
     with suppress(OSError):
         mark.path.parent.rmdir()
@@ -92,9 +95,9 @@ def every(root: Path) -> Iterator[Mark]:
 def of_draft(root: Path, folder: Path) -> list[Mark]:
     """The mark of the artifact that lies in a folder, by its manifest; none where that cannot be read."""
     try:
-        content = (folder / MANIFEST).read_bytes()
-        key = digest(json.loads(content)["recipe"])
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        content = read_bytes(folder / MANIFEST)
+        key = digest(parse_object(content)["recipe"])
+    except (OSError, ValueError, TypeError, KeyError):
         return []
     return [read(root / ROOM / key / hashlib.sha256(content).hexdigest())]
 

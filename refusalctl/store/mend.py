@@ -17,6 +17,7 @@ from refusalctl.store.damage import Damage
 from refusalctl.store.drafts import replace_whole
 from refusalctl.store.hashing import canonical, digest
 from refusalctl.store.store import Store, is_id
+from refusalctl.untrusted import LARGE, read_bytes
 
 
 class Mending(NamedTuple):
@@ -68,7 +69,7 @@ def _copy(store: Store, identifier: str) -> marks.Mark | None:
 def _write_manifest(store: Store, kind: str, identifier: str) -> None:
     copy = _copy(store, identifier)
     if copy is not None and copy.kind == kind:
-        replace_whole(store.root, store.root / kind / identifier / MANIFEST, copy.path.read_bytes())
+        replace_whole(store.root, store.root / kind / identifier / MANIFEST, read_bytes(copy.path))
 
 
 def _write_marks(store: Store) -> None:
@@ -97,7 +98,11 @@ def _forget_changed(store: Store) -> None:
     (store.root / "cache" / "listing.json").unlink(missing_ok=True)
     for file in _text_caches(store.root):
         with locked(file.with_suffix(".lock"), store.tell):
-            lines = file.read_bytes().splitlines(keepends=True)
+            try:
+                lines = read_bytes(file, LARGE).splitlines(keepends=True)
+            except (OSError, ValueError):  # no file of ours
+                file.unlink()
+                continue
             kept = b"".join(line for line in lines if read_line(line) is not None)
             make_durable(file.parent)
             replace_whole(store.root, file, kept)

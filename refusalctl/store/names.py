@@ -8,7 +8,6 @@ them leaves a record that allows both; `settle` lets what the name says count th
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from refusalctl.file_errors import printable
 from refusalctl.locks import locked
 from refusalctl.store.drafts import alive, draft_name, replace_whole
 from refusalctl.store.hashing import canonical, digest
+from refusalctl.untrusted import SMALL, parse_object, read_bytes
 
 ROOM, RECORDS = "names", "named"
 
@@ -167,11 +167,11 @@ def records(root: Path) -> dict[str, Record | None]:
 
 def _record(root: Path, file: Path) -> Record | None:
     try:
-        said = json.loads(file.read_bytes())
+        said = parse_object(read_bytes(file, SMALL))
         told = said.pop("digest")
         record = Record(**said)
         whole = digest(said) == told and record_file(root, record.name) == file
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
     return record if whole else None
 
@@ -203,8 +203,8 @@ def read(root: Path) -> dict[str, str | None]:
 
 def _target(file: Path) -> str | None:
     try:
-        text = file.read_bytes().decode()  # no end of a line is translated
-    except (OSError, UnicodeDecodeError):
+        text = read_bytes(file, SMALL).decode()  # no end of a line is translated
+    except (OSError, ValueError):
         return None
     target, end = text[:-1], text[-1:]
     return target if end == "\n" and _TARGET.fullmatch(target) else None

@@ -11,18 +11,19 @@ is passed over, told of, and replaced by the next run. What other programs left 
 from __future__ import annotations
 
 import errno
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from refusalctl.disk import make_durable, remove_tree, sync
+from refusalctl.disk import free_words, make_durable, remove_tree, sync
 from refusalctl.errors import BadInput, Corrupt, NotFound, StoreError
 from refusalctl.file_errors import printable, reason, system_reason
 from refusalctl.json_types import Json, JsonObject
 from refusalctl.locks import locked
+from refusalctl.redaction import redacted_run
+from refusalctl.store import manifest as manifests
 from refusalctl.store import marks, names, references
 from refusalctl.store.artifact import (
     KINDS,
@@ -36,7 +37,8 @@ from refusalctl.store.artifact import (
 )
 from refusalctl.store.dead import sweep_dead
 from refusalctl.store.drafts import draft_name
-from refusalctl.store.hashing import canonical, digest, file_digest, short
+from refusalctl.store.hashing import canonical, content_digest, digest, file_digest, short
+from refusalctl.untrusted import Refused, parse_object, read_bytes
 
 __all__ = ["KINDS", "MANIFEST", "RUN", "Artifact", "Store", "is_id"]
 _HEX = frozenset("0123456789abcdef")
@@ -79,7 +81,8 @@ class Store:
             if known is None or elsewhere:
                 raise
             hint = _CHOOSE if code in _PLACE else known.hint
-            problem = f"cannot write to the store {printable(str(self.root))}: {known.what}"
+            left = free_words(self.root) if code == errno.ENOSPC else ""
+            problem = f"cannot write to the store {printable(str(self.root))}: {known.what}{left}"
             raise StoreError(problem, hint=hint) from error
 
     # --- writing ---------------------------------------------------------------------------------------
@@ -114,7 +117,7 @@ class Store:
             manifest: JsonObject = {"format": "refusalctl.artifact", "version": 1, "kind": kind}
             manifest |= {"recipe": recipe, "about": about, "files": files}
             identifier, key = digest(manifest), digest(recipe)
-            run = {**run, "written": self._after(key)}
+            run = {**redacted_run(run), "written": self._after(key)}
             (draft / RUN).write_bytes(canonical({"digest": digest(run), "run": run}))
             (draft / MANIFEST).write_bytes(canonical(manifest))
             for path in (*draft.iterdir(), draft):
@@ -189,39 +192,41 @@ class Store:
     @staticmethod
     def read_manifest(folder: Path) -> Any:
         """What a folder's manifest holds, unchecked."""
-        return json.loads((folder / MANIFEST).read_bytes())
+        return manifests.parsed(read_bytes(folder / MANIFEST))
 
     def open(self, kind: str, identifier: str) -> Artifact:
         """Read one artifact's manifest. Raises `NotFound`, or `Corrupt` when it does not give this id."""
         path = self.root / kind / identifier
+        if path.is_symlink():
+            raise Corrupt(
+                f"{kind} {short(identifier)} is a symbolic link, which may lead out of the store", hint=REMOVE
+            )
         try:
-            manifest = self.read_manifest(path)
+            content = read_bytes(path / MANIFEST)
+            manifest = manifests.parsed(content)
         except (FileNotFoundError, NotADirectoryError) as error:
             if path.is_dir():
                 hint = f"a copy was interrupted: finish it, or {REMOVE}"
                 raise Corrupt(f"{kind} {short(identifier)} has no manifest", hint=hint) from error
             raise NotFound(f"there is no {kind} {short(identifier)} in {self.root}") from error
-        except (ValueError, RecursionError) as error:
-            raise Corrupt(f"{path / MANIFEST} is not JSON", hint="see `refusalctl artifacts verify`") from error
+        except ValueError as error:
+            why = str(error) if isinstance(error, Refused) else "it is not JSON"
+            hint = f"see `refusalctl artifacts verify`; {REMOVE}"
+            raise Corrupt(f"{path / MANIFEST} cannot be read: {why}", hint=hint) from error
         except OSError as error:
             raise explained_read(error, path / MANIFEST) from error
-        version = manifest.get("version") if isinstance(manifest, dict) else None
+        version = manifest.get("version")
         if version != 1:
             raise Corrupt(
                 f"{kind} {short(identifier)} has format version {version!r}, this refusalctl reads version 1",
                 hint="upgrade refusalctl",
             )
-        if digest(manifest) == identifier and manifest.get("kind") != kind:
-            raise Corrupt(
-                f"{kind} {short(identifier)} says of itself that it is {printable(str(manifest.get('kind')))}",
-                hint=f"move its folder there; {REMOVE}",
-            )
-        if digest(manifest) != identifier:
+        if content_digest(content) != identifier:
             raise Corrupt(
                 f"the manifest of {kind} {short(identifier)} was changed",
                 hint=f"see `refusalctl artifacts verify`; {REMOVE}",
             )
-        return Artifact(kind, identifier, path, manifest)
+        return Artifact(kind, identifier, path, manifests.checked(manifest, kind, f"{kind} {short(identifier)}"))
 
     def find(self, recipe_key: str) -> Artifact | None:
         """The finished artifact of a recipe; the oldest, where a recipe gave more than one."""
@@ -302,7 +307,7 @@ class Store:
     def run_info(self, artifact: Artifact) -> dict[str, Any]:
         """What `run.json` says of how an artifact was computed. Raises `Corrupt` when it was changed."""
         try:
-            record = json.loads((artifact.path / RUN).read_bytes())
+            record = parse_object(read_bytes(artifact.path / RUN))
             run: dict[str, Any] = record["run"]
             intact = digest(run) == record["digest"]
         except (OSError, ValueError, KeyError, TypeError):

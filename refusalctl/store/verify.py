@@ -19,9 +19,10 @@ from refusalctl.store import marks, references
 from refusalctl.store.artifact import MANIFEST, RUN, Artifact, Problem, payload_problems
 from refusalctl.store.damage import Damage
 from refusalctl.store.dead import being_moved
-from refusalctl.store.hashing import canonical, digest, short
+from refusalctl.store.hashing import canonical, content_digest, digest, short
 from refusalctl.store.store import KINDS, Store, is_id
 from refusalctl.store.verify_bookkeeping import caches, names_and_records
+from refusalctl.untrusted import parse_object, read_bytes
 
 OWN = ("tmp", "partial", "recipes", "names", "named", "cache")  # folders of a store beside the kinds
 THREADS = min(8, os.cpu_count() or 1)  # hashing leaves the interpreter to the others; more than disks can feed is idle
@@ -152,9 +153,10 @@ def _folder(store: Store, kind: str, identifier: str, known: set[str]) -> Iterat
 def _why(manifest: Path, kind: str, identifier: str) -> Damage:
     """Why a manifest could not be opened."""
     try:
-        value = Store.read_manifest(manifest.parent)
-        if digest(value) != identifier:
+        content = read_bytes(manifest)
+        if content_digest(content) != identifier:
             return Damage.CHANGED_MANIFEST
+        value = parse_object(content)
         return Damage.WRONG_KIND if value.get("kind") != kind else Damage.UNKNOWN_VERSION
     except OSError:
         return Damage.UNREADABLE
@@ -164,11 +166,11 @@ def _why(manifest: Path, kind: str, identifier: str) -> Damage:
 
 def _manifest(store: Store, artifact: Artifact) -> Iterator[Problem]:
     """Manifest and run record, to the byte: both are canonical JSON."""
-    if (artifact.path / MANIFEST).read_bytes() != canonical(artifact.manifest):
+    if read_bytes(artifact.path / MANIFEST) != canonical(artifact.manifest):
         yield Problem(artifact.label, f"the bytes of {MANIFEST} were changed", Damage.CHANGED_MANIFEST)
     try:
         run = store.run_info(artifact)
-        if (artifact.path / RUN).read_bytes() != canonical({"digest": digest(run), "run": run}):
+        if read_bytes(artifact.path / RUN) != canonical({"digest": digest(run), "run": run}):
             yield Problem(artifact.label, f"the bytes of {RUN} were changed", Damage.CHANGED_RUN)
     except StoreError as error:
         yield Problem(artifact.label, error.message.removeprefix(f"{artifact.label}: "), Damage.CHANGED_RUN)

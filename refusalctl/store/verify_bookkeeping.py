@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
+from pathlib import Path
 
 from refusalctl.file_errors import printable
 from refusalctl.store import names
@@ -14,6 +14,7 @@ from refusalctl.store.drafts import graves
 from refusalctl.store.hashing import canonical, digest
 from refusalctl.store.listing import read as read_listing
 from refusalctl.store.store import Store
+from refusalctl.untrusted import LARGE, parse_object, read_bytes
 
 
 def names_and_records(store: Store) -> Iterator[Problem]:
@@ -61,21 +62,29 @@ def caches(store: Store) -> Iterator[Problem]:
         )
     for file in sorted((store.root / "cache").glob("*/*.jsonl")):
         where = f"cache/{file.parent.name}/{printable(file.name)}"
-        lines = file.read_bytes().splitlines(keepends=True)
+        lines = _lines(file)
         wrong = sum(line.endswith(b"\n") and line.strip() != b"" and read_line(line) is None for line in lines)
         if wrong:
             yield Problem(where, f"{wrong} lines were changed: they are computed again", Damage.CHANGED_CACHE)
     for file in sorted((store.root / "partial").glob("*/*.jsonl")):
-        for number, line in enumerate(file.read_bytes().splitlines(keepends=True)):
+        for number, line in enumerate(_lines(file)):
             if line.endswith(b"\n") and not _is_whole(line):
                 what = f"line {number + 1} was changed: it is computed again, with those behind it"
                 yield Problem(f"partial/{file.parent.name[:12]}/{printable(file.name)}", what, Damage.CHANGED_CACHE)
                 break
 
 
+def _lines(file: Path) -> list[bytes]:
+    """Lines of a file; of what is no ordinary one a line that nobody wrote."""
+    try:
+        return read_bytes(file, LARGE).splitlines(keepends=True)
+    except (OSError, ValueError):
+        return [b"?\n"]
+
+
 def _is_whole(line: bytes) -> bool:
     try:
-        told = json.loads(line)
+        told = parse_object(line)
         return line == canonical({"row": told["row"], "sha256": digest(told["row"])}) + b"\n"
     except (ValueError, TypeError, KeyError, RecursionError):
         return False

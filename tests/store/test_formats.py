@@ -171,7 +171,7 @@ def test_a_pointer_or_nothing_in_place_of_a_file_is_told(tmp_path: Path) -> None
 
 def test_a_header_without_a_field_is_refused_by_its_name(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
-    formats.write_vectors(path, "directions", {"candidates": torch.zeros(1)}, {"positions": [-1], "splits": 0})
+    formats.write_vectors(path, "directions", {"candidates": torch.zeros(1, 1, 1)}, {"positions": [-1], "splits": 0})
     _tensors, header = formats.read_vectors(path, "directions")
     with pytest.raises(Corrupt, match="suffix_tokens"):
         formats.as_header(path, header, DirectionsHeader)
