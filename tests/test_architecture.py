@@ -21,13 +21,14 @@ PLAIN = {
     "control_marks", "errors", "file_errors", "json_types", "disk", "locks", "processes", "version", "setting_words",
 }  # fmt: skip
 BOTTOM = {"records", "organisms", "language_codes"} | PLAIN  # plain descriptions and rows, which everybody may know
-LIBRARY = {"study", "study_labels", "results", "interventions", "resolve"}  # what `import refusalctl` offers
-ROOMS = {"settings", "setting_values", "progress", "steps", "model", "stats", "store", "data"}
+LIBRARY = {"study", "study_goals", "study_labels", "results", "interventions", "resolve"}  # what `import refusalctl` offers
+ROOMS = {"settings", "setting_values", "progress", "executors", "steps", "model", "stats", "store", "data"}
 MAY_IMPORT = {
     "cli": {"cli", "report"} | LIBRARY | ROOMS | BOTTOM,
     **{each: {"report"} | LIBRARY | ROOMS | BOTTOM for each in LIBRARY},  # resolve below is stricter
     "report": {"report", "settings", "steps", "stats", "store", "data"} | BOTTOM,
-    "steps": ROOMS | BOTTOM,
+    "executors": {"executors", "settings", "progress", "steps", "store"} | BOTTOM,
+    "steps": ROOMS - {"executors"} | BOTTOM,
     "settings": {"stats", "setting_values"} | BOTTOM,
     "setting_values": BOTTOM,
     "resolve": {"settings"} | PLAIN,

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from refusalctl.cli import out
+from refusalctl.cli.log import log
 from refusalctl.cli.session import DEFAULT_STORE, JsonOption, StoreOption
 from refusalctl.disk import tree_size
 from refusalctl.errors import Corrupt
@@ -29,6 +30,7 @@ from refusalctl.records.printed import (
     Verified,
 )
 from refusalctl.store import removal
+from refusalctl.store.event_log import old_logs
 from refusalctl.store.garbage import garbage, leftovers, stale_marks, sweep, unfinished
 from refusalctl.store.hashing import short
 from refusalctl.store.listing import ListingLine, listing
@@ -191,6 +193,9 @@ def path(ref: Reference, store: StoreOption = DEFAULT_STORE, json: JsonOption = 
     out.as_json(PrintedPath(artifact.id, str(artifact.path))) if json else out.data(str(artifact.path))
 
 
+app.command()(log)
+
+
 @app.command()
 def verify(
     kind: Annotated[str | None, typer.Argument(help="Only this kind.")] = None,
@@ -228,8 +233,8 @@ def gc(
     opened = _opened(store)
     age = 3600 * keep_hours
     unneeded, drafts, rows = garbage(opened, age), leftovers(opened.root, age), unfinished(opened.root, age)
-    marks = stale_marks(opened, age)
-    freed = sum(a.size for a in unneeded) + sum(map(tree_size, (*drafts, *rows)))
+    marks, logs = stale_marks(opened, age), old_logs(opened)
+    freed = sum(a.size for a in unneeded) + sum(map(tree_size, (*drafts, *rows, *logs)))
     if not json:
         for artifact in unneeded:
             out.data(f"{artifact.label}  {out.about_line(artifact.about)}")
@@ -241,18 +246,21 @@ def gc(
             )
         for mark in marks:
             out.data(f"recipes/{short(mark.parent.name)}/{short(mark.name)}  what it gave is gone")
+        for file in logs:
+            out.data(f"events/{printable(file.name)}  the log of a run that ended long ago")
     if yes:
-        sweep(opened, unneeded, drafts, rows, marks, age)
+        sweep(opened, unneeded, drafts, rows, (*marks, *logs), age)
     if json:
         ids = tuple(a.id for a in unneeded)
-        left = tuple(f"{path.parent.name}/{path.name}" for path in (*drafts, *rows))
+        left = tuple(f"{path.parent.name}/{path.name}" for path in (*drafts, *rows, *logs))
         left += tuple(f"recipes/{mark.parent.name}/{mark.name}" for mark in marks)
         found = Collected(freed, removed=ids) if yes else Collected(freed, would_remove=ids)
         out.as_json(msgspec.structs.replace(found, leftovers=left))
         return
     verb = "removed" if yes else "would remove (add --yes)"
     swept = (
-        f"{len(drafts)} unfinished drafts, {len(rows)} interrupted steps, {len(marks)} marks of results that are gone"
+        f"{len(drafts)} unfinished drafts, {len(rows)} interrupted steps, {len(marks)} marks of results that are gone, "
+        f"{len(logs)} old logs"
     )
     out.info(f"{verb}: {len(unneeded)} artifacts, {swept}; {size_text(freed)}")
 

@@ -14,7 +14,7 @@ from refusalctl.store.artifact import MANIFEST, RUN, Artifact, Problem, payload_
 from refusalctl.store.hashing import short
 from refusalctl.store.store import KINDS, Store, is_id
 
-OWN = ("tmp", "partial", "recipes", "names", "cache")  # folders of a store beside the kinds
+OWN = ("tmp", "partial", "recipes", "names", "cache", "events")  # folders of a store beside the kinds
 
 
 class Verification(NamedTuple):
