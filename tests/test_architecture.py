@@ -21,7 +21,14 @@ PLAIN = {
     "control_marks", "errors", "file_errors", "json_types", "disk", "locks", "processes", "version", "setting_words",
 }  # fmt: skip
 BOTTOM = {"records", "organisms", "language_codes"} | PLAIN  # plain descriptions and rows, which everybody may know
-LIBRARY = {"study", "study_goals", "study_labels", "results", "interventions", "resolve"}  # what `import refusalctl` offers
+LIBRARY = {
+    "study",
+    "study_goals",
+    "study_labels",
+    "results",
+    "interventions",
+    "resolve",
+}  # what `import refusalctl` offers
 ROOMS = {"settings", "setting_values", "progress", "executors", "steps", "model", "stats", "store", "data"}
 MAY_IMPORT = {
     "cli": {"cli", "report"} | LIBRARY | ROOMS | BOTTOM,

@@ -76,8 +76,8 @@ GOAL_OPTIONS: dict[str, tuple[Any, Any]] = {
             str,
             _option(
                 "--executor",
-                "Where goals are computed: process (this one), or ray (a Ray cluster; RAY_ADDRESS, or one started here). "
-                "Results are the same.",
+                "Where goals are computed: process (this one), or ray (the cluster of RAY_ADDRESS, or one started "
+                "here). Results are the same.",
             ),
         ],
         "process",

@@ -23,7 +23,7 @@ def log(
     run: Annotated[
         str | None, typer.Argument(metavar="[RUN]", help="A run, or the beginning of its name; `last` is the newest.")
     ] = None,
-    failed: Annotated[bool, typer.Option("--failed", help="Only what failed, was interrupted, lost or skipped.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Only what failed, stopped, was lost or skipped.")] = False,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:

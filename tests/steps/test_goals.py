@@ -44,7 +44,9 @@ def test_after_all_goals_only_the_matrix_is_left_and_its_id_is_that_of_one_pass(
     log = study.bench.events = EventLog(study.store)
     goals = study.goals()
     place = {goal.name: i for i, goal in enumerate(goals)}
-    assert all(place[need] < place[goal.name] for goal in goals for need in goal.needs)  # as they are given, needs first
+    assert all(
+        place[need] < place[goal.name] for goal in goals for need in goal.needs
+    )  # as they are given, needs first
     run_goals(study.bench, shuffled(goals, 1)).check()
     before = len(began(log))
     assert study.transfer().id == whole.id
