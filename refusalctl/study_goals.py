@@ -31,8 +31,8 @@ class Working:
     def work(
         self, goals: Sequence[Goal] | None = None, *, keep_going: bool = True, ray: RayWorkers | None = None
     ) -> Outcome:
-        """Compute goals, by default all; `transfer()` then only puts the matrix together. With `keep_going` what fails is
-        in the outcome and the rest goes on. `ray`: on the workers of a Ray cluster instead of here."""
+        """Compute goals, by default all; `transfer()` then only puts the matrix together. With `keep_going` what fails
+        is in the outcome and the rest goes on. `ray`: on the workers of a Ray cluster instead of here."""
         wanted = self.goals() if goals is None else list(goals)
         check_plan(self.bench)
         self.is_checked = not self.bench.dry_run

@@ -155,10 +155,8 @@ class Worker:
             return f"{self.who}: {error}"
         for name, value in order.recipe.items():
             if here.get(name) != value:
-                return (
-                    f"{self.who} would ask for {name} {here.get(name)!r}, the driver for {value!r}: results would not be "
-                    "the same"
-                )
+                asked = f"would ask for {name} {here.get(name)!r}, the driver for {value!r}"
+                return f"{self.who} {asked}: results would not be the same"
         return None
 
     def run(self, name: str) -> GoalResult:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import msgspec
+
 from refusalctl.records.rows import Row
 
 EventName = Literal["began", "ended", "found", "failed", "interrupted", "skipped", "lost"]
@@ -32,4 +34,4 @@ class Event(Row, frozen=True, omit_defaults=True):
     seconds: float | None = None
     error: str | None = None
     message: str | None = None
-    about: dict[str, Any] = {}
+    about: dict[str, Any] = msgspec.field(default_factory=dict)

@@ -308,7 +308,7 @@ class PrintedGoals(Printed, frozen=True):
 
 
 class ListedRun(Printed, frozen=True):
-    """A run in the event log. `state`: ended, failed, interrupted, or open (running, or killed); `seconds` None: open."""
+    """A run in the event log. `state`: ended, failed, interrupted, or open: running, or killed."""
 
     run: str
     began: str

@@ -68,8 +68,8 @@ class Outcome:
 
 
 def chosen_goals(goals: Sequence[Goal], only: Iterable[str] = (), langs: Iterable[str] = ()) -> list[Goal]:
-    """Goals whose name fits one of the patterns `only` (`select:*`) and whose language is one of `langs`; no patterns or
-    no languages mean all. Raises `BadInput` for a pattern or a language that fits none."""
+    """Goals whose name fits a pattern of `only` (`select:*`) and whose language is one of `langs`; all of them where
+    none are given. Raises `BadInput` for a pattern or a language that fits none."""
     patterns, wanted = list(only), [check_code(lang) for lang in langs]
     hint = "`--list-goals` shows them"
     for pattern in patterns:
@@ -92,9 +92,9 @@ def chosen_goals(goals: Sequence[Goal], only: Iterable[str] = (), langs: Iterabl
 def run_goals(bench: Workbench, goals: Sequence[Goal], *, keep_going: bool = True) -> Outcome:
     """All goals in this process, one after the other.
 
-    With `keep_going` what fails is collected and the rest goes on; the caller looks at the outcome (`check`). What would
-    fail everywhere, a full disk or a model that cannot be loaded, is raised at once, and so is everything without
-    `keep_going`.
+    With `keep_going` what fails is collected and the rest goes on; the caller looks at the outcome (`check`). What
+    would fail everywhere, a full disk or a model that cannot be loaded, is raised at once, and so is everything
+    without `keep_going`.
     """
     outcome = Outcome()
     for goal in goals:

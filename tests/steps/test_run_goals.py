@@ -64,9 +64,7 @@ def test_what_fails_is_told_and_the_rest_goes_on(bench: Workbench) -> None:
     assert set(outcome.done) == {"a", "e"}
     assert [(f.goal, f.error, f.message, f.trace) for f in outcome.failed] == [("b", "BadInput", "no b", None)]
     assert outcome.skipped == {"c": "b", "d": "c"}
-    with pytest.raises(
-        GoalsFailed, match="1 of 5 goals failed, and 2 that need them were not tried: b: no b; .*other 2"
-    ):
+    with pytest.raises(GoalsFailed, match=r"1 of 5 .*, and 2 that need them were not tried: b: no b; .*other 2"):
         outcome.check()
     assert [artifact.about["lang"] for artifact in bench.store.all()] == ["a", "e"]
     told = [(e.event, e.scope, e.name, e.goal) for e in events(bench)]
