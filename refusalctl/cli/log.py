@@ -15,6 +15,7 @@ from refusalctl.records.printed import ListedRun, LoggedRun
 from refusalctl.store.event_log import RunLog, read_run, runs
 from refusalctl.store.hashing import short
 from refusalctl.store.store import Store
+from refusalctl.store.verify import require_store
 
 ENDS = ("ended", "failed", "interrupted")
 
@@ -30,6 +31,7 @@ def log(
     """List the runs that worked on this store, or show what happened in one: what began, ended, failed, was there
     already, for how long and on which host."""
     opened = Store(store, out.warn)
+    require_store(opened)
     if run is None:
         _list([read_run(opened, each) for each in runs(opened)], json=json)
         return

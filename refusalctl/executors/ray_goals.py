@@ -61,7 +61,7 @@ class RayWorkers:
         """Numbers for a cluster of these nodes (`CPU` and `GPU` of each). Raises `BadInput` where no node has room."""
         gpus = self.gpus if self.gpus is not None else float(any(node.get("GPU", 0) >= 1 for node in nodes))
         rooms = [node for node in nodes if node.get("GPU", 0) >= gpus and node.get("CPU", 0) > 0]
-        least = min((node["CPU"] // (node["GPU"] // gpus if gpus >= 1 else 1) for node in rooms), default=1.0)
+        least = min((node["CPU"] // (node["GPU"] // gpus if gpus else 1) for node in rooms), default=1.0)
         cpus = self.cpus if self.cpus is not None else max(1.0, least)
         places = 0
         for node in rooms:

@@ -7,7 +7,7 @@ everything in the store and puts the matrix together, with the ids of a run that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -48,9 +48,17 @@ class Goal:
     work: Work
 
 
-def goals_of(settings: Settings) -> list[Goal]:
-    """Every goal of a transfer, those before that others need; what the model answers before what judges read."""
-    model = [*_directions(settings), *_answers(settings), *_controls(settings)]
+def goals_of(settings: Settings, harmless: Collection[str] | None = None) -> list[Goal]:
+    """Every goal of a transfer, those before that others need; what the model answers before what judges read.
+
+    `harmless`: targets with harmless test prompts, by default those that have them in the set. Raises `BadInput` for a
+    language that the set does not have.
+    """
+    if harmless is None:
+        data = settings.prompts.data
+        sets.check_has(data, settings.langs)
+        harmless = {lang for lang in settings.targets if sets.usable(data, lang, "harmless", "test")}
+    model = [*_directions(settings), *_answers(settings, harmless), *_controls(settings)]
     judged = [_labels(goal) for goal in model if goal.name.startswith("answers:")]
     return [*model, *judged, *_control_answers(settings)]
 
@@ -76,14 +84,13 @@ def _select(lang: str, bench: Workbench) -> list[Artifact]:
     return [chosen]
 
 
-def _answers(settings: Settings) -> Iterator[Goal]:
+def _answers(settings: Settings, harmless: Collection[str]) -> Iterator[Goal]:
     """Completions of every cell, and of harmless prompts without intervention."""
     for target in settings.targets:
-        calm = sets.usable(settings.prompts.data, target, "harmless", "test")
-        if calm:
+        if target in harmless:
             yield Goal(f"answers:harmless:{target}", target, (), "model", partial(_harmless, target))
         cells = ablations(settings, target)
-        cells += inductions(settings, target) if calm and settings.verdict.induce else []
+        cells += inductions(settings, target) if target in harmless and settings.verdict.induce else []
         if settings.verdict.rank == 1:
             cells += [Cell(*pair, "affine") for pair in pairs(settings) if pair.target == target]
         for cell in cells:
