@@ -2,8 +2,8 @@
 
 The goals and what each needs are those of the code (`steps/goals.py`), and workers take them as `--executor ray` gives
 them out: the first goal in the list whose needs are done, rather one that wants in memory what is there. A run is one
-model; `--at-once` runs share the GPUs evenly, the others come after. Times vary (log-normal) and workers get lost, which
-costs what they were at and another load of the model.
+model; `--at-once` runs share the GPUs evenly, the others come after. Times vary (log-normal), and workers get lost:
+that costs what they were at and another load of the model.
 
 Times are arguments. By default a 7B model in bfloat16 on an H100: `--answers` is arithmetic on a rate that was measured
 (docs/speed.md), all others are assumed. Nothing here is a measurement of a cluster.

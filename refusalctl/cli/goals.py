@@ -74,11 +74,11 @@ def _tell(outcome: Outcome, run: str) -> None:
     """Every failure, with the traceback of what is a bug, before the error that ends the command."""
     if not outcome.failed:
         return
-    out.table_err(("goal", "failed with", "why"), [(f.goal, f.error, f.message) for f in outcome.failed])
+    out.table_err(("goal", "failed with", "why"), [(f.goal, f.error, f.message) for f in outcome.failed], asked=True)
     for name, need in outcome.skipped.items():
         out.info(f"{name} was not tried: it needs {need}")
     for trace in dict.fromkeys(failure.trace for failure in outcome.failed if failure.trace):
-        out.info(trace.rstrip())
+        out.trace(trace)
     out.info(f"`refusalctl artifacts log {run}` shows what happened")
 
 

@@ -135,6 +135,9 @@ class PrintedDoctor(Printed, frozen=True):
     store: Checked
     cache: Checked
     model: Checked
+    devices: Checked
+    memory: Checked
+    hub: Checked
     precision: PrecisionChecked | msgspec.UnsetType = msgspec.UNSET
 
 
