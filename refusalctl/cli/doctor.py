@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 from msgspec.structs import replace
 
@@ -49,7 +50,7 @@ def doctor(
         "memory": _checked(lambda: _memory(asked)),
         "hub": _checked(lambda: _hub(asked.model)),
     }
-    facts = PrintedDoctor(**{name: Checked(*each) for name, each in checked.items()})
+    facts = msgspec.convert({name: Checked(*each) for name, each in checked.items()}, PrintedDoctor)
     if precision and checked["model"][0]:
         dtype = "bfloat16" if session.asked.origins["dtype"] == "default" else asked.dtype
         deviation = session.study.precision(dtype)

@@ -180,7 +180,9 @@ def asks(
         def run(**values: Any) -> None:
             given = {each.name: _value(each, values) for each in settings}
             config, explain = values.pop("config", None), values.pop("explain")
-            mine = {key: values.pop(key) for key in ("store", "name", "json", "dry_run", "probe") if key in values}
+            mine: dict[str, Any] = {
+                key: values.pop(key) for key in ("store", "name", "json", "dry_run", "probe") if key in values
+            }
             if goals:
                 mine["goals"] = GoalOptions(**{key: values.pop(key) for key in GOAL_OPTIONS})
             if mine.get("probe") and not mine.get("dry_run"):

@@ -56,7 +56,7 @@ def test_a_cell_that_fails_is_told_at_the_end_and_the_same_command_does_the_rest
         patched.setattr(steps, "measure_comprehension", fails_in_qaa)
         code, out, err = call("transfer", *ASKED, *store)
     assert (code, out) == (1, "")
-    assert "error: 1 of 17 goals failed: comprehension:qaa: the moon is full; wait; the other 16 are done" in err
+    assert "error: 1 of 24 goals failed: comprehension:qaa: the moon is full; wait; the other 23 are done" in err
     assert "Traceback" not in err
     kept = Store(tmp_path)
     assert not kept.ids("transfer")
