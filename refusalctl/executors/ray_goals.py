@@ -11,6 +11,7 @@ import importlib.util
 import logging
 import os
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -28,7 +29,7 @@ from refusalctl.store.event_log import EventLog
 
 TICK = 0.5  # seconds between two looks at the board
 TRIES = 3  # workers that a goal may lose before it counts as failed
-WAIT = 30.0  # seconds without any worker after which that is told
+WAIT = 60.0  # seconds without any worker after which that is told
 SHOW = 120.0  # seconds that a network file system may take to show what a worker wrote
 OBJECTS = 100 << 20  # bytes of Ray's own object store, where one is started here: only names pass through it
 CARRIED = ("REFUSALCTL_", "HF_", "OPENAI_", "DEEPL_", "TRANSFORMERS_", "TOKENIZERS_")  # variables that workers get
@@ -126,8 +127,9 @@ def _cluster() -> Iterator[None]:
         if asked:
             raise BadInput(f"there is no Ray cluster at RAY_ADDRESS={asked}", hint="see docs/clusters.md") from error
         ray.init(address="local", include_dashboard=False, object_store_memory=OBJECTS, **quiet)
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in before.items():
+            signal.signal(number, handler)
     try:
         yield
     finally:
@@ -172,7 +174,8 @@ class Crew:
         with Bars(self.bench.progress, len(self.todo)) as bars:
             while self.todo or self.running:
                 self._assign()
-                ready, _ = ray.wait([*self.running, *self.starting], num_returns=1, timeout=TICK)
+                waiting = [*self.running, *self.starting]
+                ready, _ = ray.wait(waiting, num_returns=1, timeout=TICK) if waiting else ([], [])
                 for ref in ready:
                     self._welcome(ref) if ref in self.starting else self._take(ref)
                 bars.show(*_taken(self.board), done=self.outcome.n)
@@ -211,7 +214,7 @@ class Crew:
         elif time.monotonic() - self._alone > WAIT:
             self._alone = float("inf")  # once
             wanted = f"{self._asked.cpus:g} CPUs and {self._asked.gpus:g} GPUs"
-            say(self.bench.progress, f"no worker is there: waiting for a machine with room for {wanted}")
+            say(self.bench.progress, f"no worker is ready: they are starting, or wait for a machine with room for {wanted}")
         for hand in list(self.idle):
             ready = [goal for goal in self.todo if not any(self._waits_for(need) for need in goal.needs)]
             if not ready:
