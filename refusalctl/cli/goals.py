@@ -29,6 +29,8 @@ def work_through(session: Session, command: str) -> Iterator[bool]:
     Raises `GoalsFailed` where a goal failed, after the others were done.
     """
     asked, study = session.goals, session.study
+    if asked.is_part and session.name is not None:
+        raise typer.BadParameter("--name names a whole matrix: leave it out with --only and --only-langs")
     workers = _workers(session)
     goals = study.goals(asked.only or (), languages(asked.only_langs) if asked.only_langs else ())
     if asked.list_goals:

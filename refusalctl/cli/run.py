@@ -23,6 +23,8 @@ def run(
 ) -> None:
     """Do everything, from prompts to the report. Finished steps are not computed again; flags win over the file."""
     check_languages(session)
+    if out_folder is not None and session.goals.is_part:
+        raise typer.BadParameter("--out takes a report, and none is made with --only and --only-langs")
     if out_folder is not None and not session.dry_run:
         make_folder(out_folder, "the folder of --out")  # now, not after hours of work
     with work_through(session, "run") as whole:

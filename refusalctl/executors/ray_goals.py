@@ -213,8 +213,8 @@ class Crew:
             self._alone = time.monotonic()
         elif time.monotonic() - self._alone > WAIT:
             self._alone = float("inf")  # once
-            wanted = f"{self._asked.cpus:g} CPUs and {self._asked.gpus:g} GPUs"
-            say(self.bench.progress, f"no worker is ready: they are starting, or wait for a machine with room for {wanted}")
+            wanted = f"they start, or wait for {self._asked.cpus:g} CPUs and {self._asked.gpus:g} GPUs each"
+            say(self.bench.progress, f"no worker is ready yet: {wanted}")
         for hand in list(self.idle):
             ready = [goal for goal in self.todo if not any(self._waits_for(need) for need in goal.needs)]
             if not ready:
