@@ -244,7 +244,7 @@ def _cosines(compared: _Compared) -> CosineSize:
     return CosineSize(float(sizes.mean()), float(sizes.max()))
 
 
-CONTROLS = Step("controls", 6, "controls", _run, uses_model=True)
+CONTROLS = Step("controls", 7, "controls", _run, uses_model=True)
 
 
 def compare_controls(bench: Workbench, source: str, target: str) -> Artifact:
