@@ -26,6 +26,13 @@ ASKED: dict[str, Any] = {
     "n_train": 12, "n_val": 6, "n_test": 5, "max_new_tokens": 6, "layers": [2], "controls": False, "induce": False,
     "device": "cpu",
 }  # fmt: skip
+PATIENT = {  # a machine that is busy with something else is slow, not dead
+    "RAY_worker_niceness": "0",
+    "RAY_worker_register_timeout_seconds": "600",
+    "RAY_raylet_start_wait_time_s": "300",
+    "RAY_health_check_initial_delay_ms": "120000",
+    "RAY_health_check_timeout_ms": "120000",
+}
 OBJECTS = 80 << 20  # the least that Ray takes
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, and of what it imports
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +43,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A cluster of one node with one CPU, to which tests add others."""
     utils = pytest.importorskip("ray.cluster_utils", reason="Ray is not installed")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_worker_niceness", "0")
+    for name, value in PATIENT.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     made = utils.Cluster(
         initialize_head=True,
@@ -68,7 +76,7 @@ def computed(store: Path) -> list[str]:
     return [f"{e.name} {e.about}" for e in events(store) if (e.scope, e.event) == ("step", "ended")]
 
 
-def wait_for(store: Path, n: int, seconds: float = 60.0) -> None:
+def wait_for(store: Path, n: int, seconds: float = 600.0) -> None:
     """Until `n` goals are done."""
     until = time.monotonic() + seconds
     while sum((e.scope, e.event) == ("goal", "ended") for e in events(store)) < n:
