@@ -252,6 +252,7 @@ class Crew:
             result: GoalResult = ray.get(ref)
         except (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError) as error:
             self.bench.events.write("lost", "goal", goal.name, error=type(error).__name__)
+            ray.kill(hand.actor)  # one that is only out of reach must not hold its GPU; who else does the goal waits
             if self._count(goal.name, error):
                 self.todo.insert(0, goal)
             self._hire()
