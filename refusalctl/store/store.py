@@ -60,6 +60,10 @@ class Store:
         self.root = root
         self._tell, self._told = tell, set[str]()
 
+    @property
+    def where(self) -> str:
+        return str(self.root)
+
     def tell(self, text: str) -> None:
         if text not in self._told:
             self._told.add(text)
@@ -113,13 +117,27 @@ class Store:
             run = {**run, "written": self._after(key)}
             (draft / RUN).write_bytes(canonical({"digest": digest(run), "run": run}))
             (draft / MANIFEST).write_bytes(canonical(manifest))
-            for path in (*draft.iterdir(), draft):
-                sync(path)
-            home = self.root / kind / identifier
-            self._place(draft, home, manifest)
-            mark = self.root / "recipes" / key / identifier
-            mark.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(mark, kind.encode())
+            return self._settle(draft, identifier, manifest)
+
+    def adopt(self, draft: Path, artifact: Artifact) -> Artifact:
+        """Move an artifact that came from elsewhere into place, as `commit` does; its files and its manifest, which has
+        been checked, lie in `draft`. Raises `Corrupt` where they are not what the manifest says."""
+        here = Artifact(artifact.kind, artifact.id, draft, artifact.manifest)
+        self.check(here)
+        self.run_info(here)
+        with self.writing():
+            return self._settle(draft, artifact.id, artifact.manifest)
+
+    def _settle(self, draft: Path, identifier: str, manifest: JsonObject) -> Artifact:
+        """A complete draft becomes an artifact, on the disk before it is seen; then the recipe says what it gave."""
+        kind = str(manifest["kind"])
+        for path in (*draft.iterdir(), draft):
+            sync(path)
+        home = self.root / kind / identifier
+        self._place(draft, home, manifest)
+        mark = self.root / "recipes" / digest(manifest["recipe"]) / identifier
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(mark, kind.encode())
         return Artifact(kind, identifier, home, manifest)
 
     def _after(self, key: str) -> float:
@@ -133,7 +151,8 @@ class Store:
         except OSError as error:
             if error.errno not in _TAKEN:
                 raise
-            if not missing(home, manifest) and (home / RUN).is_file():
+            there = Artifact(home.parent.name, home.name, home, manifest)
+            if (home / RUN).is_file() and (home / MANIFEST).is_file() and not any(payload_problems(there)):
                 return
             broken = self.root / "tmp" / draft_name()
             home.rename(broken)
