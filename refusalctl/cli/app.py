@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from refusalctl.cli import artifacts, data, labels, out, process
+from refusalctl.cli import data, labels, out, process, share
 from refusalctl.cli.ablate import ablate
 from refusalctl.cli.calibrate import calibrate
 from refusalctl.cli.collect import collect
@@ -76,7 +76,7 @@ app.command(rich_help_panel=TOOLS)(calibrate)
 app.command(rich_help_panel=TOOLS)(doctor)
 app.add_typer(labels.app, name="labels", rich_help_panel=TOOLS)
 app.add_typer(data.app, name="data", rich_help_panel=TOOLS)
-app.add_typer(artifacts.app, name="artifacts", rich_help_panel=TOOLS)
+app.add_typer(share.app, name="artifacts", rich_help_panel=TOOLS)
 
 
 def _version(wanted: bool) -> None:

@@ -1,4 +1,4 @@
-"""From what a person asked for to a shipment: references looked up, lineage followed, the receiver asked what it has."""
+"""From what a person asks for to a shipment: look up references, follow the lineage, ask the receiver what it has."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def plan(
     held = receiver.holding(found, check=check) if receiver is not None else set()
     going = _names(source, found) if names else {}
     if receiver is not None:
-        _check_names(going, receiver.names(), receiver.where)
+        check_names(going, receiver.names(), receiver.where)
     there = tuple(a for level in levels for a in level if a.id in held)
     return Shipment(tuple(chosen), without(levels, held), there, going, check)
 
@@ -77,7 +77,7 @@ def _names(source: Source, found: Sequence[Artifact]) -> dict[str, str]:
     return going
 
 
-def _check_names(going: dict[str, str], there: Mapping[str, str], where: str) -> None:
+def check_names(going: Mapping[str, str], there: Mapping[str, str], where: str) -> None:
     """Raise `BadInput` where a name means something else on the other side."""
     for name, target in going.items():
         other = next((n for n in there if n.casefold() == name.casefold()), None)

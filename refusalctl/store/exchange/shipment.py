@@ -1,4 +1,4 @@
-"""What is sent: chosen artifacts, everything that they were made from, and names; inputs before what was made of them."""
+"""What is sent: chosen artifacts with everything that they were made from, inputs first, and names."""
 
 from __future__ import annotations
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Protocol
 
 from refusalctl.disk import remove_tree, require_space
-from refusalctl.errors import Corrupt
+from refusalctl.errors import Corrupt, NotFound
 from refusalctl.store.artifact import MANIFEST, RUN, Artifact, missing, payload_problems
+from refusalctl.store.exchange.arrivals import LONGEST, arrived
 from refusalctl.store.exchange.shipment import Shipment
-from refusalctl.store.hashing import canonical
+from refusalctl.store.hashing import canonical, short
 from refusalctl.store.references import Shelves
 from refusalctl.store.store import Store
 
@@ -23,6 +24,20 @@ Advance = Callable[[int], object]  # bytes that have arrived
 BLOCK = 1 << 23  # bytes that are read at once
 LONGEST_RUN = 1 << 24  # bytes of a run.json that are believed
 RETRY = "nothing of it was kept: try again, and if it stays so, its owner can mend it with `artifacts push --check`"
+
+
+def expected(artifact: Artifact, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Bytes of every file of an artifact but its manifest. Raises `Corrupt` where those that are there are not so
+    long."""
+    wanted = {name: int(facts["bytes"]) for name, facts in artifact.manifest["files"].items()}
+    run = sizes.get(RUN)
+    if run is None or run > LONGEST_RUN:
+        raise Corrupt(f"{artifact.label}: its {RUN} is {'missing' if run is None else f'{run:,} bytes long'}")
+    for name, size in wanted.items():
+        if sizes.get(name) != size:
+            found = "is missing" if name not in sizes else f"has {sizes[name]:,} bytes, expected {size:,}"
+            raise Corrupt(f"{artifact.label}: {name} {found}")
+    return {**wanted, RUN: run}
 
 
 class Source(Shelves, Protocol):
@@ -100,7 +115,9 @@ class StoreSide:
             while out.tell() < size:
                 block = content.read(min(BLOCK, size - out.tell()))
                 if not block:
-                    raise Corrupt(f"{key[0]}/{key[1][:12]}/{name} in {self.where} has fewer bytes than its manifest says")
+                    raise Corrupt(
+                        f"{key[0]}/{short(key[1])}/{name} in {self.where} has fewer bytes than its manifest says"
+                    )
                 out.write(block)
                 advance(len(block))
 
@@ -141,10 +158,7 @@ class StoreSide:
 
     def _arrive(self, room: Path, artifact: Artifact, source: Source, advance: Advance) -> None:
         key = artifact.kind, artifact.id
-        run = source.sizes([key])[key].get(RUN)
-        if run is None or run > LONGEST_RUN:
-            raise Corrupt(f"{artifact.label}: its {RUN} is {'missing' if run is None else f'{run:,} bytes long'}")
-        wanted = {**{name: facts["bytes"] for name, facts in artifact.manifest["files"].items()}, RUN: run}
+        wanted = expected(artifact, source.sizes([key])[key])
         for path in room.iterdir():
             if path.name not in wanted or path.stat().st_size > wanted[path.name]:
                 remove_tree(path)
@@ -153,3 +167,20 @@ class StoreSide:
             source.fetch(key, name, room / name, size, advance)
         (room / MANIFEST).write_bytes(canonical(artifact.manifest))
         self.store.adopt(room, artifact)
+
+
+class FolderSide(StoreSide):
+    """Somebody else's store: nothing that its manifests say is believed before it has been checked."""
+
+    def open(self, kind: str, identifier: str) -> Artifact:
+        file = self.root / kind / identifier / MANIFEST
+        if not file.is_file():
+            raise NotFound(f"there is no {kind} {short(identifier)} in {self.where}")
+        with file.open("rb") as content:
+            return arrived(content.read(LONGEST), kind, identifier, file.parent, self.where)
+
+    def open_all(self, keys: Sequence[Key]) -> list[Artifact]:
+        return [self.open(*key) for key in keys]
+
+    def all(self, kind: str | None = None) -> list[Artifact]:
+        return self.open_all(self.store.ids(kind))
