@@ -126,6 +126,7 @@ class Store:
         self.check(here)
         self.run_info(here)
         with self.writing():
+            (self.root / "tmp").mkdir(parents=True, exist_ok=True)  # where a damaged one is put aside
             return self._settle(draft, artifact.id, artifact.manifest)
 
     def _settle(self, draft: Path, identifier: str, manifest: JsonObject) -> Artifact:

@@ -94,6 +94,9 @@ class HubSide(UrlSide):
             self._commit(parcel, {}, f"Artifacts, part {n} of {len(parcels)}: {len(parcel)}")
             advance(sum(a.size for a in parcel))
         self.forget()
+        lost = {a.id for a in shipment.artifacts} - self.holding(shipment.artifacts, check=shipment.check)
+        if lost:
+            raise StoreError(f"{len(lost)} artifacts did not arrive whole in {self.where}", hint="send again")
         self._commit((), self._last(shipment), "Card and names of artifacts")
         self.forget()
 
