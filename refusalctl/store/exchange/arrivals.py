@@ -14,7 +14,7 @@ from refusalctl.disk import is_foreign
 from refusalctl.errors import Corrupt
 from refusalctl.file_errors import printable
 from refusalctl.store.artifact import KINDS, MANIFEST, RUN, Artifact
-from refusalctl.store.hashing import canonical, short
+from refusalctl.store.hashing import canonical, digest, short
 
 LONGEST = 1 << 24  # bytes of a manifest that are read
 _MOST_CHARACTERS = 120  # of a file's name; ours have 30
@@ -67,6 +67,15 @@ def arrived(content: bytes, kind: str, identifier: str, folder: Path, where: str
         if not is_plain(name):
             raise Corrupt(f"{label} in {where} names a file {printable(name)[:80]!r}, which may not lie in a store")
     return Artifact(kind, identifier, folder, value)
+
+
+def is_run(content: bytes) -> bool:
+    """Whether bytes are a `run.json` that nobody changed."""
+    try:
+        record = json.loads(content)
+        return bool(digest(record["run"]) == record["digest"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def is_plain(name: str) -> bool:

@@ -22,9 +22,9 @@ from refusalctl.errors import BadInput, Corrupt, NotFound, RefusalctlError, Stor
 from refusalctl.file_errors import first_line, printable, system_reason
 from refusalctl.store import names
 from refusalctl.store.artifact import KINDS, MANIFEST, RUN, Artifact, payload_problems
-from refusalctl.store.exchange.arrivals import LONGEST, arrived
+from refusalctl.store.exchange.arrivals import LONGEST, arrived, is_run
 from refusalctl.store.exchange.shipment import Shipment
-from refusalctl.store.exchange.sides import BLOCK, Advance, Key, Source, expected
+from refusalctl.store.exchange.sides import BLOCK, LONGEST_RUN, Advance, Key, Source, expected
 from refusalctl.store.hashing import canonical, short
 from refusalctl.store.store import is_id
 
@@ -139,6 +139,8 @@ class UrlSide:
         wanted[MANIFEST] = (len(canonical(artifact.manifest)), artifact.id)
         with self._talking("read"):
             parts = [(self._path(artifact.kind, artifact.id, name), *facts) for name, facts in wanted.items()]
+            if not is_run(self._read((artifact.kind, artifact.id, RUN), LONGEST_RUN)):
+                return False
             return all(self._each(lambda part: self._digest(part[0], part[1]) == part[2], parts))
 
     def _digest(self, path: str, size: int) -> str:
