@@ -87,7 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/api/repos/create":
             if hub.private is not None:
                 return self._say({"url": f"{hub.address}/datasets/own/set"}, 409)
-            hub.private = bool(json.loads(body).get("private"))
+            hub.private = json.loads(body).get("visibility") == "private"
             return self._say({"url": f"{hub.address}/datasets/own/set"})
         if path == "/api/validate-yaml":
             return self._say({"errors": [], "warnings": []})
@@ -108,7 +108,8 @@ class _Handler(BaseHTTPRequestHandler):
             files = [each["value"] for each in map(json.loads, body.splitlines()) if each["key"] == "file"]
             hub.files |= {each["path"]: base64.b64decode(each["content"]) for each in files}
             hub.commits.append([each["path"] for each in files])
-            return self._say({"commitUrl": f"{hub.address}/c", "commitOid": f"{COMMIT}{len(hub.commits) % 10}"})
+            oid = f"{COMMIT}{len(hub.commits) % 10}"
+            return self._say({"commitUrl": f"{hub.address}/datasets/own/set/commit/{oid}", "commitOid": oid})
 
 
 @pytest.fixture
@@ -119,6 +120,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     server = Hub()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
+    rest = constants.HUGGINGFACE_CO_URL_TEMPLATE.removeprefix(constants.ENDPOINT)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.address + rest)
     monkeypatch.setattr(constants, "ENDPOINT", server.address)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("HF_TOKEN", "hf_none")

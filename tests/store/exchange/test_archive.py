@@ -158,7 +158,9 @@ def _with_file(store: Store, name: str, size: int = 1) -> Members:
     "name",
     ["../x", "/x", "a/b", "a\\b", "..", ".hidden", "", "manifest.json", "RUN.JSON", "c:x", "a\nb", "x" * 300, "x.tmp"],
 )
-def test_a_manifest_cannot_name_a_file_outside_its_folder(store: Store, other: Store, tmp_path: Path, name: str) -> None:
+def test_a_manifest_cannot_name_a_file_outside_its_folder(
+    store: Store, other: Store, tmp_path: Path, name: str
+) -> None:
     file = rewritten(write(store, tmp_path / "a.tar"), lambda _m: _with_file(store, name))
     with pytest.raises(Corrupt):
         read(file, other)
@@ -199,7 +201,11 @@ def test_lineage_that_is_not_in_the_archive_must_be_here(store: Store, other: St
 
 
 def test_other_files_are_told_for_what_they_are(tmp_path: Path, other: Store) -> None:
-    for content, told in ((b"", "is empty"), (b"<html>", "is a web page"), (b"no archive at all" * 99, "cannot be read")):
+    for content, told in (
+        (b"", "is empty"),
+        (b"<html>", "is a web page"),
+        (b"no archive at all" * 99, "cannot be read"),
+    ):
         (tmp_path / "a.tar").write_bytes(content)
         with pytest.raises(Corrupt, match=told):
             read(tmp_path / "a.tar", other)

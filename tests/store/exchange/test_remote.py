@@ -76,7 +76,9 @@ def test_nothing_is_sent_twice(store: Store, url: str, monkeypatch: pytest.Monke
     push(store, url, "native")
     sent = []
     upload = UrlSide._upload
-    monkeypatch.setattr(UrlSide, "_upload", lambda self, each, advance: (sent.append(each), upload(self, each, advance)))
+    monkeypatch.setattr(
+        UrlSide, "_upload", lambda self, each, advance: (sent.append(each), upload(self, each, advance))
+    )
     assert push(store, url, "native") == 0
     assert sent == []
     assert push(store, url) == 1
@@ -205,7 +207,13 @@ def test_urls_are_shown_without_what_a_password_may_be(store: Store) -> None:
 def test_a_hostile_listing_leads_nowhere(store: Store, memory: str, tmp_path: Path) -> None:
     push(store, memory)
     there = side(memory)
-    for path in ("names/..", "names/a\nb", "prompts/../../x", "prompts/" + "Z" * 64 + "/manifest.json", "evil/" + "0" * 64):
+    for path in (
+        "names/..",
+        "names/a\nb",
+        "prompts/../../x",
+        "prompts/" + "Z" * 64 + "/manifest.json",
+        "evil/" + "0" * 64,
+    ):
         there.fs.pipe_file(f"{there.base}/{path}", b"prompts/" + b"0" * 64)
     there.fs.pipe_file(f"{there.base}/names/good", b"../../" + b"0" * 64)
     assert side(memory).names() == {}
