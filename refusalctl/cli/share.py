@@ -14,6 +14,7 @@ from refusalctl.cli.session import DEFAULT_STORE, DryRunOption, JsonOption, Stor
 from refusalctl.disk import given_path
 from refusalctl.errors import BadInput
 from refusalctl.file_errors import printable
+from refusalctl.progress import Advance
 from refusalctl.records.printed import PrintedSharing, SharedArtifact
 from refusalctl.store.exchange import archive
 from refusalctl.store.exchange.addresses import address
@@ -23,6 +24,8 @@ from refusalctl.store.exchange.sides import Receiver, Source, StoreSide
 from refusalctl.store.hashing import short
 from refusalctl.store.store import Store
 from refusalctl.store.verify import require_store
+
+__all__ = ["app"]  # of `artifacts`, with the commands below
 
 References = Annotated[
     list[str] | None,
@@ -157,13 +160,13 @@ def import_archive(
 class _Thousands:
     """Bytes as they come, told in thousands."""
 
-    def __init__(self, advance: object) -> None:
+    def __init__(self, advance: Advance) -> None:
         self.advance, self.bytes = advance, 0
 
     def __call__(self, n: int) -> None:
         before, self.bytes = self.bytes, self.bytes + n
         steps = self.bytes // 1000 - before // 1000
-        if steps and callable(self.advance):
+        if steps:
             self.advance(steps)
 
 

@@ -28,7 +28,8 @@ from refusalctl.store.exchange.sides import BLOCK, LONGEST_RUN, Advance, Key, So
 from refusalctl.store.hashing import canonical, short
 from refusalctl.store.store import is_id
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 AT_ONCE = 8  # requests on their way; more do not help where bytes are the limit
 OBSTORE = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "abfss": "az"}
 LONGEST_TARGET = 100  # bytes of `kind/id`
@@ -314,8 +315,9 @@ def _obstore(url: str, protocol: str) -> tuple[Any, str]:
         raise BadInput(f"{shown(url)} needs a library", hint="pip install 'refusalctl[remote]'") from error
     parts = urlsplit(url)
     retry = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
-    options = {"allow_http": True} if _plain_http() else {}
-    fs = FsspecStore(protocol, retry_config=retry, client_options=options or None, skip_instance_cache=True)
+    options = {"allow_http": True} if _plain_http() else None
+    make: Any = FsspecStore  # fsspec's own keyword is none of its signatures
+    fs = make(protocol, retry_config=retry, client_options=options, skip_instance_cache=True)
     return fs, f"{parts.netloc}{parts.path}".rstrip("/")
 
 

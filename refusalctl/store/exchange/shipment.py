@@ -49,8 +49,9 @@ class Shipment:
         """Raise `BadInput` where prompts and answers would leave this machine without somebody having said so."""
         if self.texts and not texts:
             listed = ", ".join(f"{n} {kind}" for kind, n in self.texts.items())
+            held = f"{sum(self.texts.values())} artifacts hold prompts or answers, which may be harmful"
             raise BadInput(
-                f"{listed} hold prompts or answers, which may be harmful, and would be sent to {where}",
+                f"{held}, and would be sent to {where}: {listed}",
                 hint="--with-texts sends them; think of who can read there",
             )
 

@@ -8,6 +8,7 @@ import io
 import json
 import tarfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -63,10 +64,9 @@ def test_there_and_back_every_byte_is_the_same(store: Store, other: Store, tmp_p
 
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz"])
 def test_the_same_artifacts_give_the_same_archive(store: Store, other: Store, tmp_path: Path, name: str) -> None:
-    first = write(store, tmp_path / "1" / name if (tmp_path / "1").mkdir() else tmp_path / "1" / name, "native")
+    first = write(store, tmp_path / name, "native")
     read(first, other)
-    (tmp_path / "2").mkdir()
-    again = write(other, tmp_path / "2" / f"other-{name}", "native")
+    again = write(other, tmp_path / f"other-{name}", "native")
     assert first.read_bytes() == again.read_bytes()
 
 
@@ -96,10 +96,8 @@ def test_flipped_bytes_are_refused(store: Store, tmp_path: Path) -> None:
     for at in range(0, 8_000, 97):
         file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
         other = Store(tmp_path / f"theirs-{at}")
-        try:
+        with suppress(RefusalctlError):
             read(file, other)
-        except RefusalctlError:
-            pass
         assert not other.root.exists() or [p for p in verify(other).problems if "not in the store" not in p.what] == []
         assert set(contents(other).items()) <= set(contents(store).items())
 

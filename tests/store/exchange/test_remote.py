@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -102,17 +103,14 @@ def test_an_interrupted_push_leaves_no_artifact_without_its_files_and_goes_on(
     monkeypatch.setattr(UrlSide, "_write", lambda *a: (count(), write(*a)))
     for _ in range(20):
         left = 1
-        try:
+        with suppress(StoreError):
             push(store, url, names=True)
-        except StoreError as error:
-            assert "hung up" in str(error)
-            there = side(url).all()
-            ids = {a.id for a in there}
-            assert all(i in ids for a in there for i in a.inputs.values())
-            fetched = Store(other.root / str(done))
-            assert not there or pull(url, fetched, *(a.id for a in there)) == len(there)
-        else:
             break
+        there = side(url).all()
+        ids = {a.id for a in there}
+        assert all(i in ids for a in there for i in a.inputs.values())
+        fetched = Store(other.root / str(done))
+        assert not there or pull(url, fetched, *(a.id for a in there)) == len(there)
     assert done == 4 * 2 + 4 + 1, "each file, each manifest and the name are sent once"
     assert pull(url, other) == 4
 
