@@ -38,8 +38,10 @@ def plan(
     levels = in_levels(found)
     held = receiver.holding(found, check=check) if receiver is not None else set()
     going = _names(source, found) if names else {}
-    if receiver is not None:
-        check_names(going, receiver.names(), receiver.where)
+    if receiver is not None and going:
+        taken = receiver.names()
+        check_names(going, taken, receiver.where)
+        going = {name: target for name, target in going.items() if name not in taken}
     there = tuple(a for level in levels for a in level if a.id in held)
     return Shipment(tuple(chosen), without(levels, held), there, going, check)
 
