@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 MODEL := $(VENV)/.model
 S3 := $(VENV)/s3/.installed
 
-.PHONY: help demo test check lint types install s3 clean
+.PHONY: help demo test torture check lint types install s3 clean
 .DELETE_ON_ERROR:
 
 help:  ## list these targets
@@ -17,6 +17,9 @@ demo: $(MODEL)  ## run the main job on the embedded model and say where the repo
 
 test: $(MODEL) $(S3)  ## run the whole test suite, on every core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadgroup
+
+torture: $(MODEL)  ## kill, crowd, damage and fill stores in a short form, and print what was promised and kept
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.torture all --short
 
 check: lint types test  ## run what must be green before a change lands
 

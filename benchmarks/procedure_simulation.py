@@ -10,7 +10,8 @@ What is counted: matrices with at least one transferred cell that is called so.
 
 `alike` is the correlation of what one direction does in two languages. At 0 the choice in the source tells nothing of
 the target. Above 0 it favours directions that do more in every language: draws that nobody chose are then no match for
-a chosen direction, on whatever prompts they are compared; draws that are searched over as many `places` are.
+a chosen direction, on whatever prompts they are compared; draws that are searched over the same places are. Of those,
+`places` are scored, that look best to first order; `trust` is the correlation of this estimate with the score.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from refusalctl.stats.max_t import step_down
 SEED = 20261127
 N_TEST, N_VAL, N_CONTROL = 128, 32, 16  # prompts: behaviour, selection, scores beside controls
 DRAWS = 39
+TRUSTED = 0.8  # from here on scoring the best to first order keeps the promise
 SPREAD = 1.0  # log-odds: of directions' effects, and of single prompts around them
 REFUSED = 0.9  # at baseline
 MIDDLING = 0.12  # removed by a direction of mean effect
@@ -38,14 +40,16 @@ Array = npt.NDArray[np.float64]
 
 
 class Design(NamedTuple):
-    """`places`: that every draw is searched over, of as many candidates as the real direction was chosen among.
-    `near`: correlation of neighbouring candidates, as of one direction read in two layers that follow each other."""
+    """`places`: that are scored of every draw, of as many candidates as the real direction was chosen among; `trust` 0
+    takes them blindly. `near`: correlation of neighbouring candidates, as of one direction read in two layers that
+    follow each other."""
 
     n_languages: int
     candidates: int
     alike: float
     places: int
     near: float = 0.0
+    trust: float = 0.0
 
 
 class Found(NamedTuple):
@@ -58,7 +62,12 @@ class Found(NamedTuple):
 
 DESIGNS = [
     Design(*each) for each in product((3, 6), (1, 4, 16), (0.0, 0.5), (1, 16)) if each[1] > 1 or each[3] == 1
-] + [Design(n, 110, 0.5, places, near) for n in (3, 6) for near in (0.0, 0.9) for places in (16, 110)]
+] + [
+    Design(n, 110, 0.5, places, near, trust)
+    for n in (3, 6)
+    for near in (0.0, 0.9)
+    for places, trust in ((16, 0.0), (4, 0.8), (4, 0.95), (16, 0.6), (16, 0.8), (16, 0.95), (110, 0.0))
+]
 
 
 def effects(design: Design, n: int, generator: np.random.Generator) -> Array:
@@ -87,9 +96,14 @@ def removed_share(true: Array) -> Array:
 
 def chosen(design: Design, n: int, places: int, source: int, generator: np.random.Generator) -> Array:
     """Effects [n, n_languages] of n directions, each at the best of its places on the source's validation prompts."""
-    at = np.linspace(0, design.candidates - 1, min(places, design.candidates)).round().astype(int)
-    found = effects(design, n, generator)[:, at]
-    best: Array = found[np.arange(n), measured(found[:, :, source], N_VAL, generator).argmax(1)]
+    found = effects(design, n, generator)
+    scores = measured(found[:, :, source], N_VAL, generator)
+    if places < design.candidates:
+        size = SPREAD * (1 + 1 / N_VAL) ** 0.5
+        guess = design.trust * scores / size + (1 - design.trust**2) ** 0.5 * generator.normal(size=scores.shape)
+        left_out = np.argsort(guess, axis=1)[:, : design.candidates - places]
+        np.put_along_axis(scores, left_out, -np.inf, axis=1)
+    best: Array = found[np.arange(n), scores.argmax(1)]
     return best
 
 
@@ -130,16 +144,17 @@ def main() -> int:
     args = parser.parse_args()
     generator = np.random.default_rng(SEED)
     print(
-        "| languages | candidates | neighbours | alike | draws searched over | limits | controls | both: the verdict |"
+        "| languages | candidates | neighbours | alike | scored of a draw | trust | limits | controls | both: verdict |"
     )
-    print("|" + "---|" * 8)
+    print("|" + "---|" * 9)
     met = True
     for design in DESIGNS:
         found = family_wise(design, args.experiments, generator)
-        if design.places >= design.candidates:  # otherwise the excess is what is measured
+        if design.places >= design.candidates or design.trust >= TRUSTED:  # otherwise the excess is what is measured
             met &= found.both <= 0.05 + 3 * (0.05 * 0.95 / args.experiments) ** 0.5
         columns = " | ".join(with_error(share, args.experiments) for share in found)
-        of = (design.n_languages, design.candidates, design.near, design.alike, min(design.places, design.candidates))
+        scored = min(design.places, design.candidates)
+        of = (design.n_languages, design.candidates, design.near, design.alike, scored, design.trust)
         print("| " + " | ".join(f"{each:g}" for each in of) + f" | {columns} |")
     print(f"\npromises {'met' if met else 'MISSED'}")
     return 0 if met else 1

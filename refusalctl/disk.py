@@ -48,9 +48,10 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A draft beside `path` to write to; it takes its place when the block ends well, and is gone otherwise."""
-    draft = path.with_name(f".{uuid.uuid4().hex[:16]}.draft")
+def whole(path: Path, draft: Path | None = None) -> Iterator[Path]:
+    """A draft beside `path`, or where it is given, to write to; it takes its place when the block ends well, and is
+    gone otherwise."""
+    draft = draft or path.with_name(f".{uuid.uuid4().hex[:16]}.draft")
     try:
         yield draft
         sync(draft)
@@ -58,6 +59,19 @@ def whole(path: Path) -> Iterator[Path]:
         sync(path.parent)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def make_durable(folder: Path) -> None:
+    """Create a folder with what is above it; each is on the disk, by its name, when this returns."""
+    missing = list[Path]()
+    while not folder.is_dir():
+        if folder.exists():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), os.fspath(folder))
+        missing.append(folder)
+        folder = folder.parent
+    for each in reversed(missing):
+        each.mkdir(exist_ok=True)
+        sync(each.parent)
 
 
 def sync(path: Path) -> None:
@@ -97,6 +111,14 @@ def require_space(folder: Path, size: int) -> None:
             f"the disk is full: {printable(str(folder))} needs {size / 1e9:.2f} GB and has {free / 1e9:.2f} GB",
             hint="free some space and run again; finished work is kept",
         )
+
+
+def free_words(folder: Path) -> str:
+    """` (12,288 bytes are free)`: what is left where a folder lies, or would lie; empty where that cannot be told."""
+    for place in (folder, *folder.parents):
+        with suppress(OSError):
+            return f" ({shutil.disk_usage(place).free:,} bytes are free)"
+    return ""
 
 
 def _largest_file() -> int | None:

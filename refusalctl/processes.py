@@ -13,6 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,11 @@ class Owner:
 
     user: str
     host: str
-    pid: int
+    pid: Annotated[int, Meta(ge=1, lt=2**31)]
     born: str
     machine: str
     boot: str
-    since: float
+    since: Annotated[float, Meta(ge=0, le=2**38)]
     needs: tuple[str, ...] = ()
 
     @property

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from refusalctl.errors import BadInput
+from refusalctl.redaction import redacted
+from refusalctl.stopping import batch_done, finishing_batches
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,6 +33,18 @@ def say(shown: Progress, text: str) -> None:
     told = getattr(shown, "say", None)
     if told is not None:
         told(text)
+
+
+@contextmanager
+def batches(shown: Progress, what: str, total: int) -> Iterator[Advance]:
+    """A task whose batches are written down one by one, each before `advance` is called: a signal waits for that."""
+    with shown.task(what, total) as advance, finishing_batches():
+
+        def done(n: int = 1) -> None:
+            advance(n)
+            batch_done()
+
+        yield done
 
 
 class Silent:
@@ -77,7 +91,7 @@ class Bars(Messages):
         from rich import progress as rich
 
         columns = (
-            rich.TextColumn("{task.description:<34}"),
+            rich.TextColumn("{task.description:<34}", markup=False),
             rich.BarColumn(20),
             rich.MofNCompleteColumn(),
             rich.TimeElapsedColumn(),
@@ -91,7 +105,7 @@ class Bars(Messages):
 def _print(console: Console, text: str) -> None:
     from rich.markup import escape
 
-    console.print(f"[yellow]note:[/yellow] {escape(text)}", soft_wrap=True)
+    console.print(f"[yellow]note:[/yellow] {escape(redacted(text))}", soft_wrap=True)
 
 
 def progress(how: How | Progress = "auto", console: Console | None = None) -> Progress:
@@ -102,9 +116,9 @@ def progress(how: How | Progress = "auto", console: Console | None = None) -> Pr
         raise BadInput(f"there is no progress {how!r}", hint=f"choose {', '.join(get_args(How))}")
     if how == "silent" or (how == "auto" and console is None and not _looked_at()):
         return Silent()
-    from rich.console import Console as RichConsole
+    from refusalctl.consoles import SafeConsole
 
-    where = console or RichConsole(stderr=True, highlight=False, emoji=False)
+    where = console or SafeConsole(stderr=True)
     if how == "lines":
         return Lines(where)
     if how == "auto" and not (where.is_terminal or where.is_jupyter):

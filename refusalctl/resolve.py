@@ -14,6 +14,7 @@ import msgspec
 from refusalctl.errors import BadInput
 from refusalctl.setting_words import nearest, type_name
 from refusalctl.settings import Declared, Machine, Settings, build, check_names, declared
+from refusalctl.untrusted import DOCUMENT, Refused, bounded, whole
 
 STDIN = Path("-")
 
@@ -82,13 +83,15 @@ def read_file(path: Path) -> dict[str, object]:
 
 def _text(path: Path, name: str) -> str:
     try:
-        content = sys.stdin.buffer.read() if path == STDIN else path.read_bytes()
+        content = whole(sys.stdin.buffer, DOCUMENT) if path == STDIN else bounded(path, DOCUMENT)
     except FileNotFoundError as error:
         raise BadInput(f"{path} is not there", hint="see examples/ for experiment files") from error
     except OSError as error:
         raise BadInput(
             f"{path} cannot be read: {error.strerror}", hint="give a file, such as one of examples/"
         ) from error
+    except Refused as error:
+        raise BadInput(f"{name} is no experiment file: {error}", hint="see examples/ for experiment files") from error
     marked = content.startswith((b"\xff\xfe", b"\xfe\xff"))
     try:
         return content.decode("utf-16" if marked else "utf-8-sig")

@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "refusalctl"
 # which import each other at most
 PLAIN = {
-    "control_marks", "errors", "file_errors", "json_types", "disk", "locks", "processes", "version", "setting_words",
+    "control_marks", "errors", "file_errors", "json_types", "disk", "locks", "processes", "stopping", "version",
+    "setting_words", "untrusted", "terminal", "redaction", "consoles",
 }  # fmt: skip
 BOTTOM = {"records", "organisms", "language_codes"} | PLAIN  # plain descriptions and rows, which everybody may know
 LIBRARY = {"study", "study_labels", "results", "interventions", "resolve"}  # what `import refusalctl` offers
@@ -42,7 +43,10 @@ MAY_IMPORT = {
     **{each: set() for each in PLAIN},
     "file_errors": {"errors"},
     "disk": {"errors", "file_errors", "locks"},
-    "locks": {"processes"},
+    "locks": {"processes", "untrusted"},
+    "untrusted": {"json_types"},
+    "redaction": {"errors", "json_types"},
+    "consoles": {"terminal"},
 }
 
 
@@ -58,12 +62,14 @@ BEHAVIOUR = {
     "stats/test_verdict_inputs.py",
     "steps/test_pipeline.py",
     "store/test_golden.py",
+    "store/test_kills.py",
     "test_architecture.py",
     "test_examples.py",
     "test_benchmarks.py",
     "test_docs.py",
     "test_guards.py",
     "test_readme.py",
+    "test_torture.py",
 }
 
 

@@ -83,3 +83,16 @@ def test_a_built_folder_is_readable_by_colleagues_and_whole(tmp_path: Path) -> N
     (tmp_path / "file").write_text("")
     with pytest.raises(FileError, match="cannot write to the cache"):
         disk.build_folder(tmp_path / "file" / "model", "config.json", fill, "hint")
+
+
+def test_what_is_free_is_told_also_for_a_folder_that_is_not_there_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert disk.free_words(tmp_path / "a" / "b") == disk.free_words(tmp_path) != ""
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _place: Usage(12288))
+    assert disk.free_words(tmp_path) == " (12,288 bytes are free)"
+
+
+class Usage:
+    def __init__(self, free: int) -> None:
+        self.free = free

@@ -1,9 +1,8 @@
-"""Locks: who waits is told for whom, the dead are not waited for, and file systems without locks have leases."""
+"""Leases: who waits is told for whom, the dead are not waited for, one takes over, and no file lock is needed."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -18,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import SoftFileLease, _soft
 
 from refusalctl import locks
 from refusalctl.processes import Owner, me
 
-REFUSE = "import errno, fcntl\ndef refuse(*_): raise OSError(errno.ENOLCK, 'none')\nfcntl.flock = refuse\n"
+NO_LOCKS = "import fcntl\nfcntl.flock = fcntl.lockf = lambda *_: None\n"  # as a network file system that only pretends
 HOLD = "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
 
 
@@ -36,28 +34,26 @@ def started(path: Path, work: str, *, before: str = "", **how: Any) -> subproces
     return other
 
 
-def without_locks(monkeypatch: pytest.MonkeyPatch, code: int = errno.ENOLCK) -> None:
-    def flock(_number: int, _how: int) -> None:
-        raise OSError(code, os.strerror(code))
+def without_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(_from: Path, _to: Path) -> None:
+        raise OSError(errno.EPERM, "no hard links here")
 
-    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(os, "link", link)
 
 
 def left(path: Path, owner: Owner) -> None:
     """A lease of a process that cannot be asked, or is dead."""
-    lines = ["filelock/2", f"pid={owner.pid}", f"host={owner.host}", "mode=lease", "token=t", f"duration={locks.STALE}"]
-    path.with_suffix(".lease").write_text("".join(f"{line}\n" for line in lines))
-    path.write_text(json.dumps({"owner": asdict(owner)}))
+    path.write_text(json.dumps({"owner": asdict(owner), "claim": "x"}))
 
 
-@pytest.mark.parametrize("lease", [False, True])
+@pytest.mark.parametrize("links", [False, True])
 def test_who_waits_is_told_for_whom_and_takes_over_when_that_one_is_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lease: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
 ) -> None:
     path, told = tmp_path / "k.lock", list[str]()
-    other = started(path, HOLD, before=REFUSE if lease else "")
-    if lease:
-        without_locks(monkeypatch)
+    other = started(path, HOLD, before=NO_LOCKS)
+    if not links:
+        without_links(monkeypatch)
     try:
         owner = locks.owner_of(path)
         assert owner is not None
@@ -68,7 +64,8 @@ def test_who_waits_is_told_for_whom_and_takes_over_when_that_one_is_killed(
     finally:
         other.kill()
         other.communicate()
-    assert any(f"waiting for {owner.user}@{owner.host} (process {other.pid}) since" in text for text in told)
+    assert f"waiting for {owner.user}@{owner.host} (process {other.pid}) since" in told[0]
+    assert f"(process {other.pid}) has gone: its work is taken over" in told[1]
     assert not list(tmp_path.iterdir())
 
 
@@ -103,93 +100,106 @@ def test_a_child_that_outlives_the_owner_holds_nothing(tmp_path: Path) -> None:
     other.communicate()
 
 
-@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EBADF, errno.ENOTSUP, errno.ESTALE, errno.ENOSYS])
-def test_a_file_system_without_locks_gets_a_lease_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
-) -> None:
-    told: list[str] = []
-    without_locks(monkeypatch, code)
-    with locks.locked(tmp_path / "k.lock", told.append, needs=["x"]):
-        lease = SoftFileLease(tmp_path / "k.lease").owner
-        assert lease is not None
-        assert lease.pid == os.getpid()
-        (owner,) = locks.holders(tmp_path).values()
-        assert (owner.pid, owner.needs) == (os.getpid(), ("x",))
-    assert told == [f"this file system has no file locks ({errno.errorcode[code]}): k.lease is used instead"]
-    assert not list(tmp_path.iterdir())
+NODE7 = {"machine": "elsewhere", "host": "node7", "user": "eva"}
 
 
-def test_a_lock_that_another_machine_removes_just_now_is_looked_at_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told, real, calls = list[str](), fcntl.flock, list[int]()
-
-    def flock(number: int, how: int) -> None:
-        calls.append(how)
-        if len(calls) == 1:
-            raise OSError(errno.ESTALE, "gone")
-        real(number, how)
-
-    monkeypatch.setattr(fcntl, "flock", flock)
-    with locks.locked(tmp_path / "k.lock", told.append):
-        assert not (tmp_path / "k.lease").exists()
-    assert not told
-
-
-@pytest.mark.parametrize("exchange", [True, False])
+@pytest.mark.parametrize("links", [True, False])
 def test_a_lease_of_another_machine_is_taken_over_when_it_is_not_renewed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
 ) -> None:
-    """Also where a file system cannot exchange two names, as NFS."""
     told: list[str] = []
-    without_locks(monkeypatch)
     monkeypatch.setattr(locks, "STALE", 0.4)
-    if not exchange:
-        monkeypatch.setattr(_soft, "exchange_names", lambda *_: False)
-    left(tmp_path / "k.lock", replace(me(), machine="elsewhere", host="node7", user="eva"))
+    if not links:
+        without_links(monkeypatch)
+    left(tmp_path / "k.lock", replace(me(), **NODE7))
     began = time.monotonic()
     with locks.locked(tmp_path / "k.lock", told.append):
         assert 0.4 < time.monotonic() - began < 5
-    assert any("waiting for eva@node7" in text for text in told)
-    assert any("eva@node7" in text and "taken over" in text for text in told)
+    assert ["waiting for eva@node7" in told[0], "eva@node7" in told[1], "taken over" in told[1]] == [True] * 3
     assert not list(tmp_path.iterdir())
 
 
-def test_a_lease_of_a_new_owner_is_not_cleared_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another who waits was faster: what is there is not what was judged."""
+def test_a_lease_of_another_machine_that_is_renewed_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "STALE", 0.4)
+    path, renewed = tmp_path / "k.lock", list[float]()
+    left(path, replace(me(), **NODE7))
+
+    def beat() -> None:
+        for _ in range(8):
+            time.sleep(0.15)
+            os.utime(path)
+        renewed.append(time.monotonic())
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    with locks.locked(path):
+        assert renewed
+        assert time.monotonic() - renewed[0] > 0.3
+    thread.join()
+
+
+def test_one_of_many_takes_over_and_a_successor_that_died_is_succeeded(tmp_path: Path) -> None:
+    """The dead owner's successor died too, before it had its place; then twelve threads want it."""
     path = tmp_path / "k.lock"
     left(path, replace(me(), pid=999999999))
-    lease = SoftFileLease(tmp_path / "k.lease")
-    waiting = locks._Waiting(path, print, lease)
-    waiting()
-    monkeypatch.setattr(waiting, "changed", -1e9)
-    rename = Path.rename
+    seen = locks._look(path)
+    assert seen is not None
+    left(tmp_path / f"k.lock.{seen.mark}.after", replace(me(), pid=999999998))
+    inside, most = list[int](), list[int]()
 
-    def late(self: Path, target: Path) -> Path:
-        (tmp_path / "new").write_text("new")
-        (tmp_path / "new").replace(self)
-        return rename(self, target)
+    def work() -> None:
+        with locks.locked(path):
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(0.01)
+            inside.pop()
 
-    monkeypatch.setattr(Path, "rename", late)
-    waiting()
-    assert (tmp_path / "k.lease").read_text() == "new"
+    threads = [threading.Thread(target=work) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 12
+    assert not list(tmp_path.iterdir())
+
+
+def test_who_judged_late_does_not_take_the_place_of_a_new_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another who waits was faster: what lies there is not what was judged."""
+    path, draft = tmp_path / "k.lock", tmp_path / "draft"
+    left(path, replace(me(), pid=999999999))
+    left(draft, me())
+    claim, put, new = locks._Claim(path, draft, print), locks._put, replace(me(), since=1.0)
+
+    def late(this: Path, place: Path) -> bool:
+        done = put(this, place)
+        if place.suffix == ".after":
+            left(path, new)
+        return done
+
+    monkeypatch.setattr(locks, "_put", late)
+    assert claim.taken() is False
+    assert locks.owner_of(path) == new
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["draft", "k.lock"]
 
 
 def test_a_lease_is_renewed_and_its_loss_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
-    without_locks(monkeypatch)
     monkeypatch.setattr(locks, "BEAT", 0.02)
-    with locks.locked(tmp_path / "k.lock", told.append):
-        before = (tmp_path / "k.lease").stat().st_mtime_ns
+    with locks.locked(tmp_path / "k.lock", told.append) as lease:
+        before = (tmp_path / "k.lock").stat().st_mtime_ns
         time.sleep(0.2)
-        assert (tmp_path / "k.lease").stat().st_mtime_ns != before
-        assert len(told) == 1
-        (tmp_path / "k.lease").unlink()
+        assert (tmp_path / "k.lock").stat().st_mtime_ns != before
+        assert (told, lease.lost) == ([], False)
         other = replace(me(), pid=1)
         left(tmp_path / "k.lock", other)
         time.sleep(0.2)
-    assert "k.lease was not renewed in time" in told[1]
-    assert locks.owner_of(tmp_path / "k.lock") == other  # the next owner's files are left
+        assert lease.lost
+    assert "k.lock was not renewed in time" in told[0]
+    assert locks.owner_of(tmp_path / "k.lock") == other  # the next owner's is left
 
 
 def test_holders_are_those_who_may_still_live(tmp_path: Path) -> None:
@@ -201,25 +211,23 @@ def test_holders_are_those_who_may_still_live(tmp_path: Path) -> None:
     assert not (tmp_path / "a.lock").exists()
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"{", b"\xff\x00", json.dumps({"owner": asdict(replace(me(), pid=1))}).encode()]
-)
-def test_leftover_files_stop_nobody(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\x00", b"[" * 100_000])
+def test_a_file_that_names_nobody_is_waited_for_and_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setattr(locks, "STALE" if content == b"" else "NAMELESS", 0.3)
     (tmp_path / "k.lock").write_bytes(content)
+    began = time.monotonic()
     with locks.locked(tmp_path / "k.lock"):
+        assert time.monotonic() - began > 0.3
         owner = locks.owner_of(tmp_path / "k.lock")
         assert owner is not None
         assert owner.pid == os.getpid()
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("lease", [False, True])
 @pytest.mark.parametrize(("umask", "mode"), [(0o002, 0o664), (0o027, 0o640)])
-def test_modes_follow_the_umask(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, umask: int, mode: int, lease: bool
-) -> None:
-    if lease:
-        without_locks(monkeypatch)
+def test_modes_follow_the_umask(tmp_path: Path, umask: int, mode: int) -> None:
     old = os.umask(umask)
     try:
         with locks.locked(tmp_path / "k.lock"):
@@ -229,13 +237,18 @@ def test_modes_follow_the_umask(
 
 
 def test_a_full_disk_takes_the_name_and_not_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    write = Path.write_bytes
+
+    def full(self: Path, content: bytes) -> int:
+        if content:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(self, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", full)
+        patch.setattr(Path, "write_bytes", full)
         with locks.locked(tmp_path / "k.lock"):
             assert locks.owner_of(tmp_path / "k.lock") is None
+            assert (tmp_path / "k.lock").exists()
     assert not list(tmp_path.iterdir())
 
 
@@ -249,9 +262,9 @@ def shared() -> Iterator[Path]:
 
 
 @pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="only root can be somebody else")
-def test_files_of_another_user_are_waited_for_and_removed_when_nobody_holds_them(shared: Path) -> None:
+def test_leases_of_another_user_are_waited_for_and_taken_over(shared: Path) -> None:
     path = shared / "k.lock"
-    path.write_text("")
+    left(path, replace(me(), pid=999999999))
     work = (
         "with locked(Path(sys.argv[1]).with_name('0.lock')): pass\n"  # all is imported, which nobody might not read
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
@@ -259,7 +272,8 @@ def test_files_of_another_user_are_waited_for_and_removed_when_nobody_holds_them
         "print('held', flush=True)\n"
         "with locked(Path(sys.argv[1]), tell): print('mine')"
     )
-    assert started(path, work).communicate() == ("mine\n", None)
+    taken, _ = started(path, work).communicate()
+    assert taken.endswith("has gone: its work is taken over\nmine\n")
     assert not path.exists()
     with locks.locked(path):
         other = started(path, work)

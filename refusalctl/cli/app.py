@@ -23,6 +23,7 @@ from refusalctl.cli.geometry import geometry
 from refusalctl.cli.import_ import import_
 from refusalctl.cli.judge import judge
 from refusalctl.cli.panel import panel
+from refusalctl.cli.repair import repair
 from refusalctl.cli.report import report
 from refusalctl.cli.run import run
 from refusalctl.cli.select import select
@@ -74,6 +75,7 @@ app.command(rich_help_panel=TOOLS)(panel)
 app.command("import", rich_help_panel=TOOLS)(import_)
 app.command(rich_help_panel=TOOLS)(calibrate)
 app.command(rich_help_panel=TOOLS)(doctor)
+artifacts.app.command("repair")(repair)
 app.add_typer(labels.app, name="labels", rich_help_panel=TOOLS)
 app.add_typer(data.app, name="data", rich_help_panel=TOOLS)
 app.add_typer(share.app, name="artifacts", rich_help_panel=TOOLS)

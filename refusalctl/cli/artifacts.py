@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +30,7 @@ from refusalctl.records.printed import (
     Verified,
 )
 from refusalctl.store import removal
-from refusalctl.store.garbage import garbage, leftovers, stale_marks, sweep, unfinished
+from refusalctl.store.garbage import Leftovers, garbage, left_behind, sweep
 from refusalctl.store.hashing import short
 from refusalctl.store.listing import ListingLine, listing
 from refusalctl.store.references import check_kind, short_revision
@@ -136,7 +137,7 @@ def show(ref: Reference, store: StoreOption = DEFAULT_STORE, json: JsonOption = 
     run = _run(opened, artifact)
     if run is not None:
         tree.add(_line(f"computed in {run.get('seconds')} s; checks {run.get('checks')}"))
-    _lineage(opened, artifact, tree.add("made from"), set())
+    _lineage(opened, artifact, tree.add("made from"), {i: kind for kind, i in opened.ids()}, set())
     out.show(tree)
 
 
@@ -163,9 +164,8 @@ def _run(store: Store, artifact: Artifact) -> JsonObject | None:
         return None
 
 
-def _lineage(store: Store, artifact: Artifact, branch: Tree, seen: set[str]) -> None:
-    """Add inputs below `branch`; one that was shown already is named without its own inputs."""
-    kinds = {identifier: kind for kind, identifier in store.ids()}
+def _lineage(store: Store, artifact: Artifact, branch: Tree, kinds: Mapping[str, str], seen: set[str]) -> None:
+    """Add inputs below `branch`; one that was shown already is named without its own inputs. `kinds`: by id."""
     for role, identifier in artifact.inputs.items():
         kind = kinds.get(identifier)
         if kind is None:
@@ -181,7 +181,7 @@ def _lineage(store: Store, artifact: Artifact, branch: Tree, seen: set[str]) -> 
         leaf = branch.add(_line(line))
         if not again:
             seen.add(identifier)
-            _lineage(store, needed, leaf, seen)
+            _lineage(store, needed, leaf, kinds, seen)
 
 
 @app.command()
@@ -194,24 +194,39 @@ def path(ref: Reference, store: StoreOption = DEFAULT_STORE, json: JsonOption = 
 @app.command()
 def verify(
     kind: Annotated[str | None, typer.Argument(help="Only this kind.")] = None,
+    lineage: Annotated[
+        str | None, typer.Option(metavar="REF", help="Only this artifact and all that it was made from.")
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
-    """Hash every file again and report what was changed, is missing or unfinished. Deletes nothing; exits 1 when
-    something was."""
-    found = verify_store(Store(store, out.warn), kind)
+    """Hash every file again and report what was changed, is missing or unfinished, names and bookkeeping too. Deletes
+    nothing; exits 1 when something was."""
+    with ExitStack() as ends:
+        found = verify_store(Store(store, out.warn), kind, lineage, _watched(ends, json))
     if json:
-        problems = tuple(Problem(p.where, p.what) for p in found.problems)
+        problems = tuple(Problem(p.where, p.what, p.damage.value) for p in found.problems)
         out.as_json(Verified(found.checked, problems, tuple(found.foreign)))
     else:
         for problem in found.problems:
             out.data(f"{problem.where}: {problem.what}")
         if found.foreign:
             out.info(f"left by other programs, and passed over: {', '.join(map(printable, found.foreign))}")
-        if not found.problems:
+        if found.problems:
+            out.info("`refusalctl artifacts repair` shows what can be mended, and computed again")
+        else:
             out.success(f"{found.checked} artifacts are as their manifests say")
     if found.problems:
         raise typer.Exit(1)
+
+
+def _watched(ends: ExitStack, json: bool) -> Callable[[int], Callable[[], None]]:
+    """A bar over the folders that are looked at, where a person looks."""
+
+    def watched(total: int) -> Callable[[], None]:
+        return ends.enter_context(out.progress(quiet=json).task("verify", total))
+
+    return watched
 
 
 @app.command()
@@ -227,34 +242,40 @@ def gc(
     plan first; --yes carries it out. What people labelled, sampled or imported is kept."""
     opened = _opened(store)
     age = 3600 * keep_hours
-    unneeded, drafts, rows = garbage(opened, age), leftovers(opened.root, age), unfinished(opened.root, age)
-    marks = stale_marks(opened, age)
-    freed = sum(a.size for a in unneeded) + sum(map(tree_size, (*drafts, *rows)))
+    unneeded, left = garbage(opened, age), left_behind(opened, age)
+    freed = sum(a.size for a in unneeded) + sum(map(tree_size, (*left.drafts, *left.rows)))
     if not json:
         for artifact in unneeded:
             out.data(f"{artifact.label}  {out.about_line(artifact.about)}")
-        for draft in drafts:
-            out.data(f"tmp/{printable(draft.name)}  left by a process that has ended")
-        for folder in rows:
-            out.data(
-                f"partial/{printable(short(folder.name))}  rows of a step that was interrupted: it would go on here"
-            )
-        for mark in marks:
-            out.data(f"recipes/{short(mark.parent.name)}/{short(mark.name)}  what it gave is gone")
+        for path, words in _left_words(left):
+            out.data(f"{path}  {words}")
     if yes:
-        sweep(opened, unneeded, drafts, rows, marks, age)
+        sweep(opened, unneeded, left, age)
     if json:
         ids = tuple(a.id for a in unneeded)
-        left = tuple(f"{path.parent.name}/{path.name}" for path in (*drafts, *rows))
-        left += tuple(f"recipes/{mark.parent.name}/{mark.name}" for mark in marks)
+        paths = (*left.drafts, *left.rows, *left.marks, *left.locks)
         found = Collected(freed, removed=ids) if yes else Collected(freed, would_remove=ids)
-        out.as_json(msgspec.structs.replace(found, leftovers=left))
+        told = tuple(str(path.relative_to(opened.root)) for path in paths)
+        out.as_json(msgspec.structs.replace(found, leftovers=told))
         return
     verb = "removed" if yes else "would remove (add --yes)"
     swept = (
-        f"{len(drafts)} unfinished drafts, {len(rows)} interrupted steps, {len(marks)} marks of results that are gone"
+        f"{len(left.drafts)} unfinished drafts, {len(left.rows)} interrupted steps, {len(left.marks)} marks of results "
+        f"that are gone, {len(left.locks)} locks of ended processes"
     )
     out.info(f"{verb}: {len(unneeded)} artifacts, {swept}; {size_text(freed)}")
+
+
+def _left_words(left: Leftovers) -> Iterator[tuple[str, str]]:
+    """What was left, and why it can go."""
+    for draft in left.drafts:
+        yield f"tmp/{printable(draft.name)}", "left by a process that has ended"
+    for folder in left.rows:
+        yield f"partial/{printable(short(folder.name))}", "rows of a step that was interrupted: it would go on here"
+    for mark in left.marks:
+        yield f"recipes/{short(mark.parent.name)}/{short(mark.name)}", "what it gave is gone"
+    for lock in left.locks:
+        yield f"{lock.parent.name}/{printable(lock.name)}", "a lock of a process that has ended"
 
 
 @app.command("rm")

@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from rich.cells import cell_len
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from refusalctl.cli.process import KEPT, unicode_output
+from refusalctl.consoles import SafeConsole
 from refusalctl.errors import RefusalctlError
 from refusalctl.file_errors import explained, printable
 from refusalctl.json_types import Json
 from refusalctl.progress import Messages, Progress
 from refusalctl.progress import progress as reporting
 from refusalctl.records.printed import PrintedError, PrintedPlan, PrintedSetting, PrintedStep
+from refusalctl.redaction import redacted, redacted_value
 from refusalctl.setting_values import written
+from refusalctl.terminal import safe, safe_json
 
 if TYPE_CHECKING:
     from refusalctl.resolve import Resolved
@@ -35,12 +37,8 @@ ENDLESS = 100_000  # columns of a tree in a pipe, where a line ends where it end
 LONG = 500  # rows; rich lays out about a thousand in a second
 
 
-class Pipe(Console):
-    """A console that leaves a broken pipe to the end of the command, which knows the exit code, and texts as they are:
-    `:smile:` in a prompt or a name is no picture."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(highlight=False, emoji=False, **settings)
+class Pipe(SafeConsole):
+    """A console that leaves a broken pipe to the end of the command, which knows the exit code."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
@@ -50,12 +48,12 @@ err = Pipe(stderr=True)
 
 
 def data(text: str) -> None:
-    """One line of result, as it is."""
+    """One line of result, as it is, but for what is no text: see `terminal`."""
     with explained("write to", "standard output"):
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(safe(text) + "\n")
 
 
-def _console(width: int) -> Console:
+def _console(width: int) -> Pipe:
     """Standard output for rich; a pipe has no colours, and this many columns."""
     out = Pipe(file=sys.stdout)
     return out if out.is_terminal else Pipe(file=sys.stdout, width=width, no_color=True)
@@ -64,7 +62,7 @@ def _console(width: int) -> Console:
 def as_json(value: Any) -> None:
     """One JSON document on stdout. NaN is refused: a missing measurement is null or absent, never a number."""
     escaped = not unicode_output()  # an escape of the stream's own would be no JSON
-    data(json.dumps(value, indent=2, ensure_ascii=escaped, allow_nan=False, default=_plain))
+    data(safe_json(json.dumps(value, indent=2, ensure_ascii=escaped, allow_nan=False, default=_plain)))
 
 
 def _plain(value: object) -> object:
@@ -87,7 +85,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
 
 def _aligned(rows: Sequence[Sequence[object]], right: set[int]) -> Iterator[str]:
     """Columns as wide as their widest cell, in terminal cells."""
-    texts = [[str(cell) for cell in row] for row in rows]
+    texts = [[printable(str(cell)) for cell in row] for row in rows]
     filled = []
     for i, column in enumerate(zip(*texts)):
         lengths = [len(text) if text.isascii() else cell_len(text) for text in column]
@@ -104,7 +102,7 @@ def table_err(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right
     for column in columns:
         grid.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*(escape(str(cell)) for cell in row))
+        grid.add_row(*(escape(printable(str(cell))) for cell in row))
     where.print(grid)
 
 
@@ -115,7 +113,7 @@ def show(renderable: Any) -> None:
 
 
 def info(text: str) -> None:
-    err.print(escape(text), style="dim", soft_wrap=True)
+    err.print(escape(redacted(text)), style="dim", soft_wrap=True)
 
 
 def success(text: str) -> None:
@@ -123,7 +121,7 @@ def success(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    err.print(f"[yellow]note:[/yellow] {escape(text)}", soft_wrap=True)
+    err.print(f"[yellow]note:[/yellow] {escape(redacted(text))}", soft_wrap=True)
 
 
 def tell_causes(wanted: bool) -> None:
@@ -138,11 +136,12 @@ _causes = False
 def error(problem: RefusalctlError, *, json: bool = False) -> int:
     """Tell a known failure; with `json` as one JSON line. The exit code."""
     if _causes:
-        err.print(escape("".join(traceback.format_exception(problem)).rstrip()), style="dim", soft_wrap=True)
+        causes = redacted("".join(traceback.format_exception(problem)).rstrip())
+        err.print(escape(causes), style="dim", soft_wrap=True)
     if json:
         _json_error(PrintedError(type(problem).__name__, problem.message, problem.hint, 1))
     else:
-        err.print(f"[red]error:[/red] {escape(printable(str(problem)))}", soft_wrap=True)
+        err.print(f"[red]error:[/red] {escape(printable(redacted(str(problem))))}", soft_wrap=True)
     return 1
 
 
@@ -155,6 +154,9 @@ def usage(problem: Any, *, json: bool) -> int:
         return code
     from typer.rich_utils import rich_format_error
 
+    for name in ("message", "param_hint", "option_name", "cmd_name"):  # Typer prints on a console of its own
+        if isinstance(given := getattr(problem, name, None), str):
+            setattr(problem, name, safe(redacted(given)))
     rich_format_error(problem)
     return code
 
@@ -170,7 +172,7 @@ def stopped(how: str, code: int, *, json: bool) -> int:
 
 def _json_error(told: PrintedError) -> None:
     """One line, without colour or wrapping."""
-    sys.stderr.write(json.dumps(_plain(told)) + "\n")
+    sys.stderr.write(json.dumps(redacted_value(_plain(told))) + "\n")
 
 
 def progress(*, quiet: bool = False) -> Progress:
@@ -183,9 +185,9 @@ def explain(asked: Resolved, settings: Sequence[Declared], *, json: bool) -> Non
     shown = asked.settings.by_name() | asked.machine.to_json()
     rows = [PrintedSetting(s.name, written(shown[s.name]), asked.origins[s.name]) for s in settings]
     if json:
-        as_json(rows)
+        as_json(redacted_value([_plain(row) for row in rows]))
         return
-    table("", ("setting", "value", "from"), [(r.setting, _value(r.value), r.origin) for r in rows])
+    table("", ("setting", "value", "from"), [(r.setting, redacted(_value(r.value)), r.origin) for r in rows])
 
 
 def _value(value: object) -> str:

@@ -11,9 +11,15 @@ import io
 import os
 import signal
 import sys
+import traceback
 import warnings
-from types import FrameType
+from contextlib import suppress
+from types import FrameType, TracebackType
 from typing import Any
+
+from refusalctl.redaction import redacted
+from refusalctl.stopping import signalled
+from refusalctl.terminal import safe
 
 INTERRUPTED, TERMINATED, BROKEN_PIPE = 128 + signal.SIGINT, 128 + signal.SIGTERM, 141
 KEPT = "finished work is kept, and the same command continues from there"
@@ -35,6 +41,11 @@ _DOWNLOADS = ("HF_HUB_DISABLE_PROGRESS_BARS", "TQDM_DISABLE")  # the only sign o
 
 class Stopped(SystemExit):
     """The operating system asked the command to end. Unwinds, so that drafts are removed."""
+
+
+def _bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A bug keeps its traceback; its message may hold anything that was read, which must not reach a terminal raw."""
+    sys.stderr.write(safe(redacted("".join(traceback.format_exception(kind, error, trace)))))
 
 
 class _Unfailing(io.FileIO):
@@ -64,6 +75,7 @@ class _ClosedOutput(io.TextIOBase):
 def prepare() -> None:
     """Make the standard streams safe, ask other libraries to be quiet, and listen to signals."""
     _open_streams()
+    sys.excepthook = _bug
     _speak_any_script()
     looked_at = sys.stderr.isatty() and "--json" not in sys.argv
     for variable, value in _QUIET.items():
@@ -75,11 +87,16 @@ def prepare() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, _stop)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a job that a script started in the background
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, _stop)
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
-    raise Stopped(128 + number)
+    """Raise what ends the command; where a batch is in hand that will be written down, only when it is."""
+    if signalled(KeyboardInterrupt() if number == signal.SIGINT else Stopped(128 + number)):
+        told = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}.get(signal.Signals(number), "hung up")
+        with suppress(OSError):
+            line = f"note: {told}; the batch in hand is finished and kept, once more ends at once\n"
+            os.write(2, line.encode())  # no stream of Python's: it may be in the middle of a line
 
 
 def _open_streams() -> None:
@@ -134,5 +151,5 @@ def drop_output() -> None:
 
 def deaf() -> None:
     """From here on nothing is left to keep: a signal ends the process at once, without a word."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    if signal.getsignal(signal.SIGINT) in (_stop, signal.default_int_handler):
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -129,7 +129,7 @@ class Session:
         judge_url: str | None = None,
     ) -> None:
         if name is not None:
-            check_free(store / "names", name)  # now, not after hours of work
+            check_free(store, name)  # now, not after hours of work
         self.asked, self.store, self.name, self.json = asked, store, name, json
         self.dry_run, self.probe, self.judge_url = dry_run, probe, judge_url
 

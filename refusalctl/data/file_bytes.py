@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from refusalctl.errors import BadInput, DataError
+from refusalctl.untrusted import LARGE, bounded, whole
 
 STDIN = Path("-")
-MOST_BYTES = 2**30  # unpacked; prompts are text, and a small file can unpack to any size
+MOST_BYTES = LARGE  # unpacked; prompts are text, and a small file can unpack to any size
+MOST_RATIO, LITTLE = 100, 2**24  # of unpacked to packed bytes, where it matters: texts give 2 to 20
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -53,11 +55,13 @@ def read_bytes(path: Path) -> FileBytes:
     """
     name, suffixes = ("stdin", []) if path == STDIN else (path.name, [each.lower() for each in path.suffixes])
     try:
-        content = sys.stdin.buffer.read() if path == STDIN else path.read_bytes()
+        content = whole(sys.stdin.buffer, MOST_BYTES) if path == STDIN else bounded(path, MOST_BYTES)
     except IsADirectoryError as error:
         raise BadInput(f"{path} is a folder", hint="name one file in it") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise _too_long(name) from error
     if content.startswith(b"\x1f\x8b"):
         content = _unpacked(name, content)
         suffixes = suffixes[:-1] if suffixes[-1:] == [".gz"] else suffixes
@@ -73,12 +77,19 @@ def _unpacked(name: str, content: bytes) -> bytes:
 
     try:
         with gzip.open(io.BytesIO(content)) as packed:
-            found = packed.read(MOST_BYTES + 1)
+            found = packed.read(min(MOST_BYTES, max(LITTLE, MOST_RATIO * len(content))) + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{name}: the gzip data are damaged or cut ({error})", hint="fetch the file again") from error
     if len(found) > MOST_BYTES:
-        raise DataError(f"{name} unpacks to more than {MOST_BYTES // 2**20} MiB", hint="split it")
+        raise _too_long(name, "unpacks to")
+    if len(found) > max(LITTLE, MOST_RATIO * len(content)):
+        problem = f"{name} unpacks to more than {MOST_RATIO} times its size, as no texts do"
+        raise DataError(problem, hint="unpack it first")
     return found
+
+
+def _too_long(name: str, has: str = "has") -> DataError:
+    return DataError(f"{name} {has} more than {MOST_BYTES // 2**20} MiB", hint="split it")
 
 
 def decode(file: FileBytes, encoding: str | None = None) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from refusalctl.data.safe_names import shown
 from refusalctl.errors import DataError
 from refusalctl.json_types import Json, JsonObject
+from refusalctl.untrusted import parse_json
 
 Row = tuple[int, JsonObject]
 Named = Callable[[list[str]], bool]
@@ -16,13 +17,11 @@ Named = Callable[[list[str]], bool]
 def parse(where: str, text: str) -> Json:
     """Raises `DataError` for what is not JSON, is nested beyond reason, or says a key twice: one would be lost."""
     try:
-        found: Json = json.loads(text, object_pairs_hook=lambda pairs: _once(where, pairs))
-    except RecursionError as error:
-        raise DataError(f"{where}: JSON that is nested too deeply to be read") from error
+        found = parse_json(text, pairs=lambda pairs: _once(where, pairs), nan=True, halves=True)
     except json.JSONDecodeError as error:
         place = f" at line {error.lineno}, column {error.colno}" if "\n" in text.strip() else f", column {error.colno}"
         raise DataError(f"{where}: not JSON ({error.msg}{place})") from error
-    except ValueError as error:  # a number of thousands of digits
+    except ValueError as error:  # nested beyond reason, or a number of thousands of digits
         raise DataError(f"{where}: not JSON that can be read ({error})") from error
     return found
 

@@ -13,16 +13,17 @@ from refusalctl.disk import write_whole
 from refusalctl.errors import DataError
 from refusalctl.file_errors import explained
 from refusalctl.json_types import Json
+from refusalctl.untrusted import parse_json, read_lines
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Parse every line as an object. Raises `DataError` naming the file and line at fault."""
     try:
-        with jsonlines.open(path) as reader:
+        with jsonlines.Reader(read_lines(path, follow=True), loads=parse_json) as reader:
             return list(reader.iter(type=dict))
     except FileNotFoundError as error:
         raise DataError(f"{path} is not there") from error
-    except (jsonlines.InvalidLineError, UnicodeDecodeError) as error:
+    except (jsonlines.InvalidLineError, ValueError) as error:
         raise DataError(f"{path}: not JSON lines of objects ({str(error).splitlines()[0][:120]})") from error
 
 

@@ -10,7 +10,6 @@ is made of them, and complaints carry row numbers, never text.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from refusalctl.data.response_language import response_language
 from refusalctl.errors import DataError
 from refusalctl.json_types import Json
 from refusalctl.records.rows import Completion, Kind, Prompt, Split, Translation
+from refusalctl.untrusted import LARGE, bounded, parse_json
 
 FAILED = "Translation failed"  # what the published code writes where Google gave up, and then judges
 CUT_AT = 4999  # characters of a response that the published code keeps for translating
@@ -71,10 +71,10 @@ class PublishedRun:
 def read_json(path: Path) -> Json:
     """Raises `DataError` for a file that is missing or is not JSON."""
     try:
-        content: Json = json.loads(path.read_bytes())
+        content = parse_json(bounded(path, LARGE), nan=True)
     except OSError as error:
         raise DataError(f"{path.name} cannot be read ({type(error).__name__})") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{path.name} is not JSON, or was cut ({str(error)[:80]})", hint="fetch it again") from error
     return content
 

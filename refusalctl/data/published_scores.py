@@ -17,6 +17,9 @@ from refusalctl.records.selection import Candidate, ScoredCandidate
 NAMES = ("refusal_score", "steering_score", "kl_div_score")  # bypass, induce, KL
 
 
+MOST_PLACES = 10_000  # positions or layers: tables have a row for each
+
+
 class PublishedScores(NamedTuple):
     """Candidates with their mean scores, and the places (position, layer) of those whose scores are no numbers."""
 
@@ -64,6 +67,6 @@ def _place(row: object, key: str, where: str) -> Candidate:
     pos, layer = (row.get(key), row.get("layer")) if isinstance(row, dict) else (None, None)
     if type(pos) is not int or type(layer) is not int:  # True is no place
         raise DataError(f"{where}: expected whole numbers under {key!r} and 'layer'")
-    if layer < 0:
-        raise DataError(f"{where}: layer {layer} does not exist")
+    if not (0 <= layer < MOST_PLACES and -MOST_PLACES < pos < MOST_PLACES):
+        raise DataError(f"{where}: no model has position {pos} and layer {layer}")
     return Candidate(pos, layer)

@@ -143,20 +143,13 @@ def _cells(where: str, header: list[str], cells: list[str]) -> JsonObject:
 
 
 def _parquet(file: FileBytes) -> list[tuple[int, JsonObject]]:
-    import io
-
     try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import read_table as read
+        from refusalctl.data.parquet import rows
     except ImportError as error:
         raise BadInput(
             f"{file.name} is Parquet, which needs the package pyarrow", hint="pip install 'refusalctl[parquet]'"
         ) from error
-    try:
-        found = read(io.BytesIO(file.content)).to_pylist()
-    except (ArrowException, OSError) as error:
-        raise DataError(f"{file.name}: not Parquet that can be read", hint="fetch the file again") from error
-    return list(enumerate(found, start=1))
+    return list(enumerate(rows(file.name, file.content), start=1))
 
 
 def _table(name: str, form: str, rows: list[tuple[int, JsonObject]], columns: tuple[str, ...] | None = None) -> Table:

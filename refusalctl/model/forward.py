@@ -64,9 +64,14 @@ def _whole_head(model: LanguageModel) -> Iterator[None]:
 
 @torch.inference_mode()
 def activations(
-    chat_model: ChatModel, encoded: Sequence[Sequence[int]], positions: list[int], batch_size: int
+    chat_model: ChatModel,
+    encoded: Sequence[Sequence[int]],
+    positions: list[int],
+    batch_size: int,
+    done: frozenset[int] = frozenset(),
 ) -> Iterator[tuple[list[int], Float[Tensor, "batch n_pos n_layers d_model"]]]:
-    """`resid_pre` (float32, CPU) at `positions` for every prompt, batch by batch with the prompts' indices.
+    """`resid_pre` (float32, CPU) at `positions` for every prompt, batch by batch with the prompts' indices. Batches
+    whose prompts are all `done` are left out; the others are those of an undisturbed run.
 
     Raises `NotFinite` for a NaN or an infinite value: a mean over it would poison every candidate.
     """
@@ -81,7 +86,8 @@ def activations(
         return PendingCopy(out)
 
     before: tuple[list[int], PendingCopy] | None = None
-    for batch in chat_model.batch_limit.batches(plan_batches([len(e) for e in encoded], batch_size), recorded):
+    plan = [each for each in plan_batches([len(e) for e in encoded], batch_size) if not done.issuperset(each)]
+    for batch in chat_model.batch_limit.batches(plan, recorded):
         if before is not None:  # handed over while the device runs the next batch
             yield before[0], before[1].arrived(chat_model.model)
         before = batch

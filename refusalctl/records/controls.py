@@ -61,8 +61,8 @@ class Controls(Record, frozen=True):
     rank: int  # of the ablations that were compared
     n_prompts: int
     n_harmless: int
-    searched: int  # places that every draw was searched over
-    candidates: int  # places that the direction was chosen among
+    searched: int  # places of every draw that were scored, the best to first order
+    candidates: int  # places that every draw was searched over, as the direction was
     n_scored: int  # harmful prompts looked at until enough were refused
     prompt_passes: int
     added: AddedControls | None = None
@@ -77,6 +77,7 @@ class Controls(Record, frozen=True):
     def matching(self) -> str:
         """What was matched, and how many were drawn, in words."""
         partial = len(self.draws) - self.n_whole
-        where = f"searched over {self.searched} of {self.candidates} places"
+        where = f"searched over {self.candidates} places"
+        where += f" ({self.searched} scored, the best to first order)" if self.searched < self.candidates else ""
         told = f"{len(self.draws)} draws, {where}, matched to KL {self.kl_limit:.2g} in {self.target}"
         return f"{told}; {self.n_whole} at full strength" + (f", {partial} by partial ablation" if partial else "")

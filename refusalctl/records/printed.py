@@ -93,10 +93,11 @@ class PrintedName(Printed, frozen=True):
 
 
 class Problem(Printed, frozen=True):
-    """A file that is not as its manifest says."""
+    """Something of a store that is not as it was written. `damage`: its kind in one word, such as `changed-bytes`."""
 
     where: str
     what: str
+    damage: str
 
 
 class Verified(Printed, frozen=True):
@@ -287,6 +288,24 @@ class PrintedRemoval(Printed, frozen=True):
     ids: tuple[str, ...]
     names: tuple[str, ...]
     bytes: int
+
+
+class PrintedRepair(Printed, frozen=True):
+    """One thing that `artifacts repair` does, or would do without `--yes`; `obstacle`: why it cannot."""
+
+    where: str
+    damage: str
+    how: str
+    done: bool
+    obstacle: str | None = None
+
+
+class PrintedRepairs(Printed, frozen=True):
+    """`artifacts repair`: what was done with `--yes`, or would be, and what stays damaged."""
+
+    repaired: bool
+    repairs: tuple[PrintedRepair, ...]
+    left: tuple[Problem, ...]
 
 
 class SharedArtifact(Printed, frozen=True):

@@ -1,6 +1,8 @@
 """Control directions: what another direction of the same stream does, so that the one found can be told from them."""
 
+import sys
 from collections.abc import Callable, Sequence
+from math import log
 from typing import NamedTuple
 
 import torch
@@ -14,7 +16,13 @@ from refusalctl.stats.permutation import permutation_p
 DRAWS = 39  # more power than 19, and one draw may reach the real direction
 NO_DAMAGE = 1e-3  # nats; a smaller KL is no damage: below it draws are not held to the real direction's
 SAME = 1e-6  # unit vectors whose smallest singular value is below this are one direction
-HALVINGS = 6  # of the strength of a draw that damages more: it is found to 1 / 64
+TRIES = 6  # of strengths of a draw that damages more
+CLOSE = (
+    0.9  # share of the limit from which on a draw is matched: its effect is then within some 5 % of that at the limit
+)
+AIM = 0.95  # share of the limit that a try aims at
+INSIDE = 0.05  # of the bracket: no try is nearer to its ends
+FLATTEST, STEEPEST = 0.5, 8.0  # powers that are believed
 
 
 class Matched(NamedTuple):
@@ -43,23 +51,36 @@ def damage_limit(real_kl: float) -> float:
 
 
 def matched(kl: Callable[[float], float], limit: float) -> Matched | None:
-    """The largest strength that bisection finds whose measured KL is at most `limit`: 1 where all of it is.
+    """A strength whose measured KL is at most `limit` and, within `TRIES`, at least `CLOSE` of it; 1 if all of it is.
 
-    `kl`: KL (nats) of partial ablation at a strength in (0, 1]. None where even the least strength that is tried, 1/64,
-    damages more. Only a strength that was measured is taken, so a KL that does not grow with it costs no promise.
+    `kl`: KL (nats) of partial ablation at a strength in (0, 1]. It grows with a power of the strength, the square where
+    that is small: each try follows the power that the two before had. Only a strength that was measured is taken, so a
+    KL that does not grow costs no promise. None where every strength that is tried damages more.
     """
-    whole = kl(1.0)
-    if whole <= limit:
-        return Matched(1.0, whole)
+    last, power = Matched(1.0, kl(1.0)), 2.0
+    if last.kl <= limit:
+        return last
     found, low, high = None, 0.0, 1.0
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        here = kl(middle)
-        if here <= limit:
-            found, low = Matched(middle, here), middle
+    for _ in range(TRIES):
+        guess = last.strength * (AIM * limit / max(last.kl, sys.float_info.min)) ** (1 / power)
+        margin = INSIDE * (high - low)
+        strength = min(max(guess, low + margin), high - margin)
+        here = Matched(strength, kl(strength))
+        if CLOSE * limit <= here.kl <= limit:
+            return here
+        if here.kl <= limit:
+            found, low = here, strength
         else:
-            high = middle
+            high = strength
+        power, last = _power(last, here), here
     return found
+
+
+def _power(a: Matched, b: Matched) -> float:
+    """With which KL grows from one strength to another; the square where it does not."""
+    if min(a.kl, b.kl) <= 0 or (a.kl - b.kl) * (a.strength - b.strength) <= 0:
+        return 2.0
+    return min(max(log(a.kl / b.kl) / log(a.strength / b.strength), FLATTEST), STEEPEST)
 
 
 def deviations(

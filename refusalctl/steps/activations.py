@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import msgspec
 
+from refusalctl.errors import Corrupt
 from refusalctl.json_types import JsonObject
+from refusalctl.progress import batches
 from refusalctl.steps.asking import encode
+from refusalctl.steps.finished_rows import FinishedRows
 from refusalctl.steps.foresight import chosen_positions, end_of_instruction
 from refusalctl.steps.prompt_rows import read_prompts
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
@@ -51,15 +55,40 @@ def _run(job: Job) -> RunChecks:
     }
     lang = job.inputs["prompts"].about["lang"]
     kind = job.inputs["prompts"].about["kind"]
+    path, noted = job.partial / ACTIVATIONS_FILE, FinishedRows(job.partial, "batches.jsonl")
+    there = _batches_there(path, noted)
+    done = frozenset(index for batch in there for index in batch)
+
+    def finished(indices: list[int], sha256: str) -> None:
+        noted.add({"indices": indices, "sha256": sha256})
+
+    kept = formats.KeptBatches(there, finished)
     with (
-        formats.write_activations(job.out / ACTIVATIONS_FILE, shape, about) as writer,
-        job.bench.progress.task(f"collect {lang} {kind}", len(rows)) as advance,
+        batches(job.bench.progress, f"collect {lang} {kind}", len(rows)) as advance,
+        formats.write_activations(path, shape, about, kept) as writer,
     ):
+        advance(len(done))
         encoded = encode(job, rows)
-        for indices, batch in forward_activations(model, encoded, columns, job.bench.machine.batch_size):
+        for indices, batch in forward_activations(model, encoded, columns, job.bench.machine.batch_size, done):
             writer.put(indices, batch.numpy())
-            advance(len(indices))
-    return {"n": len(rows), "longest_prompt_tokens": max(map(len, encoded))}
+            advance(len(done.union(indices)) - len(done))
+    path.replace(job.out / ACTIVATIONS_FILE)
+    return {"n": len(rows), "longest_prompt_tokens": max(map(len, encoded)), "resumed": len(done)}
+
+
+def _batches_there(path: Path, noted: FinishedRows) -> list[list[int]]:
+    """Prompts of the batches that an interrupted run wrote, as far as they lie there as they were written."""
+    if not len(noted):
+        return []
+    found: list[list[int]] = []
+    try:
+        rows = formats.map_activations(path)
+        for row in noted:
+            if formats.rows_digest(rows[row["indices"]]) == row["sha256"]:
+                found.append(row["indices"])
+    except (Corrupt, OSError, IndexError):
+        return []
+    return found
 
 
 COLLECT = Step("collect", 1, "activations", _run, uses_model=True)

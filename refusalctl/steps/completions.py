@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from refusalctl.json_types import JsonObject
+from refusalctl.progress import batches
 from refusalctl.records.rows import Completion, Prompt
 from refusalctl.steps.asking import encode
 from refusalctl.steps.finished_rows import FinishedRows
@@ -58,7 +59,7 @@ def _generate(job: Job, rows: list[Prompt], spec: InterventionSpec, finished: Fi
     done = {row["prompt_id"] for row in finished}
     skip = frozenset(i for i, row in enumerate(rows) if row.id in done)
     seen = Checks()
-    with job.bench.progress.task(label, len(rows)) as advance:
+    with batches(job.bench.progress, label, len(rows)) as advance:
         advance(len(skip))
         for indices, answers, checks in complete(
             model,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
+from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from refusalctl.data import sets
 from refusalctl.json_types import JsonObject
 from refusalctl.stats.selection_rule import layer_limit
 from refusalctl.steps.comprehension import MOST_TEXTS
+from refusalctl.steps.selection.scorer import AT_ONCE
 from refusalctl.steps.step import Planned, Workbench
 
 if TYPE_CHECKING:
@@ -140,7 +142,7 @@ def forecast_cost(bench: Workbench, probe: bool = False) -> Cost:
 
 def control_plan(lines: Iterable[Planned], model: Shape) -> ControlPlan | None:
     """What certifying costs, of the cells that are still to be compared; None where there are none."""
-    from refusalctl.stats.controls import HALVINGS  # torch comes with it
+    from refusalctl.stats.controls import TRIES  # torch comes with it
     from refusalctl.stats.max_t import smallest_p
 
     lines = list(lines)
@@ -151,7 +153,7 @@ def control_plan(lines: Iterable[Planned], model: Shape) -> ControlPlan | None:
     for line in asked:
         work = _controls(line.params, line.sizes, model, 0)
         passes += work.total
-        more += HALVINGS * draws * min(line.sizes["test_harmless"], line.params["n_prompts"])
+        more += TRIES * draws * min(line.sizes["test_harmless"], line.params["n_prompts"])
         more += max(line.sizes["test_harmful"] - line.params["n_prompts"], 0)
     for line in lines:
         if line.step == "control-directions":
@@ -227,12 +229,14 @@ def _comprehension(_params: Params, n: Sizes, _model: Shape, _n_langs: int) -> W
 
 
 def _control_directions(params: Params, n: Sizes, model: Shape, _n_langs: int) -> Work:
-    """Every draw is scored at every place that is searched; most are settled by the KL of the first."""
-    places = _places(params, model)
+    """Most draws are settled by the KL of their best place. Where not all places are scored, a forward and a backward
+    pass for every `AT_ONCE` directions say which; a backward pass counts as two."""
+    places, draws, families = model.n_candidates, params["n"], len(params["families"])
     if places == 1:
         return Work()
-    draws, families = params["n"], len(params["families"])
-    searched = Work(forward=n["val_harmless"] * (draws + 1), scored=draws * places * n["val_harmful"])
+    scored = _places(params, model)
+    estimated = 3 * ceil(draws * places / AT_ONCE) if scored < places else 0
+    searched = Work(forward=n["val_harmless"] * (draws + 1), scored=(draws * scored + estimated) * n["val_harmful"])
     return sum([searched] * families, Work())
 
 
@@ -241,7 +245,7 @@ def _places(params: Params, model: Shape) -> int:
 
 
 def _controls(params: Params, n: Sizes, _model: Shape, _n_langs: int) -> Work:
-    """At full strength; a draw that damages more is brought to the limit by `HALVINGS` more passes over the harmless
+    """At full strength; a draw that damages more is brought to the limit by `TRIES` more passes over the harmless
     prompts. Harmful prompts are looked at until enough are refused."""
     harmful, harmless = (min(n[f"test_{kind}"], params["n_prompts"]) for kind in ("harmful", "harmless"))
     directions = n["directions"] + 1

@@ -19,11 +19,13 @@ class FinishedRows:
         self._file = folder / name
         self._rows: list[dict[str, Any]] = formats.read_finished_rows(self._file)
         self.resumed = len(self._rows)
+        self._size = self._file.stat().st_size if self._file.is_file() else 0
 
     def add(self, *rows: Row) -> None:
-        """Write rows down now; they are there after any kill from here on."""
+        """Write rows down now; they are there after any kill from here on. Raises `StoreError` where another process,
+        which took this one for dead, writes here too: rows of both would mix."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        formats.append_rows(self._file, (dict(row) for row in rows))
+        self._size = formats.append_rows(self._file, (dict(row) for row in rows), self._size)
         self._rows += [dict(row) for row in rows]
 
     def discard(self) -> None:

@@ -18,7 +18,7 @@ from refusalctl.language_codes import canonical, check_code
 from refusalctl.model.translators.google import open_google
 from refusalctl.model.translators.nllb import open_nllb
 from refusalctl.model.translators.protocol import Outcome, Translator, outcome
-from refusalctl.progress import Progress
+from refusalctl.progress import Progress, batches
 from refusalctl.records.printed import PromptCount
 from refusalctl.records.rows import KINDS, SPLITS, Kind, Prompt, Split
 from refusalctl.steps.finished_rows import FinishedRows
@@ -191,7 +191,7 @@ def translate(
     resumed = len(finished)
     todo = [p for p in english if p.id not in finished]
     failed: dict[str, str] = {}
-    with progress.task(f"translate into {request.to}", len(todo)) as advance:
+    with batches(progress, f"translate into {request.to}", len(todo)) as advance:
         for start in range(0, len(todo), translator.batch):
             batch = todo[start : start + translator.batch]
             answers = translator([(p.id, p.text) for p in batch])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from refusalctl.json_types import Json, JsonObject
 from refusalctl.model.context import positions_of
 from refusalctl.progress import Progress, Silent
+from refusalctl.redaction import refuse_secret
 from refusalctl.settings import Machine, Settings
 from refusalctl.steps.prompt_rows import check_room, encoded, rows_of
 from refusalctl.store.hashing import digest, short
@@ -92,6 +93,7 @@ class Workbench:
     smalls: dict[Machine, tuple[Config, Chat]] = field(default_factory=dict, repr=False)
     foreseen_prompts: set[tuple[Machine, str, int]] = field(default_factory=set, repr=False)
     thoughts: dict[Machine, Thinking] = field(default_factory=dict, repr=False)
+    anew: bool = False  # finished results are no reason not to compute: they are damaged
 
     def asking(self, settings: Settings) -> Workbench:
         """The same workbench with another question."""
@@ -230,6 +232,7 @@ class Workbench:
     ) -> Artifact:
         """The artifact of this recipe: the finished one, or computed now. In a dry run, a stand-in."""
         recipe = self.recipe(step, params, inputs)
+        refuse_secret(recipe, about, step.name)
         key = digest(recipe)
         results = self.store.results(key)
         if len(results) > 1:
@@ -250,6 +253,13 @@ class Workbench:
             return Artifact(step.kind, key, Path(), manifest, planned=True)
         return self._compute(step, recipe, key, params, inputs, about)
 
+    def again(
+        self, step: Step, params: Mapping[str, Json], inputs: Mapping[str, Artifact], about: Mapping[str, Json]
+    ) -> Artifact:
+        """Compute a recipe whose result is damaged; what comes out takes its place where it is the same artifact."""
+        recipe = self.recipe(step, params, inputs)
+        return replace(self, anew=True)._compute(step, recipe, digest(recipe), params, inputs, about)
+
     def _compute(
         self,
         step: Step,
@@ -264,7 +274,7 @@ class Workbench:
             self.store.check(artifact)
         with self.store.partial(key, [artifact.id for artifact in inputs.values()]) as partial:
             finished = self.store.find(key)  # another process may have done it while this one waited
-            if finished is not None:
+            if finished is not None and not self.anew:
                 return finished
             with self.store.draft() as out:
                 job = Job(params, inputs, out, partial, self)

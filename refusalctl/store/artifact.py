@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,23 @@ from typing import Any, NamedTuple
 
 from refusalctl.errors import BadInput, Corrupt
 from refusalctl.file_errors import explain
+from refusalctl.store.damage import Damage
 from refusalctl.store.hashing import file_digest, short
+from refusalctl.store.manifest import MANIFEST, RUN
+from refusalctl.untrusted import ordinary, parse_object, read_bytes
+
+__all__ = [
+    "KINDS",
+    "LAST",
+    "MANIFEST",
+    "RUN",
+    "Artifact",
+    "Problem",
+    "explained_read",
+    "missing",
+    "payload_problems",
+    "written",
+]
 
 KINDS = (
     "prompts",
@@ -36,8 +51,9 @@ KINDS = (
     "calibration",
     "report",
 )
-MANIFEST = "manifest.json"
-RUN = "run.json"
+
+
+LAST = 2.0**38  # seconds since the epoch: a year of four digits
 
 
 @dataclass(frozen=True)
@@ -82,10 +98,12 @@ class Artifact:
 
 
 class Problem(NamedTuple):
-    """What `verify` found wrong with one artifact or name."""
+    """What `verify` found wrong with one artifact or name. `artifact`: its kind and id, where it is one's."""
 
     where: str
     what: str
+    damage: Damage
+    artifact: tuple[str, str] | None = None
 
 
 def missing(folder: Path, manifest: dict[str, Any]) -> str | None:
@@ -93,13 +111,17 @@ def missing(folder: Path, manifest: dict[str, Any]) -> str | None:
 
     Contents are not read: see `Store.check`.
     """
-    if not (folder / MANIFEST).is_file():
+    try:
+        ordinary(folder / MANIFEST)
+    except (OSError, ValueError):
         return f"{MANIFEST} is missing"
     for name, facts in manifest["files"].items():
         try:
-            size = (folder / name).stat().st_size
+            size = ordinary(folder / name)
         except OSError:
             return f"{name} is missing"
+        except ValueError as error:
+            return f"{name}: {error}"
         if size != facts["bytes"]:
             return f"{name} has {size} bytes, expected {facts['bytes']}"
     return None
@@ -108,7 +130,9 @@ def missing(folder: Path, manifest: dict[str, Any]) -> str | None:
 def written(folder: Path) -> float:
     """When the artifact in a folder was written, as it says itself; by its file where an older version wrote it."""
     try:
-        return float(json.loads((folder / RUN).read_bytes())["run"]["written"])
+        found = float(parse_object(read_bytes(folder / RUN))["run"]["written"])
+        if 0 <= found <= LAST:
+            return found
     except (OSError, ValueError, KeyError, TypeError):
         pass
     try:
@@ -123,15 +147,18 @@ def payload_problems(artifact: Artifact) -> Iterator[Problem]:
         path = artifact.path / name
         where = f"{artifact.label}/{name}"
         try:
-            size = path.stat().st_size if path.is_file() else None
-            if size is None:
-                yield Problem(where, "the file is missing")
-            elif size != expected["bytes"]:
-                yield Problem(where, f"it has {size} bytes, expected {expected['bytes']}")
+            size = ordinary(path)
+            if size != expected["bytes"]:
+                what = f"it has {size} bytes, expected {expected['bytes']}"
+                yield Problem(where, what, Damage.WRONG_SIZE)
             elif file_digest(path) != expected["sha256"]:
-                yield Problem(where, "its bytes were changed")
+                yield Problem(where, "its bytes were changed", Damage.CHANGED_BYTES)
+        except (FileNotFoundError, IsADirectoryError):
+            yield Problem(where, "the file is missing", Damage.MISSING_FILE)
+        except ValueError as error:
+            yield Problem(where, str(error), Damage.FOREIGN_FILE)
         except OSError as error:
-            yield Problem(where, explained_read(error, path).message)
+            yield Problem(where, explained_read(error, path).message, Damage.UNREADABLE)
 
 
 def explained_read(error: OSError, path: Path) -> Corrupt:

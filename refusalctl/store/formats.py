@@ -6,12 +6,12 @@ times, safetensors carry one metadata entry of canonical JSON (two entries alrea
 
 from __future__ import annotations
 
+import hashlib
 import io
-import json
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +26,10 @@ from refusalctl.errors import Corrupt, StoreError
 from refusalctl.file_errors import explained, first_line, reason, system_reason, what_is_there
 from refusalctl.json_types import Json, JsonObject
 from refusalctl.records.record import Record
-from refusalctl.store.hashing import canonical
+from refusalctl.store import hdf5, vectors
+from refusalctl.store.hashing import canonical, digest
+from refusalctl.store.manifest import Said
+from refusalctl.untrusted import LARGE, parse_json, parse_object, read_bytes, read_lines
 
 if TYPE_CHECKING:
     import torch
@@ -72,11 +75,9 @@ def write_json(path: Path, kind: str, value: Mapping[str, Json]) -> None:
 def read_json(path: Path, kind: str) -> dict[str, Any]:
     """Raises `Corrupt` for a file that is not such a record."""
     try:
-        value = json.loads(path.read_bytes())
+        value = parse_object(read_bytes(path, LARGE))
     except (OSError, ValueError) as error:
         raise _damaged(path, error) from error
-    if not isinstance(value, dict):
-        raise Corrupt(f"{path.name} holds {type(value).__name__}, expected an object")
     _check(value, kind, path)
     return value
 
@@ -91,11 +92,9 @@ def read_record(folder: Path, kind: type[R]) -> R:
     """The record of this kind in an artifact's folder. Raises `Corrupt` naming the field that does not fit."""
     path = folder / kind.FILE
     try:
-        value = msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError) as error:
+        value = parse_object(read_bytes(path, LARGE))
+    except (OSError, ValueError) as error:
         raise _damaged(path, error) from error
-    if not isinstance(value, dict):
-        raise Corrupt(f"{path.name} holds {type(value).__name__}, expected an object")
     _check(value, kind.FORMAT, path, kind.VERSION)
     try:
         return kind.from_json({k: v for k, v in value.items() if k not in ("format", "version")})
@@ -130,19 +129,27 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     import jsonlines
 
     try:
-        with jsonlines.open(path) as reader:
+        with jsonlines.Reader(read_lines(path), loads=parse_json) as reader:
             return list(reader.iter(type=dict))
-    except (OSError, jsonlines.InvalidLineError, UnicodeDecodeError) as error:
+    except (OSError, jsonlines.InvalidLineError, ValueError) as error:
         raise _damaged(path, error) from error
 
 
-def append_rows(path: Path, rows: Iterable[Mapping[str, Json]]) -> None:
-    """Add lines to an unfinished file; they are on the disk when this returns."""
-    lines = b"".join(canonical(row) + b"\n" for row in rows)
+def append_rows(path: Path, rows: Iterable[Mapping[str, Json]], size: int | None = None) -> int:
+    """Add lines to an unfinished file, each with its digest: no manifest tells yet whether they rot. They are on the
+    disk when this returns. The new size of the file in bytes; raises `StoreError` where it was not `size` before,
+    because another process writes to it."""
+    lines = b"".join(canonical({"row": row, "sha256": digest(row)}) + b"\n" for row in rows)
     with explained("write", path, kind=StoreError), path.open("ab") as out:
+        if size is not None and out.tell() != size:
+            raise StoreError(
+                f"another process goes on with {path.parent.name[:12]}, which this one did not renew in time",
+                hint="run the same command again: it waits for that one, or takes its result",
+            )
         out.write(lines)
         out.flush()
         os.fsync(out.fileno())
+        return out.tell()
 
 
 def read_finished_rows(path: Path) -> list[dict[str, Any]]:
@@ -151,24 +158,28 @@ def read_finished_rows(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     rows, end = [], 0
-    content = path.read_bytes()
-    for line in content.splitlines(keepends=True):
-        row = _whole_row(line)
-        if row is None:
-            break
-        rows.append(row)
-        end += len(line)
-    if end < len(content):
+    try:
+        for line in read_lines(path):
+            row = _whole_row(line)
+            if row is None:
+                break
+            rows.append(row)
+            end += len(line)
+    except ValueError:  # a line without an end
+        pass
+    if end < path.stat().st_size:
         os.truncate(path, end)
     return rows
 
 
 def _whole_row(line: bytes) -> JsonObject | None:
+    """What a line holds, if it ends and is as it was written."""
     try:
-        row = json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
+        told: dict[str, Any] = parse_object(line) if line.endswith(b"\n") else {}
+        row: JsonObject = told["row"]
+        return row if isinstance(row, dict) and told["sha256"] == digest(row) else None
+    except (ValueError, TypeError, KeyError):
         return None
-    return row if isinstance(row, dict) else None
 
 
 VECTOR_FILES = {
@@ -194,16 +205,15 @@ def write_vectors(path: Path, kind: str, tensors: Mapping[str, torch.Tensor], ab
 
 def read_vectors(path: Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Tensors by name, and what the header says. Raises `Corrupt` for a truncated or foreign file."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     try:
-        with safe_open(path, framework="pt") as content:
-            header = json.loads((content.metadata() or {}).get("refusalctl", "{}"))
-            tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+        tensors, header = vectors.read(path, kind)
     except (SafetensorError, OSError, ValueError) as error:
         raise _damaged(path, error) from error
     _check(header, kind, path)
-    return tensors, header
+    vectors.check_shapes(tensors, kind, path.name)
+    return Said(path.name, tensors), Said(path.name, header)
 
 
 # --- activations -------------------------------------------------------------------------------------
@@ -227,12 +237,17 @@ class ActivationShape(NamedTuple):
 class ActivationWriter:
     """Rows of `resid_pre` written into an open file, in any order, each prompt once.
 
-    A batch is written while the next one is computed; what goes wrong is raised by the next call.
+    A batch is written while the next one is computed; what goes wrong is raised by the next call. `finished` is told
+    the prompts of a batch, and the SHA-256 of its rows, when it is on the disk.
     """
 
-    def __init__(self, file: io.FileIO, offset: int, shape: ActivationShape, thread: ThreadPoolExecutor) -> None:
-        self._file, self._offset, self._shape, self._thread = file, offset, shape, thread
+    def __init__(
+        self, file: io.FileIO, offset: int, shape: ActivationShape, thread: ThreadPoolExecutor, kept: KeptBatches | None
+    ) -> None:
+        self._file, self._offset, self._shape, self._thread, self._kept = file, offset, shape, thread, kept
         self._missing = set(range(shape.n_prompts))
+        for indices in kept.batches if kept is not None else ():
+            self._missing.difference_update(indices)
         self._writing: Future[None] | None = None
 
     def put(self, indices: list[int], rows: NDArray[np.float32]) -> None:
@@ -252,29 +267,48 @@ class ActivationWriter:
             self._file.seek(self._offset + 4 * index * math.prod(self._shape[1:]))
             _write_all(self._file, np.ascontiguousarray(row, dtype="<f4").tobytes())
             self._missing.discard(index)
+        if self._kept is not None:
+            os.fsync(self._file.fileno())
+            self._kept.finished(indices, rows_digest(rows))
 
     @property
     def missing(self) -> int:
         return len(self._missing)
 
 
+class KeptBatches(NamedTuple):
+    """Batches of an interrupted file: the prompts of those that are in it, and what is told of each further one, with
+    the SHA-256 of its rows, when it is on the disk."""
+
+    batches: Sequence[Sequence[int]]
+    finished: Callable[[list[int], str], None]
+
+
+def rows_digest(rows: NDArray[np.float32]) -> str:
+    """SHA-256 of rows as they are written."""
+    return hashlib.sha256(np.ascontiguousarray(rows, dtype="<f4").tobytes()).hexdigest()
+
+
 @contextmanager
-def write_activations(path: Path, shape: ActivationShape, about: Mapping[str, Json]) -> Iterator[ActivationWriter]:
+def write_activations(
+    path: Path, shape: ActivationShape, about: Mapping[str, Json], kept: KeptBatches | None = None
+) -> Iterator[ActivationWriter]:
     """Create `resid_pre` [n_prompts, n_pos, n_layers, d_model] float32, and fill it.
 
     Contiguous on disk, so that bytes do not depend on the order of writing and the file can be memory-mapped. HDF5
     makes the frame of the file, in memory; the rows are written by Python. HDF5 cannot bear a disk that refuses: it
     keeps what it could not write, and the process crashes when it ends (h5py/h5py#914, #1120).
 
-    The last position is the last instruction token; the others are end-of-instruction positions. Raises
-    `Corrupt` if a prompt was left out, `StoreError` where the disk refuses.
+    The last position is the last instruction token; the others are end-of-instruction positions. `kept`: batches that
+    the file holds already. Raises `Corrupt` if a prompt was left out, `StoreError` where the disk refuses.
     """
-    size = 4 * math.prod(shape)
-    require_space(path.parent, size)
     frame, offset = _frame(shape, about)
-    with explained("write", path, kind=StoreError), io.FileIO(path, "w") as file, ThreadPoolExecutor(1) as thread:
+    goes_on = kept is not None and len(kept.batches) > 0
+    require_space(path.parent, 4 * math.prod(shape) - (path.stat().st_size if goes_on else 0))
+    mode = "r+" if goes_on else "w"
+    with explained("write", path, kind=StoreError), io.FileIO(path, mode) as file, ThreadPoolExecutor(1) as thread:
         _write_all(file, frame)
-        writer = ActivationWriter(file, offset, shape, thread)
+        writer = ActivationWriter(file, offset, shape, thread, kept)
         yield writer
         writer.finish()
         if writer.missing:
@@ -318,20 +352,18 @@ def _write_all(file: io.FileIO, content: bytes) -> None:
 @contextmanager
 def open_activations(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     """The HDF5 dataset, read lazily, and its header. Raises `Corrupt` for a truncated or foreign file."""
-    import h5py
-
     try:
-        file = h5py.File(path, "r")
-    except (OSError, RuntimeError) as error:
+        file = hdf5.opened(path)
+    except (OSError, RuntimeError, ValueError) as error:
         raise _damaged(path, error) from error
     with file:
         try:
-            header = json.loads(file.attrs["refusalctl"])
-            data = file["resid_pre"]
+            header = hdf5.header(file)
+            data = hdf5.dataset(file, "resid_pre", path.stat().st_size)
         except (KeyError, ValueError, TypeError, OSError, RuntimeError) as error:
             raise _damaged(path, error) from error
         _check(header, "activations", path)
-        yield data, header
+        yield data, Said(path.name, header)
 
 
 def map_activations(path: Path) -> NDArray[np.float32]:
@@ -339,8 +371,6 @@ def map_activations(path: Path) -> NDArray[np.float32]:
     and `Corrupt` where the file does not hold it in one piece."""
     with open_activations(path) as (data, _header):
         offset, shape = data.id.get_offset(), data.shape
-    if offset is None:
-        raise Corrupt(f"{path.name} does not hold its activations in one piece", hint="collect them again")
     return np.memmap(path, dtype="<f4", mode="r", offset=offset, shape=shape)
 
 

@@ -5,21 +5,34 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
-from refusalctl.disk import remove_tree
+from refusalctl.disk import make_durable
 from refusalctl.locks import holders
-from refusalctl.store import names
-from refusalctl.store.drafts import draft_name, drop_unfinished, leftovers, unfinished
-from refusalctl.store.hashing import digest
+from refusalctl.store import marks, names
+from refusalctl.store.dead import drop_draft, finish_removal
+from refusalctl.store.drafts import (
+    Grave,
+    dead_locks,
+    drop_lock,
+    drop_unfinished,
+    grave_name,
+    graves,
+    leftovers,
+    pending,
+    unfinished,
+)
 from refusalctl.store.store import KINDS, MANIFEST, Artifact, Store
+from refusalctl.untrusted import read_bytes
 
 ASKED_FOR = ("report", "transfer", "calibration", "comparison")
 BY_PEOPLE = ("sample",)  # its sheets are out with annotators
 SHIPPED = ("sample", "polyrefuse", "organism:")  # sets that can be had again
 _ID = re.compile(rb"[0-9a-f]{64}")
 
-__all__ = ["dependants", "garbage", "leftovers", "made_by_people", "remove", "stale_marks", "sweep", "unfinished"]
+__all__ = ["Leftovers", "dependants", "garbage", "left_behind", "made_by_people", "remove", "stale_marks", "sweep"]
 
 
 def made_by_people(artifact: Artifact) -> bool:
@@ -41,11 +54,12 @@ def garbage(store: Store, min_age: float = 0.0) -> list[Artifact]:
 
     What a user asked for (reports, transfers, calibrations, comparisons) and what people made or imported counts as
     named. What is younger than `min_age` seconds is kept with all that it needs: a run that is not finished yet has
-    named nothing; so is what a computation in progress says it needs, and what a damaged manifest mentions.
+    named nothing; so is what a computation in progress says it needs, what a damaged manifest or its copy mentions, and
+    what a name points to whose file was deleted or changed from outside.
     """
     by_id = {a.id: a for a in store.all()}
     newest = time.time() - min_age
-    wanted = [t.partition("/")[2] for t in store.names().values()]
+    wanted = [t.partition("/")[2] for t in (*store.names().values(), *names.recorded(store.root).values())]
     wanted += [a.id for a in by_id.values() if a.kind in ASKED_FOR or made_by_people(a)]
     wanted += [a.id for a in by_id.values() if _age(store, a) > newest]
     wanted += [i for owner in holders(store.root / "partial").values() for i in owner.needs]
@@ -65,15 +79,17 @@ def _age(store: Store, artifact: Artifact) -> float:
 
 
 def _mentioned(store: Store, whole: Iterable[str]) -> list[str]:
-    """Ids in manifests that are damaged: what they were made from may be needed to mend them."""
+    """Ids in manifests that are damaged, and in the copies of those that are gone: what they were made from may be
+    needed to mend them."""
     known, found = set(whole), []
-    for kind, identifier in store.ids():
+    for kind, identifier in store.folders():
         if identifier not in known:
-            try:
-                content = (store.root / kind / identifier / MANIFEST).read_bytes()
-            except OSError:
-                continue
-            found += [each.decode() for each in _ID.findall(content)]
+            with suppress(OSError, ValueError):
+                content = read_bytes(store.root / kind / identifier / MANIFEST)
+                found += [each.decode() for each in _ID.findall(content)]
+            for mark in marks.looked_for(store.root, identifier):
+                with suppress(OSError, ValueError):
+                    found += [each.decode() for each in _ID.findall(read_bytes(mark.path))]
     return found
 
 
@@ -92,58 +108,63 @@ def dependants(store: Store, identifiers: Iterable[str]) -> list[Artifact]:
 
 
 def remove(store: Store, kind: str, identifier: str) -> None:
-    """Delete one artifact, damaged or not: first out of sight by a rename, then its files, marks and names."""
+    """Delete one artifact, damaged or not: first out of sight by a rename, then its names, marks and files. Where that
+    is cut short, the next start or `gc` goes on."""
     with store.writing():
         home = store.root / kind / identifier
-        grave = store.root / "tmp" / f"removed-{draft_name()}"
-        grave.parent.mkdir(parents=True, exist_ok=True)
+        grave = store.root / "tmp" / grave_name(kind, identifier)
+        make_durable(grave.parent)
         home.rename(grave)
-        for mark in _marks(store, grave, identifier):
-            mark.unlink(missing_ok=True)
-        for name, target in store.names().items():
-            if target == f"{kind}/{identifier}":
-                names.forget(store.root / "names", name)
-        remove_tree(grave)
+        finish_removal(store.root, Grave(kind, identifier, grave))
 
 
-def _marks(store: Store, folder: Path, identifier: str) -> list[Path]:
-    """The recipes that gave an artifact: by its manifest, or by looking where that cannot be read."""
-    try:
-        recipe = store.read_manifest(folder)["recipe"]
-    except (OSError, ValueError, TypeError, KeyError):
-        return list((store.root / "recipes").glob(f"*/{identifier}"))
-    return [store.root / "recipes" / digest(recipe) / identifier]
+class Leftovers(NamedTuple):
+    """What nobody works on any more. `drafts`: in `tmp/`; `rows`: of interrupted steps in `partial/`; `marks`: of
+    results that are gone; `locks`: of processes that have ended."""
+
+    drafts: Sequence[Path] = ()
+    rows: Sequence[Path] = ()
+    marks: Sequence[Path] = ()
+    locks: Sequence[Path] = ()
 
 
-def sweep(
-    store: Store,
-    garbage: list[Artifact],
-    leftovers: list[Path],
-    unfinished: Sequence[Path] = (),
-    marks: Sequence[Path] = (),
-    min_age: float = 0.0,
-) -> None:
-    """Remove what `garbage`, `leftovers`, `unfinished` and `stale_marks` found, dependants before what they were
-    computed from."""
+def left_behind(store: Store, min_age: float = 0.0) -> Leftovers:
+    """What killed processes left, untouched for `min_age` seconds."""
+    root = store.root
+    return Leftovers(leftovers(root, min_age), unfinished(root, min_age), stale_marks(store, min_age), dead_locks(root))
+
+
+def sweep(store: Store, garbage: Sequence[Artifact], left: Leftovers, min_age: float = 0.0) -> None:
+    """Remove what `garbage` and `left_behind` found, dependants before what they were computed from."""
     order = {a.id: i for i, a in enumerate(store.all())}
     for artifact in sorted(garbage, key=lambda a: -order.get(a.id, 0)):
-        remove(store, artifact.kind, artifact.id)
-    for folder in leftovers:
-        remove_tree(folder)
-    for folder in unfinished:
+        with suppress(FileNotFoundError):  # another process sweeps too
+            remove(store, artifact.kind, artifact.id)
+    buried = {grave.folder: grave for grave in graves(store.root)}
+    for folder in left.drafts:
+        if folder in buried:
+            finish_removal(store.root, buried[folder])
+        else:
+            drop_draft(store.root, folder)
+    for folder in left.rows:
         drop_unfinished(folder, min_age, store.tell)
-    for mark in marks:
-        mark.unlink(missing_ok=True)
+    for mark in left.marks:
+        marks.drop(store.root, marks.read(mark))
+    for lock in left.locks:
+        drop_lock(lock)
+    names.settle(store.root)
 
 
 def stale_marks(store: Store, min_age: float = 0.0) -> list[Path]:
     """Marks of results that are gone, untouched for `min_age` seconds: a copy in progress brings them before what they
-    mark. Kinds that this version does not know are left alone."""
-    found = []
-    for key, identifier, kind in store.marks():
-        mark = store.root / "recipes" / key / identifier
-        if kind in KINDS and not (store.root / kind / identifier).is_dir() and _touched_before(mark, min_age):
-            found.append(mark)
+    mark. Kinds that this version does not know are left alone, and so is what is just coming."""
+    found, coming = [], pending(store.root, dead=False)
+    for mark in marks.every(store.root):
+        if mark.id in coming or not _touched_before(mark.path, min_age):
+            continue
+        kinds = KINDS if mark.manifest is None else (mark.kind,)
+        if mark.kind in (None, *KINDS) and not any((store.root / str(kind) / mark.id).is_dir() for kind in kinds):
+            found.append(mark.path)
     return found
 
 

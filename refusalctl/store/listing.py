@@ -6,20 +6,22 @@ long as its manifest has the time and size that it had when it was read and foun
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from refusalctl.disk import write_whole
+import msgspec
+
 from refusalctl.errors import StoreError
-from refusalctl.store.artifact import MANIFEST
-from refusalctl.store.hashing import canonical
+from refusalctl.store.artifact import LAST, MANIFEST
+from refusalctl.store.drafts import replace_whole
+from refusalctl.store.hashing import canonical, digest
 from refusalctl.store.references import revision
 from refusalctl.store.store import KINDS, Store, is_id
+from refusalctl.untrusted import LARGE, read_bytes
 
-VERSION = 2
+VERSION = 3
 
 
 class ListingLine(NamedTuple):
@@ -34,10 +36,17 @@ class ListingLine(NamedTuple):
     revision: str
 
 
+class _Memory(msgspec.Struct):
+    """The file: of every manifest its time and size, and then what is shown."""
+
+    version: int
+    lines: dict[str, tuple[int, int, int, dict[str, Any], Annotated[float, msgspec.Meta(ge=0, le=LAST)], str]]
+
+
 def listing(store: Store, kind: str | None = None) -> list[ListingLine]:
     """Every artifact, or one kind's, oldest first. Manifests that are not whole are told of and passed over."""
     file = store.root / "cache" / "listing.json"
-    known = _read(file)
+    known = read(file) or {}
     found: dict[str, list[Any]] = {}
     for each in KINDS if kind is None else (kind,):
         home = str(store.root / each)
@@ -57,7 +66,7 @@ def listing(store: Store, kind: str | None = None) -> list[ListingLine]:
                 before = [*seen, artifact.size, artifact.about, store.written(artifact), revision(artifact)]
             found[key] = before
     if kind is None and found != known:
-        _write(file, found)
+        _write(store.root, file, found)
     lines = []
     for key, (_mtime, _size, size, about, written, of_model) in found.items():
         of_kind, identifier = key.split("/")
@@ -72,19 +81,24 @@ def _names(home: str) -> list[str]:
         return []
 
 
-def _read(file: Path) -> dict[str, list[Any]]:
-    """What is remembered; nothing where the file is missing, damaged or of another version."""
+def read(file: Path) -> dict[str, list[Any]] | None:
+    """What is remembered; None where the file is missing, damaged or of another version."""
     try:
-        value = json.loads(file.read_bytes())
-        lines: dict[str, list[Any]] = value["lines"] if value["version"] == VERSION else {}
-        whole = all(len(line) == 6 for line in lines.values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
-    return lines if whole else {}
+        content = read_bytes(file, LARGE)
+        value = msgspec.json.decode(content, type=_Memory)
+        lines = {key: list(line) for key, line in value.lines.items()}
+        whole = value.version == VERSION and content == _content(lines)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return lines if whole else None
 
 
-def _write(file: Path, lines: dict[str, list[Any]]) -> None:
+def _content(lines: dict[str, list[Any]]) -> bytes:
+    return canonical({"version": VERSION, "lines": lines, "digest": digest(lines)})
+
+
+def _write(root: Path, file: Path, lines: dict[str, list[Any]]) -> None:
     """Replace the file whole. A store that cannot be written to is listed all the same."""
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, canonical({"version": VERSION, "lines": lines}))
+        replace_whole(root, file, _content(lines))

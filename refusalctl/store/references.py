@@ -45,7 +45,7 @@ def resolve(store: Shelves, reference: str) -> Artifact:
     if target is not None:
         kind, _, identifier = target.partition("/")
         return store.open(kind, identifier)
-    if store.root is not None and asked in names.damaged(store.root / "names"):
+    if store.root is not None and asked in names.damaged(store.root):
         raise NotFound(
             f"the name {asked!r} points to nothing: its file is damaged",
             hint="give it again with `refusalctl artifacts name`",
@@ -64,6 +64,15 @@ def resolve_all(store: Shelves, reference: str) -> list[Artifact]:
             _only(printable(asked), found, store)
         return found
     return [resolve(store, asked)]
+
+
+def damaged(store: Shelves, reference: str) -> tuple[str, str] | None:
+    """Kind and id of the one folder that a reference means, though no manifest may say so."""
+    target = store.names().get(reference, reference).rstrip("/")
+    kind, _, prefix = target.removeprefix("sha256:").rpartition("/")
+    kind = Path(kind).name
+    found = [(k, i) for k, i in store.folders() if prefix and i.startswith(prefix) and kind in ("", k)]
+    return found[0] if len(found) == 1 else None
 
 
 def _by_text(store: Shelves, asked: str) -> Artifact:

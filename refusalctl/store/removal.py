@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from refusalctl.errors import BadInput, Corrupt, NotFound
+from refusalctl.store import references
 from refusalctl.store.garbage import dependants, remove
 from refusalctl.store.hashing import short
 from refusalctl.store.store import Artifact, Store
@@ -81,11 +81,8 @@ def _of(artifact: Artifact) -> Line:
 
 def _damaged(store: Store, reference: str) -> Line | None:
     """The one folder that a reference means though no manifest says so."""
-    target = store.names().get(reference, reference).rstrip("/")
-    kind, _, prefix = target.removeprefix("sha256:").rpartition("/")
-    kind = Path(kind).name
-    found = [(k, i) for k, i in store.folders() if prefix and i.startswith(prefix) and kind in ("", k)]
-    if len(found) != 1:
+    found = references.damaged(store, reference)
+    if found is None:
         return None
-    home = store.root / found[0][0] / found[0][1]
-    return Line(*found[0], {}, sum(p.stat().st_size for p in home.rglob("*") if p.is_file()))
+    home = store.root / found[0] / found[1]
+    return Line(*found, {}, sum(p.stat().st_size for p in home.rglob("*") if p.is_file()))

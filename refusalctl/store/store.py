@@ -1,8 +1,8 @@
 """The artifact store: `<kind>/<id>/` with a manifest and payload files.
 
 An artifact is there whole or not at all: payload files and then the manifest are written into `tmp/`, and
-the folder is renamed into place. `recipes/<key>/<id>` says which artifact a recipe gave, `names/<name>`
-holds the id that a name points to, `partial/<key>/` keeps what an interrupted step had finished.
+the folder is renamed into place. `recipes/<key>/<id>` says which artifact a recipe gave (see `marks`), `names/<name>`
+holds the id that a name points to (see `names`), `partial/<key>/` keeps what an interrupted step had finished.
 
 An artifact counts where its manifest gives its id and its files are there in their sizes; what an interrupted copy left
 is passed over, told of, and replaced by the next run. What other programs left (`disk.is_foreign`) is never looked at.
@@ -11,19 +11,20 @@ is passed over, told of, and replaced by the next run. What other programs left 
 from __future__ import annotations
 
 import errno
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from refusalctl.disk import is_foreign, remove_tree, sync, write_whole
+from refusalctl.disk import free_words, make_durable, remove_tree, sync
 from refusalctl.errors import BadInput, Corrupt, NotFound, StoreError
 from refusalctl.file_errors import printable, reason, system_reason
 from refusalctl.json_types import Json, JsonObject
 from refusalctl.locks import locked
-from refusalctl.store import names, references
+from refusalctl.redaction import redacted_run
+from refusalctl.store import manifest as manifests
+from refusalctl.store import marks, names, references
 from refusalctl.store.artifact import (
     KINDS,
     MANIFEST,
@@ -34,8 +35,10 @@ from refusalctl.store.artifact import (
     payload_problems,
     written,
 )
+from refusalctl.store.dead import sweep_dead
 from refusalctl.store.drafts import draft_name
-from refusalctl.store.hashing import canonical, digest, file_digest, short
+from refusalctl.store.hashing import canonical, content_digest, digest, file_digest, short
+from refusalctl.untrusted import Refused, parse_object, read_bytes
 
 __all__ = ["KINDS", "MANIFEST", "RUN", "Artifact", "Store", "is_id"]
 _HEX = frozenset("0123456789abcdef")
@@ -58,7 +61,7 @@ class Store:
 
     def __init__(self, root: Path, tell: Callable[[str], None] | None = None) -> None:
         self.root = root
-        self._tell, self._told = tell, set[str]()
+        self._tell, self._told, self._swept = tell, set[str](), False
 
     @property
     def where(self) -> str:
@@ -82,7 +85,8 @@ class Store:
             if known is None or elsewhere:
                 raise
             hint = _CHOOSE if code in _PLACE else known.hint
-            problem = f"cannot write to the store {printable(str(self.root))}: {known.what}"
+            left = free_words(self.root) if code == errno.ENOSPC else ""
+            problem = f"cannot write to the store {printable(str(self.root))}: {known.what}{left}"
             raise StoreError(problem, hint=hint) from error
 
     # --- writing ---------------------------------------------------------------------------------------
@@ -92,7 +96,10 @@ class Store:
         """A folder to write payload files into; removed on any exit, also on Ctrl-C."""
         folder = self.root / "tmp" / draft_name()
         with self.writing():
-            folder.mkdir(parents=True)
+            if not self._swept:  # what killed processes left on this machine; a start finds it
+                self._swept = True
+                sweep_dead(self.root)
+            make_durable(folder)
             try:
                 yield folder
             finally:
@@ -114,7 +121,7 @@ class Store:
             manifest: JsonObject = {"format": "refusalctl.artifact", "version": 1, "kind": kind}
             manifest |= {"recipe": recipe, "about": about, "files": files}
             identifier, key = digest(manifest), digest(recipe)
-            run = {**run, "written": self._after(key)}
+            run = {**redacted_run(run), "written": self._after(key)}
             (draft / RUN).write_bytes(canonical({"digest": digest(run), "run": run}))
             (draft / MANIFEST).write_bytes(canonical(manifest))
             return self._settle(draft, identifier, manifest)
@@ -126,40 +133,53 @@ class Store:
         self.check(here)
         self.run_info(here)
         with self.writing():
-            (self.root / "tmp").mkdir(parents=True, exist_ok=True)  # where a damaged one is put aside
+            make_durable(self.root / "tmp")  # where a damaged one is put aside
             return self._settle(draft, artifact.id, artifact.manifest)
 
     def _settle(self, draft: Path, identifier: str, manifest: JsonObject) -> Artifact:
-        """A complete draft becomes an artifact, on the disk before it is seen; then the recipe says what it gave."""
-        kind = str(manifest["kind"])
+        """A complete draft becomes an artifact, on the disk before it is seen; the recipe says before what it gave."""
+        kind, key = str(manifest["kind"]), digest(manifest["recipe"])
         for path in (*draft.iterdir(), draft):
             sync(path)
         home = self.root / kind / identifier
-        self._place(draft, home, manifest)
-        mark = self.root / "recipes" / digest(manifest["recipe"]) / identifier
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(mark, kind.encode())
+        marks.write(self.root, key, identifier, canonical(manifest))
+        try:
+            self._place(draft, home, identifier)
+        except BaseException:
+            marks.drop(self.root, marks.read(self.root / marks.ROOM / key / identifier))
+            raise
+        marks.write(self.root, key, identifier, canonical(manifest))  # if one who removes it took it away meanwhile
         return Artifact(kind, identifier, home, manifest)
 
     def _after(self, key: str) -> float:
         """Now, or just after the newest result of this recipe where a clock is late: the order must stay."""
         return max([time.time(), *(self.written(a) + 1e-3 for a in self.results(key))])
 
-    def _place(self, draft: Path, home: Path, manifest: JsonObject) -> None:
-        home.parent.mkdir(parents=True, exist_ok=True)
+    def _place(self, draft: Path, home: Path, identifier: str) -> None:
+        make_durable(home.parent)
         try:
             draft.rename(home)
         except OSError as error:
             if error.errno not in _TAKEN:
                 raise
-            there = Artifact(home.parent.name, home.name, home, manifest)
-            if (home / RUN).is_file() and (home / MANIFEST).is_file() and not any(payload_problems(there)):
-                return
-            broken = self.root / "tmp" / draft_name()
-            home.rename(broken)
-            draft.rename(home)
-            remove_tree(broken)
+            with locked(self.root / "tmp" / f"{identifier}.lock", self.tell):  # one replaces what is damaged
+                if self._is_whole(home):
+                    return
+                broken = self.root / "tmp" / draft_name()
+                if home.exists():
+                    home.rename(broken)
+                draft.rename(home)
+                remove_tree(broken)
         sync(home.parent)
+
+    def _is_whole(self, home: Path) -> bool:
+        """Whether an artifact that is there can stay in place of the same one, computed again: every byte is read."""
+        try:
+            artifact = self.open(home.parent.name, home.name)
+            self.run_info(artifact)
+        except StoreError:
+            return False
+        return not any(payload_problems(artifact))
 
     @contextmanager
     def partial(self, key: str, needs: Sequence[str] = ()) -> Iterator[Path]:
@@ -167,8 +187,8 @@ class Store:
         for whom. `needs`: ids of what it is computed from, which `gc` keeps meanwhile."""
         folder = self.root / "partial" / key
         with self.writing():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with locked(folder.with_suffix(".lock"), self.tell, needs=needs):
+            make_durable(folder.parent)
+            with locked(folder.with_suffix(".lock"), self.tell, needs=needs) as lease:
                 folder.mkdir(exist_ok=True)
                 try:
                     yield folder
@@ -176,47 +196,56 @@ class Store:
                     with suppress(OSError):  # nothing was kept in it
                         folder.rmdir()
                     raise
-                # what is finished has become an artifact; an exception leaves the folder for the next run
-                remove_tree(folder)
+                # what is finished has become an artifact; an exception leaves the folder for the next run, and so does
+                # the loss of the lease: it is another's
+                if not lease.lost:
+                    remove_tree(folder)
 
     def name(self, name: str, artifact: Artifact) -> None:
         """Let `name` point to an artifact. Raises `BadInput` for a name that looks like an id or a path."""
         with self.writing():
-            names.point(self.root / "names", name, f"{artifact.kind}/{artifact.id}")
+            names.point(self.root, name, f"{artifact.kind}/{artifact.id}")
 
     # --- reading ---------------------------------------------------------------------------------------
 
     @staticmethod
     def read_manifest(folder: Path) -> Any:
         """What a folder's manifest holds, unchecked."""
-        return json.loads((folder / MANIFEST).read_bytes())
+        return manifests.parsed(read_bytes(folder / MANIFEST))
 
     def open(self, kind: str, identifier: str) -> Artifact:
         """Read one artifact's manifest. Raises `NotFound`, or `Corrupt` when it does not give this id."""
         path = self.root / kind / identifier
+        if path.is_symlink():
+            raise Corrupt(
+                f"{kind} {short(identifier)} is a symbolic link, which may lead out of the store", hint=REMOVE
+            )
         try:
-            manifest = self.read_manifest(path)
+            content = read_bytes(path / MANIFEST)
+            manifest = manifests.parsed(content)
         except (FileNotFoundError, NotADirectoryError) as error:
             if path.is_dir():
                 hint = f"a copy was interrupted: finish it, or {REMOVE}"
                 raise Corrupt(f"{kind} {short(identifier)} has no manifest", hint=hint) from error
             raise NotFound(f"there is no {kind} {short(identifier)} in {self.root}") from error
-        except (ValueError, RecursionError) as error:
-            raise Corrupt(f"{path / MANIFEST} is not JSON", hint="see `refusalctl artifacts verify`") from error
+        except ValueError as error:
+            why = str(error) if isinstance(error, Refused) else "it is not JSON"
+            hint = f"see `refusalctl artifacts verify`; {REMOVE}"
+            raise Corrupt(f"{path / MANIFEST} cannot be read: {why}", hint=hint) from error
         except OSError as error:
             raise explained_read(error, path / MANIFEST) from error
-        version = manifest.get("version") if isinstance(manifest, dict) else None
+        version = manifest.get("version")
         if version != 1:
             raise Corrupt(
                 f"{kind} {short(identifier)} has format version {version!r}, this refusalctl reads version 1",
                 hint="upgrade refusalctl",
             )
-        if digest(manifest) != identifier:
+        if content_digest(content) != identifier:
             raise Corrupt(
                 f"the manifest of {kind} {short(identifier)} was changed",
                 hint=f"see `refusalctl artifacts verify`; {REMOVE}",
             )
-        return Artifact(kind, identifier, path, manifest)
+        return Artifact(kind, identifier, path, manifests.checked(manifest, kind, f"{kind} {short(identifier)}"))
 
     def find(self, recipe_key: str) -> Artifact | None:
         """The finished artifact of a recipe; the oldest, where a recipe gave more than one."""
@@ -233,26 +262,22 @@ class Store:
         return [problem for problem in self._given(recipe_key) if isinstance(problem, str)]
 
     def _given(self, recipe_key: str) -> Iterator[Artifact | str]:
-        marks = self.root / "recipes" / recipe_key
-        for name in _listed(marks):
-            kind = _text(marks / name)
-            home = next((k for k in (kind, *KINDS) if k in KINDS and (self.root / k / name).is_dir()), None)
-            if not is_id(name) or home is None:
+        for mark in marks.of_recipe(self.root, recipe_key):
+            home = next((k for k in (mark.kind, *KINDS) if k in KINDS and (self.root / k / mark.id).is_dir()), None)
+            if not is_id(mark.id) or home is None:
                 continue
             try:
-                artifact = self.open(home, name)
+                artifact = self.open(home, mark.id)
             except Corrupt as error:
                 yield error.message
                 continue
+            except NotFound:  # removed just now
+                continue
             lacking = missing(artifact.path, artifact.manifest)
-            yield f"{artifact.label}: {lacking}" if lacking else artifact
-
-    def marks(self) -> Iterator[tuple[str, str, str]]:
-        """(recipe key, id, kind) of every result that the store knows of; it need not be there any more."""
-        for key in _listed(self.root / "recipes"):
-            for name in _listed(self.root / "recipes" / key):
-                if is_id(name):
-                    yield key, name, _text(self.root / "recipes" / key / name)
+            if digest(artifact.manifest["recipe"]) != recipe_key:
+                yield f"{artifact.label} is of another recipe than is marked"
+            else:
+                yield f"{artifact.label}: {lacking}" if lacking else artifact
 
     def written(self, artifact: Artifact) -> float:
         """When an artifact was written, in seconds since the epoch: what it says itself, which a copy keeps."""
@@ -261,7 +286,7 @@ class Store:
     def folders(self, kind: str | None = None) -> list[tuple[str, str]]:
         """(kind, id) of every folder that is called as an artifact, also of what an interrupted copy left."""
         kinds = KINDS if kind is None else (kind,)
-        return [(k, name) for k in kinds for name in _listed(self.root / k) if is_id(name)]
+        return [(k, name) for k in kinds for name in marks.names_in(self.root / k) if is_id(name)]
 
     def ids(self, kind: str | None = None) -> list[tuple[str, str]]:
         """(kind, id) of every finished artifact, in no particular order of time."""
@@ -279,7 +304,7 @@ class Store:
 
     def names(self) -> dict[str, str]:
         """Name to `kind/id`."""
-        return names.listed(self.root / "names")
+        return names.listed(self.root)
 
     def resolve(self, reference: str, kind: str | None = None) -> Artifact:
         """The one artifact that a full id, unique prefix, name, folder or query such as `directions:lang=ba` means.
@@ -301,7 +326,7 @@ class Store:
     def run_info(self, artifact: Artifact) -> dict[str, Any]:
         """What `run.json` says of how an artifact was computed. Raises `Corrupt` when it was changed."""
         try:
-            record = json.loads((artifact.path / RUN).read_bytes())
+            record = parse_object(read_bytes(artifact.path / RUN))
             run: dict[str, Any] = record["run"]
             intact = digest(run) == record["digest"]
         except (OSError, ValueError, KeyError, TypeError):
@@ -309,21 +334,6 @@ class Store:
         if not intact:
             raise Corrupt(f"{artifact.label}: {RUN} is missing or was changed")
         return run
-
-
-def _listed(folder: Path) -> list[str]:
-    """Names in a folder, sorted, without what other programs left; none where there is no such folder."""
-    try:
-        return sorted(p.name for p in folder.iterdir() if not is_foreign(p.name))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        return ""
 
 
 def _of_kind(found: Artifact, reference: str, kind: str | None) -> Artifact:

@@ -107,6 +107,34 @@ def test_signals_while_a_command_works(number: int, code: int, tmp_path: Path) -
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_signal_in_the_middle_of_a_batch_waits_for_it_and_a_second_one_does_not(
+    number: int, code: int, times: int, tmp_path: Path
+) -> None:
+    script = (
+        f"{AS_IN_A_TERMINAL}import os, sys\nfrom pathlib import Path\n"
+        "from refusalctl.cli import app, artifacts\n"
+        "from refusalctl.progress import Silent, batches\n"
+        "from refusalctl.steps.finished_rows import FinishedRows\n"
+        "def work(store):\n"
+        f"    rows = FinishedRows(Path({str(tmp_path)!r}), 'rows.jsonl')\n"
+        "    with batches(Silent(), 'work', 3) as advance:\n"
+        "        for i in range(3):\n"
+        f"            for _ in range({times} if i == 1 else 0): os.kill(os.getpid(), {int(number)})\n"
+        "            rows.add({'i': i}); advance()\n"
+        "artifacts.require_store = work\n"
+        f"sys.argv = ['refusalctl', 'artifacts', 'ls', '--store', {str(tmp_path)!r}]\n"
+        "app.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (code, "")
+    first, last = done.stderr.splitlines()
+    assert "the batch in hand is finished and kept" in first
+    assert "finished work is kept, and the same command continues from there" in last
+    assert (tmp_path / "rows.jsonl").read_text().count("\n") == 3 - times
+
+
 def test_a_bug_keeps_its_traceback_and_what_the_machine_did_is_one_line(tmp_path: Path) -> None:
     script = (
         "import sys\nfrom refusalctl.cli import app, artifacts\n"

@@ -76,8 +76,8 @@ class Browser:
             self._take(self._next())
 
     def value(self, expression: str) -> Any:
-        """What an expression gives in the page. Raises `AssertionError` where it fails."""
-        found = self._ask("Runtime.evaluate", expression=expression, returnByValue=True)
+        """What an expression, or the promise that it is, gives in the page. Raises `AssertionError` where it fails."""
+        found = self._ask("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 

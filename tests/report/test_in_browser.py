@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,21 @@ WIDER = """
 [...document.querySelectorAll('main *')].filter(e => !e.closest('.scroll, svg, pre') &&
   e.getBoundingClientRect().right > document.documentElement.clientWidth + 1).map(e => e.tagName + '.' + e.className)
 """
+FINDINGS = """
+axe.run({resultTypes: ['violations']}).then(found => found.violations
+  .filter(v => ['serious', 'critical'].includes(v.impact))
+  .map(v => v.id + ': ' + v.nodes.slice(0, 3).map(n => n.target.join(' ')).join(', ')))
+"""
+
+
+def axe() -> str | None:
+    """The source of axe-core: of the file that `AXE_JS` names, or of the one in the package axe-core-python."""
+    if given := os.environ.get("AXE_JS"):
+        return Path(given).read_text(encoding="utf-8")
+    found = find_spec("axe_core_python")
+    if found is None or found.origin is None:
+        return None
+    return Path(found.origin).with_name("axe.min.js").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +112,15 @@ def test_a_phone_reads_answer_then_matrix_then_figure(browser: Browser, page: Pa
         for each in (".lines", ".heat", ".drawn svg")
     ]
     assert tops == sorted(tops)
+
+
+@pytest.mark.parametrize(("width", "dark"), VIEWS)
+def test_axe_finds_nothing_serious(browser: Browser, page: Path, width: int, dark: bool) -> None:
+    source = axe()
+    if source is None:
+        pytest.skip("axe-core is not installed; AXE_JS names its file")
+    browser.open(page, width=width, dark=dark)
+    open_all(browser)
+    browser.value(source + "; 0")
+    assert browser.value("axe.run({resultTypes: ['passes']}).then(found => found.passes.length)") > 10  # it looked
+    assert browser.value(FINDINGS) == []

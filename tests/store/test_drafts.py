@@ -85,7 +85,7 @@ def test_gc_sweeps_what_the_killed_left_and_nothing_of_the_living(store: Store) 
 def test_what_is_taken_up_after_the_plan_stays(store: Store) -> None:
     (planned,) = drafts.unfinished(store.root)
     with store.partial(KILLED):
-        garbage.sweep(store, [], [], [planned])
+        garbage.sweep(store, [], garbage.Leftovers(rows=[planned]))
         assert (planned / "completions.jsonl").is_file()
 
 

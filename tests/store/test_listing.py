@@ -87,13 +87,13 @@ def test_a_manifest_that_was_changed_is_told_of_even_when_remembered_and_the_res
     assert f"labels {artifact.id[:12]} was changed" in line
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version":0,"lines":{}}', b'{"version":2,"lines":{"a":[1]}}'])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version":0,"lines":{}}', b'{"version":3,"lines":{"a":[1]}}'])
 def test_a_damaged_memory_is_made_anew(store: Store, content: bytes) -> None:
     artifact = add(store, 1)
     listing(store)
     remembered(store).write_bytes(content)
     assert [x.id for x in listing(store)] == [artifact.id]
-    assert json.loads(remembered(store).read_bytes())["version"] == 2
+    assert json.loads(remembered(store).read_bytes())["version"] == 3
 
 
 def test_a_store_without_the_right_to_write_is_listed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,15 +8,19 @@ import os
 import shutil
 import signal
 import time
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from refusalctl import locks
 from refusalctl.errors import Ambiguous, BadInput, Corrupt, NotFound, StoreError
+from refusalctl.processes import me
 from refusalctl.store import formats, garbage
 from refusalctl.store.artifact import Problem
+from refusalctl.store.damage import Damage
 from refusalctl.store.drafts import leftovers
 from refusalctl.store.hashing import canonical, digest
 from refusalctl.store.store import Artifact, Store
@@ -157,7 +161,9 @@ def test_verify_finds_unknown_files_and_dangling_names(store: Store) -> None:
     (artifact.path / "extra.txt").write_text("?")
     assert "does not know" in problems(store)[0].what
     shutil.rmtree(artifact.path)
-    assert "is not there" in problems(store)[0].what
+    gone, dangling = problems(store)
+    assert (gone.damage, dangling.damage) == (Damage.MISSING_ARTIFACT, Damage.DANGLING_NAME)
+    assert "is not there" in dangling.what
 
 
 def test_a_changed_manifest_is_not_opened(store: Store) -> None:
@@ -228,7 +234,7 @@ def test_gc_keeps_what_a_name_needs_through_all_generations(store: Store) -> Non
     orphan = put(store, params="orphan")
     store.name("keep", child)
     assert [a.id for a in garbage.garbage(store)] == [orphan.id]
-    garbage.sweep(store, garbage.garbage(store), leftovers(store.root))
+    garbage.sweep(store, garbage.garbage(store), garbage.left_behind(store))
     assert {i for _, i in store.ids()} == {root.id, child.id}
     assert problems(store) == []
     assert store.find(digest(orphan.manifest["recipe"])) is None
@@ -242,6 +248,15 @@ def test_an_interrupted_computation_keeps_its_partial_work_and_a_finished_one_do
         assert (folder / "rows").read_text() == "1"
     with store.partial("k") as folder:
         assert not list(folder.iterdir())
+
+
+def test_rows_of_a_lease_that_was_lost_are_left_to_its_new_owner(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "BEAT", 0.02)
+    with store.partial("k") as folder:
+        folder.with_suffix(".lock").write_text(json.dumps({"owner": asdict(me()), "claim": "another"}))
+        time.sleep(0.3)
+    assert folder.is_dir()
+    assert folder.with_suffix(".lock").exists()
 
 
 def test_a_file_where_the_store_should_be_is_one_clear_line(tmp_path: Path) -> None:
@@ -258,7 +273,7 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing(store: Store, monkeypa
     with pytest.raises(StoreError, match="the disk is full"):
         put(store)
     assert store.ids() == []
-    assert not list((store.root / "tmp").iterdir())
+    assert not [path for path in store.root.rglob("*") if path.is_file()]
 
 
 def full_for(monkeypatch: pytest.MonkeyPatch, name: str) -> None:

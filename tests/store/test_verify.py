@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from refusalctl.errors import BadInput, NotFound
+from refusalctl.errors import BadInput, Corrupt, NotFound
 from refusalctl.store import formats, removal
-from refusalctl.store.garbage import garbage, stale_marks, sweep
+from refusalctl.store.cache import TextCache
+from refusalctl.store.damage import Damage
+from refusalctl.store.garbage import Leftovers, garbage, stale_marks, sweep
 from refusalctl.store.hashing import digest
+from refusalctl.store.listing import listing
+from refusalctl.store.mend import mend
 from refusalctl.store.store import MANIFEST, Artifact, Store
 from refusalctl.store.verify import verify
 
@@ -84,11 +89,11 @@ def test_an_artifact_that_is_gone_without_a_trace_is_missed_by_its_recipe(store:
     key = digest(artifact.manifest["recipe"])
     shutil.rmtree(artifact.path)
     (problem,) = verify(store).problems
-    assert problem.where == f"recipes/{key[:12]}"
+    assert problem.where == f"recipes/{key[:12]}/{artifact.id[:12]}"
     assert f"the labels {artifact.id[:12]} that it gave is gone" in problem.what
     assert verify(store, "prompts").problems == []
     assert stale_marks(store, 60) == []  # young: a copy may still bring what it marks
-    sweep(store, [], [], marks=stale_marks(store))
+    sweep(store, [], Leftovers(marks=stale_marks(store)))
     assert verify(store).problems == []
     removal.plan(store, [put(store).id]).carry_out(store)
     assert verify(store).problems == []
@@ -230,3 +235,65 @@ def test_colleagues_can_read_and_replace_everything(store: Store) -> None:
         os.umask(old)
     wrong = {p: oct(stat.S_IMODE(p.stat().st_mode)) for p in store.root.rglob("*") if p.stat().st_mode & 0o060 != 0o060}
     assert wrong == {}
+
+
+def test_a_lineage_is_looked_at_alone_also_where_it_is_damaged(store: Store) -> None:
+    needed = put(store, kind="prompts")
+    made, other = put(store, 2, made_from=needed.id), put(store, 3)
+    for artifact in (needed, other):
+        (artifact.path / "data.bin").write_bytes(b"PAYLOAD")
+    found = verify(store, lineage=made.id[:12])
+    assert (found.checked, [p.artifact for p in found.problems]) == (2, [("prompts", needed.id)])
+    (made.path / MANIFEST).unlink()
+    assert {p.damage for p in verify(store, lineage=made.id[:12]).problems} == {
+        Damage.MISSING_MANIFEST,
+        Damage.CHANGED_BYTES,
+    }
+
+
+def test_progress_is_told_per_folder(store: Store) -> None:
+    put(store), put(store, 2)
+    told: list[int] = []
+
+    def watched(total: int) -> Callable[[], None]:
+        told.append(-total)
+        return lambda: told.append(1)
+
+    assert verify(store, watched=watched).checked == 2
+    assert told == [-2, 1, 1]
+
+
+def test_an_artifact_in_the_folder_of_another_kind_is_named(store: Store) -> None:
+    artifact = put(store)
+    (store.root / "scores").mkdir()
+    artifact.path.rename(store.root / "scores" / artifact.id)
+    with pytest.raises(Corrupt):
+        store.open("scores", artifact.id)
+    assert Damage.WRONG_KIND in {p.damage for p in verify(store).problems}
+
+
+def test_bytes_of_a_manifest_that_say_the_same_are_damage_too(store: Store) -> None:
+    manifest = put(store).path / MANIFEST
+    manifest.write_bytes(manifest.read_bytes() + b" ")
+    assert Damage.CHANGED_MANIFEST in {p.damage for p in verify(store).problems}
+
+
+def test_what_may_be_forgotten_must_not_lie(store: Store) -> None:
+    """A translation and a row of unfinished work that rotted would become a wrong result: they are not read."""
+    put(store)
+    cache = TextCache(store, "translations", "key")
+    cache.add({"a": "one", "b": "two"})
+    listing(store)
+    rows = store.root / "partial" / "k" / "rows.jsonl"
+    rows.parent.mkdir(parents=True)
+    formats.append_rows(rows, [{"text": "three"}, {"text": "four"}])
+    assert verify(store).problems == []
+    for file, old in ((cache.path, b"two"), (rows, b"four"), (store.root / "cache" / "listing.json", b"ba")):
+        file.write_bytes(file.read_bytes().replace(old, old.upper()))
+    problems = verify(store).problems
+    assert [p.damage for p in problems] == [Damage.CHANGED_CACHE] * 3
+    assert cache.read() == {"a": "one"}
+    assert formats.read_finished_rows(rows) == [{"text": "three"}]
+    mend(store, problems)
+    assert verify(store).problems == []
+    assert cache.read() == {"a": "one"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from refusalctl.errors import ModelError
+from refusalctl.untrusted import LARGE, bounded, parse_json, parse_object
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER = "adapter_model.safetensors"
@@ -236,7 +236,7 @@ def header(path: Path) -> dict[str, StoredTensor]:
         content.seek(8)
         text = content.read(length)
     try:
-        entries = json.loads(text)
+        entries = parse_object(text)
         entries.pop("__metadata__", None)
         tensors = {
             str(name): StoredTensor(
@@ -247,7 +247,7 @@ def header(path: Path) -> dict[str, StoredTensor]:
             )
             for name, each in entries.items()
         }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ModelError(f"{path} is no safetensors file", hint="fetch it again") from error
     expected = max([8 + length, *(each.end for each in tensors.values())])
     if expected != size:
@@ -270,9 +270,9 @@ def refuse_pointer(path: Path, begin: bytes) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object of a model's folder. Raises `ModelError` naming the file and the place."""
     try:
-        text = path.read_bytes()
+        text = bounded(path, LARGE)
         refuse_pointer(path, text[:64])
-        found = json.loads(text)
+        found = parse_json(text, nan=True)
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:

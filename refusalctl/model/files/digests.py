@@ -16,6 +16,7 @@ from pathlib import Path
 from refusalctl.disk import write_whole
 from refusalctl.errors import ModelError
 from refusalctl.model.files import checkpoint, embedded
+from refusalctl.untrusted import LARGE, bounded, parse_object
 
 SMALL = ("*.json", "*.model", "*.txt", "*.jinja", "*.py", "*.tiktoken", "*.spm")
 DEEPER = ("additional_chat_templates/*.jinja", "**/*.py")  # read from subfolders too
@@ -59,7 +60,7 @@ def digests(paths: Iterable[Path]) -> list[str]:
     """SHA-256 of each file. Raises `ModelError` for one that changes while it is read."""
     memory = embedded.cache_dir() / "file-digests.json"
     try:
-        known = json.loads(memory.read_text(encoding="utf-8"))
+        known = parse_object(bounded(memory, LARGE))
     except (OSError, ValueError):
         known = {}
     result, learned = [], False

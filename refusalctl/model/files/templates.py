@@ -5,13 +5,13 @@ The same text is digested for recipes and given to the tokenizer, so that what i
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
 from refusalctl.disk import given_path
 from refusalctl.errors import BadInput, ModelError
 from refusalctl.json_types import JsonObject
+from refusalctl.untrusted import LARGE, bounded, parse_json
 
 DEFAULT = "default"
 _OTHER = "give a template with --chat-template FILE"
@@ -103,7 +103,7 @@ def _single(value: object) -> str:
 
 def _json(path: Path) -> JsonObject:
     try:
-        value = json.loads(_text(path))
+        value = parse_json(_text(path), nan=True)
     except ValueError as error:
         raise ModelError(f"{path} is not JSON ({error})", hint="copy or fetch the model's files again") from error
     return value if isinstance(value, dict) else {}
@@ -111,8 +111,10 @@ def _json(path: Path) -> JsonObject:
 
 def _text(path: Path, encoding: str = "utf-8") -> str:
     try:
-        return path.read_text(encoding=encoding)
+        return bounded(path, LARGE).decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise ModelError(f"{path} is not UTF-8 text ({error.reason})", hint="save it as UTF-8") from error
+    except ValueError as error:
+        raise ModelError(f"{path} cannot be read: {error}", hint="check the file") from error
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}", hint="check the file") from error

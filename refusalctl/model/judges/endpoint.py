@@ -26,6 +26,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 from refusalctl.errors import BadInput, ModelError
 from refusalctl.model.judges.protocol import CUT, MALFORMED, UNFINISHED, Declaration, Item, Verdict, unparsed
 from refusalctl.model.judges.weights import Settings
+from refusalctl.untrusted import parse_json
 
 URL_VARIABLE = "REFUSALCTL_JUDGE_URL"
 KEY_VARIABLES = ("REFUSALCTL_JUDGE_KEY", "OPENAI_API_KEY")
@@ -271,9 +272,11 @@ def _strict(text: Any, schema: dict[str, Any]) -> dict[str, Any] | None:
             raise ValueError("a key is repeated")
         return found
 
+    if not isinstance(text, str):
+        return None
     try:
-        found = json.loads(text, object_pairs_hook=unique)
-    except (TypeError, ValueError):
+        found = parse_json(text, pairs=unique)
+    except ValueError:
         return None
     properties = schema["properties"]
     if not isinstance(found, dict) or set(found) != set(properties):

@@ -11,6 +11,7 @@ from refusalctl.errors import BadInput
 from refusalctl.model.judges import declared
 from refusalctl.model.judges.degenerate_first import judge_rows
 from refusalctl.model.judges.protocol import Item
+from refusalctl.progress import batches
 from refusalctl.records.rows import Completion, Label
 from refusalctl.steps.completions import read_completions
 from refusalctl.steps.finished_rows import FinishedRows
@@ -45,7 +46,7 @@ def _judge(job: Job, rows: list[Completion], finished: FinishedRows, done: froze
     items = items_of(rows, job.inputs.get("prompts"))
     english = translated_items(items, job.inputs)
     about = job.inputs["completions"].about
-    with job.bench.progress.task(f"{judge.declaration.name} {about['lang']}", len(rows)) as advance:
+    with batches(job.bench.progress, f"{judge.declaration.name} {about['lang']}", len(rows)) as advance:
         advance(len(done))
         for i, verdict in judge_rows(judge, items, done, english):
             finished.add(label_of(rows[i], verdict, judge.declaration.name).to_json())

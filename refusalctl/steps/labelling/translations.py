@@ -13,6 +13,7 @@ from refusalctl.errors import BadInput, NotFound
 from refusalctl.model.judges.degenerate import degenerate_reason
 from refusalctl.model.judges.protocol import Item, unparsed
 from refusalctl.model.translators.into_english import identity, open_back_translator
+from refusalctl.progress import batches
 from refusalctl.records.rows import Completion, Translation
 from refusalctl.steps.completions import read_completions
 from refusalctl.steps.prompt_rows import read_prompts
@@ -66,7 +67,7 @@ def _translate(
     """Translate what is missing into `known` and the cache; returns the reasons of those that failed."""
     failed: dict[str, str] = {}
     left = list(missing.items())
-    with job.bench.progress.task(f"translate {job.inputs['completions'].about['lang']}", len(left)) as advance:
+    with batches(job.bench.progress, f"translate {job.inputs['completions'].about['lang']}", len(left)) as advance:
         for start in range(0, len(left), translator.batch):
             batch = left[start : start + translator.batch]
             answers = [checked(a) for a in translator([text for _, text in batch])]

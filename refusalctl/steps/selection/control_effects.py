@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from refusalctl.data import sets
 from refusalctl.errors import EmptySelection
 from refusalctl.json_types import JsonObject
+from refusalctl.progress import batches
 from refusalctl.records.controls import AddedControls, ControlDraw, Controls, CosineSize
 from refusalctl.steps.finished_rows import FinishedRows
 from refusalctl.steps.interventions import CONTROLS_FILE as VECTORS
@@ -167,7 +168,7 @@ def _matched_draws(
     rows = FinishedRows(job.partial, "draws.jsonl")
     found = [ControlDraw(row["strength"], row["kl"], row["drop"]) for row in rows]
     name = f"controls {job.params['source']} in {job.params['target']}"
-    with job.bench.progress.task(name, len(compared.ablated_draws)) as advance:
+    with batches(job.bench.progress, name, len(compared.ablated_draws)) as advance:
         advance(len(found))
         for vector in compared.ablated_draws[len(found) :]:
             started = bench.criteria.passes
@@ -244,7 +245,7 @@ def _cosines(compared: _Compared) -> CosineSize:
     return CosineSize(float(sizes.mean()), float(sizes.max()))
 
 
-CONTROLS = Step("controls", 6, "controls", _run, uses_model=True)
+CONTROLS = Step("controls", 7, "controls", _run, uses_model=True)
 
 
 def compare_controls(bench: Workbench, source: str, target: str) -> Artifact:

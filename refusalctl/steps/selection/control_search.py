@@ -7,12 +7,11 @@ would be no match for it, on whatever prompts both are compared (`benchmarks/pro
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from refusalctl.errors import EmptySelection
+from refusalctl.progress import batches
 from refusalctl.records.selection import Candidate
 from refusalctl.stats.selection_rule import Rule, layer_limit
 from refusalctl.steps.activations import ACTIVATIONS_FILE
@@ -54,31 +53,25 @@ class Searched(NamedTuple):
     passes: int  # prompts run
 
 
-def spread(candidates: list[Candidate], winner: Candidate, most: int) -> list[Candidate]:
-    """At most `most` candidates (0: all), evenly spread in their order, the winner among them."""
-    if not most or len(candidates) <= most:
-        return candidates
-    kept = {int(i) for i in np.linspace(0, len(candidates) - 1, most - 1).round()} if most > 1 else set()
-    return [c for i, c in enumerate(candidates) if i in kept or c == winner]
-
-
-def pick(n_places: int, bypass: Callable[[int], float], kl: Callable[[int], float], max_kl: float | None) -> int:
+def pick(
+    order: Sequence[int], at_once: int, bypass: Callable[[int], float], kl: Callable[[int], float], max_kl: float | None
+) -> int:
     """The place of the lowest bypass score among those whose KL is within the rule's limit, asked in that order; where
     none is, that of the lowest KL. Whether adding a draw induces refusals is not asked: few directions do, and a null
-    must not lose for want of a candidate."""
-    order = sorted(range(n_places), key=bypass)
-    if max_kl is None:
-        return order[0]
-    asked: dict[int, float] = {}
-    for place in order:
-        asked[place] = kl(place)
-        if asked[place] <= max_kl:
-            return place
-    return min(asked, key=asked.__getitem__)
+    must not lose for want of a candidate.
+
+    `order`: places, the most promising first, of which `at_once` are scored, and as many more as long as none passes.
+    """
+    bypass, kl = cache(bypass), cache(kl)
+    for n in range(at_once, len(order) + at_once, at_once):
+        for place in sorted(order[:n], key=bypass):
+            if max_kl is None or kl(place) <= max_kl:
+                return place
+    return min(order, key=kl)
 
 
-def places_of(job: Job, winner: Candidate) -> tuple[list[Place], int]:
-    """Places that are searched, and how many candidates the real selection had."""
+def places_of(job: Job) -> list[Place]:
+    """Places that are searched: those of the candidates that the real selection had."""
     import torch
 
     tensors, header = formats.read_vectors(job.inputs["directions"].path / DIRECTIONS_FILE, "directions")
@@ -86,20 +79,22 @@ def places_of(job: Job, winner: Candidate) -> tuple[list[Place], int]:
     limit = layer_limit(Rule(**job.params["rule"]).max_layer_share, table.n_layers)
     candidates = [c.place for c in table.candidates if c.layer < limit]
     found = []
-    for at in spread(candidates, winner, job.params["max_candidates"]):
+    for at in candidates:
         column, rows = header["positions"].index(at.pos), {}
         for kind in KINDS:
             with formats.open_activations(job.inputs[kind].path / ACTIVATIONS_FILE) as (data, _header):
                 rows[kind] = torch.from_numpy(data[:, column, at.layer])
         found.append(Place(at, tensors["candidates"][column, at.layer], rows["harmful"], rows["harmless"]))
-    return found, len(candidates)
+    return found
 
 
 def search(job: Job, places: list[Place], draws: Sequence[torch.Tensor], kept_in: str) -> Searched:
     """A place for every draw, chosen on the source's validation prompts. `draws`: by place, directions [n, d_model] or
     bases [n, rank, d_model].
 
-    Finished choices outlive an interruption, in the file `kept_in`. One place alone needs no pass.
+    With `max_candidates`, so many places of a draw are scored, those that look best to first order, and more only
+    where none of them is within the KL limit. Finished choices outlive an interruption, in the file `kept_in`. One
+    place alone needs no pass.
     """
     from refusalctl.model.hooks import Intervention
 
@@ -107,9 +102,11 @@ def search(job: Job, places: list[Place], draws: Sequence[torch.Tensor], kept_in
     if len(places) == 1:
         return Searched([0] * n, 0)
     rows = FinishedRows(job.partial, kept_in)
-    criteria, max_kl = _criteria(job, n * len(places)), Rule(**job.params["rule"]).max_kl
+    most = min(job.params["max_candidates"] or len(places), len(places))
+    criteria, max_kl = criteria_of(job, n * most), Rule(**job.params["rule"]).max_kl
+    orders = promising(criteria, draws) if most < len(places) else [range(len(places))] * n
     first = criteria.passes
-    with job.bench.progress.task(f"place controls of {job.inputs['directions'].about['lang']}", n) as advance:
+    with batches(job.bench.progress, f"place controls of {job.inputs['directions'].about['lang']}", n) as advance:
         advance(len(rows))
         for i in range(len(rows), n):
             before = criteria.passes
@@ -119,14 +116,33 @@ def search(job: Job, places: list[Place], draws: Sequence[torch.Tensor], kept_in
                 done = Intervention("ablate" if what.ndim == 1 else "subspace", what, places[place].at.layer)
                 return mean(criteria.under(done, WANTED[name])[name])
 
-            chosen = pick(len(places), partial(asked, "bypass"), partial(asked, "kl"), max_kl)
+            chosen = pick(orders[i], most, partial(asked, "bypass"), partial(asked, "kl"), max_kl)
             rows.add({"place": chosen, "passes": criteria.passes - before})
             advance()
     done: list[dict[str, Any]] = list(rows)
     return Searched([row["place"] for row in done], first + sum(row["passes"] for row in done))
 
 
-def _criteria(job: Job, n_directions: int) -> Criteria:
+def promising(criteria: Criteria, draws: Sequence[torch.Tensor]) -> list[list[int]]:
+    """Places of every draw, the lowest bypass score to first order first."""
+    found: list[list[int]] = first_order(criteria, draws).argsort(dim=0, stable=True).T.tolist()
+    return found
+
+
+def first_order(criteria: Criteria, draws: Sequence[torch.Tensor]) -> torch.Tensor:
+    """What every draw changes in the mean bypass score at every place to first order, [n_places, n] float64.
+
+    Every write loses the sum of its parts along orthonormal directions, so what a span does is the sum of what they do.
+    """
+    import torch
+
+    bases = torch.stack(list(draws))
+    if bases.ndim == 3:
+        bases = bases[:, :, None]
+    return criteria.first_order_bypass(bases.flatten(0, 2)).reshape(bases.shape[:3]).sum(-1)
+
+
+def criteria_of(job: Job, n_directions: int) -> Criteria:
     """On the validation prompts of the source that selection kept, all of them: the direction was chosen on as many."""
     opening = read_openings(job.inputs["openings"])
     scorer = Scorer(job.bench.model, [list(each) for each in opening.sequences], job.bench.machine.batch_size)

@@ -39,13 +39,12 @@ def _run_directions(job: Job) -> RunChecks:
     generator = torch.Generator().manual_seed(job.params["seed"])
     tensors, header = formats.read_vectors(job.inputs["selection"].path / SELECTION_FILE, "selection")
     winner = Candidate(header["pos"], header["layer"])
-    places, candidates = places_of(job, winner)
+    places = places_of(job)
     about = {
         "lang": job.inputs["directions"].about["lang"],
         "rank": rank,
         "layer": header["layer"],
-        "searched": len(places),
-        "candidates": candidates,
+        "candidates": len(places),
         "prompt_passes": 0,
     }
     drawn: dict[str, torch.Tensor] = {}
@@ -53,17 +52,18 @@ def _run_directions(job: Job) -> RunChecks:
         basis = tensors["direction"][None]
         if family == SUBSPACES:
             basis = formats.read_vectors(job.inputs["subspace"].path / SUBSPACE_FILE, "subspace")[0]["basis"]
-        draws, varying = _draws(places, winner, basis, n, generator)
+        draws, varying = draws_at(places, winner, basis, n, generator)
         found = search(job, varying, draws, f"places-{family}.jsonl")
         drawn[family] = torch.stack([draws[place][i] for i, place in enumerate(found.chosen)])
         about[f"places_{family}"] = [list(varying[place].at) for place in found.chosen]
-        about["searched"] = min(about["searched"], len(varying))
+        about["candidates"] = min(about["candidates"], len(varying))
         about["prompt_passes"] += found.passes
+    about["searched"] = min(job.params["max_candidates"] or about["candidates"], about["candidates"])
     formats.write_vectors(job.out / VECTORS, "control_directions", drawn, about)
     return {"draws": n, "searched": about["searched"], "prompt_passes": about["prompt_passes"]}
 
 
-def _draws(
+def draws_at(
     places: list[Place], winner: Candidate, basis: torch.Tensor, n: int, generator: torch.Generator
 ) -> tuple[list[torch.Tensor], list[Place]]:
     """The same draws at every place, of the rank of `basis` [rank, d_model], and the places: those where prompts of a
@@ -91,7 +91,7 @@ def _draws(
     return found, varying
 
 
-DRAW_CONTROLS = Step("control-directions", 8, "control_directions", _run_directions, uses_model=True)
+DRAW_CONTROLS = Step("control-directions", 9, "control_directions", _run_directions, uses_model=True)
 
 
 def n_controls(settings: Settings) -> int:

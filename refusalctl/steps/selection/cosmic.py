@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from refusalctl.errors import EmptySelection
+from refusalctl.progress import batches
 from refusalctl.records.selection import ByClass, Candidate, CosmicCandidate, CosmicTable
 from refusalctl.stats.selection_rule import Rule
 from refusalctl.steps.directions import DIRECTIONS_FILE, KINDS, extract_directions
@@ -59,7 +60,7 @@ def _run(job: Job) -> RunChecks:
     encoded = [scorer.encode(job, read_prompts(job.inputs[f"val_{k}"])) for k in KINDS]
     criteria = Criteria(scorer, *encoded, layers=layers, n_directions=len(grid))
     vectors = {c: tensors["candidates"][positions.index(c.pos), c.layer] for c in grid}
-    with job.bench.progress.task(f"cosmic {job.inputs['directions'].about['lang']}", len(grid)) as advance:
+    with batches(job.bench.progress, f"cosmic {job.inputs['directions'].about['lang']}", len(grid)) as advance:
         ledger = Ledger(criteria, vectors, FinishedRows(job.partial, "cosmic.jsonl"), advance)
         search.full(ledger, grid)
     formats.write_record(job.out, cosmic_table(ledger, layers, grid))

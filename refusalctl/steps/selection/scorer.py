@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from refusalctl.model.savings.sweeps import BatchScores, Wanted
 
 Scores = dict[str, list[float]]  # by criterion, per prompt
+AT_ONCE = 1024  # directions whose components in every write and token are held at once
 OPENED = {"harmful": "bypass", "harmless": "induce"}  # whose refusal scores serve which criterion
 
 
@@ -159,6 +160,21 @@ class Criteria:
         columns = (bypass.score[:, None] + bypass.change, induce.score[:, None] + induce.change, kl)
         means = zip(*(column.double().mean(0).tolist() for column in columns))
         return {candidate: ScoreEstimate(*each) for candidate, each in zip(vectors, means)}
+
+    def first_order_bypass(self, vectors: torch.Tensor) -> torch.Tensor:
+        """What ablating each of `vectors` [n, d_model] changes in the mean bypass score to first order, [n] float64."""
+        import torch
+
+        from refusalctl.model.gradients import Directions, refusal_scores
+
+        scorer, harmful = self.scorer, self.sweeps.prompts["harmful"]
+        found = []
+        for part in torch.split(vectors, AT_ONCE):
+            asked = Directions(part, [0] * len(part))
+            linear = refusal_scores(scorer.model, harmful, scorer.openings, asked, scorer.batch_size, added=False)
+            found.append(linear.change.double().mean(0))
+            self.passes += 3 * len(harmful)  # a backward pass costs about two
+        return torch.cat(found)
 
     def _measure(self, how: InterventionKind, vector: torch.Tensor, layer: int, wanted: dict[str, Wanted]) -> Scores:
         return self._scores(self._under(how, vector, layer, wanted))

@@ -13,6 +13,7 @@ import numpy as np
 
 from refusalctl.errors import EmptySelection, UnfitOpenings
 from refusalctl.json_types import JsonObject
+from refusalctl.progress import batches
 from refusalctl.records.rows import Kind
 from refusalctl.records.selection import (
     ByClass,
@@ -137,7 +138,7 @@ def _searched(
 def _ledger(job: Job, criteria: Criteria, vectors: dict[Candidate, torch.Tensor]) -> Ledger:
     """Scores as far as the search asks for them."""
     rule = Rule(**job.params["rule"]) if "rule" in job.params else None
-    with job.bench.progress.task(f"score {job.inputs['directions'].about['lang']}", len(vectors)) as advance:
+    with batches(job.bench.progress, f"score {job.inputs['directions'].about['lang']}", len(vectors)) as advance:
         ledger = Ledger(criteria, vectors, FinishedRows(job.partial, "candidates.jsonl"), advance)
         search.run(job.params["search"], ledger, list(vectors), rule)
     return ledger

@@ -25,11 +25,12 @@ from refusalctl.errors import BadInput, Corrupt, FileError
 from refusalctl.file_errors import explained, printable, what_is_there
 from refusalctl.store import names as store_names
 from refusalctl.store.artifact import KINDS, MANIFEST, RUN, Artifact
-from refusalctl.store.exchange.arrivals import LONGEST, Digest, Size, arrived
+from refusalctl.store.exchange.arrivals import LONGEST, arrived
 from refusalctl.store.exchange.planning import check_names
 from refusalctl.store.exchange.shipment import Shipment
 from refusalctl.store.exchange.sides import BLOCK, LONGEST_RUN, Advance, StoreSide
 from refusalctl.store.hashing import canonical, short
+from refusalctl.store.manifest import Count, Digest
 from refusalctl.store.store import Store
 
 HEADER = "refusalctl-archive.json"
@@ -44,7 +45,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     kind: str
     id: Digest
-    bytes: Size
+    bytes: Count
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

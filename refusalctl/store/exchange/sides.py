@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Protocol
 
 from refusalctl.disk import remove_tree, require_space
-from refusalctl.errors import Corrupt, NotFound
+from refusalctl.errors import Corrupt
 from refusalctl.store.artifact import MANIFEST, RUN, Artifact, missing, payload_problems
-from refusalctl.store.exchange.arrivals import LONGEST, arrived
+from refusalctl.store.exchange.arrivals import check_files
 from refusalctl.store.exchange.shipment import Shipment
 from refusalctl.store.hashing import canonical, short
 from refusalctl.store.references import Shelves
@@ -105,7 +105,9 @@ class StoreSide:
     def sizes(self, keys: Sequence[Key]) -> dict[Key, dict[str, int]]:
         homes = {key: self.root / key[0] / key[1] for key in keys}
         return {
-            key: {p.name: p.stat().st_size for p in home.iterdir() if p.is_file()} if home.is_dir() else {}
+            key: {p.name: p.stat().st_size for p in home.iterdir() if p.is_file() and not p.is_symlink()}
+            if home.is_dir()
+            else {}
             for key, home in homes.items()
         }
 
@@ -173,11 +175,9 @@ class FolderSide(StoreSide):
     """Somebody else's store: nothing that its manifests say is believed before it has been checked."""
 
     def open(self, kind: str, identifier: str) -> Artifact:
-        file = self.root / kind / identifier / MANIFEST
-        if not file.is_file():
-            raise NotFound(f"there is no {kind} {short(identifier)} in {self.where}")
-        with file.open("rb") as content:
-            return arrived(content.read(LONGEST), kind, identifier, file.parent, self.where)
+        found = self.store.open(kind, identifier)
+        check_files(found, self.where)
+        return found
 
     def open_all(self, keys: Sequence[Key]) -> list[Artifact]:
         return [self.open(*key) for key in keys]

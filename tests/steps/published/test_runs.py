@@ -154,3 +154,25 @@ def test_nothing_to_import_and_no_language(bench: Workbench, tmp_path: Path) -> 
         import_files(bench, [file(tmp_path, "harmful_baseline_completions.json", rows())], Request())
     with pytest.raises(BadInput, match="is not there"):
         import_files(bench, [tmp_path / "nowhere.json"], MAINLP)
+
+
+def test_a_secret_in_what_is_said_of_a_file_is_refused_before_anything_is_written(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    path = file(tmp_path, "harmful_baseline_completions.json", rows())
+    request = Request("de", source="https://me:a-password@example.org/runs")
+    with pytest.raises(BadInput, match=r"params\.source would put a token or a password") as caught:
+        import_files(bench, [path], request)
+    assert "a-password" not in str(caught.value)
+    assert not bench.store.ids()
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[" * 100_000, '[{"instruction": "\\ud800", "response": "x"}]', '{"completions": [' + "9" * 5000 + "]}"],
+)
+def test_json_that_would_break_a_later_step_is_one_line(bench: Workbench, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "harmful_baseline_completions.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match="is not JSON, or was cut"):
+        import_files(bench, [path], MAINLP)

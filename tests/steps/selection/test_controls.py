@@ -9,13 +9,12 @@ import torch
 
 from refusalctl.errors import BadInput, EmptySelection
 from refusalctl.model.hooks import Intervention
-from refusalctl.records.selection import Candidate
 from refusalctl.settings import Machine, Settings
 from refusalctl.stats import controls as stats
 from refusalctl.steps.finished_rows import FinishedRows
 from refusalctl.steps.selection import control_effects
 from refusalctl.steps.selection.control_effects import compare_controls, read_controls
-from refusalctl.steps.selection.control_search import pick, spread
+from refusalctl.steps.selection.control_search import pick
 from refusalctl.steps.selection.controls import draw_control_directions, n_controls
 from refusalctl.steps.step import Workbench
 from refusalctl.store import formats
@@ -90,10 +89,18 @@ def test_a_draw_is_searched_as_the_direction_was(home: Path) -> None:
     assert header["prompt_passes"] >= 19 * header["searched"] * 8
     for i, at in enumerate(places):  # each is the draw of its own place
         torch.testing.assert_close(vectors["within_class"][i], drawn_at(bench, drawn, *at)[i])
-    one = draw_control_directions(bench.asking(experiment.changed(control_candidates=1)), "qaa")
-    _vectors, header = formats.read_vectors(one.path / formats.VECTOR_FILES[one.kind], one.kind)
-    assert (header["searched"], header["prompt_passes"]) == (1, 0)
-    assert len({tuple(place) for place in header["places_within_class"]}) == 1
+
+
+def test_places_that_look_best_to_first_order_are_scored_and_the_choice_is_mostly_that_of_all(home: Path) -> None:
+    bench, experiment = organism(home, "separate")
+    some = draw_control_directions(bench.asking(experiment.changed(control_candidates=2)), "qaa")
+    every = draw_control_directions(bench.asking(experiment), "qaa")
+    headers = [formats.read_vectors(a.path / formats.VECTOR_FILES[a.kind], a.kind)[1] for a in (some, every)]
+    n_places = headers[1]["searched"]
+    assert (headers[0]["searched"], headers[0]["candidates"]) == (2, n_places)
+    assert headers[0]["prompt_passes"] < headers[1]["prompt_passes"]
+    same = [a == b for a, b in zip(*(h["places_within_class"] for h in headers), strict=True)]
+    assert sum(same) >= 0.7 * len(same)  # 2 places of n chosen blindly hold the best one in 2 of n draws
 
 
 def drawn_at(bench: Workbench, drawn: Artifact, pos: int, layer: int) -> torch.Tensor:
@@ -158,14 +165,25 @@ def test_the_place_of_a_draw_is_that_of_least_refusal_within_the_damage_that_the
         asked.append(place)
         return kl[place]
 
-    assert pick(3, bypass.__getitem__, damage, 0.2) == 2
+    assert pick(range(3), 3, bypass.__getitem__, damage, 0.2) == 2
     assert asked == [1, 2]  # in the order of what they remove, no further than needed
-    assert pick(3, bypass.__getitem__, damage, None) == 1
-    assert pick(3, bypass.__getitem__, damage, -1.0) == 0  # none passes: the least damage
-    at = [Candidate(-1, layer) for layer in range(10)]
-    assert spread(at, at[4], 3) == [at[0], at[4], at[9]]
-    assert spread(at, at[4], 1) == [at[4]]
-    assert spread(at, at[4], 0) == at
+    assert pick(range(3), 3, bypass.__getitem__, damage, None) == 1
+    assert pick(range(3), 3, bypass.__getitem__, damage, -1.0) == 0  # none passes: the least damage
+
+
+def test_more_places_are_scored_only_where_none_of_the_promising_ones_will_do() -> None:
+    bypass, kl, asked = [3.0, 1.0, 2.0], [0.0, 0.5, 0.1], []
+
+    def scored(place: int) -> float:
+        asked.append(place)
+        return bypass[place]
+
+    assert pick([2, 0, 1], 1, scored, kl.__getitem__, 0.2) == 2
+    assert asked == [2]
+    asked.clear()
+    assert pick([1, 2, 0], 1, scored, kl.__getitem__, 0.2) == 2
+    assert asked == [1, 2]  # none twice
+    assert pick([1, 2, 0], 2, scored, kl.__getitem__, 0.0) == 0
 
 
 def test_a_draw_that_damages_more_is_ablated_in_part(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

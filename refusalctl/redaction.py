@@ -1,0 +1,89 @@
+"""Secrets stay out of what is kept or shown: tokens, passwords in addresses, and what the environment calls a secret.
+
+Artifacts are shared, logs are pasted into issues. A recipe that would hold a secret is refused, because its digest is
+the artifact's name; what is only told (errors, notes, `run.json`) has `[hidden]` in its place.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from refusalctl.errors import BadInput
+from refusalctl.json_types import Json
+
+HIDDEN = "[hidden]"
+_SHAPES = re.compile(
+    r"\bhf_[A-Za-z0-9]{20,}"  # Hugging Face
+    # OpenAI and its like; `sk-` alone begins ids of Slovak prompts, which are small hexadecimal letters
+    r"|\bsk-(?:proj|ant|or|svcacct)-[\w-]{20,}|\bsk-(?=[a-z0-9]*[A-Z])[A-Za-z0-9]{32,}"
+    r"|\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}|\bglpat-[\w-]{20,}"
+    r"|\bAKIA[0-9A-Z]{16}\b|\bAIza[\w-]{30,}|\bxox[abprs]-[\w-]{10,}"
+    r"|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"  # JSON web tokens
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+    r"|(?<=://)[^/\s@'\"]+@"  # user and password of an address
+    r"|(?<=[?&])(?i:[\w.-]*(?:token|key|secret|signature|sig|password|credential)[\w.-]*)=[^&\s'\"#]{4,}"
+    r"|(?i:authorization\W{1,3}(?:bearer|basic)\s+\S+|\bbearer\s+(?=\S*\d)[\w.~+/=-]{20,})"
+)
+_NAMES = re.compile(r"TOKEN|SECRET|PASSW|API_?KEY|AUTH_?KEY|ACCESS_?KEY|CREDENTIAL", re.IGNORECASE)
+_SHORTEST = 12  # characters of a secret; shorter values of the environment are words
+
+
+def redacted(text: str) -> str:
+    """The text with `[hidden]` where a secret stood."""
+    for value in _values():
+        text = text.replace(value, HIDDEN)
+    return _SHAPES.sub(HIDDEN, text)
+
+
+def redacted_value(value: object) -> object:
+    """The same for every text in a JSON value, keys excepted."""
+    if isinstance(value, str):
+        return redacted(value)
+    if isinstance(value, Mapping):
+        return {key: redacted_value(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [redacted_value(each) for each in value]
+    return value
+
+
+def redacted_run(run: Mapping[str, object]) -> dict[str, object]:
+    """The same for what happened while a step ran."""
+    return {key: redacted_value(each) for key, each in run.items()}
+
+
+def refuse_secret(recipe: Mapping[str, Json], about: Mapping[str, Json], step: str) -> None:
+    """Raise `BadInput` where what an artifact is asked or called by holds a secret: it would be in its manifest."""
+    place = place_of_secret({**recipe, "about": about}) if holds_secret(str(recipe) + str(about)) else None
+    if place is not None:
+        raise BadInput(
+            f"{step}: {place} would put a token or a password into the artifact, which others read",
+            hint="leave it out; what a server asks for belongs into the environment, such as HF_TOKEN",
+        )
+
+
+def holds_secret(text: str) -> bool:
+    return _SHAPES.search(text) is not None or any(value in text for value in _values())
+
+
+def place_of_secret(value: Json) -> str | None:
+    """Where in a JSON value the first secret is, as `params.source`; None where there is none."""
+    return next((path for path, text in _texts(value, "") if holds_secret(text)), None)
+
+
+def _texts(value: Json, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from _texts(each, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, Sequence):
+        for each in value:
+            yield from _texts(each, path)
+
+
+def _values() -> list[str]:
+    """What the environment calls a secret; paths to files that hold one are none."""
+    found = (value for name, value in os.environ.items() if _NAMES.search(name))
+    return [v for v in found if len(v) >= _SHORTEST and " " not in v and not v.startswith(("/", "~", "."))]

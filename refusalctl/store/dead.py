@@ -1,0 +1,48 @@
+"""Finishing what killed processes had begun, and sweeping what they left in `tmp/`: by the next start, and by `gc`."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from refusalctl.disk import remove_tree
+from refusalctl.store import marks, names
+from refusalctl.store.drafts import Grave, graves, leftovers, pending
+
+
+def sweep_dead(root: Path, min_age: float = 0.0) -> None:
+    """Remove drafts of processes that have ended, with marks of what never came to its place; finish removals, and
+    changes of names. What cannot be removed now is left to the next one."""
+    with suppress(OSError):
+        left = leftovers(root, min_age)
+        buried = {grave.folder: grave for grave in graves(root)}
+        for folder in left:
+            if folder in buried:
+                finish_removal(root, buried[folder])
+            else:
+                drop_draft(root, folder)
+        names.settle(root)
+
+
+def drop_draft(root: Path, folder: Path) -> None:
+    """Remove a draft; first the mark of what it was to become, unless that is there."""
+    for mark in marks.of_draft(root, folder):
+        marks.drop(root, mark)
+    remove_tree(folder)
+
+
+def finish_removal(root: Path, grave: Grave) -> None:
+    """Take away the names and marks of an artifact that was moved out of sight, and then its files."""
+    if not (root / grave.kind / grave.id).is_dir():  # computed again meanwhile
+        for name, target in names.listed(root).items():
+            if target == f"{grave.kind}/{grave.id}":
+                names.forget(root, name)
+        for mark in marks.of_draft(root, grave.folder) or marks.looked_for(root, grave.id):
+            marks.drop(root, mark)
+    remove_tree(grave.folder)
+
+
+def being_moved(root: Path) -> set[str]:
+    """Ids of artifacts that are on their way into the store or out of it: no damage where they are not there yet, or
+    not any more."""
+    return pending(root) | {grave.id for grave in graves(root)}

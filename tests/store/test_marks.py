@@ -1,0 +1,168 @@
+"""What a recipe gave is known at any kill: marks come before artifacts, prove themselves, give lost manifests back."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from refusalctl.store import drafts, garbage, marks
+from refusalctl.store import store as store_module
+from refusalctl.store.damage import Damage
+from refusalctl.store.dead import sweep_dead
+from refusalctl.store.drafts import draft_name
+from refusalctl.store.hashing import digest
+from refusalctl.store.mend import mend, mendable
+from refusalctl.store.store import MANIFEST, Artifact, Store
+from refusalctl.store.verify import verify
+
+DEAD = "999999999"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def put(store: Store, params: object = 1, kind: str = "labels", **inputs: str) -> Artifact:
+    recipe = {"step": "test", "version": 1, "params": params, "inputs": inputs}
+    with store.draft() as draft:
+        (draft / "data.bin").write_bytes(b"payload")
+        return store.commit(draft, kind, recipe, {"lang": "ba"}, {})
+
+
+def mark_of(store: Store, artifact: Artifact) -> Path:
+    return store.root / "recipes" / digest(artifact.manifest["recipe"]) / artifact.id
+
+
+def dead_name() -> str:
+    """The draft name of a process that has ended."""
+    return DEAD + draft_name()[draft_name().index("-") :]
+
+
+def test_a_mark_is_a_copy_of_the_manifest(store: Store) -> None:
+    artifact = put(store)
+    assert mark_of(store, artifact).read_bytes() == (artifact.path / MANIFEST).read_bytes()
+
+
+def test_a_kill_before_the_artifact_is_in_place_leaves_a_mark_that_is_no_damage_and_is_swept(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the kill leaves it: the draft whole in `tmp/`, the mark, no artifact."""
+    first = put(store)
+    with store.draft() as draft:
+        (draft / "data.bin").write_bytes(b"other")
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "_place", lambda *_: None)
+            lost = store.commit(draft, "labels", {"step": "test", "inputs": {}}, {}, {})
+        draft.rename(store.root / "tmp" / dead_name())
+    mark = mark_of(store, lost)
+    assert mark.is_file()
+    assert verify(store).problems == []
+    put(Store(store.root), 3)  # the next start
+    assert not mark.parent.exists()
+    assert not list((store.root / "tmp").iterdir())
+    assert store.find(digest(first.manifest["recipe"])) is not None
+
+
+def test_an_error_on_the_way_takes_the_mark_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Store, "_place", refused)
+    with pytest.raises(store_module.StoreError):
+        put(store)
+    assert not list((store.root / "recipes").iterdir())
+
+
+def test_a_removal_that_was_killed_is_no_damage_and_is_finished_by_the_next_start(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact, other = put(store), put(store, 2)
+    store.name("mine", artifact)
+    with monkeypatch.context() as patch:
+        patch.setattr(garbage, "finish_removal", lambda *_: None)
+        patch.setattr(drafts, "draft_name", dead_name)
+        garbage.remove(store, "labels", artifact.id)
+    assert verify(store).problems == []
+    sweep_dead(store.root)
+    assert verify(store).problems == []
+    assert store.names() == {}
+    assert [a.id for a in store.all()] == [other.id]
+    assert not mark_of(store, artifact).exists()
+
+
+def test_a_mark_that_is_taken_away_while_its_artifact_comes_is_put_back(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One process removes what another computes again: either order leaves a mark for what is there."""
+    artifact = put(store)
+    mark = marks.read(mark_of(store, artifact))
+    home = artifact.path.rename(store.root / "aside")
+    unlink = Path.unlink
+
+    def late(self: Path, missing_ok: bool = False) -> None:
+        unlink(self, missing_ok)
+        if self == mark.path:
+            home.rename(artifact.path)
+
+    monkeypatch.setattr(Path, "unlink", late)
+    marks.drop(store.root, mark)
+    assert verify(store).problems == []
+
+
+def test_a_mark_of_another_recipe_gives_no_result(store: Store) -> None:
+    artifact = put(store)
+    other = digest({"step": "another"})
+    wrong = store.root / "recipes" / other / artifact.id
+    wrong.parent.mkdir()
+    wrong.write_bytes(mark_of(store, artifact).read_bytes())
+    assert store.find(other) is None
+    (problem,) = verify(store).problems
+    assert problem.damage is Damage.CHANGED_MARK
+
+
+@pytest.mark.parametrize("damage", ["gone", "flipped", "cut"])
+def test_marks_that_are_gone_or_changed_are_named_and_written_again(store: Store, damage: str) -> None:
+    artifact = put(store)
+    mark = mark_of(store, artifact)
+    content = mark.read_bytes()
+    if damage == "gone":
+        mark.unlink()
+        assert store.find(digest(artifact.manifest["recipe"])) is None
+    else:
+        mark.write_bytes(content[:-5] if damage == "cut" else content.replace(b"ba", b"bb", 1))
+        assert store.find(digest(artifact.manifest["recipe"])) is not None  # what it gave is there, and proves itself
+    problems = verify(store).problems
+    assert {p.damage for p in problems} <= {Damage.MISSING_MARK, Damage.CHANGED_MARK}
+    assert problems
+    assert all(each.how for each in mendable(store, problems))
+    mend(store, problems)
+    assert verify(store).problems == []
+    assert mark.read_bytes() == content
+
+
+@pytest.mark.parametrize("damage", ["gone", "flipped"])
+def test_a_lost_manifest_is_named_and_comes_back_from_its_copy(store: Store, damage: str) -> None:
+    needed = put(store, kind="prompts")
+    artifact = put(store, 2, made_from=needed.id)
+    manifest = artifact.path / MANIFEST
+    content = manifest.read_bytes()
+    manifest.unlink() if damage == "gone" else manifest.write_bytes(content.replace(b"ba", b"bb", 1))
+    (problem,) = verify(store).problems
+    assert problem.damage is (Damage.MISSING_MANIFEST if damage == "gone" else Damage.CHANGED_MANIFEST)
+    assert needed.id not in {a.id for a in garbage.garbage(store)}  # the copy says what it was made from
+    mend(store, [problem])
+    assert verify(store).problems == []
+    assert manifest.read_bytes() == content
+
+
+def test_a_result_that_was_damaged_is_replaced_by_the_same_one_computed_again(store: Store) -> None:
+    """Its files have their sizes: only their bytes tell."""
+    artifact = put(store)
+    (artifact.path / "data.bin").write_bytes(b"PAYLOAD")
+    os.utime(artifact.path / "data.bin", (0, 0))
+    assert put(store).id == artifact.id
+    assert (artifact.path / "data.bin").read_bytes() == b"payload"
+    assert not list((store.root / "tmp").iterdir())

@@ -1,0 +1,54 @@
+"""Secrets reach neither a manifest nor a message, and what only looks a little like one stays."""
+
+from __future__ import annotations
+
+import pytest
+
+from refusalctl.errors import BadInput
+from refusalctl.redaction import HIDDEN, place_of_secret, redacted, redacted_value, refuse_secret
+
+HF = "hf_" + "aB3" * 11
+SECRETS = {
+    "hub": HF,
+    "openai": "sk-proj-" + "x1Y" * 10,
+    "old openai": "sk-" + "Ab1" * 16,
+    "github": "ghp_" + "a1B" * 12,
+    "password": "https://user:pass@example.org/x",
+    "query": "https://example.org/x?X-Amz-Signature=abcdef0123",
+    "header": "Authorization: Bearer abcdef",
+}
+PLAIN = (
+    "mainlp/Multilingual-Refusal@985169d",
+    "https://github.com/mainlp/Multilingual-Refusal@985169d",
+    "sk-0123456789abcdef0123456789abcdef0123",  # an id of a Slovak prompt
+    "Explain basic mathematics to a token-bearer of representatives.",
+    "someone@example.org",
+    "key=value",
+)
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_what_looks_like_a_secret_is_hidden_and_refused(name: str) -> None:
+    text = f"before {SECRETS[name]} after"
+    assert HIDDEN in redacted(text)
+    assert SECRETS[name] not in redacted(text)
+    assert redacted_value({"a": [text, 1]}) == {"a": [redacted(text), 1]}
+    assert place_of_secret({"params": {"source": [text]}}) == "params.source"
+    with pytest.raises(BadInput, match=r"import: params\.source would put a token") as raised:
+        refuse_secret({"params": {"source": text}}, {}, "import")
+    assert SECRETS[name] not in str(raised.value)
+    with pytest.raises(BadInput, match=r"about\.model"):
+        refuse_secret({"params": {}}, {"model": text}, "import")
+
+
+def test_what_the_environment_calls_a_secret_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_SERVICE_TOKEN", "correct-horse-battery")
+    monkeypatch.setenv("HF_TOKEN_PATH", "/etc/hostname-of-mine")
+    assert redacted("it was correct-horse-battery") == f"it was {HIDDEN}"
+    assert redacted("/etc/hostname-of-mine") == "/etc/hostname-of-mine"
+
+
+@pytest.mark.parametrize("text", PLAIN)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert redacted(text) == text
+    refuse_secret({"params": {"system": text}}, {}, "select")
