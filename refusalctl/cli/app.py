@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from refusalctl.cli import data, labels, out, process, share
+from refusalctl.cli import artifacts, data, labels, out, process
 from refusalctl.cli.ablate import ablate
 from refusalctl.cli.calibrate import calibrate
 from refusalctl.cli.collect import collect
@@ -27,6 +27,7 @@ from refusalctl.cli.repair import repair
 from refusalctl.cli.report import report
 from refusalctl.cli.run import run
 from refusalctl.cli.select import select
+from refusalctl.cli.share import export_archive, import_archive, pull, push
 from refusalctl.cli.transfer import transfer
 from refusalctl.cli.translate import translate
 from refusalctl.errors import RefusalctlError
@@ -76,9 +77,13 @@ app.command("import", rich_help_panel=TOOLS)(import_)
 app.command(rich_help_panel=TOOLS)(calibrate)
 app.command(rich_help_panel=TOOLS)(doctor)
 artifacts.app.command("repair")(repair)
+for command in (push, pull):
+    artifacts.app.command()(command)
+artifacts.app.command("export")(export_archive)
+artifacts.app.command("import")(import_archive)
 app.add_typer(labels.app, name="labels", rich_help_panel=TOOLS)
 app.add_typer(data.app, name="data", rich_help_panel=TOOLS)
-app.add_typer(share.app, name="artifacts", rich_help_panel=TOOLS)
+app.add_typer(artifacts.app, name="artifacts", rich_help_panel=TOOLS)
 
 
 def _version(wanted: bool) -> None:

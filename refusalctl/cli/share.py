@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from refusalctl.cli import out
-from refusalctl.cli.artifacts import app, size_text
+from refusalctl.cli.artifacts import size_text
 from refusalctl.cli.session import DEFAULT_STORE, DryRunOption, JsonOption, StoreOption
 from refusalctl.disk import given_path
 from refusalctl.errors import BadInput
@@ -24,8 +24,6 @@ from refusalctl.store.exchange.sides import Receiver, Source, StoreSide
 from refusalctl.store.hashing import short
 from refusalctl.store.store import Store
 from refusalctl.store.verify import require_store
-
-__all__ = ["app"]  # of `artifacts`, with the commands below
 
 References = Annotated[
     list[str] | None,
@@ -54,7 +52,6 @@ ArchiveFile = Annotated[
 ]
 
 
-@app.command()
 def push(
     to: Elsewhere,
     refs: References = None,
@@ -81,7 +78,6 @@ def push(
     _finish(shipment, other.side.where, dry_run, json, "sent")
 
 
-@app.command()
 def pull(
     source: Annotated[str, typer.Argument(metavar="FROM", help="Where to fetch from, as for `push`.")],
     refs: References = None,
@@ -105,7 +101,6 @@ def pull(
     _finish(shipment, other.side.where, dry_run, json, "fetched")
 
 
-@app.command("export")
 def export_archive(
     file: ArchiveFile,
     refs: References = None,
@@ -128,7 +123,6 @@ def export_archive(
     _finish(shipment, str(file), dry_run, json, "written")
 
 
-@app.command("import")
 def import_archive(
     file: ArchiveFile,
     names: NamesOption = False,

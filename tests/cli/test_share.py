@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from refusalctl.cli.share import app
+from refusalctl.cli.app import app
 from refusalctl.errors import BadInput, NotFound
 from refusalctl.settings import Machine, Settings
 from refusalctl.steps.step import Workbench
@@ -22,7 +22,7 @@ __all__ = ["other", "s3", "s3_address", "store"]
 
 
 def run(*args: object, code: int = 0) -> Result:
-    result = CliRunner().invoke(app, [str(each) for each in args])
+    result = CliRunner().invoke(app, ["artifacts", *(str(each) for each in args)])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == code, result.output
