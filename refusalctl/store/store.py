@@ -63,6 +63,10 @@ class Store:
         self.root = root
         self._tell, self._told, self._swept = tell, set[str](), False
 
+    @property
+    def where(self) -> str:
+        return str(self.root)
+
     def tell(self, text: str) -> None:
         if text not in self._told:
             self._told.add(text)
@@ -120,16 +124,31 @@ class Store:
             run = {**redacted_run(run), "written": self._after(key)}
             (draft / RUN).write_bytes(canonical({"digest": digest(run), "run": run}))
             (draft / MANIFEST).write_bytes(canonical(manifest))
-            for path in (*draft.iterdir(), draft):
-                sync(path)
-            home = self.root / kind / identifier
-            marks.write(self.root, key, identifier, canonical(manifest))
-            try:
-                self._place(draft, home, identifier)
-            except BaseException:
-                marks.drop(self.root, marks.read(self.root / marks.ROOM / key / identifier))
-                raise
-            marks.write(self.root, key, identifier, canonical(manifest))  # if one who removes it took it away meanwhile
+            return self._settle(draft, identifier, manifest)
+
+    def adopt(self, draft: Path, artifact: Artifact) -> Artifact:
+        """Move an artifact that came from elsewhere into place, as `commit` does; its files and its manifest, which has
+        been checked, lie in `draft`. Raises `Corrupt` where they are not what the manifest says."""
+        here = Artifact(artifact.kind, artifact.id, draft, artifact.manifest)
+        self.check(here)
+        self.run_info(here)
+        with self.writing():
+            make_durable(self.root / "tmp")  # where a damaged one is put aside
+            return self._settle(draft, artifact.id, artifact.manifest)
+
+    def _settle(self, draft: Path, identifier: str, manifest: JsonObject) -> Artifact:
+        """A complete draft becomes an artifact, on the disk before it is seen; the recipe says before what it gave."""
+        kind, key = str(manifest["kind"]), digest(manifest["recipe"])
+        for path in (*draft.iterdir(), draft):
+            sync(path)
+        home = self.root / kind / identifier
+        marks.write(self.root, key, identifier, canonical(manifest))
+        try:
+            self._place(draft, home, identifier)
+        except BaseException:
+            marks.drop(self.root, marks.read(self.root / marks.ROOM / key / identifier))
+            raise
+        marks.write(self.root, key, identifier, canonical(manifest))  # if one who removes it took it away meanwhile
         return Artifact(kind, identifier, home, manifest)
 
     def _after(self, key: str) -> float:

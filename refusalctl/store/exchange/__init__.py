@@ -1,0 +1,1 @@
+"""Sharing artifacts with their lineage: folders, archives, object stores, the Hugging Face hub."""
