@@ -1,4 +1,4 @@
-"""`refusalctl artifacts push|pull|export|import`: bring artifacts with their lineage to others, and back."""
+"""Commands of `refusalctl artifacts` that bring artifacts with their lineage to others: push, pull, export, import."""
 
 from __future__ import annotations
 
