@@ -40,7 +40,7 @@ stderr, so that commands chain in a shell: `D=$(refusalctl select --lang be)`. C
 where it stopped. Exit codes: 0 done, 1 known error (one line says what to do), 2 wrong usage, 130 interrupted, 141
 nobody reads the output, 143 terminated. With `--json` an error is the last line of stderr, as `printed-error` in
 [formats](formats/README.md) says it. `refusalctl --verbose COMMAND`, or `REFUSALCTL_VERBOSE=1`, shows what lies behind
-an error.
+an error; `refusalctl --quiet COMMAND` tells only results, notes and errors, without progress and summaries.
 
 Each command lists the settings that it takes as flags; [settings.md](settings.md) describes them. Most commands share
 these options:"""
@@ -62,6 +62,7 @@ or a list of them."""
 ENVIRONMENT = {
     "`REFUSALCTL_STORE`": "Folder of the artifact store; `artifacts` by default.",
     "`REFUSALCTL_VERBOSE`": "Show what lies behind an error, as `--verbose` does.",
+    "`REFUSALCTL_QUIET`": "Tell only results, notes and errors, as `--quiet` does.",
     "`REFUSALCTL_DATA_DIR`": "Folder of fetched prompts and of prompt sets of your own.",
     "`REFUSALCTL_CACHE`": "Folder of the embedded model in converted form, and of model organisms.",
     "`REFUSALCTL_JUDGE_URL`, `OPENAI_BASE_URL`": "Address of an endpoint judge, where `--judge-url` is not given.",

@@ -65,3 +65,7 @@ class EmptySelection(RefusalctlError):
 
 class UnfitOpenings(RefusalctlError):
     """Refusal openings that do not rank the model's refusals above its other answers: scores by them mean nothing."""
+
+
+class GoalsFailed(RefusalctlError):
+    """Parts of a run that failed while the others went on."""

@@ -13,6 +13,7 @@ from refusalctl.stopping import batch_done, finishing_batches
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress as RichProgress
 
 How = Literal["auto", "bars", "lines", "silent"]
 
@@ -84,10 +85,29 @@ class Lines(Messages):
 
 
 class Bars(Messages):
-    """One bar per task, gone when the task ends; in a notebook rich draws it as a widget."""
+    """One bar per task, gone when the task ends; several may be open at once. In a notebook rich draws them as a
+    widget."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._bars: RichProgress | None = None
 
     @contextmanager
     def task(self, what: str, total: int) -> Iterator[Advance]:
+        bars, outermost = self._bars, self._bars is None
+        if bars is None:
+            bars = self._bars = self._shown()
+            bars.start()
+        task = bars.add_task(what, total=total)
+        try:
+            yield lambda n=1: bars.advance(task, n)
+        finally:
+            bars.remove_task(task)
+            if outermost or not bars.tasks:
+                bars.stop()
+                self._bars = None
+
+    def _shown(self) -> RichProgress:
         from rich import progress as rich
 
         columns = (
@@ -97,9 +117,7 @@ class Bars(Messages):
             rich.TimeElapsedColumn(),
             rich.TimeRemainingColumn(),
         )
-        with rich.Progress(*columns, console=self.console, transient=True) as bars:
-            task = bars.add_task(what, total=total)
-            yield lambda n=1: bars.advance(task, n)
+        return rich.Progress(*columns, console=self.console, transient=True)
 
 
 def _print(console: Console, text: str) -> None:

@@ -43,6 +43,7 @@ from refusalctl.steps.step import Planned, Workbench
 from refusalctl.steps.subspace import build_subspace
 from refusalctl.steps.transfer import measure_transfer
 from refusalctl.store.store import Store
+from refusalctl.study_goals import Working
 from refusalctl.study_labels import Labelling
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def default_store() -> Path:
     return given_path(given, STORE_VARIABLE) if given else Path(DEFAULT_STORE)
 
 
-class Study(Labelling):
+class Study(Working, Labelling):
     """One question to one model.
 
     Settings are given by their names (docs/settings.md), for example `Study(model="org/name", data="polyrefuse",
@@ -277,7 +278,7 @@ class Study(Labelling):
             return self.matrix_of(from_labels)
         if not self.settings.sources or not self.settings.targets:
             raise BadInput("a transfer needs languages", hint="name sources and targets")
-        return r.Transfer(self.store, measure_transfer(self.bench))
+        return r.Transfer(self.store, measure_transfer(self.bench, is_checked=self.is_checked))
 
     def report(
         self,

@@ -22,13 +22,21 @@ PLAIN = {
     "setting_words", "untrusted", "terminal", "redaction", "consoles",
 }  # fmt: skip
 BOTTOM = {"records", "organisms", "language_codes"} | PLAIN  # plain descriptions and rows, which everybody may know
-LIBRARY = {"study", "study_labels", "results", "interventions", "resolve"}  # what `import refusalctl` offers
-ROOMS = {"settings", "setting_values", "progress", "steps", "model", "stats", "store", "data"}
+LIBRARY = {
+    "study",
+    "study_goals",
+    "study_labels",
+    "results",
+    "interventions",
+    "resolve",
+}  # what `import refusalctl` offers
+ROOMS = {"settings", "setting_values", "progress", "executors", "steps", "model", "stats", "store", "data"}
 MAY_IMPORT = {
     "cli": {"cli", "report"} | LIBRARY | ROOMS | BOTTOM,
     **{each: {"report"} | LIBRARY | ROOMS | BOTTOM for each in LIBRARY},  # resolve below is stricter
     "report": {"report", "settings", "steps", "stats", "store", "data"} | BOTTOM,
-    "steps": ROOMS | BOTTOM,
+    "executors": {"executors", "settings", "progress", "steps", "store"} | BOTTOM,
+    "steps": ROOMS - {"executors"} | BOTTOM,
     "settings": {"stats", "setting_values"} | BOTTOM,
     "setting_values": BOTTOM,
     "resolve": {"settings"} | PLAIN,

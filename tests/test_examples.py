@@ -1,8 +1,10 @@
-"""Examples run: the notebook from a prompt to a verdict, cell by cell."""
+"""Examples run: the notebook from a prompt to a verdict, cell by cell, and the Slurm array on a pretended Slurm."""
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -33,3 +35,22 @@ def test_the_notebook_goes_from_a_prompt_to_a_verdict(tmp_path: Path, monkeypatc
         todo += result.lineage.values()  # type: ignore[attr-defined]
     assert "prompts" in kinds
     assert names["matrix"].verdict("qaa", "qab") == "transfers"  # type: ignore[attr-defined]
+
+
+def test_the_slurm_array_has_a_task_per_language_and_a_last_job_for_the_matrix(tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    for name in ("sbatch", "refusalctl"):
+        program = tmp_path / name
+        program.write_text(f'#!/bin/sh\necho "{name} $*" >> "{said}"\n[ {name} = refusalctl ] || echo 42\n')
+        program.chmod(0o755)
+    script = str(EXAMPLES / "slurm_array.sh")
+    plain = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run([script, "x.toml", "en,de,ba", "--partition=gpu"], env=plain, check=True, capture_output=True)
+    array, last = said.read_text().splitlines()
+    assert array.startswith("sbatch --parsable --array=0-2 ")
+    assert array.endswith(f"--partition=gpu {script} x.toml en,de,ba")
+    assert "--dependency=afterany:42 " in last
+    assert last.endswith("--partition=gpu --wrap refusalctl run 'x.toml'")
+    said.unlink()
+    subprocess.run([script, "x.toml", "en,de,ba"], env=plain | {"SLURM_ARRAY_TASK_ID": "1"}, check=True)
+    assert said.read_text() == "refusalctl run x.toml --only-langs de\n"

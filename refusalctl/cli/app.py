@@ -96,6 +96,10 @@ def _verbose(wanted: bool) -> None:
     out.tell_causes(wanted)
 
 
+def _quiet(wanted: bool) -> None:
+    out.hush(wanted)
+
+
 @app.callback()
 def options(
     verbose: Annotated[
@@ -105,6 +109,16 @@ def options(
             envvar="REFUSALCTL_VERBOSE",
             callback=_verbose,
             help="Show what lies behind an error; stands before the command.",
+        ),
+    ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet",
+            "-q",
+            envvar="REFUSALCTL_QUIET",
+            callback=_quiet,
+            help="Tell only results, notes and errors: no progress and no summaries; stands before the command.",
         ),
     ] = False,
     version: Annotated[

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from refusalctl.cli import out
+from refusalctl.cli.log import log
 from refusalctl.cli.session import DEFAULT_STORE, JsonOption, StoreOption
 from refusalctl.disk import tree_size
 from refusalctl.errors import Corrupt
@@ -191,6 +192,9 @@ def path(ref: Reference, store: StoreOption = DEFAULT_STORE, json: JsonOption = 
     out.as_json(PrintedPath(artifact.id, str(artifact.path))) if json else out.data(str(artifact.path))
 
 
+app.command()(log)
+
+
 @app.command()
 def verify(
     kind: Annotated[str | None, typer.Argument(help="Only this kind.")] = None,
@@ -243,7 +247,7 @@ def gc(
     opened = _opened(store)
     age = 3600 * keep_hours
     unneeded, left = garbage(opened, age), left_behind(opened, age)
-    freed = sum(a.size for a in unneeded) + sum(map(tree_size, (*left.drafts, *left.rows)))
+    freed = sum(a.size for a in unneeded) + sum(map(tree_size, (*left.drafts, *left.rows, *left.logs)))
     if not json:
         for artifact in unneeded:
             out.data(f"{artifact.label}  {out.about_line(artifact.about)}")
@@ -253,7 +257,7 @@ def gc(
         sweep(opened, unneeded, left, age)
     if json:
         ids = tuple(a.id for a in unneeded)
-        paths = (*left.drafts, *left.rows, *left.marks, *left.locks)
+        paths = (*left.drafts, *left.rows, *left.marks, *left.locks, *left.logs)
         found = Collected(freed, removed=ids) if yes else Collected(freed, would_remove=ids)
         told = tuple(str(path.relative_to(opened.root)) for path in paths)
         out.as_json(msgspec.structs.replace(found, leftovers=told))
@@ -261,7 +265,7 @@ def gc(
     verb = "removed" if yes else "would remove (add --yes)"
     swept = (
         f"{len(left.drafts)} unfinished drafts, {len(left.rows)} interrupted steps, {len(left.marks)} marks of results "
-        f"that are gone, {len(left.locks)} locks of ended processes"
+        f"that are gone, {len(left.locks)} locks of ended processes, {len(left.logs)} old logs"
     )
     out.info(f"{verb}: {len(unneeded)} artifacts, {swept}; {size_text(freed)}")
 
@@ -276,6 +280,8 @@ def _left_words(left: Leftovers) -> Iterator[tuple[str, str]]:
         yield f"recipes/{short(mark.parent.name)}/{short(mark.name)}", "what it gave is gone"
     for lock in left.locks:
         yield f"{lock.parent.name}/{printable(lock.name)}", "a lock of a process that has ended"
+    for file in left.logs:
+        yield f"events/{printable(file.name)}", "the log of a run that ended long ago"
 
 
 @app.command("rm")

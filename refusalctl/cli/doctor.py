@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 from msgspec.structs import replace
 
@@ -14,11 +16,17 @@ from refusalctl.cli.session import Session, asks
 from refusalctl.disk import write_whole
 from refusalctl.errors import RefusalctlError
 from refusalctl.file_errors import explain, explained
+from refusalctl.locks import locked
 from refusalctl.records.printed import Checked, PrecisionChecked, PrintedDoctor
+from refusalctl.settings import Machine
+from refusalctl.store.drafts import leftovers, unfinished
 from refusalctl.store.store import Store
 
 if TYPE_CHECKING:
     from refusalctl.stats.precision import Deviation
+
+LOOKED_AT = 5000  # artifacts whose manifests are read for damage; more would keep one waiting
+HUB_SECONDS = 5  # until the hub counts as out of reach
 
 
 @asks("model", "device", "dtype", "chat_template", "trust_remote_code", dry_run=False, named=False, file=False)
@@ -29,7 +37,8 @@ def doctor(
         typer.Option("--precision", help="Compare --dtype (bfloat16) with float32 on sample prompts."),
     ] = False,
 ) -> None:
-    """Check this machine: libraries, device, model, data, store. Exits 1 when something is missing."""
+    """Check this machine: libraries, devices, memory against the model's need, data, store, hub. Exits 1 when something
+    is missing."""
     asked = session.asked.machine
     checked = {
         "libraries": _checked(_libraries),
@@ -37,9 +46,11 @@ def doctor(
         "store": _checked(lambda: _store(session.store)),
         "cache": _checked(_cache),
         "model": _checked(lambda: _model(asked.model, asked.chat_template)),
+        "devices": _checked(_devices),
+        "memory": _checked(lambda: _memory(asked)),
+        "hub": _checked(lambda: _hub(asked.model)),
     }
-    libraries, data, store, cache, model = (Checked(*each) for each in checked.values())
-    facts = PrintedDoctor(libraries, data, store, cache, model)
+    facts = msgspec.convert({name: Checked(*each) for name, each in checked.items()}, PrintedDoctor)
     if precision and checked["model"][0]:
         dtype = "bfloat16" if session.asked.origins["dtype"] == "default" else asked.dtype
         deviation = session.study.precision(dtype)
@@ -94,10 +105,61 @@ def _data() -> tuple[bool, str]:
 
 
 def _store(path: Path) -> tuple[bool, str]:
-    opened = Store(path)
+    """Whether it can be written to, what is in it, what dead processes left, and how much room there is."""
+    told: list[str] = []
+    opened = Store(path, told.append)
     with opened.draft() as draft:
         write_whole(draft / "probe", b"x")
-    return True, f"{path}: writable, {len(opened.ids())} artifacts"
+        with locked(draft / "probe.lock", told.append):
+            pass
+    n, left = len(opened.ids()), len(leftovers(path)) + len(unfinished(path))
+    facts = [f"{path}: writable", f"{n} artifacts", f"{gigabytes(shutil.disk_usage(path).free)} free on its disk"]
+    if n <= LOOKED_AT:
+        opened.all()  # tells of what is damaged
+    else:
+        facts.append("`refusalctl artifacts verify` looks for damage")
+    if left:
+        facts.append(f"{left} things that interrupted processes left (`refusalctl artifacts gc`)")
+    damaged = any("passed over" in each for each in told)
+    facts += [*told, *(["see `refusalctl artifacts verify`"] if damaged else [])]
+    return not damaged, "; ".join(facts)
+
+
+def _devices() -> tuple[bool, str]:
+    from refusalctl.model.memory import devices
+
+    return True, "; ".join(f"{d.name}: {gigabytes(d.free)} of {gigabytes(d.total)} free" for d in devices())
+
+
+def _memory(asked: Machine) -> tuple[bool, str]:
+    """What the model's weights need beside what is free where they would go."""
+    from refusalctl.model.files.resolve import resolve
+    from refusalctl.model.load import pick_device, pick_dtype
+    from refusalctl.model.memory import devices, verdict, weights_bytes
+
+    ref = resolve(asked.model, trust_remote_code=asked.trust_remote_code, template=asked.chat_template)
+    dtype = pick_dtype(asked.dtype, asked.device)
+    kind = pick_device(asked.device).partition(":")[0]
+    there = [each for each in devices() if each.kind == kind] or devices()[-1:]
+    return verdict(weights_bytes(ref, dtype), max(there, key=lambda each: each.free), dtype)
+
+
+def _hub(model: str) -> tuple[bool, str]:
+    """Whether models could be fetched. It is missing only where this model would have to come from there."""
+    from huggingface_hub import constants, get_session, get_token
+
+    token = "a token is set" if get_token() else "no token: gated models are out of reach"
+    if constants.HF_HUB_OFFLINE:
+        return True, f"offline, as HF_HUB_OFFLINE asks: only models that are here; {token}"
+    try:
+        get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)
+    except Exception as error:  # its transport's own, whichever that is
+        here = _checked(lambda: _model(model, None))[0]
+        return (
+            here,
+            f"{constants.ENDPOINT} cannot be reached ({type(error).__name__}): only models that are here; {token}",
+        )
+    return True, f"{constants.ENDPOINT} answers; {token}"
 
 
 def _model(spec: str, template: str | None) -> tuple[bool, str]:
@@ -113,3 +175,7 @@ def _words(dtype: str, found: Deviation) -> str:
         f"{found.kl_max:.2g} nats, another first token in {found.other_first_token}; stream off by at most "
         f"{found.stream_max:.1%}; directions' smallest cosine {found.direction_cosine_min:.4f}"
     )
+
+
+def gigabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"

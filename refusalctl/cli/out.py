@@ -95,8 +95,13 @@ def _aligned(rows: Sequence[Sequence[object]], right: set[int]) -> Iterator[str]
     return ("  ".join(row).rstrip() for row in zip(*filled))
 
 
-def table_err(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
-    """A summary for the eye on stderr, beside the data on stdout; a log gets it as wide as it needs."""
+def table_err(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = (), asked: bool = False
+) -> None:
+    """A summary for the eye on stderr, beside the data on stdout; a log gets it as wide as it needs. `asked`: it is
+    what was asked for, or tells of failures, and so is shown in any case."""
+    if _quiet and not asked:
+        return
     where = err if err.is_terminal else Pipe(file=sys.stderr, width=PIPE, no_color=True)
     grid = Table(header_style="bold", box=None, pad_edge=False)
     for column in columns:
@@ -112,16 +117,34 @@ def show(renderable: Any) -> None:
         _console(ENDLESS).print(renderable, soft_wrap=True)
 
 
+def hush(wanted: bool) -> None:
+    """Whether only results, notes and errors are told: no progress, tables and summaries on stderr."""
+    global _quiet
+    _quiet = wanted
+
+
+_quiet = False
+
+
 def info(text: str) -> None:
+    if _quiet:
+        return
     err.print(escape(redacted(text)), style="dim", soft_wrap=True)
 
 
 def success(text: str) -> None:
+    if _quiet:
+        return
     err.print(f"[green]✓[/green] {escape(text)}", soft_wrap=True)
 
 
 def warn(text: str) -> None:
     err.print(f"[yellow]note:[/yellow] {escape(redacted(text))}", soft_wrap=True)
+
+
+def trace(text: str) -> None:
+    """The traceback of a bug."""
+    err.print(escape(redacted(text.rstrip())), style="dim", soft_wrap=True)
 
 
 def tell_causes(wanted: bool) -> None:
@@ -136,8 +159,7 @@ _causes = False
 def error(problem: RefusalctlError, *, json: bool = False) -> int:
     """Tell a known failure; with `json` as one JSON line. The exit code."""
     if _causes:
-        causes = redacted("".join(traceback.format_exception(problem)).rstrip())
-        err.print(escape(causes), style="dim", soft_wrap=True)
+        trace("".join(traceback.format_exception(problem)))
     if json:
         _json_error(PrintedError(type(problem).__name__, problem.message, problem.hint, 1))
     else:
@@ -177,7 +199,7 @@ def _json_error(told: PrintedError) -> None:
 
 def progress(*, quiet: bool = False) -> Progress:
     """Bars in a terminal, a line per task elsewhere; where JSON is asked for only what must be told."""
-    return Messages(err) if quiet else reporting("auto", err)
+    return Messages(err) if quiet or _quiet else reporting("auto", err)
 
 
 def explain(asked: Resolved, settings: Sequence[Declared], *, json: bool) -> None:
@@ -222,7 +244,12 @@ def _cost(cost: Cost) -> None:
         return (step, lang, *counts, "" if seconds is None else duration(seconds))
 
     err.print()
-    table_err(heads, [*(line(*row) for row in cost.rows), line("all", "", cost.total, cost.seconds)], right=heads[2:])
+    table_err(
+        heads,
+        [*(line(*row) for row in cost.rows), line("all", "", cost.total, cost.seconds)],
+        right=heads[2:],
+        asked=True,
+    )
     err.print(f"{cost.cells} sets of answers to write, {cost.labels:,} labels to make; the time is without judges")
     if (asked := cost.controls) is not None:
         err.print(

@@ -16,6 +16,7 @@ import typer
 from msgspec import Meta
 
 from refusalctl.cli import out
+from refusalctl.cli.goal_options import GOAL_OPTIONS, GoalOptions
 from refusalctl.disk import given_path
 from refusalctl.language_codes import check_code
 from refusalctl.records.printed import PrintedResult
@@ -127,11 +128,13 @@ class Session:
         dry_run: bool = False,
         probe: bool = False,
         judge_url: str | None = None,
+        goals: GoalOptions | None = None,
     ) -> None:
         if name is not None:
             check_free(store, name)  # now, not after hours of work
         self.asked, self.store, self.name, self.json = asked, store, name, json
         self.dry_run, self.probe, self.judge_url = dry_run, probe, judge_url
+        self.goals = goals or GoalOptions()
 
     @cached_property
     def study(self) -> Study:
@@ -163,7 +166,7 @@ class Session:
 
 
 def asks(
-    *names: str, dry_run: bool = True, named: bool = True, probe: bool = False, file: bool = True
+    *names: str, dry_run: bool = True, named: bool = True, probe: bool = False, file: bool = True, goals: bool = False
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command options for these settings, and `--store`, `--json`, `--explain`, `--config` and what else is
     asked for; the command's parameter `session` stands for all of them."""
@@ -177,7 +180,11 @@ def asks(
         def run(**values: Any) -> None:
             given = {each.name: _value(each, values) for each in settings}
             config, explain = values.pop("config", None), values.pop("explain")
-            mine = {key: values.pop(key) for key in ("store", "name", "json", "dry_run", "probe") if key in values}
+            mine: dict[str, Any] = {
+                key: values.pop(key) for key in ("store", "name", "json", "dry_run", "probe") if key in values
+            }
+            if goals:
+                mine["goals"] = GoalOptions(**{key: values.pop(key) for key in GOAL_OPTIONS})
             if mine.get("probe") and not mine.get("dry_run"):
                 raise typer.BadParameter("--probe needs --dry-run")
             asked = resolve(given, config if config is not None else values.get("file"))
@@ -191,6 +198,7 @@ def asks(
         extra |= {"name": (NameOption, None)} if named else {}
         extra |= {"dry_run": (DryRunOption, False)} if dry_run else {}
         extra |= {"probe": (ProbeOption, False)} if probe else {}
+        extra |= GOAL_OPTIONS if goals else {}
         extra |= {"explain": (ExplainOption, False), "json": (JsonOption, False)}
         parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own.values()]
         parameters += [p for each in settings for p in _parameters(each)]

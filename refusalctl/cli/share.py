@@ -1,4 +1,4 @@
-"""`refusalctl artifacts push|pull|export|import`: bring artifacts with their lineage to others, and back."""
+"""Bring artifacts with their lineage to others, and back: `artifacts push`, `pull`, `export` and `import`."""
 
 from __future__ import annotations
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from refusalctl.cli import out
+from refusalctl.cli.goals import work_through
 from refusalctl.cli.session import EVERYTHING, Session, asks
 
 if TYPE_CHECKING:
     from refusalctl.results import Transfer
 
 
-@asks(*EVERYTHING, probe=True)
+@asks(*EVERYTHING, probe=True, goals=True)
 def transfer(
     session: Session,
     labels: Annotated[
@@ -28,12 +29,21 @@ def transfer(
     """Try every source's direction in every target language, and give each pair a verdict."""
     if bool(labels) != from_labels:
         raise typer.BadParameter("give labels and --from-labels together: `transfer --from-labels LABELS...`")
-    if not from_labels:
-        check_languages(session)
-    found = session.study.transfer(from_labels=labels or None)
+    if from_labels:
+        session.finish(_shown(session.study.transfer(from_labels=labels)))
+        return
+    check_languages(session)
+    with work_through(session, "transfer") as whole:
+        if not whole:
+            return
+        found = session.study.transfer()
+    session.finish(_shown(found), forecast=True)
+
+
+def _shown(found: Transfer) -> Transfer:
     if not found.planned:
         show_matrix(found)
-    session.finish(found, forecast=not from_labels)
+    return found
 
 
 def check_languages(session: Session) -> None:

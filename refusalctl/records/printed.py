@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from refusalctl.records.calibration import CalibrationTrial
+from refusalctl.records.event import Event
 from refusalctl.records.rows import Kind, Split
 
 
@@ -135,6 +136,9 @@ class PrintedDoctor(Printed, frozen=True):
     store: Checked
     cache: Checked
     model: Checked
+    devices: Checked
+    memory: Checked
+    hub: Checked
     precision: PrecisionChecked | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -306,6 +310,46 @@ class PrintedRepairs(Printed, frozen=True):
     repaired: bool
     repairs: tuple[PrintedRepair, ...]
     left: tuple[Problem, ...]
+
+
+class ListedGoal(Printed, frozen=True):
+    """A part of a transfer that can be computed apart from others. `lang`: what it is about, of a pair the target;
+    `needs`: goals that come before it; `ids`: artifacts that it gave, none where a language has no direction."""
+
+    name: str
+    lang: str
+    needs: tuple[str, ...]
+    done: bool
+    ids: tuple[str, ...]
+
+
+class PrintedGoals(Printed, frozen=True):
+    """`--list-goals`, and the goals that `--only` computed."""
+
+    goals: tuple[ListedGoal, ...]
+
+
+class ListedRun(Printed, frozen=True):
+    """A run in the event log. `state`: ended, failed, interrupted, or open: running, or killed."""
+
+    run: str
+    began: str
+    host: str
+    name: str
+    state: str
+    seconds: float | None
+    computed: int
+    found: int
+    failed: int
+    workers: int
+
+
+class LoggedRun(Printed, frozen=True):
+    """`artifacts log RUN`: everything that happened, in order; `unread`: lines that a kill cut short."""
+
+    run: str
+    unread: int
+    events: tuple[Event, ...]
 
 
 class SharedArtifact(Printed, frozen=True):

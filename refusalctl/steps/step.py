@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refusalctl.errors import EmptySelection
 from refusalctl.json_types import Json, JsonObject
 from refusalctl.model.context import positions_of
 from refusalctl.progress import Progress, Silent
 from refusalctl.redaction import refuse_secret
 from refusalctl.settings import Machine, Settings
+from refusalctl.steps.code_version import code_version
 from refusalctl.steps.prompt_rows import check_room, encoded, rows_of
+from refusalctl.store.event_log import End, Events, NoEvents, told
 from refusalctl.store.hashing import digest, short
 from refusalctl.store.store import Artifact, Store
 
@@ -66,6 +67,7 @@ class Planned:
     about: dict[str, Any]
     done: bool
     id: str
+    key: str  # of its recipe
     params: Mapping[str, Any] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)  # rows of its inputs, where they say
 
@@ -74,7 +76,8 @@ class Planned:
 class Workbench:
     """What every step needs: a store, a machine with its model loaded at most once, and what is asked.
 
-    Copies with other settings (`asking`) share the loaded model, the judges, the plan and the notes.
+    Copies with other settings (`asking`) share the loaded model, the judges, the plan and the notes. `fruitless` keeps
+    why a recipe gave no result, so that it is not computed twice in a session.
     """
 
     store: Store
@@ -94,6 +97,8 @@ class Workbench:
     foreseen_prompts: set[tuple[Machine, str, int]] = field(default_factory=set, repr=False)
     thoughts: dict[Machine, Thinking] = field(default_factory=dict, repr=False)
     anew: bool = False  # finished results are no reason not to compute: they are damaged
+    events: Events = field(default_factory=NoEvents, repr=False)
+    fruitless: dict[str, tuple[str, str | None]] = field(default_factory=dict, repr=False)  # recipes that give nothing
 
     def asking(self, settings: Settings) -> Workbench:
         """The same workbench with another question."""
@@ -241,24 +246,38 @@ class Workbench:
         for problem in self.store.damaged(key) if not results else ():
             self.note(f"{step.name}: {problem}: it is computed again")
         if results:
-            self._planned(Planned(step.name, results[0].about, True, results[0].id))
+            if self._planned(Planned(step.name, results[0].about, True, results[0].id, key)) and not self.dry_run:
+                self.events.write("found", "step", step.name, kind=step.kind, id=results[0].id, about=results[0].about)
             return results[0]
         sizes = {name: int(a.about["n"]) for name, a in inputs.items() if a.about.get("n") is not None}
-        self._planned(Planned(step.name, dict(about), False, key, params, sizes))
+        self._planned(Planned(step.name, dict(about), False, key, key, params, sizes))
         if self.dry_run:
             if step.uses_model:
                 self._foresee()
                 self._foresee_prompts(params, inputs)
             manifest = {"recipe": recipe, "about": about, "files": {}}
             return Artifact(step.kind, key, Path(), manifest, planned=True)
-        return self._compute(step, recipe, key, params, inputs, about)
+        if key in self.fruitless:
+            message, hint = self.fruitless[key]
+            raise EmptySelection(message, hint=hint)
+        try:
+            with told(self.events, "step", step.name, kind=step.kind, about=dict(about)) as ended:
+                made = self._compute(step, recipe, key, params, inputs, about, ended)
+                ended.facts["id"] = made.id
+        except EmptySelection as error:
+            self.fruitless[key] = error.message, error.hint
+            raise
+        return made
 
     def again(
         self, step: Step, params: Mapping[str, Json], inputs: Mapping[str, Artifact], about: Mapping[str, Json]
     ) -> Artifact:
         """Compute a recipe whose result is damaged; what comes out takes its place where it is the same artifact."""
         recipe = self.recipe(step, params, inputs)
-        return replace(self, anew=True)._compute(step, recipe, digest(recipe), params, inputs, about)
+        with told(self.events, "step", step.name, kind=step.kind, about=dict(about)) as ended:
+            made = replace(self, anew=True)._compute(step, recipe, digest(recipe), params, inputs, about, ended)
+            ended.facts["id"] = made.id
+        return made
 
     def _compute(
         self,
@@ -268,6 +287,7 @@ class Workbench:
         params: Mapping[str, Json],
         inputs: Mapping[str, Artifact],
         about: Mapping[str, Json],
+        ended: End,
     ) -> Artifact:
         started = time.time()
         for artifact in inputs.values():
@@ -275,6 +295,7 @@ class Workbench:
         with self.store.partial(key, [artifact.id for artifact in inputs.values()]) as partial:
             finished = self.store.find(key)  # another process may have done it while this one waited
             if finished is not None and not self.anew:
+                ended.event = "found"
                 return finished
             with self.store.draft() as out:
                 job = Job(params, inputs, out, partial, self)
@@ -282,7 +303,7 @@ class Workbench:
                 run: dict[str, object] = {
                     "checks": checks,
                     "seconds": round(time.time() - started, 3),
-                    "code": _code_version(),
+                    "code": code_version(),
                 }
                 run |= {"asked": job.asked} if job.asked else {}
                 if step.uses_model:
@@ -343,9 +364,12 @@ class Workbench:
 
         return versions()
 
-    def _planned(self, line: Planned) -> None:
-        if all(p.id != line.id for p in self.plan):
+    def _planned(self, line: Planned) -> bool:
+        """Whether this recipe was not planned before."""
+        is_new = all(p.key != line.key for p in self.plan)
+        if is_new:
             self.plan.append(line)
+        return is_new
 
     def note(self, text: str) -> None:
         """Something the user should read, once."""
@@ -361,27 +385,6 @@ def no_accelerator() -> bool:
         return True
     devices = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/dri")
     return sys.platform == "linux" and not any(Path(device).exists() for device in devices)
-
-
-@cache
-def _code_version() -> JsonObject:
-    """This package's version, and where it runs from a checkout the commit; asked once, for the code that is loaded."""
-    from refusalctl.version import __version__
-
-    top = Path(__file__).resolve().parents[2]
-    version: JsonObject = {"refusalctl": __version__}
-    if not (top / ".git").exists():
-        return version
-    head = subprocess.run(["git", "-C", str(top), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    dirty = subprocess.run(
-        ["git", "-C", str(top), "status", "--porcelain", "--", "refusalctl"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if head.returncode == 0:
-        version |= {"commit": head.stdout.strip(), "dirty": bool(dirty.stdout.strip())}
-    return version
 
 
 def _count(params: Mapping[str, Json], name: str) -> int:

@@ -79,29 +79,45 @@ def ablation(bench: Workbench, selection: Artifact) -> InterventionSpec:
     return InterventionSpec("subspace", basis)
 
 
+def ablations(settings: Settings, target: str) -> list[Cell]:
+    """A target's baseline, then each direction ablated in it, its own first."""
+    cells = [Cell(None, target, "baseline")]
+    for lang in dict.fromkeys((target, *settings.sources)):
+        cells.append(Cell(lang, target, "native" if lang == target else "transferred"))
+    return cells
+
+
+def inductions(settings: Settings, target: str) -> list[Cell]:
+    """Each direction added in a target at every dose; the first is the verdict's."""
+    doses = settings.verdict.doses
+    return [
+        Cell(lang, target, "induced", dose, is_extra_dose=dose != doses[0])
+        for lang in dict.fromkeys((target, *settings.sources))
+        for dose in doses
+    ]
+
+
 def ablation_cells(bench: Workbench, selections: Selections) -> list[CellAnswers]:
     """Baselines once per target, then each direction ablated in each target."""
     written = []
     for target in bench.settings.targets:
         prompts = draw_prompts(bench, target, "harmful", "test")
-        written.append(_written(bench, prompts, Cell(None, target, "baseline"), InterventionSpec()))
-        for lang in dict.fromkeys((target, *bench.settings.sources)):
-            if lang in selections.found:
-                cell = Cell(lang, target, "native" if lang == target else "transferred")
-                written.append(_written(bench, prompts, cell, ablation(bench, selections.found[lang])))
+        for cell in ablations(bench.settings, target):
+            if cell.source is None:
+                written.append(_written(bench, prompts, cell, InterventionSpec()))
+            elif cell.source in selections.found:
+                written.append(_written(bench, prompts, cell, ablation(bench, selections.found[cell.source])))
     return _judged(bench, written)
 
 
 def induction_cells(bench: Workbench, selections: Selections, targets: Iterable[str]) -> list[CellAnswers]:
-    """Each direction added to harmless test prompts, at its own layer and every dose; the first is the verdict's."""
-    doses = bench.settings.verdict.doses
+    """Each direction added to harmless test prompts, at its own layer and every dose."""
     written = []
     for target in targets:
         prompts = draw_prompts(bench, target, "harmless", "test")
-        for lang in dict.fromkeys((target, *bench.settings.sources)):
-            for dose in doses if lang in selections.found else ():
-                cell = Cell(lang, target, "induced", dose, is_extra_dose=dose != doses[0])
-                spec = InterventionSpec("add", selections.found[lang], coeff=dose)
+        for cell in inductions(bench.settings, target):
+            if cell.source in selections.found and cell.coeff is not None:
+                spec = InterventionSpec("add", selections.found[cell.source], coeff=cell.coeff)
                 written.append(_written(bench, prompts, cell, spec))
     return _judged(bench, written)
 
@@ -268,17 +284,23 @@ def _chosen_directions(selections: dict[str, Artifact]) -> dict[str, ChosenDirec
 TRANSFER = Step("transfer", 10, "transfer", _run)
 
 
-def measure_transfer(bench: Workbench) -> Artifact:
-    """The matrix over sources x targets, every missing input computed first.
-
-    All of it is planned before anything is computed: a prompt that the model cannot take is named before the first
-    pass, wherever in the matrix it is needed.
-    """
+def check_plan(bench: Workbench) -> None:
+    """Raise before the first pass what a plan cannot deliver; and find out whether the judge is there."""
     if bench.dry_run:
         check_matrix(bench)
     else:
         measure_transfer(bench.planning())
     check_judge_is_there(bench, bench.settings.answers.judge, bench.settings.langs)
+
+
+def measure_transfer(bench: Workbench, *, is_checked: bool = False) -> Artifact:
+    """The matrix over sources x targets, every missing input computed first.
+
+    All of it is planned before anything is computed: a prompt that the model cannot take is named before the first
+    pass, wherever in the matrix it is needed. `is_checked`: that was done already (`check_plan`).
+    """
+    if not is_checked:
+        check_plan(bench)
     selections = select_all(bench)
     cells = ablation_cells(bench, selections)
     harmless = harmless_baselines(bench)

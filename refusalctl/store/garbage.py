@@ -24,6 +24,7 @@ from refusalctl.store.drafts import (
     pending,
     unfinished,
 )
+from refusalctl.store.event_log import old_logs
 from refusalctl.store.store import KINDS, MANIFEST, Artifact, Store
 from refusalctl.untrusted import read_bytes
 
@@ -120,18 +121,20 @@ def remove(store: Store, kind: str, identifier: str) -> None:
 
 class Leftovers(NamedTuple):
     """What nobody works on any more. `drafts`: in `tmp/`; `rows`: of interrupted steps in `partial/`; `marks`: of
-    results that are gone; `locks`: of processes that have ended."""
+    results that are gone; `locks`: of processes that have ended; `logs`: of runs that ended long ago."""
 
     drafts: Sequence[Path] = ()
     rows: Sequence[Path] = ()
     marks: Sequence[Path] = ()
     locks: Sequence[Path] = ()
+    logs: Sequence[Path] = ()
 
 
 def left_behind(store: Store, min_age: float = 0.0) -> Leftovers:
     """What killed processes left, untouched for `min_age` seconds."""
     root = store.root
-    return Leftovers(leftovers(root, min_age), unfinished(root, min_age), stale_marks(store, min_age), dead_locks(root))
+    marked = stale_marks(store, min_age)
+    return Leftovers(leftovers(root, min_age), unfinished(root, min_age), marked, dead_locks(root), old_logs(store))
 
 
 def sweep(store: Store, garbage: Sequence[Artifact], left: Leftovers, min_age: float = 0.0) -> None:
@@ -152,6 +155,8 @@ def sweep(store: Store, garbage: Sequence[Artifact], left: Leftovers, min_age: f
         marks.drop(store.root, marks.read(mark))
     for lock in left.locks:
         drop_lock(lock)
+    for log in left.logs:
+        log.unlink(missing_ok=True)
     names.settle(store.root)
 
 

@@ -24,7 +24,7 @@ from refusalctl.store.store import KINDS, Store, is_id
 from refusalctl.store.verify_bookkeeping import caches, names_and_records
 from refusalctl.untrusted import parse_object, read_bytes
 
-OWN = ("tmp", "partial", "recipes", "names", "named", "cache")  # folders of a store beside the kinds
+OWN = ("tmp", "partial", "recipes", "names", "named", "cache", "events")  # folders of a store beside the kinds
 THREADS = min(8, os.cpu_count() or 1)  # hashing leaves the interpreter to the others; more than disks can feed is idle
 
 

@@ -87,6 +87,16 @@ def test_collect_prints_ids_alone_and_a_second_call_computes_nothing(run) -> Non
     assert "collect ba" not in again.err
 
 
+def test_quiet_leaves_results_notes_and_errors(run, tiny_folder: Path) -> None:  # type: ignore[no-untyped-def]
+    asked = ("collect", "--lang", "en", "--n", "2", "--split", "train", "--model", str(tiny_folder))
+    loud, quiet = run(*asked, "--seed", "1", model=False), run("--quiet", *asked, "--seed", "2", model=False)
+    assert loud.err
+    assert (quiet.code, quiet.err) == (0, "")
+    assert len(quiet.out.split()) == len(loud.out.split())
+    fails(run("--quiet", "collect", "--lang", "fr", model=False), 1, "has no French (fr)")
+    assert run("--quiet", *asked, "--dry-run", model=False).err  # what is asked for is shown
+
+
 def test_two_empty_stores_get_the_same_ids(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     outs = [run("extract", "--lang", "be", "--n-train", "4", "--store", str(tmp_path / s)).out for s in "ab"]
     assert outs[0] == outs[1]

@@ -1,0 +1,1 @@
+"""Where goals are computed beside this process. Recipes know nothing of it."""

@@ -1,0 +1,71 @@
+"""Devices of this machine with their memory, and what a model's weights need."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import psutil
+import torch
+
+from refusalctl.errors import ModelError
+from refusalctl.model.files import checkpoint
+from refusalctl.model.files.resolve import ModelRef
+
+ROOM = 1.2  # times the weights: activations, caches and what libraries keep; batches shrink to what is left
+
+
+class Device(NamedTuple):
+    """Bytes; `free`: what could be had now."""
+
+    name: str
+    kind: str
+    total: int
+    free: int
+
+
+def devices() -> list[Device]:
+    """Accelerators, then the processor."""
+    found = []
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        free, total = torch.cuda.mem_get_info(index)
+        found.append(Device(f"cuda:{index} {torch.cuda.get_device_name(index)}", "cuda", total, free))
+    memory = psutil.virtual_memory()
+    if torch.backends.mps.is_available():  # it shares the processor's
+        found.append(Device("mps", "mps", memory.total, memory.available))
+    return [*found, Device(f"cpu, {torch.get_num_threads()} threads", "cpu", memory.total, memory.available)]
+
+
+def weights_bytes(ref: ModelRef, dtype: str) -> int | None:
+    """Bytes of a model's weights in memory, by the headers of its files; None where these are not here, or say nothing.
+
+    Of quantised weights, as they are stored.
+    """
+    base = ref if ref.base is None else ref.base
+    try:
+        stored = checkpoint.read(base.folder)
+    except ModelError:
+        return None
+    if not stored.tensors:
+        return None
+    size = torch.finfo(getattr(torch, dtype)).bits // 8
+    if ref.quantization is not None:
+        return sum(file.stat().st_size for file in stored.files)
+    return stored.parameters() * size
+
+
+def verdict(needed: int | None, device: Device, dtype: str) -> tuple[bool, str]:
+    """Whether weights fit into what is free, in words. Unknown is no problem, and says so."""
+    there = f"{gigabytes(device.free)} of {gigabytes(device.total)} free on {device.name}"
+    if needed is None:
+        return True, f"the weights are not here yet, what they need is not known; {there}"
+    told = f"weights need {gigabytes(needed)} in {dtype}; {there}"
+    if needed * ROOM <= device.free:
+        return True, told
+    return (
+        False,
+        f"{told}: too little; free some, use --device shard, --dtype bfloat16, or a smaller or quantised model",
+    )
+
+
+def gigabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"
