@@ -163,9 +163,7 @@ class ControlSettings(Group, frozen=True):
     )
     n_controls: Annotated[int | None, option("Control draws per source, at least 19.", short="39")] = None
     control_prompts: Annotated[Count, option("Test prompts per class that controls are compared on.")] = 16
-    control_candidates: Annotated[
-        Whole, option("Places scored for each control draw, the best to first order; 0: all.")
-    ] = 0
+    control_candidates: Annotated[Whole, option("Places scored per control draw, best to first order; 0: all.")] = 0
     control_completions: Annotated[
         Whole, option("Draws whose answers are written on the test prompts; from 19 on they decide as well.")
     ] = 0

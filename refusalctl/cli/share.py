@@ -1,4 +1,4 @@
-"""Bring artifacts with their lineage to others, and back: `artifacts push`, `pull`, `export` and `import`."""
+"""Commands of `refusalctl artifacts` that bring artifacts with their lineage to others: push, pull, export, import."""
 
 from __future__ import annotations
 
