@@ -32,6 +32,8 @@ def plan(
         raise BadInput("say what is meant", hint="give ids, names or queries, or --all for everything")
     if everything:
         chosen = source.open_all(sorted(source.folders()))
+        if not chosen:  # a wrong address looks like an empty one
+            raise NotFound(f"there are no artifacts in {source.where}", hint="check the address")
     else:
         chosen = list({a.id: a for ref in asked for a in references.resolve_all(source, ref)}.values())
     found = _lineage(source, receiver, chosen)

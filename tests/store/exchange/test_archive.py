@@ -137,6 +137,19 @@ def test_a_hostile_member_is_refused_wherever_it_stands(store: Store, tmp_path: 
     assert not list((other.root / "tmp").glob("*"))
 
 
+@pytest.mark.parametrize("place", [0, 1, 2, 3])
+def test_a_member_that_stands_where_another_should_is_refused(
+    store: Store, other: Store, tmp_path: Path, place: int
+) -> None:
+    def renamed(found: Members) -> Members:
+        found[place][0].name = "../evil"
+        return found
+
+    with pytest.raises(Corrupt):
+        read(rewritten(write(store, tmp_path / "a.tar"), renamed), other)
+    assert other.folders() == []
+
+
 def _with_file(store: Store, name: str, size: int = 1) -> Members:
     """An archive of one artifact that names a file so; its id is right."""
     facts = {name: {"sha256": hashlib.sha256(b"x").hexdigest(), "bytes": size}}

@@ -184,6 +184,11 @@ def test_a_push_that_is_killed_anywhere_is_finished_by_the_next(store: Store, ot
     assert contents(other) == contents(store)
 
 
+def test_a_wrong_address_is_no_empty_success(other: Store, url: str) -> None:
+    with pytest.raises(NotFound, match="there are no artifacts in"):
+        pull(url, other)
+
+
 def test_errors_of_a_server_are_one_line(store: Store, s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StoreError, match=r"cannot list s3://no-such-bucket/x: The specified bucket does not exist"):
         push(store, "s3://no-such-bucket/x")
