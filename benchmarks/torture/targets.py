@@ -451,7 +451,7 @@ def page(random_: random.Random, folder: Path) -> Callable[[], None]:
     for name in ("transfer.json", MANIFEST) if random_.random() < 0.7 else ("transfer.json",):
         put(home / name, mutations.of_json(random_, (home / name).read_bytes()))
     identifier = renamed(home)
-    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError):
         identifier = sealed(root / "transfer" / identifier)
 
     def read() -> None:

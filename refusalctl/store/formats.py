@@ -302,9 +302,9 @@ def write_activations(
     The last position is the last instruction token; the others are end-of-instruction positions. `kept`: batches that
     the file holds already. Raises `Corrupt` if a prompt was left out, `StoreError` where the disk refuses.
     """
-    frame, offset = _frame(shape, about)
     goes_on = kept is not None and len(kept.batches) > 0
     require_space(path.parent, 4 * math.prod(shape) - (path.stat().st_size if goes_on else 0))
+    frame, offset = _frame(shape, about)
     mode = "r+" if goes_on else "w"
     with explained("write", path, kind=StoreError), io.FileIO(path, mode) as file, ThreadPoolExecutor(1) as thread:
         _write_all(file, frame)

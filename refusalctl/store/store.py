@@ -142,8 +142,8 @@ class Store:
         for path in (*draft.iterdir(), draft):
             sync(path)
         home = self.root / kind / identifier
-        marks.write(self.root, key, identifier, canonical(manifest))
         try:
+            marks.write(self.root, key, identifier, canonical(manifest))
             self._place(draft, home, identifier)
         except BaseException:
             marks.drop(self.root, marks.read(self.root / marks.ROOM / key / identifier))

@@ -234,7 +234,7 @@ def test_limits_name_the_grid_the_prompts_and_the_smallest_effect(page: str) -> 
 def test_settings_can_be_run_again(page: str, tmp_path: Path) -> None:
     from refusalctl.resolve import resolve
 
-    block = re.findall(r"<pre>(.*?)</pre>", page, flags=re.DOTALL)[1]
+    block = re.findall(r"<pre\b[^>]*>(.*?)</pre>", page, flags=re.DOTALL)[1]
     path = tmp_path / "experiment.toml"
     path.write_text(unescape(block), encoding="utf-8")
     asked = resolve({}, path, {})
