@@ -6,6 +6,8 @@ from typing import ClassVar
 
 from refusalctl.records.record import Part, Record
 
+MATCHED = 0.9  # share of the KL limit from which on a draw is matched: its effect is some 5 % below that at the limit
+
 
 class CosineSize(Part, frozen=True):
     """|cosine| of draws to the real direction."""
@@ -80,4 +82,6 @@ class Controls(Record, frozen=True):
         where = f"searched over {self.candidates} places"
         where += f" ({self.searched} scored, the best to first order)" if self.searched < self.candidates else ""
         told = f"{len(self.draws)} draws, {where}, matched to KL {self.kl_limit:.2g} in {self.target}"
-        return f"{told}; {self.n_whole} at full strength" + (f", {partial} by partial ablation" if partial else "")
+        told += f"; {self.n_whole} at full strength" + (f", {partial} by partial ablation" if partial else "")
+        weaker = sum(each.strength < 1.0 and each.kl < MATCHED * self.kl_limit for each in self.draws)
+        return told + (f" ({weaker} of these below {MATCHED:.0%} of it)" if weaker else "")

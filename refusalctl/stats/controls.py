@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refusalctl.errors import BadInput
+from refusalctl.records.controls import MATCHED
 from refusalctl.stats.max_t import TIE
 from refusalctl.stats.permutation import permutation_p
 
@@ -17,9 +18,6 @@ DRAWS = 39  # more power than 19, and one draw may reach the real direction
 NO_DAMAGE = 1e-3  # nats; a smaller KL is no damage: below it draws are not held to the real direction's
 SAME = 1e-6  # unit vectors whose smallest singular value is below this are one direction
 TRIES = 6  # of strengths of a draw that damages more
-CLOSE = (
-    0.9  # share of the limit from which on a draw is matched: its effect is then within some 5 % of that at the limit
-)
 AIM = 0.95  # share of the limit that a try aims at
 INSIDE = 0.05  # of the bracket: no try is nearer to its ends
 FLATTEST, STEEPEST = 0.5, 8.0  # powers that are believed
@@ -51,7 +49,7 @@ def damage_limit(real_kl: float) -> float:
 
 
 def matched(kl: Callable[[float], float], limit: float) -> Matched | None:
-    """A strength whose measured KL is at most `limit` and, within `TRIES`, at least `CLOSE` of it; 1 if all of it is.
+    """A strength whose measured KL is at most `limit` and, within `TRIES`, at least `MATCHED` of it; 1 if all of it is.
 
     `kl`: KL (nats) of partial ablation at a strength in (0, 1]. It grows with a power of the strength, the square where
     that is small: each try follows the power that the two before had. Only a strength that was measured is taken, so a
@@ -66,7 +64,7 @@ def matched(kl: Callable[[float], float], limit: float) -> Matched | None:
         margin = INSIDE * (high - low)
         strength = min(max(guess, low + margin), high - margin)
         here = Matched(strength, kl(strength))
-        if CLOSE * limit <= here.kl <= limit:
+        if MATCHED * limit <= here.kl <= limit:
             return here
         if here.kl <= limit:
             found, low = here, strength

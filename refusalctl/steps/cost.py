@@ -11,6 +11,7 @@ from refusalctl.data import sets
 from refusalctl.json_types import JsonObject
 from refusalctl.stats.selection_rule import layer_limit
 from refusalctl.steps.comprehension import MOST_TEXTS
+from refusalctl.steps.selection.controls import SUBSPACES
 from refusalctl.steps.selection.scorer import AT_ONCE
 from refusalctl.steps.step import Planned, Workbench
 
@@ -231,13 +232,16 @@ def _comprehension(_params: Params, n: Sizes, _model: Shape, _n_langs: int) -> W
 def _control_directions(params: Params, n: Sizes, model: Shape, _n_langs: int) -> Work:
     """Most draws are settled by the KL of their best place. Where not all places are scored, a forward and a backward
     pass for every `AT_ONCE` directions say which; a backward pass counts as two."""
-    places, draws, families = model.n_candidates, params["n"], len(params["families"])
+    places, draws, scored = model.n_candidates, params["n"], _places(params, model)
     if places == 1:
         return Work()
-    scored = _places(params, model)
-    estimated = 3 * ceil(draws * places / AT_ONCE) if scored < places else 0
-    searched = Work(forward=n["val_harmless"] * (draws + 1), scored=(draws * scored + estimated) * n["val_harmful"])
-    return sum([searched] * families, Work())
+
+    def searched(family: str) -> Work:
+        vectors = draws * places * (params["rank"] if family == SUBSPACES else 1)
+        estimated = 3 * ceil(vectors / AT_ONCE) if scored < places else 0
+        return Work(forward=n["val_harmless"] * (draws + 1), scored=(draws * scored + estimated) * n["val_harmful"])
+
+    return sum(map(searched, params["families"]), Work())
 
 
 def _places(params: Params, model: Shape) -> int:

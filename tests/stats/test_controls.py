@@ -86,7 +86,7 @@ def test_a_draw_that_damages_more_is_ablated_as_far_as_the_limit_allows(power: i
     assert found is not None
     exact = 0.25 ** (1 / power)
     assert 0.9 * exact <= found.strength <= exact
-    assert controls.CLOSE * 0.5 <= found.kl == kl(found.strength) <= 0.5
+    assert controls.MATCHED * 0.5 <= found.kl == kl(found.strength) <= 0.5
     assert len(asked) <= 1 + 1 + 3 + 1  # whole, whole again, tries, and this line: halving takes six tries
     assert controls.matched(lambda strength: 1.0 + strength, 0.5) is None
     waving = controls.matched(lambda s: 0.4 if 0.7 < s < 0.8 or s < 0.1 else 3.0, 0.5)

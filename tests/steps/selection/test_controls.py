@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 
@@ -204,6 +205,11 @@ def test_a_draw_that_damages_more_is_ablated_in_part(home: Path, monkeypatch: py
     assert found.matching.startswith("20 draws, searched over ")
     assert "places, matched to KL 0.001 in qab" in found.matching
     assert f"{len(partial)} by partial ablation" in found.matching
+    short = msgspec.structs.replace(partial[0], kl=0.5 * found.kl_limit)
+    others = tuple(msgspec.structs.replace(each, kl=found.kl_limit) for each in found.draws if each is not partial[0])
+    weaker = msgspec.structs.replace(found, draws=(short, *others))
+    assert weaker.matching.endswith("(1 of these below 90% of it)")
+    assert "below" not in msgspec.structs.replace(found, draws=others).matching
     assert found.p == found.smallest_p
     monkeypatch.setattr(stats, "NO_DAMAGE", 1e6)  # whatever they break
     free = read_controls(compare_controls(bench.asking(experiment.changed(control_prompts=7)), "qaa", "qab"))
