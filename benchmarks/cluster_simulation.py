@@ -17,7 +17,7 @@ import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from benchmarks.command import add_out, comma_list, parser, write_figures
 from refusalctl.settings import Settings
@@ -49,7 +49,6 @@ class Run:
     busy: float = 0.0
     loads: int = 0
     lost: int = 0
-    by_kind: Counter[str] = field(default_factory=Counter)
 
     def takes(self, kind: str) -> float:
         """One draw of a goal's time; its mean is the time that was given."""
@@ -85,7 +84,6 @@ class Run:
         """Seconds until a worker is free again, and what it has in memory then; None: it was lost, and replaced."""
         kind = goal.name.partition(":")[0]
         spent = self.takes(kind) + self.seconds["overhead"]
-        self.by_kind[kind] += round(spent)
         if goal.loads != loaded:
             spent += self.takes("load")
             self.loads += 1

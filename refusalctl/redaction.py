@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from refusalctl.errors import BadInput
 from refusalctl.json_types import Json
@@ -27,6 +28,7 @@ _SHAPES = re.compile(
     r"|(?i:authorization\W{1,3}(?:bearer|basic)\s+\S+|\bbearer\s+(?=\S*\d)[\w.~+/=-]{20,})"
 )
 _NAMES = re.compile(r"TOKEN|SECRET|PASSW|API_?KEY|AUTH_?KEY|ACCESS_?KEY|CREDENTIAL", re.IGNORECASE)
+_PATHS = re.compile(r"_(?:PATH|FILE|DIR)$", re.IGNORECASE)
 _SHORTEST = 12  # characters of a secret; shorter values of the environment are words
 
 
@@ -55,7 +57,7 @@ def redacted_run(run: Mapping[str, object]) -> dict[str, object]:
 
 def refuse_secret(recipe: Mapping[str, Json], about: Mapping[str, Json], step: str) -> None:
     """Raise `BadInput` where what an artifact is asked or called by holds a secret: it would be in its manifest."""
-    place = place_of_secret({**recipe, "about": about}) if holds_secret(str(recipe) + str(about)) else None
+    place = place_of_secret({**recipe, "about": about})
     if place is not None:
         raise BadInput(
             f"{step}: {place} would put a token or a password into the artifact, which others read",
@@ -77,6 +79,7 @@ def _texts(value: Json, path: str) -> Iterator[tuple[str, str]]:
         yield path, value
     elif isinstance(value, Mapping):
         for key, each in value.items():
+            yield path or "a key", str(key)
             yield from _texts(each, f"{path}.{key}" if path else str(key))
     elif isinstance(value, Sequence):
         for each in value:
@@ -84,6 +87,7 @@ def _texts(value: Json, path: str) -> Iterator[tuple[str, str]]:
 
 
 def _values() -> list[str]:
-    """What the environment calls a secret; paths to files that hold one are none."""
-    found = (value for name, value in os.environ.items() if _NAMES.search(name))
-    return [v for v in found if len(v) >= _SHORTEST and " " not in v and not v.startswith(("/", "~", "."))]
+    """What the environment calls a secret, the longest first, of which others may be parts; paths to files are none."""
+    found = {value for name, value in os.environ.items() if _NAMES.search(name) and not _PATHS.search(name)}
+    secrets = (v for v in found if len(v) >= _SHORTEST and " " not in v and not Path(v).expanduser().exists())
+    return sorted(secrets, key=len, reverse=True)

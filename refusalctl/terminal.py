@@ -24,7 +24,7 @@ def safe(text: str) -> str:
 
 def safe_json(document: str) -> str:
     """The same for a JSON document, which then still holds the same values."""
-    return document if document.isascii() else _UNSAFE.sub(_json_escape, document)
+    return _UNSAFE.sub(_json_escape, document)
 
 
 def _escape(found: re.Match[str]) -> str:

@@ -91,7 +91,7 @@ def read_lines(path: Path, most: int = LINE, *, follow: bool = False) -> Iterato
     `follow`: a link is what its owner means, in a person's own folder.
     """
     ordinary(path.resolve() if follow else path)
-    with path.open("rb") as content:
+    with open(path, "rb", opener=None if follow else opener) as content:
         for number in range(1, 1 << 62):
             line = content.readline(most + 1)
             if len(line) > most:

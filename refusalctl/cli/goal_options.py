@@ -25,7 +25,7 @@ class GoalOptions:
     @property
     def is_part(self) -> bool:
         """Whether only some goals are wanted, and nothing is put together."""
-        return bool(self.only or self.only_langs)
+        return bool(self.only) or self.only_langs is not None
 
 
 def _option(flag: str, told: str, **more: Any) -> Any:

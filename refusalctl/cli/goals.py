@@ -32,14 +32,14 @@ def work_through(session: Session, command: str) -> Iterator[bool]:
     if asked.is_part and session.name is not None:
         raise typer.BadParameter("--name names a whole matrix: leave it out with --only and --only-langs")
     workers = _workers(session)
-    goals = study.goals(asked.only or (), languages(asked.only_langs) if asked.only_langs else ())
+    goals = study.goals(asked.only or (), () if asked.only_langs is None else languages(asked.only_langs))
     if asked.list_goals:
         _list(session, goals)
         yield False
         return
     if session.dry_run:
         if asked.is_part:
-            study.work(goals)
+            study.work(goals, keep_going=False)
             session.finish()
         yield not asked.is_part
         return

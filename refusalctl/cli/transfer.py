@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from refusalctl.cli import out
+from refusalctl.cli.goal_options import GoalOptions
 from refusalctl.cli.goals import work_through
 from refusalctl.cli.session import EVERYTHING, Session, asks
 
@@ -30,6 +31,8 @@ def transfer(
     if bool(labels) != from_labels:
         raise typer.BadParameter("give labels and --from-labels together: `transfer --from-labels LABELS...`")
     if from_labels:
+        if session.goals != GoalOptions():
+            raise typer.BadParameter("--from-labels computes no goals: leave out their options")
         session.finish(_shown(session.study.transfer(from_labels=labels)))
         return
     check_languages(session)

@@ -28,6 +28,7 @@ from refusalctl.steps.step import Workbench
 from refusalctl.store.event_log import EventLog
 
 TICK = 0.5  # seconds between two looks at the board
+STARTING = "a worker that was starting"
 TRIES = 3  # workers that a goal may lose before it counts as failed
 WAIT = 60.0  # seconds without any worker after which that is told
 SHOW = 120.0  # seconds that a network file system may take to show what a worker wrote
@@ -235,13 +236,16 @@ class Crew:
         hand = self.starting.pop(ref)
         try:
             problem = ray.get(ref)
-        except ray.exceptions.RayActorError as error:
-            self._count("a worker that was starting", error)
+        except ray.exceptions.RayTaskError:
+            raise  # a bug of ours, not a worker that was lost
+        except ray.exceptions.RayError as error:
+            self._count(STARTING, error)
             self._hire()
             return
         if problem is not None:
             ray.kill(hand.actor)
             raise BadInput(problem, hint="see docs/clusters.md")
+        self.lost.pop(STARTING, None)
         self.idle.append(hand)
 
     def _take(self, ref: Any) -> None:
@@ -250,7 +254,9 @@ class Crew:
         hand, goal = self.running.pop(ref)
         try:
             result: GoalResult = ray.get(ref)
-        except (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError) as error:
+        except ray.exceptions.RayTaskError:
+            raise
+        except ray.exceptions.RayError as error:  # also one that was ended for want of memory
             self.bench.events.write("lost", "goal", goal.name, error=type(error).__name__)
             ray.kill(hand.actor)  # one that is only out of reach must not hold its GPU; who else does the goal waits
             if self._count(goal.name, error):
@@ -268,6 +274,7 @@ class Crew:
         why = f"{TRIES} workers were lost over it ({type(error).__name__}): see Ray's logs, often memory is short"
         if name not in self.names:
             raise BadInput(f"{name}: {why}", hint="see docs/clusters.md")
+        self.bench.events.write("failed", "goal", name, error=type(error).__name__, message=why)
         self.outcome.failed.append(Failure(name, type(error).__name__, why))
         return False
 

@@ -260,13 +260,16 @@ class Workbench:
         if key in self.fruitless:
             message, hint = self.fruitless[key]
             raise EmptySelection(message, hint=hint)
-        try:
-            with told(self.events, "step", step.name, kind=step.kind, about=dict(about)) as ended:
+        nothing: EmptySelection | None = None
+        with told(self.events, "step", step.name, kind=step.kind, about=dict(about)) as ended:
+            try:
                 made = self._compute(step, recipe, key, params, inputs, about, ended)
                 ended.facts["id"] = made.id
-        except EmptySelection as error:
-            self.fruitless[key] = error.message, error.hint
-            raise
+            except EmptySelection as error:  # a result, of which the log must not say that something failed
+                nothing, ended.facts["message"] = error, error.message
+        if nothing is not None:
+            self.fruitless[key] = nothing.message, nothing.hint
+            raise nothing
         return made
 
     def again(

@@ -75,9 +75,7 @@ class EventLog:
                 os.write(self._file(), msgspec.json.encode(redacted_value(msgspec.to_builtins(line))) + b"\n")
         except OSError as error:
             known = explain(error, doing="write", path=self.path)
-            if known is None:
-                raise
-            self.store.tell(f"{known.message}: events are not written down")
+            self.store.tell(f"{known.message if known else error}: events are not written down")
 
     def _file(self) -> int:
         if self._number is None:

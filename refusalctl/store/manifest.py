@@ -16,7 +16,7 @@ MANIFEST, RUN = "manifest.json", "run.json"
 LONGEST = 255  # bytes of a file's name, on most file systems
 MOST = 1 << 53  # bytes of a file, or rows: what every JSON reader can hold exactly
 
-Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Count = Annotated[int, Meta(ge=0, le=MOST)]
 
 

@@ -163,7 +163,7 @@ class Store:
             if error.errno not in _TAKEN:
                 raise
             with locked(self.root / "tmp" / f"{identifier}.lock", self.tell):  # one replaces what is damaged
-                if self._is_whole(home):
+                if self.is_whole(home):
                     return
                 broken = self.root / "tmp" / draft_name()
                 if home.exists():
@@ -172,7 +172,7 @@ class Store:
                 remove_tree(broken)
         sync(home.parent)
 
-    def _is_whole(self, home: Path) -> bool:
+    def is_whole(self, home: Path) -> bool:
         """Whether an artifact that is there can stay in place of the same one, computed again: every byte is read."""
         try:
             artifact = self.open(home.parent.name, home.name)

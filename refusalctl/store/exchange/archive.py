@@ -156,11 +156,19 @@ class Reader:
         for entry in header.artifacts:
             if entry.kind not in KINDS:
                 raise Corrupt(f"{self.shown} holds the kind {printable(entry.kind)[:40]}", hint="upgrade refusalctl")
+        if not set(header.chosen) <= {entry.id for entry in header.artifacts}:
+            raise Corrupt(f"{self.shown} was asked for what it does not hold")
         there = {f"{entry.kind}/{entry.id}" for entry in header.artifacts}
         for name, target in header.names.items():
             store_names.check_name(name)
             if target not in there:
                 raise Corrupt(f"{self.shown} has the name {name!r} for something that it does not hold")
+
+    def end(self) -> None:
+        """Raise `Corrupt` where something comes after the last artifact."""
+        extra = self.archive.next()
+        if extra is not None:
+            raise Corrupt(f"{self.shown} holds {printable(extra.name)[:120]!r} after its last artifact")
 
     def check_names(self, there: Mapping[str, str]) -> None:
         """Raise `BadInput` where a name of the archive means something else here."""
@@ -251,6 +259,8 @@ def take(reader: Reader, store: Store, *, names: bool, advance: Advance) -> list
 
     Raises `Corrupt` for an archive that is not what it says; what came before the damage is kept, and is whole.
     """
+    if names:
+        reader.check_names(store.names())
     store.root.mkdir(parents=True, exist_ok=True)
     require_space(store.root, sum(entry.bytes for entry in reader.header.artifacts))
     side, taken = StoreSide(store), []
@@ -271,6 +281,7 @@ def take(reader: Reader, store: Store, *, names: bool, advance: Advance) -> list
                 taken.append(store.adopt(room, artifact))
             except Corrupt as error:
                 raise Corrupt(f"{error.message} (from {reader.shown})", hint="get the archive again") from error
+    reader.end()
     for name, target in reader.header.names.items() if names else ():
         store.name(name, store.open(*target.split("/")))
     return taken

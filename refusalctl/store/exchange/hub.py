@@ -132,11 +132,12 @@ class HubSide(UrlSide):
                     )
                 except HfHubHTTPError as error:
                     status = error.response.status_code if error.response is not None else 0
-                    if status not in _RACES or attempt == TRIES - 1:
+                    if status not in _RACES:
                         raise
                 else:
                     return
-            time.sleep(WAIT * 2**attempt)
+            if attempt < TRIES - 1:
+                time.sleep(WAIT * 2**attempt)
         raise StoreError(f"{self.where} was changed by others all the time", hint="send again")
 
 

@@ -27,22 +27,30 @@ from refusalctl.store.exchange.shipment import Shipment
 from refusalctl.store.exchange.sides import BLOCK, LONGEST_RUN, Advance, Key, Source, expected
 from refusalctl.store.hashing import canonical, short
 from refusalctl.store.store import is_id
+from refusalctl.untrusted import read_bytes
 
 T = TypeVar("T")
 R = TypeVar("R")
 AT_ONCE = 8  # requests on their way; more do not help where bytes are the limit
 OBSTORE = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "abfss": "az"}
+UNSENT = "nothing of it was sent: see `artifacts verify`"
 LONGEST_TARGET = 100  # bytes of `kind/id`
 # what the libraries below fsspec raise for a network, a server or credentials, by the root of the module
 _FOREIGN = ("obstore", "botocore", "aiobotocore", "aiohttp", "gcsfs", "google", "azure", "huggingface_hub", "httpx",
-            "httpx2", "httpcore2", "requests", "urllib3", "paramiko", "hf_xet", "pyo3_runtime")  # fmt: skip
+            "httpx2", "httpcore2", "requests", "urllib3", "paramiko", "hf_xet")  # fmt: skip
 
 
 def require_sound(artifacts: Sequence[Artifact]) -> None:
     """Raise `Corrupt` before what is damaged here is spread."""
     for artifact in artifacts:
         for problem in payload_problems(artifact):
-            raise Corrupt(f"{problem.where}: {problem.what}", hint="nothing of it was sent: see `artifacts verify`")
+            raise Corrupt(f"{problem.where}: {problem.what}", hint=UNSENT)
+        try:
+            sound = is_run(read_bytes(artifact.path / RUN, LONGEST_RUN))
+        except (OSError, ValueError):
+            sound = False
+        if not sound:
+            raise Corrupt(f"{artifact.label}/{RUN}: it is missing or was changed", hint=UNSENT)
 
 
 class _Upload(NamedTuple):
@@ -253,7 +261,9 @@ class UrlSide:
         except Exception as error:
             module = type(error).__module__.partition(".")[0]
             network = isinstance(error, OSError) and system_reason(error) is None
-            network |= isinstance(error, ConnectionError | TimeoutError | FileNotFoundError)
+            network |= isinstance(error, ConnectionError | TimeoutError)
+            # one without a file's name is a server's; a file that vanished here is none of it
+            network |= isinstance(error, FileNotFoundError) and error.filename is None
             if module not in _FOREIGN and not network:
                 raise
             said = re.search(r"<Message>([^<]+)", str(error))  # of S3 and its like, inside what a library says

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from refusalctl.disk import remove_tree, require_space
 from refusalctl.errors import Corrupt
-from refusalctl.store.artifact import MANIFEST, RUN, Artifact, missing, payload_problems
+from refusalctl.store.artifact import MANIFEST, RUN, Artifact, missing
 from refusalctl.store.exchange.arrivals import check_files
 from refusalctl.store.exchange.shipment import Shipment
 from refusalctl.store.hashing import canonical, short
@@ -130,8 +130,7 @@ class StoreSide:
         home = self.root / artifact.kind / artifact.id
         if missing(home, artifact.manifest) or not (home / RUN).is_file():
             return False
-        there = Artifact(artifact.kind, artifact.id, home, artifact.manifest)
-        return not check or not any(payload_problems(there))
+        return not check or self.store.is_whole(home)
 
     def receive(self, shipment: Shipment, source: Source, advance: Advance) -> None:
         """Each artifact is fetched into `partial/<its id>/`, which an interruption leaves for the next try, verified
