@@ -77,7 +77,7 @@ def test_another_pusher_who_was_faster_is_waited_for(store: Store, hub: Hub, mon
     assert push(store) == 4
     hub.races = 99
     put(store, "labels", b"more")
-    with pytest.raises(StoreError, match="cannot write to hf://datasets/own/set"):
+    with pytest.raises(StoreError, match="was changed by others all the time"):
         push(store)
 
 
