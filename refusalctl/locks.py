@@ -66,6 +66,8 @@ class Lease:
                 continue
         else:
             return
+        if self._end.is_set():  # given up while it was looked for
+            return
         self.lost = True
         self._tell(
             f"{self.path.name[:12]} was not renewed in time, and is another process's now: both may do the same work"
@@ -102,7 +104,7 @@ def _look(path: Path) -> _Seen | None:
             content, facts = file.read(LONGEST), os.fstat(file.fileno())
     except (FileNotFoundError, NotADirectoryError):
         return None
-    mark = hashlib.sha256(content or str((facts.st_dev, facts.st_ino)).encode()).hexdigest()[:16]
+    mark = hashlib.sha256(content or str(facts.st_ino).encode()).hexdigest()[:16]
     return _Seen(mark, _owner(content), not content, facts.st_mtime_ns)
 
 
@@ -146,13 +148,16 @@ def _acquire(path: Path, tell: Tell, owner: Owner) -> Lease:
     draft = path.with_name(f"{path.name}.{uuid.uuid4().hex[:16]}{CLAIM}")
     try:
         _write(draft, json.dumps({"owner": asdict(owner), "claim": uuid.uuid4().hex}).encode())
+        mine = _look(draft)
         claim = _Claim(path, draft, tell)
         while not claim.taken():
             time.sleep(POLL)
-        seen = _look(path)
-        return Lease(path, seen.mark if seen is not None else "", tell)
+        if mine is None or mine.empty:  # an empty one is known by its inode, which is another where links are none
+            mine = _look(path)
+        return Lease(path, mine.mark if mine is not None else "", tell)
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
 
 
 def _write(draft: Path, content: bytes) -> None:
@@ -169,6 +174,8 @@ def _put(draft: Path, place: Path) -> bool:
     try:
         os.link(draft, place)
     except FileExistsError:
+        with suppress(OSError):  # a network may lose the answer to our own link, and ask again
+            return draft.samefile(place)
         return False
     except OSError as error:
         if error.errno not in _NO_LINKS:
@@ -179,8 +186,13 @@ def _put(draft: Path, place: Path) -> bool:
         number = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     except FileExistsError:
         return False
-    with os.fdopen(number, "wb", buffering=0) as file:
-        file.write(draft.read_bytes())
+    try:
+        with os.fdopen(number, "wb", buffering=0) as file:
+            file.write(draft.read_bytes())
+    except OSError as error:
+        if error.errno not in _FULL:
+            place.unlink(missing_ok=True)  # nobody would renew it
+            raise
     return True
 
 

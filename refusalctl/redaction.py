@@ -89,5 +89,12 @@ def _texts(value: Json, path: str) -> Iterator[tuple[str, str]]:
 def _values() -> list[str]:
     """What the environment calls a secret, the longest first, of which others may be parts; paths to files are none."""
     found = {value for name, value in os.environ.items() if _NAMES.search(name) and not _PATHS.search(name)}
-    secrets = (v for v in found if len(v) >= _SHORTEST and " " not in v and not Path(v).expanduser().exists())
+    secrets = (v for v in found if len(v) >= _SHORTEST and " " not in v and not _is_there(v))
     return sorted(secrets, key=len, reverse=True)
+
+
+def _is_there(text: str) -> bool:
+    try:
+        return Path(text).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # no path at all
+        return False

@@ -14,16 +14,20 @@ _state: dict[str, BaseException | None] = {}  # "asked": the signal that waits; 
 
 @contextmanager
 def finishing_batches() -> Iterator[None]:
-    """Around a loop that calls `batch_done` after each batch that it has written down."""
+    """Around a loop that calls `batch_done` after each batch that it has written down.
+
+    A signal that waits is raised at the end, also where the block fails: an error comes again with the next run.
+    """
     if "asked" in _state:  # one loop inside another: the outer one's batch is what counts
         yield
         return
     _state["asked"] = None
     try:
         yield
-        batch_done()
     finally:
-        _state.clear()
+        asked = _state.pop("asked", None)
+        if asked is not None:
+            raise asked
 
 
 def batch_done() -> None:
@@ -35,7 +39,9 @@ def batch_done() -> None:
 
 def signalled(how: BaseException) -> bool:
     """A signal came, which is to be raised as `how`. True if it waits for the batch in hand; else it is raised here."""
-    if "asked" not in _state or _state["asked"] is not None:
+    if "asked" not in _state:
         raise how
-    _state["asked"] = how
+    first, _state["asked"] = _state["asked"] is None, how
+    if not first:
+        raise how
     return True

@@ -50,7 +50,8 @@ def test_a_signal_after_the_last_batch_is_raised_before_anything_else_begins() -
         signalled(Asked())
 
 
-def test_an_error_in_a_batch_is_told_rather_than_the_signal() -> None:
-    with pytest.raises(ValueError, match="broken"), finishing_batches():
+def test_a_signal_is_not_forgotten_where_the_batch_fails() -> None:
+    with pytest.raises(Asked) as raised, finishing_batches():
         signalled(Asked())
         raise ValueError("broken")
+    assert isinstance(raised.value.__context__, ValueError)

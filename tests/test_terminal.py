@@ -54,3 +54,11 @@ def test_a_json_document_keeps_its_values_and_loses_what_is_no_text(text: str) -
     document = safe_json(json.dumps({"a": text}, ensure_ascii=False, indent=1))
     assert json.loads(document) == {"a": text}
     assert safe(document) == document
+
+
+def test_json_that_went_through_both_says_the_same() -> None:
+    for number in (*range(0x20), *range(0x7E, 0xA1), 0x202E, 0xFFF9, 0xD800, 0xE0041):
+        text = f"x{chr(number)}y"
+        assert json.loads(safe(safe_json(json.dumps(text)))) == text
+        if number != 0xD800:
+            assert json.loads(safe(safe_json(json.dumps(text, ensure_ascii=False)))) == text

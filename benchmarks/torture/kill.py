@@ -15,27 +15,10 @@ from benchmarks.torture import forked
 from benchmarks.torture.forked import Moment
 from benchmarks.torture.kills import MOST_FAILED, Found, after, collected, ids, looked_at, moment_in, say
 from benchmarks.torture.rows import Row, Work
-from benchmarks.torture.stores import Whole
+from benchmarks.torture.stores import Whole, settings
 
 N, SHORT, FULL = "kills", 60, 500
-MODEL = "organism:shared"
-SETTINGS = f"""
-[experiment]
-data = "{MODEL}"
-sources = ["qaa"]
-targets = ["qaa", "qab"]
-n_train = 8
-n_val = 6
-n_test = 6
-positions = [-1]
-layers = [3]
-max_new_tokens = 8
-controls = true
-n_controls = 19
-[model]
-name = "{MODEL}"
-device = "cpu"
-"""
+SETTINGS = settings("controls = true", "n_controls = 19")
 
 
 def run(work: Work) -> list[Row]:

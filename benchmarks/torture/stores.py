@@ -11,7 +11,28 @@ from refusalctl.json_types import JsonObject
 from refusalctl.store.hashing import canonical, digest
 from refusalctl.store.store import KINDS, MANIFEST, Artifact, Store
 
+MODEL = "organism:shared"
 ROOMS = ("tmp", "partial", "named", "cache", "names", "recipes")
+
+
+def settings(*more: str) -> str:
+    """A small run's experiment file; `more`: further lines of its first part."""
+    return f"""
+[experiment]
+data = "{MODEL}"
+sources = ["qaa"]
+targets = ["qaa", "qab"]
+n_train = 8
+n_val = 6
+n_test = 6
+positions = [-1]
+layers = [3]
+max_new_tokens = 8
+{chr(10).join(more)}
+[model]
+name = "{MODEL}"
+device = "cpu"
+"""
 
 
 def recipe(number: int, step: str = "judge", **inputs: str) -> JsonObject:

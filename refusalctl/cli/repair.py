@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import msgspec
 import typer
 
 from refusalctl.cli import out
@@ -14,7 +15,7 @@ from refusalctl.store.artifact import Problem
 from refusalctl.store.damage import Damage
 from refusalctl.store.hashing import short
 from refusalctl.store.mend import mend, mendable
-from refusalctl.store.store import Store
+from refusalctl.store.store import KINDS, Store
 from refusalctl.store.verify import verify
 
 AGAIN = "computed again"
@@ -41,6 +42,8 @@ def repair(
     if yes:
         mend(store, found)
         found = verify(store, lineage=lineage).problems
+        still = {(p.where, p.damage.value) for p in found}
+        lines = [msgspec.structs.replace(each, done=(each.where, each.damage) not in still) for each in lines]
     else:
         found = [each for each in found if each not in {m.problem for m in mendings}]
     lines += _again(session, store, found, yes)
@@ -69,7 +72,7 @@ def _again(session: Session, store: Store, problems: list[Problem], yes: bool) -
 def _untouched(problems: list[Problem], lines: list[PrintedRepair]) -> list[Problem]:
     """What the plan would leave as it is. An input that is missing, and what a name points to, come back with it."""
     planned = {line.where for line in lines if line.obstacle is None}
-    coming = {where.rpartition("/")[2] for where in planned}
+    coming = {where.rpartition("/")[2] for where in planned if where.partition("/")[0] in KINDS}
 
     def planned_for(problem: Problem) -> bool:
         if problem.damage in (Damage.MISSING_INPUT, Damage.DANGLING_NAME):
@@ -90,6 +93,6 @@ def _tell(session: Session, lines: list[PrintedRepair], left: list[Problem], yes
         out.data(f"{problem.where}: stays as it is: {problem.what}")
     for note in session.study.notes if yes else ():
         out.warn(note)
-    count = sum(line.obstacle is None for line in lines)
+    count = sum(line.done if yes else line.obstacle is None for line in lines)
     verb = "repaired" if yes else "would repair (add --yes)"
     out.info(f"{verb}: {count}; stays damaged: {len(left)}")

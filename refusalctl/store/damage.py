@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Damage(StrEnum):
-    """What is wrong. `MENDABLE`: what the store's own second records give back without computing anything."""
+    """What is wrong; `PAYLOAD`, below, is what only the recipe gives back."""
 
     CHANGED_BYTES = "changed-bytes"
     WRONG_SIZE = "wrong-size"
@@ -30,10 +30,6 @@ class Damage(StrEnum):
     CHANGED_CACHE = "changed-cache"
 
 
-BOOKKEEPING = frozenset({
-    Damage.MISSING_MARK, Damage.CHANGED_MARK, Damage.MISSING_NAME, Damage.CHANGED_NAME, Damage.MISSING_RECORD,
-    Damage.CHANGED_RECORD, Damage.CHANGED_CACHE,
-})  # fmt: skip
 PAYLOAD = frozenset({
     Damage.CHANGED_BYTES, Damage.WRONG_SIZE, Damage.MISSING_FILE, Damage.MISSING_MANIFEST, Damage.CHANGED_MANIFEST,
     Damage.CHANGED_RUN,

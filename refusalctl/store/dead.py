@@ -7,7 +7,7 @@ from pathlib import Path
 
 from refusalctl.disk import remove_tree
 from refusalctl.store import marks, names
-from refusalctl.store.drafts import Grave, graves, leftovers, pending
+from refusalctl.store.drafts import Grave, drop_lock, graves, is_lock, leftovers, pending
 
 
 def sweep_dead(root: Path, min_age: float = 0.0) -> None:
@@ -17,11 +17,19 @@ def sweep_dead(root: Path, min_age: float = 0.0) -> None:
         left = leftovers(root, min_age)
         buried = {grave.folder: grave for grave in graves(root)}
         for folder in left:
-            if folder in buried:
-                finish_removal(root, buried[folder])
-            else:
-                drop_draft(root, folder)
+            with suppress(OSError):
+                drop_left(root, folder, buried.get(folder))
         names.settle(root)
+
+
+def drop_left(root: Path, path: Path, grave: Grave | None) -> None:
+    """Remove what was left in `tmp/`: a lock, an artifact that is being removed, or a draft."""
+    if is_lock(path):
+        drop_lock(path)
+    elif grave is not None:
+        finish_removal(root, grave)
+    else:
+        drop_draft(root, path)
 
 
 def drop_draft(root: Path, folder: Path) -> None:
@@ -36,7 +44,7 @@ def finish_removal(root: Path, grave: Grave) -> None:
     if not (root / grave.kind / grave.id).is_dir():  # computed again meanwhile
         for name, target in names.listed(root).items():
             if target == f"{grave.kind}/{grave.id}":
-                names.forget(root, name)
+                names.forget(root, name, target)
         for mark in marks.of_draft(root, grave.folder) or marks.looked_for(root, grave.id):
             marks.drop(root, mark)
     remove_tree(grave.folder)

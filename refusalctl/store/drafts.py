@@ -77,7 +77,7 @@ def leftovers(root: Path, min_age: float = 0.0) -> list[Path]:
     """Drafts whose writer was killed, untouched for `min_age` seconds; of other machines, for a week."""
     found = []
     for folder in in_tmp(root):
-        living = owner_lives(folder) if folder.suffix in _LOCKS else alive(folder.name)
+        living = owner_lives(folder) if is_lock(folder) else alive(folder.name)
         if not living and time.time() - _touched(folder) >= (min_age if living is False else max(min_age, FORGOTTEN)):
             found.append(folder)
     return found
@@ -109,6 +109,10 @@ def dead_locks(root: Path) -> list[Path]:
         files = (path for path in _all(root / room) if path.suffix in _LOCKS and not owner_lives(path))
         found += (path for path in files if room != "partial" or path.suffix != ".lock")
     return sorted(found)
+
+
+def is_lock(path: Path) -> bool:
+    return path.suffix in _LOCKS
 
 
 def drop_lock(path: Path) -> None:

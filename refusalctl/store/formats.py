@@ -308,6 +308,7 @@ def write_activations(
     mode = "r+" if goes_on else "w"
     with explained("write", path, kind=StoreError), io.FileIO(path, mode) as file, ThreadPoolExecutor(1) as thread:
         _write_all(file, frame)
+        file.truncate(offset + 4 * math.prod(shape))  # HDF5 opens no file that is shorter than it says
         writer = ActivationWriter(file, offset, shape, thread, kept)
         yield writer
         writer.finish()

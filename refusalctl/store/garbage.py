@@ -12,7 +12,7 @@ from typing import NamedTuple
 from refusalctl.disk import make_durable
 from refusalctl.locks import holders
 from refusalctl.store import marks, names
-from refusalctl.store.dead import drop_draft, finish_removal
+from refusalctl.store.dead import drop_left, finish_removal
 from refusalctl.store.drafts import (
     Grave,
     dead_locks,
@@ -145,10 +145,7 @@ def sweep(store: Store, garbage: Sequence[Artifact], left: Leftovers, min_age: f
             remove(store, artifact.kind, artifact.id)
     buried = {grave.folder: grave for grave in graves(store.root)}
     for folder in left.drafts:
-        if folder in buried:
-            finish_removal(store.root, buried[folder])
-        else:
-            drop_draft(store.root, folder)
+        drop_left(store.root, folder, buried.get(folder))
     for folder in left.rows:
         drop_unfinished(folder, min_age, store.tell)
     for mark in left.marks:

@@ -15,7 +15,7 @@ from refusalctl.store.artifact import MANIFEST, Problem
 from refusalctl.store.cache import read_line
 from refusalctl.store.damage import Damage
 from refusalctl.store.drafts import replace_whole
-from refusalctl.store.hashing import canonical, digest
+from refusalctl.store.hashing import canonical, content_digest, digest
 from refusalctl.store.store import Store, is_id
 from refusalctl.untrusted import LARGE, read_bytes
 
@@ -55,7 +55,7 @@ def mend(store: Store, problems: Sequence[Problem]) -> None:
             if problem.damage in (Damage.MISSING_MANIFEST, Damage.CHANGED_MANIFEST) and problem.artifact is not None:
                 _write_manifest(store, *problem.artifact)
         if found & {Damage.MISSING_MARK, Damage.CHANGED_MARK}:
-            _write_marks(store)
+            _write_marks(store, problems)
         if found & {Damage.MISSING_NAME, Damage.CHANGED_NAME, Damage.MISSING_RECORD, Damage.CHANGED_RECORD}:
             _write_names(store)
         if Damage.CHANGED_CACHE in found:
@@ -72,16 +72,29 @@ def _write_manifest(store: Store, kind: str, identifier: str) -> None:
         replace_whole(store.root, store.root / kind / identifier / MANIFEST, read_bytes(copy.path))
 
 
-def _write_marks(store: Store) -> None:
-    """A mark for every artifact that can be read; marks that prove nothing go."""
+def _write_marks(store: Store, problems: Sequence[Problem]) -> None:
+    """A mark for every artifact that can be read; of the marks that were found changed those that prove nothing go. One
+    whose bytes are whole stays, whatever version wrote it: it may be all that is left of a recipe."""
+    asked = {p.artifact[1] for p in problems if p.damage is Damage.CHANGED_MARK and p.artifact is not None}
     for mark in list(marks.every(store.root)):
-        if mark.manifest is None or digest(mark.manifest["recipe"]) != mark.key or not is_id(mark.id):
+        if mark.id in asked and _proves_nothing(mark):
             with suppress(OSError):
                 mark.path.unlink()
                 mark.path.parent.rmdir()
     for artifact in store.all():
         manifest = canonical(artifact.manifest)
         marks.write(store.root, digest(artifact.manifest["recipe"]), artifact.id, manifest)
+
+
+def _proves_nothing(mark: marks.Mark) -> bool:
+    if mark.manifest is not None:
+        return digest(mark.manifest["recipe"]) != mark.key
+    try:
+        return not is_id(mark.id) or content_digest(read_bytes(mark.path)) != mark.id
+    except ValueError:  # no file of ours
+        return True
+    except OSError:  # it may be read tomorrow
+        return False
 
 
 def _write_names(store: Store) -> None:

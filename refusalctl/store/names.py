@@ -108,9 +108,11 @@ def point(root: Path, name: str, target: str) -> None:
         _write(root, Record(name, target))
 
 
-def forget(root: Path, name: str) -> None:
-    """Take a name away."""
+def forget(root: Path, name: str, target: str | None = None) -> None:
+    """Take a name away; with `target` only while it points there."""
     with _changing(root, plain(name)) as before:
+        if target is not None and before != target:
+            return
         _write(root, Record(plain(name), None, before, draft_name()))
         for file in (root / ROOM / name, root / ROOM / plain(name)):
             file.unlink(missing_ok=True)

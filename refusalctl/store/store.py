@@ -168,7 +168,12 @@ class Store:
                 broken = self.root / "tmp" / draft_name()
                 if home.exists():
                     home.rename(broken)
-                draft.rename(home)
+                try:
+                    draft.rename(home)
+                except BaseException:
+                    with suppress(OSError):
+                        broken.rename(home)
+                    raise
                 remove_tree(broken)
         sync(home.parent)
 
@@ -198,8 +203,9 @@ class Store:
                     raise
                 # what is finished has become an artifact; an exception leaves the folder for the next run, and so does
                 # the loss of the lease: it is another's
-                if not lease.lost:
-                    remove_tree(folder)
+                with suppress(OSError):  # whose it is cannot be seen: left
+                    if not lease.lost and lease.ours():
+                        remove_tree(folder)
 
     def name(self, name: str, artifact: Artifact) -> None:
         """Let `name` point to an artifact. Raises `BadInput` for a name that looks like an id or a path."""

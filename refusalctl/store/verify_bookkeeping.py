@@ -16,6 +16,8 @@ from refusalctl.store.listing import read as read_listing
 from refusalctl.store.store import Store
 from refusalctl.untrusted import LARGE, parse_object, read_bytes
 
+_SHOWN = 100  # characters of what a name points to: a kind and an id
+
 
 def names_and_records(store: Store) -> Iterator[Problem]:
     """Names that are gone, changed, or point nowhere, and records that are."""
@@ -37,16 +39,16 @@ def names_and_records(store: Store) -> Iterator[Problem]:
 
 def _name(name: str, files: dict[str, str | None], record: names.Record | None, known: set[str]) -> Problem | None:
     where, target = f"names/{printable(name)}", files.get(name)
-    before = "" if record is None else f"; it pointed to {str(record.target or record.before)[:30]}"
+    before = "" if record is None else f"; it pointed to {str(record.target or record.before)[:_SHOWN]}"
     if name not in files:
         gone = record is not None and None not in record.allowed
         return Problem(where, f"the name is gone{before}", Damage.MISSING_NAME) if gone else None
     if target is None:
         return Problem(where, f"the file holds no artifact's kind and id{before}", Damage.CHANGED_NAME)
     if record is not None and target not in record.allowed:
-        return Problem(where, f"points to {target[:30]}, which nobody named so{before}", Damage.CHANGED_NAME)
+        return Problem(where, f"points to {target[:_SHOWN]}, which nobody named so{before}", Damage.CHANGED_NAME)
     if target not in known:
-        return Problem(where, f"points to {target[:30]}, which is not there", Damage.DANGLING_NAME)
+        return Problem(where, f"points to {target[:_SHOWN]}, which is not there", Damage.DANGLING_NAME)
     if record is None:
         what = "nothing records it for the case that it is lost"
         return Problem(where, what, Damage.MISSING_RECORD)

@@ -123,6 +123,8 @@ def test_wrong_calls_are_told(call: Call, tmp_path: Path) -> None:
         (("--only-langs", "de"), 1, "no goal is about 'de'"),
         (("--executor", "slurm"), 2, "there is no executor 'slurm'; choose process or ray"),
         (("--only", "select:*", "--name", "mine"), 2, "--name names a whole matrix"),
+        (("--only-langs", ""), 1, "no language"),
+        (("--dry-run", "--only", "answers:qaa:qaa", "--max-new-tokens", "100000"), 1, "positions"),
         (("--workers", "3"), 2, "--workers and --per-worker need --executor ray"),
     ):
         found, out, err = call("transfer", *ASKED, *store, *args)

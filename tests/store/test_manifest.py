@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from refusalctl.errors import Corrupt, NotFound
 from refusalctl.store.artifact import Artifact
 from refusalctl.store.hashing import content_digest
-from refusalctl.store.manifest import MANIFEST, RUN
+from refusalctl.store.manifest import MANIFEST, RUN, Digest
 from refusalctl.store.store import Store
 from refusalctl.store.verify import verify
 
@@ -126,3 +127,8 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(store: Store, name: str) ->
     else:
         with pytest.raises((Corrupt, NotFound)):
             store.open("labels", artifact.id)
+
+
+def test_an_id_ends_where_it_ends() -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert("a" * 64 + "\n", type=Digest)

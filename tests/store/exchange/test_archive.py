@@ -231,3 +231,11 @@ def test_a_name_means_one_thing(store: Store, other: Store, tmp_path: Path) -> N
     other.name("Native", put(other, "labels", b"other"))
     with archive.reading(file) as reader, pytest.raises(BadInput, match="is taken"):
         reader.check_names(other.names())
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_nothing_comes_after_the_last_artifact(store: Store, other: Store, tmp_path: Path, what: str) -> None:
+    file = rewritten(write(store, tmp_path / "a.tar"), lambda m: [*m, HOSTILE[what]])
+    with pytest.raises(Corrupt):
+        read(file, other)
+    assert other.names() == {}

@@ -221,3 +221,16 @@ def test_a_hostile_listing_leads_nowhere(store: Store, memory: str, tmp_path: Pa
     there.fs.pipe_file(f"{there.base}/names/good", b"../../" + b"0" * 64)
     assert side(memory).names() == {}
     assert sorted(side(memory).folders()) == sorted(store.folders())
+
+
+@pytest.mark.parametrize("how", ["link", "changed"])
+def test_a_run_that_is_not_what_it_was_is_not_sent(store: Store, memory: str, tmp_path: Path, how: str) -> None:
+    run = store.resolve("prompts").path / "run.json"
+    (tmp_path / "private").write_text("{}", encoding="utf-8")
+    run.unlink()
+    if how == "link":
+        run.symlink_to(tmp_path / "private")
+    else:
+        run.write_text("{}", encoding="utf-8")
+    with pytest.raises(Corrupt, match=r"run\.json: it is missing or was changed"):
+        push(store, memory)

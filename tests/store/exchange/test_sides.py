@@ -70,9 +70,10 @@ def test_what_was_changed_on_the_other_side_is_refused_and_nothing_of_it_kept(
     assert verify(other).problems == []
 
 
-def test_check_finds_what_a_disk_changed_and_sends_it_again(store: Store, other: Store) -> None:
+@pytest.mark.parametrize("name", ["rows.bin", "manifest.json", "run.json"])
+def test_check_finds_what_a_disk_changed_and_sends_it_again(store: Store, other: Store, name: str) -> None:
     send(FolderSide(store), other)
-    file = other.resolve("activations").path / "rows.bin"
+    file = other.resolve("activations").path / name
     file.write_bytes(b"b" + file.read_bytes()[1:])
     assert send(FolderSide(store), other) == 0
     assert send(FolderSide(store), other, check=True) == 1
