@@ -124,7 +124,6 @@ def test_wrong_calls_are_told(call: Call, tmp_path: Path) -> None:
         (("--executor", "slurm"), 2, "there is no executor 'slurm'; choose process or ray"),
         (("--only", "select:*", "--name", "mine"), 2, "--name names a whole matrix"),
         (("--only-langs", ""), 1, "no language"),
-        (("--dry-run", "--only", "answers:qaa:qaa", "--max-new-tokens", "100000"), 1, "positions"),
         (("--workers", "3"), 2, "--workers and --per-worker need --executor ray"),
     ):
         found, out, err = call("transfer", *ASKED, *store, *args)
@@ -140,3 +139,13 @@ def test_without_ray_the_executor_says_how_to_get_it(
     code, _, err = call("transfer", *ASKED, "--executor", "ray", "--store", str(tmp_path))
     assert code == 1
     assert "pip install 'refusalctl[ray]'" in err
+
+
+def test_a_dry_run_of_a_part_hides_no_error(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(bench: Workbench, lang: str) -> Artifact:
+        raise BadInput(f"the moon over {lang} is full: {bench.dry_run}", hint="wait")
+
+    monkeypatch.setattr(steps, "measure_comprehension", fails)
+    code, out, err = call("transfer", *ASKED, "--store", str(tmp_path), "--dry-run", "--only", "comprehension:qaa")
+    assert (code, out) == (1, "")
+    assert "the moon over qaa is full: True" in err
