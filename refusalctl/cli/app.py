@@ -1,6 +1,6 @@
 """The command line: registers commands, and turns known errors into one line and an exit code.
 
-Exit codes: 0 done, 1 known error, 2 wrong usage, 130 interrupted, 141 nobody reads the output, 143 terminated. Torch
+Exit codes: 0 done, 1 known error, 2 wrong usage, 3 and 4 of `gate` alone, 130 interrupted, 141 nobody reads the output, 143 terminated. Torch
 and transformers are imported inside command bodies, so that `--help` stays instant.
 """
 
@@ -19,6 +19,7 @@ from refusalctl.cli.calibrate import calibrate
 from refusalctl.cli.collect import collect
 from refusalctl.cli.doctor import doctor
 from refusalctl.cli.extract import extract
+from refusalctl.cli.gate import gate
 from refusalctl.cli.geometry import geometry
 from refusalctl.cli.import_ import import_
 from refusalctl.cli.judge import judge
@@ -70,6 +71,7 @@ TOOLS = "Around them"
 for command in (collect, extract, select, ablate, transfer, judge, report):
     app.command(rich_help_panel=STEPS)(command)
 app.command(rich_help_panel=TOOLS)(run)
+app.command(rich_help_panel=TOOLS)(gate)
 app.command(rich_help_panel=TOOLS)(geometry)
 app.command(rich_help_panel=TOOLS)(translate)
 app.command(rich_help_panel=TOOLS)(panel)
