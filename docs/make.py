@@ -26,6 +26,7 @@ import typer
 
 from refusalctl.cli import session
 from refusalctl.cli.app import app
+from refusalctl.cli.completion_table import written
 from refusalctl.records.printed import Printed
 from refusalctl.records.record import Record
 from refusalctl.records.rows import Row
@@ -309,7 +310,13 @@ def contents(names: Sequence[str]) -> str:
     return "\n".join([*lines, *(f"- [`{Path(n).name}`]({Path(n).name})" for n in names), ""])
 
 
-PAGES: dict[str, Callable[[], str]] = {"commands.md": commands, "settings.md": settings, "code.md": code, **schemas()}
+PAGES: dict[str, Callable[[], str]] = {
+    "commands.md": commands,
+    "settings.md": settings,
+    "code.md": code,
+    "../refusalctl/cli/completion.json": lambda: written(typer.main.get_command(app)),
+    **schemas(),
+}
 
 
 def stale() -> list[str]:

@@ -17,6 +17,7 @@ from refusalctl.cli import artifacts, data, labels, out, process
 from refusalctl.cli.ablate import ablate
 from refusalctl.cli.calibrate import calibrate
 from refusalctl.cli.collect import collect
+from refusalctl.cli.demo import demo
 from refusalctl.cli.doctor import doctor
 from refusalctl.cli.extract import extract
 from refusalctl.cli.gate import gate
@@ -70,6 +71,7 @@ STEPS = "The seven steps"
 TOOLS = "Around them"
 for command in (collect, extract, select, ablate, transfer, judge, report):
     app.command(rich_help_panel=STEPS)(command)
+app.command(rich_help_panel=TOOLS)(demo)
 app.command(rich_help_panel=TOOLS)(run)
 app.command(rich_help_panel=TOOLS)(gate)
 app.command(rich_help_panel=TOOLS)(geometry)

