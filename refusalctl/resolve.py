@@ -99,7 +99,9 @@ def _expected(name: str, section: object) -> tuple[str, ...]:
     given = section.get("expect", ())
     given = [given] if isinstance(given, str) else given
     if not isinstance(given, list | tuple) or not all(isinstance(each, str) for each in given):
-        raise BadInput(f"{name}: expect in [{GATE}] is {given!r:.80}, expected a list of texts such as 'en>de=transfers'")
+        raise BadInput(
+            f"{name}: expect in [{GATE}] is {given!r:.80}, expected a list of texts such as 'en>de=transfers'"
+        )
     return tuple(given)
 
 
@@ -152,7 +154,8 @@ def _stray(name: str, section: str, values: object, keys: Mapping[str, Mapping[s
         return BadInput(f"{name}: {section!r} stands before any section", hint=f"put it below [{home}]")
     if isinstance(values, dict):
         return BadInput(
-            f"{name}: unknown section [{section}]", hint=f"{_near(section, (*keys, GATE))}expected [experiment], [model] and [gate]"
+            f"{name}: unknown section [{section}]",
+            hint=f"{_near(section, (*keys, GATE))}expected [experiment], [model] and [gate]",
         )
     if section in keys:
         return BadInput(f"{name}: {section!r} is no section", hint=f"write [{section}] on its own line")

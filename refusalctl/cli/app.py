@@ -1,7 +1,7 @@
 """The command line: registers commands, and turns known errors into one line and an exit code.
 
-Exit codes: 0 done, 1 known error, 2 wrong usage, 3 and 4 of `gate` alone, 130 interrupted, 141 nobody reads the output, 143 terminated. Torch
-and transformers are imported inside command bodies, so that `--help` stays instant.
+Exit codes: 0 done, 1 known error, 2 wrong usage, 3 and 4 of `gate` alone, 130 interrupted, 141 nobody reads the
+output, 143 terminated. Torch and transformers are imported inside command bodies, so that `--help` stays instant.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from refusalctl.cli.extract import extract
 from refusalctl.cli.gate import gate
 from refusalctl.cli.geometry import geometry
 from refusalctl.cli.import_ import import_
+from refusalctl.cli.init import init
 from refusalctl.cli.judge import judge
 from refusalctl.cli.panel import panel
 from refusalctl.cli.repair import repair
@@ -72,6 +73,7 @@ TOOLS = "Around them"
 for command in (collect, extract, select, ablate, transfer, judge, report):
     app.command(rich_help_panel=STEPS)(command)
 app.command(rich_help_panel=TOOLS)(demo)
+app.command(rich_help_panel=TOOLS)(init)
 app.command(rich_help_panel=TOOLS)(run)
 app.command(rich_help_panel=TOOLS)(gate)
 app.command(rich_help_panel=TOOLS)(geometry)

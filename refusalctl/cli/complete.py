@@ -31,9 +31,12 @@ def answer(environ: Mapping[str, str]) -> tuple[str, int] | None:
     if action != "complete" or shell not in ("bash", "zsh", "fish", "powershell", "pwsh"):
         return None
     words, last = _asked(shell, environ)
-    found = [(value, _ODD.sub(" ", told)) for value, told in suggestions(words, last, environ) if _PLAIN.fullmatch(value)]
-    if shell == "bash":
-        return "\n".join(value for value, _ in found), 0
+    found = [
+        (value, _ODD.sub(" ", told)) for value, told in suggestions(words, last, environ) if _PLAIN.fullmatch(value)
+    ]
+    if shell == "bash":  # which replaces what stands behind the last of its word breaks, and has no descriptions
+        known = len(last) - len(re.split("[:=]", last)[-1])
+        return "\n".join(value[known:] for value, _ in found), 0
     if shell == "zsh":
         listed = "\n".join(f'"{_zsh(value)}":"{_zsh(told)}"' if told else f'"{_zsh(value)}"' for value, told in found)
         return (f"_arguments '*: :(({listed}))'" if found else "_files"), 0
@@ -52,13 +55,28 @@ def _asked(shell: str, environ: Mapping[str, str]) -> tuple[list[str], str]:
     """The words before the one that is being written, without the program's name, and that word so far."""
     if shell == "bash":
         words, at = _split(environ.get("COMP_WORDS", "")), int(environ.get("COMP_CWORD", "0"))
-        return words[1:at], words[at] if at < len(words) else ""
+        before, last = words[1:at], words[at] if at < len(words) else ""
+        return _whole(before, last)
     line = environ.get("_TYPER_COMPLETE_ARGS", "")
     words = _split(line)[1:]
     if shell in ("powershell", "pwsh"):
         last = environ.get("_TYPER_COMPLETE_WORD_TO_COMPLETE", "")
         return (words[:-1] if last else words), last
     return (words, "") if not words or line.endswith(" ") else (words[:-1], words[-1])
+
+
+def _whole(words: list[str], last: str) -> tuple[list[str], str]:
+    """Words as they were written: bash takes `--judge=a` and `organism:a` apart."""
+    found: list[str] = []
+    glue = False
+    for word in (*words, last):
+        joint = word in (":", "=")
+        if found and (joint or glue):
+            found[-1] += word
+        else:
+            found.append(word)
+        glue = joint
+    return found[:-1], found[-1]
 
 
 def _split(line: str) -> list[str]:
@@ -122,7 +140,9 @@ def _values(kind: str, table: Mapping[str, Any], root: Path, environ: Mapping[st
     if kind == "artifact" or kind.startswith("artifact "):
         return dict(_artifacts(root, kind.partition(" ")[2]))
     if kind == "run":
-        return {name.removesuffix(".jsonl"): "" for name in reversed(_names(root / "events")) if name.endswith(".jsonl")}
+        return {
+            name.removesuffix(".jsonl"): "" for name in reversed(_names(root / "events")) if name.endswith(".jsonl")
+        }
     chosen: dict[str, str] = dict(table["choices"].get(kind, {}))
     if kind == "set":
         chosen |= {name: "your own" for name in _names(_data_home(environ) / "own") if not name.startswith(".")}
@@ -150,7 +170,7 @@ def _artifacts(root: Path, only: str) -> Iterator[tuple[str, str]]:
 
 
 def _about(root: Path) -> dict[str, str]:
-    """What `artifacts ls` remembers of each artifact, in a few words, oldest first; empty where it remembers nothing."""
+    """What `artifacts ls` remembers of each artifact, in a few words, oldest first; empty where that is nothing."""
     file = root / "cache" / "listing.json"
     try:
         if file.stat().st_size > LARGEST:

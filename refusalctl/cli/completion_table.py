@@ -65,7 +65,7 @@ ARGUMENTS: dict[tuple[str, str], str] = {
     ("", "transfers"): "artifact transfer",
     ("", "ref"): "artifact",
     ("", "refs"): "artifact",
-    ("", "kind"): "artifact kind",
+    ("", "kind"): "kind of artifact",
     ("", "run"): "run",
     ("", "designs"): "design",
     ("artifacts name", "name"): "",
@@ -131,7 +131,7 @@ def _choices() -> dict[str, dict[str, str]]:
         "model": {**dict.fromkeys(embedded.NAMES, "embedded"), **organisms},
         "set": {SAMPLE_SET: "mild prompts, six languages", PUBLISHED_SET: "after data fetch", **organisms},
         "design": designs,
-        "artifact kind": dict.fromkeys(ARTIFACTS, ""),
+        "kind of artifact": dict.fromkeys(ARTIFACTS, ""),
         "verdict": dict.fromkeys(VERDICTS, ""),
         "rule": dict.fromkeys(PRESETS, ""),
         "report format": dict.fromkeys(FORMATS, ""),
@@ -146,5 +146,9 @@ def _choices() -> dict[str, dict[str, str]]:
         "device": dict.fromkeys(("auto", "cpu", "cuda", "mps", "shard"), ""),
         "dtype": dict.fromkeys(("auto", "float32", "bfloat16", "float16"), ""),
         "attention": dict.fromkeys(("auto", "sdpa", "eager", "flash_attention_2"), ""),
-        **{f"setting {d.name}": dict.fromkeys(get_args(d.type), "") for d in declared() if get_origin(d.type) is Literal},
+        **{
+            f"setting {d.name}": dict.fromkeys(get_args(d.type), "")
+            for d in declared()
+            if get_origin(d.type) is Literal
+        },
     }

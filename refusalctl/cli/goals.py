@@ -11,6 +11,7 @@ import typer
 from refusalctl.cli import out
 from refusalctl.cli.session import Session, languages
 from refusalctl.records.printed import ListedGoal, PrintedGoals
+from refusalctl.setting_words import meant
 from refusalctl.store.event_log import EventLog, told
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ def _workers(session: Session) -> RayWorkers | None:
     """What `--executor ray` and its options ask for. Raises usage errors."""
     asked = session.goals
     if asked.executor not in EXECUTORS:
-        raise typer.BadParameter(f"there is no executor {asked.executor!r}; choose {' or '.join(EXECUTORS)}")
+        near = meant(asked.executor, EXECUTORS)
+        raise typer.BadParameter(f"there is no executor {asked.executor!r}; {near}choose {' or '.join(EXECUTORS)}")
     if asked.executor == "process":
         if asked.workers is not None or asked.per_worker is not None:
             raise typer.BadParameter("--workers and --per-worker need --executor ray")

@@ -98,6 +98,16 @@ class PrintedGate(Printed, frozen=True):
     checks: tuple[GateCheck, ...]
 
 
+class PrintedExperiment(Printed, frozen=True):
+    """`init`: the file that was written, and what it asks."""
+
+    path: str
+    model: str
+    data: str
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+
+
 class ListedArtifact(Printed, frozen=True):
     """An entry of `artifacts ls`."""
 

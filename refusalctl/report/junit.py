@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from xml.etree import ElementTree as xml
+from xml.etree import ElementTree
 
 from refusalctl.records.printed import GateCheck
 
@@ -16,7 +16,7 @@ from refusalctl.records.printed import GateCheck
 def junit(checks: Sequence[GateCheck], about: Mapping[str, str], when: datetime) -> bytes:
     """The document; `about` becomes properties. The suite's time is 0: a gate reads what was measured before."""
     states = [each.state for each in checks]
-    suite = xml.Element(
+    suite = ElementTree.Element(
         "testsuite",
         name="refusalctl gate",
         timestamp=when.strftime("%Y-%m-%dT%H:%M:%S"),
@@ -27,18 +27,20 @@ def junit(checks: Sequence[GateCheck], about: Mapping[str, str], when: datetime)
         skipped="0",
         time="0",
     )
-    listed = xml.SubElement(suite, "properties")
+    listed = ElementTree.SubElement(suite, "properties")
     for name, value in about.items():
-        xml.SubElement(listed, "property", name=name, value=_clean(value))
+        ElementTree.SubElement(listed, "property", name=name, value=_clean(value))
     for each in checks:
-        case = xml.SubElement(suite, "testcase", name=each.expectation, classname=f"refusalctl.{each.question}", time="0")
+        case = ElementTree.SubElement(
+            suite, "testcase", name=each.expectation, classname=f"refusalctl.{each.question}", time="0"
+        )
         if each.state != "met":
             tag, kind = ("failure", "verdict") if each.state == "not met" else ("error", "undecided")
-            xml.SubElement(case, tag, message=_clean(said(each)), type=kind).text = _clean(each.reason)
-    xml.SubElement(suite, "system-out")
-    xml.SubElement(suite, "system-err")
-    xml.indent(suite)
-    return b'<?xml version="1.0" encoding="UTF-8"?>\n' + xml.tostring(suite, encoding="utf-8") + b"\n"
+            ElementTree.SubElement(case, tag, message=_clean(said(each)), type=kind).text = _clean(each.reason)
+    ElementTree.SubElement(suite, "system-out")
+    ElementTree.SubElement(suite, "system-err")
+    ElementTree.indent(suite)
+    return b'<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suite, encoding="utf-8") + b"\n"
 
 
 def said(check: GateCheck) -> str:
@@ -48,4 +50,6 @@ def said(check: GateCheck) -> str:
 
 def _clean(text: str) -> str:
     """Without characters that no XML document can hold."""
-    return "".join(c for c in text if c in "\t\n\r" or 0x20 <= ord(c) <= 0xD7FF or 0xE000 <= ord(c) <= 0xFFFD or ord(c) > 0xFFFF)
+    return "".join(
+        c for c in text if c in "\t\n\r" or 0x20 <= ord(c) <= 0xD7FF or 0xE000 <= ord(c) <= 0xFFFD or ord(c) > 0xFFFF
+    )

@@ -139,7 +139,14 @@ def test_junit_counts_failures_and_errors_and_holds_any_reason(matrix: Transfer)
     assert suite.tag == "testsuite"
     facts = {name: suite.get(name) for name in ("tests", "failures", "errors", "skipped", "timestamp")}
     assert facts == {"tests": "3", "failures": "1", "errors": "1", "skipped": "0", "timestamp": "2026-01-02T03:04:05"}
-    assert [each.tag for each in suite] == ["properties", "testcase", "testcase", "testcase", "system-out", "system-err"]
+    assert [each.tag for each in suite] == [
+        "properties",
+        "testcase",
+        "testcase",
+        "testcase",
+        "system-out",
+        "system-err",
+    ]
     met, failed, open_ = suite.findall("testcase")
     assert len(met) == 0
     assert (failed[0].tag, failed[0].text) == ("failure", 'less < than "that" &  more')

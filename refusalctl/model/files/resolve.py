@@ -12,6 +12,7 @@ from refusalctl.model.files import checkpoint, embedded, organism, quantisation
 from refusalctl.model.files.digests import adapter_digest, folder_digest
 from refusalctl.model.files.hub import check_listing, fetch
 from refusalctl.model.files.templates import chat_template
+from refusalctl.setting_words import meant
 
 __all__ = ["ModelRef", "fetch", "folder_digest", "resolve", "unchanged", "weights"]
 
@@ -90,7 +91,8 @@ def _located(spec: str, trust: bool, *, above: str | None = None) -> ModelRef:
         )
     raise ModelError(
         f"there is no model {spec!r}",
-        hint=f"give {' or '.join(embedded.NAMES)}, a Hugging Face id (org/name), or a local folder",
+        hint=f"{meant(spec, embedded.NAMES)}give {' or '.join(embedded.NAMES)}, a Hugging Face id (org/name), "
+        "or a local folder",
     )
 
 
