@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 from refusalctl.cli.goals import EXECUTORS
 from refusalctl.cli.judge import TEXTS
 from refusalctl.cli.report import FORMATS
+from refusalctl.data.field_sets import catalog
 from refusalctl.data.languages import NAMES
 from refusalctl.data.sets import PUBLISHED_SET, SAMPLE_SET
 from refusalctl.language_codes import ISO_639_1
@@ -69,6 +70,7 @@ ARGUMENTS: dict[tuple[str, str], str] = {
     ("", "run"): "run",
     ("", "designs"): "design",
     ("artifacts name", "name"): "",
+    ("data fetch", "name"): "published set",
 }
 SPECIAL: dict[tuple[str, str], str] = {
     ("report", "--format"): "report format",
@@ -123,13 +125,15 @@ def _choices() -> dict[str, dict[str, str]]:
     judges = {each.name: f"{each.size}, {each.licence}" for each in declarations()}
     designs = dict.fromkeys(sorted(DESIGNS), "model organism")
     organisms = {f"{ORGANISM}{name}": "model organism" for name in designs}
+    published = {PUBLISHED_SET: "18 languages", **{name: each.title for name, each in catalog().items()}}
     return {
         "language": languages,
         "languages": languages,
         "judge": judges,
         "opening judge": {STYLE_JUDGE: "no download", **judges},
         "model": {**dict.fromkeys(embedded.NAMES, "embedded"), **organisms},
-        "set": {SAMPLE_SET: "mild prompts, six languages", PUBLISHED_SET: "after data fetch", **organisms},
+        "set": {SAMPLE_SET: "mild prompts, six languages", **published, **organisms},
+        "published set": published,
         "design": designs,
         "kind of artifact": dict.fromkeys(ARTIFACTS, ""),
         "verdict": dict.fromkeys(VERDICTS, ""),

@@ -183,11 +183,13 @@ class PrintedDoctor(Printed, frozen=True):
 
 class FetchedPrompts(Printed, frozen=True):
     """`data fetch`: published files that were read and verified (of `--from`, else those here), how many were not here
-    before, and the rows of each language's table."""
+    before, and the rows of each language's table; `unverified`: files whose digest is that of this first download."""
 
     files: int
     new: int
     rows: dict[str, int]
+    name: str = "polyrefuse"
+    unverified: tuple[str, ...] = ()
 
 
 class PromptCount(Printed, frozen=True):
@@ -205,11 +207,17 @@ class ListedLanguage(Printed, frozen=True):
 
 
 class ListedPrompts(Printed, frozen=True):
-    """An entry of `data ls`."""
+    """An entry of `data ls`. Of published sets `licence`, `source` (repository and revision), `paper`; `digest`: what
+    their files are compared with: computed, reported by others, or first download; `missing`: why there is no file."""
 
     name: str
     fetched: bool
     languages: tuple[ListedLanguage, ...]
+    licence: str | None = None
+    source: str | None = None
+    paper: str | None = None
+    digest: str | None = None
+    missing: str | None = None
 
 
 class MergedPrompts(Printed, frozen=True):
