@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from refusalctl.cli import artifacts, data, labels, out, process
+from refusalctl.cli import artifacts, data, examples, labels, out, process
 from refusalctl.cli.ablate import ablate
 from refusalctl.cli.calibrate import calibrate
 from refusalctl.cli.collect import collect
@@ -90,6 +90,7 @@ artifacts.app.command("import")(import_archive)
 app.add_typer(labels.app, name="labels", rich_help_panel=TOOLS)
 app.add_typer(data.app, name="data", rich_help_panel=TOOLS)
 app.add_typer(artifacts.app, name="artifacts", rich_help_panel=TOOLS)
+examples.attach(app)
 
 
 def _version(wanted: bool) -> None:

