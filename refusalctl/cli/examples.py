@@ -39,7 +39,8 @@ SHOWN: dict[str, Shown] = {
         ("printed-result", "listed-judge"),
     ),
     "report": Shown(
-        ("report --open", "report demo --format csv", "report first second --compare"), ("printed-report",)
+        ("report --open", "report transfer:data=sample --format csv", "report first second --compare"),
+        ("printed-report",),
     ),
     "demo": Shown(("demo", "demo --quick --out report")),
     "init": Shown(
