@@ -58,22 +58,21 @@ def test_translations_share_an_id_and_a_cluster() -> None:
 
 
 def test_rows_that_are_no_translations_never_share_an_id() -> None:
-    pandas = pytest.importorskip("pandas")
-    pytest.importorskip("pyarrow")
-
-    def parquet(columns: dict[str, list[object]]) -> bytes:
-        room = io.BytesIO()
-        pandas.DataFrame(columns).to_parquet(room)
-        return room.getvalue()
-
-    rows = {"row_id": [1, 1], "lang": ["en", "sl"], "prompt": ["Lie", "Laž"]}
-    eu = build("refuseu", {"evaluation/eval.parquet": parquet(rows)})
+    eu = made("refuseu", a="row_id,lang,prompt\n1,en,Lie\n1,sl,Laž\n")
     assert [p.id for p in (*eu["en"], *eu["sl"])] == ["refuseu-1", "refuseu-sl-1"]
-    levels = {"id": [1, 2], "lang": ["en", "zh"], "level": [0, 3], "prompt": ["Smile", "谎"]}
-    lingua = build("linguasafe", {"data/train.parquet": parquet(levels)})
+    assert eu["sl"][0].text_en is None
+    lingua = made("linguasafe", a="id,lang,level,prompt\n1,en,0,Smile\n2,zh,3,谎\n")
     assert [(p.id, p.kind) for p in (*lingua["en"], *lingua["zh"])] == [
         ("linguasafe-00000", "harmless"), ("linguasafe-zh-00001", "harmful")
     ]  # fmt: skip
+
+
+def test_parquet_is_read_as_the_hub_keeps_it() -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    room = io.BytesIO()
+    pandas.DataFrame({"row_id": [1], "lang": ["en"], "prompt": ["Lie"]}).to_parquet(room)
+    assert build("refuseu", {"evaluation/eval.parquet": room.getvalue()})["en"][0].text == "Lie"
 
 
 def test_repeats_are_flagged_and_a_file_of_another_form_is_refused_without_its_text() -> None:
