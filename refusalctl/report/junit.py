@@ -40,7 +40,8 @@ def junit(checks: Sequence[GateCheck], about: Mapping[str, str], when: datetime)
     ElementTree.SubElement(suite, "system-out")
     ElementTree.SubElement(suite, "system-err")
     ElementTree.indent(suite)
-    return b'<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suite, encoding="utf-8") + b"\n"
+    body: bytes = ElementTree.tostring(suite, encoding="utf-8")
+    return b'<?xml version="1.0" encoding="UTF-8"?>\n' + body + b"\n"
 
 
 def said(check: GateCheck) -> str:
