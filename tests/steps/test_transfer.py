@@ -42,6 +42,27 @@ def test_answers_under_controls_decide_where_the_own_behaviour_clears_the_margin
     assert draws_of(record, "qaa", "qab") == []  # nothing to certify: none was written
 
 
+@pytest.mark.parametrize(("design", "induce"), [("separate", False), ("shared", False), ("mirror", True)])
+def test_the_own_direction_of_a_target_gets_controls_only_where_a_verdict_rests_on_it(
+    tmp_path: Path, design: str, induce: bool
+) -> None:
+    """In `separate` nothing is removed, so the own direction is the positive control; in `mirror` nothing when added."""
+    name = f"organism:{design}"
+    bench = Workbench(Store(tmp_path), Machine(name, "cpu", "float32", batch_size=64))
+    asked = ANSWERED.changed(data=name, targets="qab", control_completions=0, n_test=8, induce=induce)
+    artifact = measure_transfer(bench.asking(asked))
+    verdicts = {c.source: c.removal for c in read_transfer(artifact).cells if c.removal is not None}
+    asked_for = {key for key in artifact.inputs if key.startswith("controls:")}
+    if design == "shared":
+        assert asked_for == {"controls:qaa>qab"}
+        assert verdicts["qaa"].value == "transfers"
+        assert "no verdict of this matrix rests on this language's own direction" in verdicts["qab"].reason
+        assert len(bench.store.ids("control_directions")) == 1  # one search, of the source
+    else:
+        assert asked_for == {"controls:qaa>qab", "controls:qab>qab"}
+        assert verdicts["qab"].value == "transfers"
+
+
 def test_answers_stop_at_the_first_draw_that_removes_as_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The third draw is given the real direction's answers."""
     plainly = transfer._control_answers
