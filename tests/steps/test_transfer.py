@@ -46,7 +46,7 @@ def test_answers_under_controls_decide_where_the_own_behaviour_clears_the_margin
 def test_the_own_direction_of_a_target_gets_controls_only_where_a_verdict_rests_on_it(
     tmp_path: Path, design: str, induce: bool
 ) -> None:
-    """In `separate` nothing is removed, so the own direction is the positive control; in `mirror` nothing when added."""
+    """In `separate` nothing is removed, so the own direction is the positive control; in `mirror`, nothing is added."""
     name = f"organism:{design}"
     bench = Workbench(Store(tmp_path), Machine(name, "cpu", "float32", batch_size=64))
     asked = ANSWERED.changed(data=name, targets="qab", control_completions=0, n_test=8, induce=induce)
