@@ -23,8 +23,10 @@ def sweep_dead(root: Path, min_age: float = 0.0) -> None:
 
 
 def drop_left(root: Path, path: Path, grave: Grave | None) -> None:
-    """Remove what was left in `tmp/`: a lock, an artifact that is being removed, or a draft. A damaged artifact that was
-    put aside goes back where nothing took its place."""
+    """Remove what was left in `tmp/`: a lock, an artifact that is being removed, or a draft.
+
+    A damaged artifact that was put aside goes back where nothing took its place.
+    """
     aside = next((each for each in put_aside(root) if each.folder == path), None)
     if is_lock(path):
         drop_lock(path)
@@ -37,8 +39,10 @@ def drop_left(root: Path, path: Path, grave: Grave | None) -> None:
 
 
 def put_back(root: Path, aside: Grave) -> None:
-    """Damaged is better than gone: `verify` names it, and what people made is in no recipe. A place that was taken stays
-    taken, since a folder does not take that of another."""
+    """Damaged is better than gone: `verify` names it, and what people made is in no recipe.
+
+    A place that was taken stays taken, since a folder does not take that of another.
+    """
     home = root / aside.kind / aside.id
     try:
         aside.folder.rename(home)

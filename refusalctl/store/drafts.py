@@ -88,8 +88,10 @@ def pending(root: Path, *, dead: bool = True) -> set[str]:
 
 
 def leftovers(root: Path, min_age: float = 0.0) -> list[Path]:
-    """Drafts whose writer was killed, untouched for `min_age` seconds; of other machines, for a week. What was put aside
-    comes first: once it is back, the mark of what was to take its place stays."""
+    """Drafts whose writer was killed, untouched for `min_age` seconds; of other machines, for a week.
+
+    What was put aside comes first: once it is back, the mark of what was to take its place stays.
+    """
     found = []
     for folder in in_tmp(root):
         living = owner_lives(folder) if is_lock(folder) else alive(folder.name)

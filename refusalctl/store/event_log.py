@@ -1,7 +1,7 @@
 """The event log of a store: `<store>/events/<run>[.<worker>].jsonl`, one file per process, appended line by line.
 
-No artifact: nothing reads it but people. A line is written by one call, so a kill cuts at most the last one, which
-readers pass over; processes of one run on several machines write files of their own.
+No artifact: nothing reads it but people, and lists of goals for them. A line is written by one call, so a kill cuts at
+most the last one, which readers pass over; processes of one run on several machines write files of their own.
 """
 
 from __future__ import annotations
@@ -176,6 +176,16 @@ def read_run(store: Store, run: str) -> RunLog:
             except (msgspec.DecodeError, DataError):
                 unread += 1
     return RunLog(run, sorted(found, key=lambda event: event.time), unread)
+
+
+def without_result(store: Store) -> dict[str, str]:
+    """Keys of recipes that were computed and gave no artifact, each with the reason: a language without a direction."""
+    events = (event for run in runs(store) for event in read_run(store, run).events)
+    return {
+        each.recipe: each.message or ""
+        for each in events
+        if (each.scope, each.event, each.id) == ("step", "ended", None) and each.recipe is not None
+    }
 
 
 def old_logs(store: Store, min_age: float = KEPT) -> list[Path]:

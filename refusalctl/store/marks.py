@@ -71,8 +71,9 @@ def _is_newer(manifest: dict[str, Any]) -> bool:
 
 
 def drop(root: Path, mark: Mark) -> None:
-    """Take away the mark of an artifact that is not there, and its recipe's folder where it was the last. One of a newer
-    version stays: where its artifact would be is not known here.
+    """Take away the mark of an artifact that is not there, and its recipe's folder where it was the last.
+
+    One of a newer version stays: where its artifact would be is not known here.
 
     One who writes that artifact now looks for the mark after moving it into place, and here the artifact is looked for
     after the mark is gone: one of both puts it back.

@@ -33,7 +33,17 @@ FILES = (f"partial/{KEY}/rows.jsonl", "cache/translations/key.jsonl", "names/the
 def home(tmp_path: Path) -> Path:
     """What lies elsewhere: old files and folders, called as the store calls what may be swept."""
     made = tmp_path / "home"
-    for name in ("thesis.tex", "a" * 64, "key.jsonl", "rows.jsonl", "old.jsonl", "x.lock", "x.json", "mine", dead_name()):
+    for name in (
+        "thesis.tex",
+        "a" * 64,
+        "key.jsonl",
+        "rows.jsonl",
+        "old.jsonl",
+        "x.lock",
+        "x.json",
+        "mine",
+        dead_name(),
+    ):
         (made / name).parent.mkdir(exist_ok=True)
         (made / name).write_text("precious\n", encoding="utf-8")
     (made / "folder").mkdir()
@@ -109,7 +119,7 @@ def test_a_folder_of_the_store_s_own_that_leads_elsewhere_is_refused_in_one_line
     store = Store(tmp_path / "store")
     put(store)
     (store.root / "events").symlink_to(home)
-    with pytest.raises(StoreError, match="events of the store .* is a symbolic link.*; remove the link"):
+    with pytest.raises(StoreError, match=r"events of the store .* is a symbolic link.*; remove the link"):
         deed(store)
 
 

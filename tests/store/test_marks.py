@@ -198,7 +198,9 @@ def test_a_mark_of_a_newer_version_is_no_damage_and_nothing_takes_it_away(
     (problem,) = verify(store).problems
     assert (problem.damage, "upgrade" in problem.what) == (Damage.UNKNOWN_VERSION, True)
     assert [each.how for each in mendable(store, [problem])] == [None]
-    garbage.sweep(store, [], garbage.left_behind(store))
+    left = garbage.left_behind(store)
+    assert left.marks == []
+    garbage.sweep(store, [], left)
     marks.drop(store.root, marks.read(mark))
     assert mark.read_bytes() == newer
 

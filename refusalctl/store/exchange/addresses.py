@@ -12,8 +12,8 @@ from refusalctl.locks import Tell
 from refusalctl.store.exchange.archive import is_archive
 from refusalctl.store.exchange.remote import UrlSide, filesystem, shown
 from refusalctl.store.exchange.sides import FolderSide
-from refusalctl.store.store import KINDS, Store
 from refusalctl.store.rooms import ROOMS
+from refusalctl.store.store import KINDS, Store
 from refusalctl.store.verify import require_store
 
 _LOCAL = ("file://", "local://")
