@@ -102,8 +102,8 @@ class Store:
             if not self._swept:  # what killed processes left on this machine; a start finds it
                 self._swept = True
                 sweep_dead(self.root)
-            make_durable(folder)
             try:
+                make_durable(folder)  # a disk may refuse it when it is there already
                 yield folder
             finally:
                 remove_tree(folder)
