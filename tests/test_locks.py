@@ -307,29 +307,3 @@ def test_ones_own_link_whose_answer_was_lost_is_ones_own(tmp_path: Path) -> None
     assert locks._put(draft, place)
     left(tmp_path / "another", me())
     assert not locks._put(tmp_path / "another", place)
-
-
-def test_a_lease_is_known_by_what_was_written_and_not_by_what_lies_there_now(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Taken over before the owner has looked once: nothing of the other's is taken for one's own."""
-    path, other, taken = tmp_path / "k.lock", replace(me(), pid=1), locks._Claim.taken
-
-    def succeeded_at_once(claim: locks._Claim) -> bool:
-        done = taken(claim)
-        left(path, other)
-        return done
-
-    monkeypatch.setattr(locks._Claim, "taken", succeeded_at_once)
-    with locks.locked(path) as lease:
-        assert not lease.ours()
-    assert locks.owner_of(path) == other
-
-
-def test_ones_own_link_whose_answer_was_lost_is_ones_own(tmp_path: Path) -> None:
-    draft, place = tmp_path / "draft", tmp_path / "k.lock"
-    left(draft, me())
-    assert locks._put(draft, place)
-    assert locks._put(draft, place)
-    left(tmp_path / "another", me())
-    assert not locks._put(tmp_path / "another", place)

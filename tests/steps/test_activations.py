@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import numpy as np
 import pytest
 
 from refusalctl.progress import Advance, Silent
@@ -15,7 +14,6 @@ from refusalctl.settings import Machine, Settings
 from refusalctl.steps.activations import ACTIVATIONS_FILE, collect_activations
 from refusalctl.steps.prompts import draw_prompts
 from refusalctl.steps.step import Workbench
-from refusalctl.store import formats
 from refusalctl.store import formats
 from refusalctl.store.artifact import Artifact
 from refusalctl.store.store import Store
@@ -66,17 +64,6 @@ def test_an_interrupted_collect_goes_on_at_the_batch_with_the_same_bytes(
     resumed = Store(tmp_path / "store").run_info(found)["checks"]["resumed"]
     assert resumed == {"none": 4, "a byte": 2, "cut": 0, "gone": 0}[damage]
     assert not list((tmp_path / "store" / "partial").iterdir())
-
-
-def test_work_is_kept_wherever_the_last_prompt_of_the_file_comes(tmp_path: Path) -> None:
-    """HDF5 opens no file that is shorter than it says: one that was never written at its end is as long as it says."""
-    path, shape = tmp_path / "a.h5", formats.ActivationShape(4, 1, 2, 3)
-    rows = np.arange(12, dtype=np.float32).reshape(2, 1, 2, 3)
-    with pytest.raises(KeyboardInterrupt), formats.write_activations(path, shape, {"positions": [-1]}) as writer:
-        writer.put([0, 1], rows)
-        writer.finish()
-        raise KeyboardInterrupt
-    assert np.array_equal(formats.map_activations(path)[[0, 1]], rows)
 
 
 def test_work_is_kept_wherever_the_last_prompt_of_the_file_comes(tmp_path: Path) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import errno
 import os
 from pathlib import Path
-from types import SimpleNamespace
 from types import SimpleNamespace
 
 import pytest
@@ -222,57 +220,6 @@ def test_mending_does_what_it_was_asked_and_no_more(store: Store) -> None:
     assert not mark_of(store, other).exists()
     assert list(store.names()) == ["mine"]
     assert {p.where for p in verify(store).problems} == {other.label, "names/yours"}
-
-
-def test_a_name_that_was_moved_while_its_artifact_is_removed_stays(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gone, stays = put(store), put(store, 2)
-    store.name("mine", gone)
-    real = names.listed
-
-    def late(root: Path) -> dict[str, str]:
-        found = real(root)
-        names.point(root, "mine", f"labels/{stays.id}")
-        return found
-
-    monkeypatch.setattr(dead, "names", SimpleNamespace(listed=late, forget=names.forget))
-    garbage.remove(store, gone.kind, gone.id)
-    assert store.names() == {"mine": f"labels/{stays.id}"}
-
-
-def test_what_cannot_take_a_damaged_ones_place_leaves_it_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    artifact = put(store)
-    (artifact.path / "data.bin").write_bytes(b"damaged")
-    real = Path.rename
-
-    def refused(self: Path, target: Path) -> Path:
-        if Path(target) == artifact.path and (self / MANIFEST).is_file() and self.name in new:
-            raise OSError(errno.ENOTEMPTY if artifact.path.exists() else errno.EIO, "refused")
-        return real(self, target)
-
-    new: set[str] = set()
-    with store.draft() as draft:
-        new.add(draft.name)
-        (draft / "data.bin").write_bytes(b"payload")
-        monkeypatch.setattr(Path, "rename", refused)
-        with pytest.raises((OSError, StoreError)):
-            store.commit(draft, "labels", artifact.manifest["recipe"], {"lang": "ba"}, {})
-    assert (artifact.path / "data.bin").read_bytes() == b"damaged"
-
-
-def test_mending_one_mark_leaves_another_whose_bytes_are_whole(store: Store) -> None:
-    """One of a later version may be all that is left of a recipe."""
-    artifact, later = put(store), canonical({"format": "refusalctl.artifact", "version": 2})
-    whole = store.root / "recipes" / ("a" * 64) / content_digest(later)
-    whole.parent.mkdir()
-    whole.write_bytes(later)
-    mark_of(store, artifact).unlink()
-    problems = verify(store).problems
-    assert {p.damage for p in problems} == {Damage.MISSING_MARK, Damage.CHANGED_MARK}
-    mend(store, problems)
-    assert whole.read_bytes() == later
-    assert mark_of(store, artifact).is_file()
 
 
 def test_a_name_that_was_moved_while_its_artifact_is_removed_stays(
