@@ -1,9 +1,9 @@
 """kill -9 at random moments over a small `run`, from prompts to the report, on a planted model. Nothing may be damaged,
 lost or computed twice; the ids are those of an undisturbed run; `gc` leaves nothing.
 
-Two of three moments lie inside the kind of step that was hit least, so that each is hit often; the others anywhere. The
-report draws one of its figures, the others are empty, and its geometry shuffles 19 times: what they cost would only make
-kills rarer.
+Two of three moments lie inside the kind of step that was hit least, so that each is hit often; the others anywhere.
+The report draws one of its figures, the others are empty, and its geometry shuffles 19 times: what they cost would only
+make kills rarer.
 """
 
 from __future__ import annotations
