@@ -134,17 +134,24 @@ def control_cells(
     wanted, answered = bench.settings.controls.control_completions, {each.cell.key: each for each in matrix}
     written: list[CellAnswers] = []
     for pair, controls in compared.items() if wanted else ():
-        if wanted < LEAST_CONTROLS or bench.dry_run:
+        unknown = controls.planned or any(answered[key].labels.planned for key in _beside(pair))
+        if wanted < LEAST_CONTROLS or unknown:  # a plan counts all of them
             written += _judged(bench, [_control_answers(bench, pair, controls, draw) for draw in range(wanted)])
             continue
-        before, real = (judged_outcomes(answered[key].labels) for key in (f"baseline>{pair.target}", str(pair)))
+        before, real = (judged_outcomes(answered[key].labels) for key in _beside(pair))
         if not clears(before, real, bench.settings.verdict.margin, clusters(answered[str(pair)].labels)):
             continue
         for draw in range(wanted):
             written += _judged(bench, [_control_answers(bench, pair, controls, draw)])
-            if possibly_removed(before, judged_outcomes(written[-1].labels)) >= surely_removed(before, real):
+            labels = written[-1].labels
+            if not labels.planned and possibly_removed(before, judged_outcomes(labels)) >= surely_removed(before, real):
                 break
     return written
+
+
+def _beside(pair: LanguagePair) -> tuple[str, str]:
+    """Keys of the cells that control answers are laid beside: without intervention, and under the real direction."""
+    return f"baseline>{pair.target}", str(pair)
 
 
 def _control_answers(bench: Workbench, pair: LanguagePair, controls: Artifact, draw: int) -> tuple[Cell, Artifact]:
