@@ -11,6 +11,9 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# A killed process loses nothing that it wrote, only a machine without power does, and no test cuts that. Waiting for the
+# disk, some 300 times in the smallest matrix, would be a third of the suite's time.
+os.fsync = lambda _number: None  # type: ignore[assignment]
 
 from jaxtyping import install_import_hook
 
