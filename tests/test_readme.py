@@ -77,7 +77,7 @@ def test_the_tutorial_s_commands_run_and_print_what_it_shows(
 ) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("COLUMNS", "200")
-    shown, told = 0, ""
+    shown, told, ids = 0, "", list[str]()
     page = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
     for language, block in re.findall(r"^```(\w+)\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
         if language == "toml":
@@ -93,12 +93,15 @@ def test_the_tutorial_s_commands_run_and_print_what_it_shows(
                 captured = capsys.readouterr()
                 assert not stopped.value.code, captured.err
                 told += captured.out + captured.err
+                ids += [captured.out] if line.startswith("refusalctl transfer --config") and "--dry" not in line else []
         else:
             said = [masked(line) for line in told.splitlines()]
             missing = [line for line in block.splitlines() if not any(masked(line) in each for each in said)]
             assert not missing, told
             shown += 1
-    assert shown == 4
+    assert shown == 3
+    assert len(ids) == 2
+    assert len(set(ids)) == 1
     assert not list(tmp_path.iterdir())
 
 
