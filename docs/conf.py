@@ -67,7 +67,7 @@ def read(_app: Any, page: str, source: list[str]) -> None:
 
 
 def math(writer: Any, node: Any) -> None:
-    """MathML, which browsers draw themselves: no script, nothing from elsewhere. Wide formulas scroll, by keyboard too."""
+    """MathML, which browsers draw themselves: no script, nothing from elsewhere. Wide ones scroll, by keyboard too."""
     block = isinstance(node, nodes.math_block)
     made = tex2mathml(node.astext(), as_block=block)
     writer.body.append(f'<div class="formula" tabindex="0">{made}</div>' if block else made)

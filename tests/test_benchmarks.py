@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import organism_rates as rates
 from benchmarks import null_runs, peers_speed, procedure_simulation
+from benchmarks import organism_rates as rates
 from benchmarks import selection_speed as speed
 from refusalctl.errors import BadInput
 from refusalctl.organisms.designs import KNOWN, Organism
