@@ -21,6 +21,7 @@ from refusalctl.stats.verdict import REMOVAL
 from refusalctl.steps.organism_counts import Counted, OrganismCounts
 
 JUDGE = SubstringJudge()
+pytestmark = pytest.mark.xdist_group("organism counts")  # one worker makes what these tests share
 
 
 @cache
