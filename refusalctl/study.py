@@ -30,7 +30,7 @@ from refusalctl.steps.activations import collect_activations
 from refusalctl.steps.calibrate import CalibrationRun, Trial, run_calibration, trials
 from refusalctl.steps.completions import write_completions
 from refusalctl.steps.comprehension import measure_comprehension
-from refusalctl.steps.cost import Cost, forecast_cost
+from refusalctl.steps.forecast import Forecast, forecast_work
 from refusalctl.steps.directions import extract_directions
 from refusalctl.steps.geometry import compare_geometry
 from refusalctl.steps.interventions import Source, end_of_instruction
@@ -327,9 +327,9 @@ class Study(Working, Labelling):
 
     # --- planning and looking up -----------------------------------------------------------------------
 
-    def forecast(self, *, probe: bool = False) -> Cost:
+    def forecast(self, *, probe: bool = False) -> Forecast:
         """What the missing steps of a dry run's plan ask of the model; with `probe` also how long that takes."""
-        return forecast_cost(self.bench, probe)
+        return forecast_work(self.bench, probe)
 
     def open(self, reference: str, kind: str | None = None) -> r.Result:
         """A result by id, unique prefix, name, or a query such as `directions:lang=ba`."""

@@ -1,4 +1,4 @@
-"""What a plan asks of the model, counted from its recipes, and how long that takes by a short measured probe."""
+"""`--dry-run`: what a plan asks of the model, counted from its recipes, and how long that takes by a short measured probe."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class ControlPlan(NamedTuple):
     most: int
 
 
-class Cost(NamedTuple):
+class Forecast(NamedTuple):
     """Rows by step and language, cells to write, and labels to make, which no probe covers."""
 
     rows: list[Row]
@@ -123,7 +123,7 @@ def shape(bench: Workbench) -> Shape:
     return Shape(config.get_text_config().num_hidden_layers, len(positions), bench.settings.selection.layers, share)
 
 
-def forecast_cost(bench: Workbench, probe: bool = False) -> Cost:
+def forecast_work(bench: Workbench, probe: bool = False) -> Forecast:
     """What the plan of a dry run asks of the model that is not in the store yet.
 
     With `probe` the model is loaded and a few test prompts of one language are run; passes of other languages' prompts
@@ -138,7 +138,7 @@ def forecast_cost(bench: Workbench, probe: bool = False) -> Cost:
     ]
     cells = [line for line in missing if line.step == "ablate"]
     labels = sum(int(line.about.get("n") or 0) for line in missing if line.step == "judge")
-    return Cost(rows, len(cells), labels, control_plan(missing, shape(bench)) if missing else None)
+    return Forecast(rows, len(cells), labels, control_plan(missing, shape(bench)) if missing else None)
 
 
 def control_plan(lines: Iterable[Planned], model: Shape) -> ControlPlan | None:
