@@ -1,4 +1,4 @@
-"""`--dry-run`: what a plan asks of the model, counted from its recipes, and how long that takes by a short measured probe."""
+"""`--dry-run`: what a plan asks of the model, counted from its recipes, and by a short probe how long that takes."""
 
 from __future__ import annotations
 
