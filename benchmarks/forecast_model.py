@@ -1,8 +1,8 @@
 """Forecast against measured time of whole experiments: prompts, layers, positions and languages one at a time.
 
-`python -m benchmarks.forecast_model [--model smollm2-refuser --out forecast.json]`. Each setting is planned with a probe, as
-`refusalctl transfer --dry-run --probe` does it, and then run from an empty store; judging is only
-in the measured time.
+`python -m benchmarks.forecast_model [--model smollm2-refuser --out forecast.json]`. Each setting is planned with a
+probe, as `refusalctl transfer --dry-run --probe` does it, and then run from an empty store; judging is only in the
+measured time.
 """
 
 from __future__ import annotations

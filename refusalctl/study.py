@@ -30,8 +30,8 @@ from refusalctl.steps.activations import collect_activations
 from refusalctl.steps.calibrate import CalibrationRun, Trial, run_calibration, trials
 from refusalctl.steps.completions import write_completions
 from refusalctl.steps.comprehension import measure_comprehension
-from refusalctl.steps.forecast import Forecast, forecast_work
 from refusalctl.steps.directions import extract_directions
+from refusalctl.steps.forecast import Forecast, forecast_work
 from refusalctl.steps.geometry import compare_geometry
 from refusalctl.steps.interventions import Source, end_of_instruction
 from refusalctl.steps.precision import compare_precision
@@ -43,6 +43,7 @@ from refusalctl.steps.step import Planned, Workbench
 from refusalctl.steps.subspace import build_subspace
 from refusalctl.steps.transfer import measure_transfer
 from refusalctl.store.store import Store
+from refusalctl.study_cost import Costing
 from refusalctl.study_goals import Working
 from refusalctl.study_labels import Labelling
 
@@ -58,7 +59,7 @@ def default_store() -> Path:
     return given_path(given, STORE_VARIABLE) if given else Path(DEFAULT_STORE)
 
 
-class Study(Working, Labelling):
+class Study(Working, Labelling, Costing):
     """One question to one model.
 
     Settings are given by their names (docs/settings.md), for example `Study(model="org/name", data="polyrefuse",

@@ -17,6 +17,7 @@ from refusalctl.cli import artifacts, data, labels, out, process
 from refusalctl.cli.ablate import ablate
 from refusalctl.cli.calibrate import calibrate
 from refusalctl.cli.collect import collect
+from refusalctl.cli.cost import cost
 from refusalctl.cli.doctor import doctor
 from refusalctl.cli.extract import extract
 from refusalctl.cli.geometry import geometry
@@ -71,6 +72,7 @@ for command in (collect, extract, select, ablate, transfer, judge, report):
     app.command(rich_help_panel=STEPS)(command)
 app.command(rich_help_panel=TOOLS)(run)
 app.command(rich_help_panel=TOOLS)(geometry)
+app.command(rich_help_panel=TOOLS)(cost)
 app.command(rich_help_panel=TOOLS)(translate)
 app.command(rich_help_panel=TOOLS)(panel)
 app.command("import", rich_help_panel=TOOLS)(import_)

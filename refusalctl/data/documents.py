@@ -30,7 +30,9 @@ def read_documents(path: Path) -> Documents:
     """
     found = _rows(path) if _ending(path) in _TABLES else _paragraphs(path)
     if not found:
-        raise DataError(f"{path.name} holds no text", hint="paragraphs parted by empty lines, or JSON lines with 'text'")
+        raise DataError(
+            f"{path.name} holds no text", hint="paragraphs parted by empty lines, or JSON lines with 'text'"
+        )
     content = hashlib.sha256()
     for identifier, text in found.items():
         content.update(f"{identifier}\0{len(text)}\0{text}\0".encode())

@@ -189,7 +189,9 @@ def _as_lm(chat_model: ChatModel, batch_size: int) -> Any:
 def _manager(task: HarnessTask) -> Any:
     from lm_eval.tasks import TaskManager
 
-    return TaskManager(include_path=None if task.folder is None else str(task.folder))
+    if task.folder is None:
+        return TaskManager()
+    return TaskManager(include_path=str(task.folder), include_defaults=False)  # thousands, and read each time
 
 
 def _loaded(task: HarnessTask) -> Any:

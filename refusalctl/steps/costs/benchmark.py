@@ -64,6 +64,8 @@ def _run(job: Job, folder: Path | None = None) -> RunChecks:
     from refusalctl.model.hooks import Checks
 
     params, checks = job.params, Checks()
+    if params["files"] is not None and folder is None:
+        raise BadInput("a task of local files needs these files again", hint="run the command that made it")
     asked = resolve_direction(from_recipe(params["intervention"], job.inputs))
     task = HarnessTask(params["task"], folder, params["limit"], params["chat"])
     label = f"lm-eval {task.name} {asked.kind if asked.kind != 'none' else 'baseline'}"

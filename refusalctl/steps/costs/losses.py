@@ -66,6 +66,8 @@ def _run(job: Job, documents: Documents | None = None) -> RunChecks:
     from refusalctl.model.hooks import Checks
     from refusalctl.model.perplexity import nats_of
 
+    if documents is None and "completions" not in job.inputs:
+        raise BadInput("losses of a text need that text again", hint="run the command that made them")
     asked = resolve_direction(from_recipe(job.params["intervention"], job.inputs))
     whole = _answers(job) if documents is None else _texts(job, documents)
     parts = [(i, part) for i, each in enumerate(whole) for part in each.parts]

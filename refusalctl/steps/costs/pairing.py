@@ -142,7 +142,9 @@ def _drift(empty: CostEffect, after: Artifact) -> CostEffect:
 def _losses(empty: CostEffect, before: Artifact, after: Artifact) -> Iterator[CostEffect]:
     """Nats per token, and per byte, which tokenizers and scripts share; documents weigh by their size."""
     first, second = ({row.id: row for row in read_losses(each)} for each in (before, after))
-    _same_items(empty, {i: (r.tokens, r.bytes) for i, r in first.items()}, {i: (r.tokens, r.bytes) for i, r in second.items()})
+    _same_items(
+        empty, {i: (r.tokens, r.bytes) for i, r in first.items()}, {i: (r.tokens, r.bytes) for i, r in second.items()}
+    )
     clusters = {i: row.cluster for i, row in first.items()}
     for unit in ("token", "byte"):
         units = {i: Unit(r.nats, second[i].nats, getattr(r, f"{unit}s")) for i, r in first.items() if r.tokens}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ OVER_REFUSAL: dict[Measure, Kind] = {"safe": "harmless", "unsafe": "harmful"}
 
 
 class Behaviour(NamedTuple):
-    """An off-target behaviour: what share of answers to a set's prompts shows it, by phrases or by a judge's refusals."""
+    """An off-target behaviour: the share of answers to a set's prompts with one of `phrases`, or refused by `judge`."""
 
     data: str
     kind: Kind = "harmless"
@@ -193,7 +193,7 @@ def _model_alone(panel: _Panel) -> None:
 
 def _run(job: Job) -> RunChecks:
     params = job.params
-    effects = []
+    effects: list[CostEffect] = []
     for number, each in enumerate(msgspec.convert(params["asked"], list[Asked])):
         before = job.inputs.get(f"before:{number}")
         effects += effects_of(each, before, job.inputs[f"after:{number}"])
@@ -272,7 +272,7 @@ def _as_record(arm: Arm, question: CostQuestion) -> CostArm:
     )
 
 
-def _directions(arms: Sequence[Arm]) -> Mapping[str, Artifact]:
+def _directions(arms: Sequence[Arm]) -> dict[str, Artifact]:
     found = {source.artifact.id: source.artifact for arm in arms for source in arm.spec.sources}
     return {f"direction:{i}": artifact for i, artifact in enumerate(found.values())}
 
