@@ -289,8 +289,11 @@ class Study(Working, Labelling, Costing):
         reference: str | None = None,
         published: bool = False,
         with_text: bool = False,
+        costs: Sequence[str | r.Cost] = (),
     ) -> r.Report:
-        """One page with figures and tables of this study's transfer, or of the transfers that are given."""
+        """One page with figures and tables of this study's transfer, or of the transfers that are given. `costs`:
+        panels of their directions, results or references."""
+        panels = [self.store.resolve(each, "cost") if isinstance(each, str) else each.artifact for each in costs]
         chosen = [each.artifact for each in (transfers or [self.transfer()])]
         made = make_report(
             self.bench,
@@ -299,6 +302,7 @@ class Study(Working, Labelling, Costing):
             reference=_code(reference),
             published=published,
             with_text=with_text,
+            costs=panels,
         )
         return r.Report(self.store, made)
 

@@ -83,8 +83,6 @@ def run_task(
     Raises `ModelError` where a forward pass ran without the intervention, or none ran at all; `BadInput` for a task
     that is not there or cannot be run, and for an intervention at chosen positions: requests of lm-eval are texts.
     """
-    from lm_eval import simple_evaluate
-
     from refusalctl.model.hooks import intervene
 
     if intervention.positions is not None:
@@ -93,6 +91,8 @@ def run_task(
             hint="leave --at-positions out, or the tasks",
         )
     with _quiet(), _told(task):
+        from lm_eval import simple_evaluate
+
         wrapped = _as_lm(chat_model, batch_size)
         manager = _manager(task)
         with intervene(chat_model.residual, intervention) as seen, _watched(chat_model, intervention, seen) as passes:
@@ -206,7 +206,8 @@ def _told(task: HarnessTask) -> Iterator[None]:
 
     version()
     try:
-        yield
+        with _data_beside(task.folder):
+            yield
     except (RefusalctlError, KeyboardInterrupt):
         raise
     except Exception as error:
@@ -215,6 +216,46 @@ def _told(task: HarnessTask) -> Iterator[None]:
             f"lm-eval could not run the task {task.name!r}{where}: {first_line(error)}",
             hint="try it with lm-eval alone; its own tasks need their data set on this machine, or the hub",
         ) from error
+
+
+@contextmanager
+def _data_beside(folder: Path | None) -> Iterator[None]:
+    """Names of a task's data files count from its folder, wherever one is; data from elsewhere is refused, as the
+    folder's digest would not tell when it changes."""
+    if folder is None:
+        yield
+        return
+    import datasets
+
+    plain = datasets.load_dataset
+
+    def load(path: str, *args: Any, **kwargs: Any) -> Any:
+        here = (folder / path).is_dir()
+        for name in ("data_files", "data_dir"):
+            if kwargs.get(name) is not None:
+                kwargs[name] = _inside(folder, kwargs[name])
+        return plain(_inside(folder, path) if here else path, *args, **kwargs)
+
+    datasets.load_dataset = load
+    try:
+        yield
+    finally:
+        datasets.load_dataset = plain
+
+
+def _inside(folder: Path, named: Any) -> Any:
+    """File names, or lists or splits of these, as paths in a folder. Raises `BadInput` for one that leads out of it."""
+    if isinstance(named, Mapping):
+        return {key: _inside(folder, value) for key, value in named.items()}
+    if isinstance(named, list | tuple):
+        return [_inside(folder, each) for each in named]
+    path = (folder / str(named)).resolve()
+    if "://" in str(named) or not path.is_relative_to(folder.resolve()):
+        raise BadInput(
+            f"the task's data {Path(str(named)).name!r} is not in the folder of its YAML file",
+            hint="put it there: everything in that folder enters the recipe, and nothing else does",
+        )
+    return str(path)
 
 
 @contextmanager

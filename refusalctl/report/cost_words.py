@@ -86,7 +86,11 @@ def sentences(cost: Cost) -> list[str]:
 
 
 def level(match: MatchedDose) -> str:
-    value = f"at least {points(match.level)} points removed" if match.by == "removal" else f"KL at most {match.level:.3f} nats"
+    value = (
+        f"at least {points(match.level)} points removed"
+        if match.by == "removal"
+        else f"KL at most {match.level:.3f} nats"
+    )
     return f"{value} ({'asked for' if match.asked else 'the least of all full doses'})"
 
 
