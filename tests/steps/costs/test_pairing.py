@@ -112,4 +112,8 @@ def test_a_score_that_one_condition_lacks_is_not_measured(world: World) -> None:
     first = kept(world, LM_EVAL, ITEMS_FILE, [item(0, 1.0, more=0.5)], 10)
     second = kept(world, LM_EVAL, ITEMS_FILE, [item(0, 1.0)], 11)
     acc, f1 = effects_of(Asked("a", 1.0, "task", "everyday"), first, second)
-    assert (acc.difference, f1.difference, f1.why) == (0.0, None, "an item has this score in one of both conditions only")
+    assert (acc.difference, f1.difference, f1.why) == (
+        0.0,
+        None,
+        "an item has this score in one of both conditions only",
+    )
