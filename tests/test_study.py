@@ -471,11 +471,7 @@ def test_removal_and_cost_stand_in_one_line_under_the_verdict(study: rc.Study, m
     assert '<h2 id="cost">' in page
     assert (report.path / "cost.png").read_bytes().startswith(b"\x89PNG")
     lines = (report.path / "cost.csv").read_text(encoding="utf-8").splitlines()
-    (row,) = [
-        r
-        for r in csv.DictReader(lines)
-        if (r["arm"], r["dose"], r["measure"]) == ("ablate qaa", "1", "task")
-    ]
+    (row,) = [r for r in csv.DictReader(lines) if (r["arm"], r["dose"], r["measure"]) == ("ablate qaa", "1", "task")]
     assert (row["forth"], row["back"], row["unit"]) == ("0", "1", "share")
     assert 'id="cost"' not in study.report([matrix], geometry=False).page.read_text(encoding="utf-8")
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from textwrap import fill
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from refusalctl.data.languages import name as language_name
 from refusalctl.records.cost import MEASURES, Cost, CostEffect, Measure
@@ -59,10 +60,36 @@ def cost_of_removal(costs: Sequence[Cost]) -> Figure:
         if len(keys) > len(shown):
             note += f"; {len(keys) - len(shown)} more measures stand in the table"
         figure.supxlabel(note, fontsize=9, color=SOFT)
-        handles = {text: h for axes in panels[: len(shown)] for h, text in zip(*axes.get_legend_handles_labels())}
-        n = columns(8.6, list(handles))
-        figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=n, frameon=False)
+        low, high = (limit(axes.get_xlim()[i] for axes in panels[: len(shown)]) for i, limit in enumerate((min, max)))
+        for axes in panels[: len(shown)]:
+            axes.set_xlim(low, high)  # the same removal stands at the same place everywhere
+        handles = _legend(costs)
+        n = columns(8.6, [str(handle.get_label()) for handle in handles])
+        figure.legend(handles=handles, loc="outside upper left", ncols=n, frameon=False)
     return figure
+
+
+def _legend(costs: Sequence[Cost]) -> list[Line2D]:
+    """A line per arm, and where there are several languages a mark for each."""
+    arms, langs = _arms(costs), _langs(costs)
+    found = [Line2D([], [], linewidth=1.4, label=plain(arm), **_line(i)) for i, arm in enumerate(arms)]
+    if len(langs) > 1:
+        for i, lang in enumerate(langs):
+            look = {"marker": _MARKS[i % len(_MARKS)], "linestyle": "none", "color": SOFT}
+            found.append(Line2D([], [], label=plain(language_name(lang)), **look))  # type: ignore[arg-type]
+    return found
+
+
+def _arms(costs: Sequence[Cost]) -> list[str]:
+    return list(dict.fromkeys(arm.name for cost in costs for arm in cost.arms))
+
+
+def _langs(costs: Sequence[Cost]) -> list[str]:
+    return list(dict.fromkeys(lang for cost in costs for lang in cost.langs))
+
+
+def _line(rank: int) -> dict[str, Any]:
+    return {"color": PALETTE[rank % len(PALETTE)], "linestyle": STYLES[rank // len(PALETTE) % len(STYLES)]}
 
 
 def _keys(costs: Sequence[Cost]) -> list[_Key]:
@@ -100,17 +127,15 @@ def _series(key: _Key, cost: Cost) -> Iterator[tuple[str, str | None, list[_Poin
 
 def _panel(axes: Axes, key: _Key, costs: Sequence[Cost]) -> None:
     scale = 100 if key.unit == "share" else 1
-    arms = list(dict.fromkeys(arm.name for cost in costs for arm in cost.arms))
-    langs = list(dict.fromkeys(lang for cost in costs for lang in cost.langs))
+    arms, langs = _arms(costs), _langs(costs)
     for cost in costs:
         for arm, lang, points in _series(key, cost):
-            rank = arms.index(arm)
-            colour, line = PALETTE[rank % len(PALETTE)], STYLES[rank // len(PALETTE) % len(STYLES)]
+            look = _line(arms.index(arm))
+            colour = look["color"]
             mark = _MARKS[langs.index(lang) % len(_MARKS)] if lang in langs else _MARKS[0]
-            text = plain(f"{arm}, {language_name(lang)}" if lang in langs and len(langs) > 1 else arm)
             x = [point.removed for point in points]
             y = [scale * (point.cost.difference or 0.0) for point in points]
-            axes.plot(x, y, color=colour, linestyle=line, linewidth=1.1, label=text)
+            axes.plot(x, y, linewidth=1.1, **look)
             for point, at in zip(points, y):
                 if point.cost.interval95 is not None:
                     low, high = (scale * limit for limit in point.cost.interval95)
