@@ -1,9 +1,12 @@
 #!/bin/sh
-# What the English direction of the demo breaks: run after `make demo`, from the folder of the checkout. Needs the extra
-# [lm-eval]. Answers, labels and the direction of the demo are in the store already and are not computed again.
+# What the English direction of the demo breaks, beside what it removes. Run after `make demo`, in the folder of the
+# checkout, with the extra [lm-eval]. The demo's direction, answers and labels are in the store and are not made again.
+#   sh examples/cost/run.sh [further options of `refusalctl cost`]
 set -eu
-refusalctl=${REFUSALCTL:-refusalctl}
+refusalctl=${REFUSALCTL:-.venv/bin/refusalctl}
 here=$(dirname "$0")
 direction=$($refusalctl select --config examples/demo.toml --lang en)
-$refusalctl cost "ablate:$direction" --config examples/demo.toml --langs en --n-test "${N_TEST:-24}" \
-    --doses "${DOSES:-0.5,1}" --task "$here/everyday.yaml" --text "en=$here/en.txt" --contrast sample --name demo-cost
+$refusalctl cost "ablate:$direction" --config examples/demo.toml --langs en --doses 0.5,1 \
+    --task "$here/everyday.yaml" --text "en=$here/en.txt" --contrast sample --name demo-cost "$@"
+case " $* " in *" --dry-run "*) exit ;; esac
+$refusalctl report demo --cost demo-cost

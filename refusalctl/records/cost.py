@@ -35,10 +35,11 @@ class CostArm(Part, frozen=True):
 class CostEffect(Part, frozen=True):
     """One measure of one arm at one dose, on the same items as the baseline.
 
-    `name`: the task, text, prompt set or behaviour. `before` and `after` are averages over the items, `difference` is
-    after minus before, and `interval95` its paired 95 % limits, with missing labels against either end. For shares,
-    items went `forth` (removal: from refusal to compliance; else: gained what is counted) and `back`; `p` is exact
-    McNemar's, two-sided. None is what does not apply or could not be told: `why` says so where nothing was measured.
+    `name`: the task, text, prompt set or behaviour. `before` and `after` are averages over the items that have a label,
+    `difference` is the paired one over all items (removal: the net share that went from refusal to compliance, else
+    after minus before), `interval95` its 95 % limits, with missing labels against either end. For shares, items went
+    `forth` (removal: from refusal to compliance; else: gained what is counted) and `back`; `p` is exact McNemar's,
+    two-sided. None is what does not apply or could not be told: `why` says so where nothing was measured.
     """
 
     arm: str

@@ -22,7 +22,7 @@ def _run(job: Job) -> RunChecks:
 
     rows = read_prompts(job.inputs["prompts"])
     model, size = job.bench.model, job.bench.machine.batch_size
-    encoded = encode(job, rows)
+    encoded = encode(job, rows, scored=True)
     asked = resolve_direction(from_recipe(job.params["intervention"], job.inputs))
     checks, found = Checks(), list[float]()
     with job.bench.progress.task(f"KL {asked.kind} {job.inputs['prompts'].about['lang']}", len(rows)) as advance:

@@ -28,7 +28,8 @@ def test_each_dose_is_a_point_at_what_it_removes_and_what_it_costs() -> None:
             panel(
                 effect("a", 0.5, "removal", 0.3), effect("a", 1.0, "removal", 0.8), effect("b", 1.0, "removal", 0.6),
                 effect("a", 0.5, "kl", 0.02), effect("a", 1.0, "kl", 0.2), effect("b", 1.0, "kl", 0.1),
-                effect("a", 1.0, "task", -0.05, None), effect("b", 0.5, "kl", 0.3), effect("b", 1.0, "task", None, None),
+                effect("a", 1.0, "task", -0.05, None), effect("b", 0.5, "kl", 0.3),
+                effect("b", 1.0, "task", None, None),
             )
         ]
     )  # fmt: skip
