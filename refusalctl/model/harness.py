@@ -161,7 +161,7 @@ def _as_lm(chat_model: ChatModel, batch_size: int) -> Any:
     tokenizer is a copy, and weights stay as they were loaded (an adapter may have untied them)."""
     from lm_eval.models.huggingface import HFLM
 
-    class Silent(HFLM):  # type: ignore[misc]
+    class Silent(HFLM):
         """Without bars: progress is shown in one place."""
 
         def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> Any:  # noqa: ARG002
