@@ -68,8 +68,6 @@ def count_requests(task: HarnessTask) -> int:
     with _quiet(), _told(task):
         found = 0
         for each in _loaded(task)["tasks"].values():
-            each.set_config(key="num_fewshot", value=each.get_config("num_fewshot") or 0)
-            each.set_fewshot_seed(seed=1234)
             each.build_all_requests(limit=task.limit, rank=0, world_size=1)
             found += len(each.instances)
     return found
@@ -91,22 +89,19 @@ def run_task(
             hint="leave --at-positions out, or the tasks",
         )
     with _quiet(), _told(task):
-        from lm_eval import simple_evaluate
+        from lm_eval import evaluate
 
-        wrapped = _as_lm(chat_model, batch_size)
-        manager = _manager(task)
+        wrapped, loaded = _as_lm(chat_model, batch_size), _loaded(task)
         with intervene(chat_model.residual, intervention) as seen, _watched(chat_model, intervention, seen) as passes:
-            found: Any = simple_evaluate(
-                model=wrapped,
-                tasks=[task.name],
-                batch_size=batch_size,
-                use_cache=None,
+            found: Any = evaluate(  # `simple_evaluate` would also ask git, pip and the card's driver who they are
+                lm=wrapped,
+                task_dict=loaded,
                 cache_requests=False,
                 limit=task.limit,
                 bootstrap_iters=0,
                 log_samples=True,
                 apply_chat_template=task.chat,
-                task_manager=manager,
+                fewshot_as_multiturn=task.chat,
             )
     checks.merge(seen)
     if not passes:
@@ -195,7 +190,21 @@ def _manager(task: HarnessTask) -> Any:
 
 
 def _loaded(task: HarnessTask) -> Any:
-    return _manager(task).load([task.name])
+    """A task, group or tag with its parts, as lm-eval's own entry point prepares them: examples as the task says, none
+    where it says nothing, drawn with lm-eval's seeds."""
+    import random
+
+    import numpy as np
+    from lm_eval.defaults import DEFAULT_OTHER_SEED, DEFAULT_RANDOM_SEED
+
+    random.seed(DEFAULT_RANDOM_SEED)
+    np.random.seed(DEFAULT_OTHER_SEED)
+    loaded = _manager(task).load([task.name])
+    for each in loaded["tasks"].values():
+        if each.get_config("num_fewshot") is None:
+            each.set_config(key="num_fewshot", value=0)
+        each.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
+    return loaded
 
 
 @contextmanager
