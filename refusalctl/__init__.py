@@ -25,6 +25,7 @@ _HOMES = {
     "ablate": "interventions",
     "add": "interventions",
     "intervene": "interventions",
+    "Behaviour": "steps.costs.panel",
     "Candidate": "interventions",
     "Intervention": "interventions",
     "Settings": "settings",
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from refusalctl.errors import Ambiguous, BadInput, EmptySelection, ModelError, NotFound, RefusalctlError
     from refusalctl.interventions import Candidate, Intervention, ablate, add, intervene
     from refusalctl.settings import Machine, Settings
+    from refusalctl.steps.costs.panel import Behaviour
     from refusalctl.study import Study, open, transfer
 
 
@@ -59,6 +61,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "Ambiguous",
     "BadInput",
+    "Behaviour",
     "Candidate",
     "EmptySelection",
     "Intervention",

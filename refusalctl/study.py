@@ -30,8 +30,8 @@ from refusalctl.steps.activations import collect_activations
 from refusalctl.steps.calibrate import CalibrationRun, Trial, run_calibration, trials
 from refusalctl.steps.completions import write_completions
 from refusalctl.steps.comprehension import measure_comprehension
-from refusalctl.steps.cost import Cost, forecast_cost
 from refusalctl.steps.directions import extract_directions
+from refusalctl.steps.forecast import Forecast, forecast_work
 from refusalctl.steps.geometry import compare_geometry
 from refusalctl.steps.interventions import Source, end_of_instruction
 from refusalctl.steps.precision import compare_precision
@@ -43,6 +43,7 @@ from refusalctl.steps.step import Planned, Workbench
 from refusalctl.steps.subspace import build_subspace
 from refusalctl.steps.transfer import measure_transfer
 from refusalctl.store.store import Store
+from refusalctl.study_cost import Costing
 from refusalctl.study_goals import Working
 from refusalctl.study_labels import Labelling
 
@@ -58,7 +59,7 @@ def default_store() -> Path:
     return given_path(given, STORE_VARIABLE) if given else Path(DEFAULT_STORE)
 
 
-class Study(Working, Labelling):
+class Study(Working, Labelling, Costing):
     """One question to one model.
 
     Settings are given by their names (docs/settings.md), for example `Study(model="org/name", data="polyrefuse",
@@ -288,8 +289,11 @@ class Study(Working, Labelling):
         reference: str | None = None,
         published: bool = False,
         with_text: bool = False,
+        costs: Sequence[str | r.Cost] = (),
     ) -> r.Report:
-        """One page with figures and tables of this study's transfer, or of the transfers that are given."""
+        """One page with figures and tables of this study's transfer, or of the transfers that are given. `costs`:
+        panels of their directions, results or references."""
+        panels = [self.store.resolve(each, "cost") if isinstance(each, str) else each.artifact for each in costs]
         chosen = [each.artifact for each in (transfers or [self.transfer()])]
         made = make_report(
             self.bench,
@@ -298,6 +302,7 @@ class Study(Working, Labelling):
             reference=_code(reference),
             published=published,
             with_text=with_text,
+            costs=panels,
         )
         return r.Report(self.store, made)
 
@@ -327,9 +332,9 @@ class Study(Working, Labelling):
 
     # --- planning and looking up -----------------------------------------------------------------------
 
-    def forecast(self, *, probe: bool = False) -> Cost:
+    def forecast(self, *, probe: bool = False) -> Forecast:
         """What the missing steps of a dry run's plan ask of the model; with `probe` also how long that takes."""
-        return forecast_cost(self.bench, probe)
+        return forecast_work(self.bench, probe)
 
     def open(self, reference: str, kind: str | None = None) -> r.Result:
         """A result by id, unique prefix, name, or a query such as `directions:lang=ba`."""

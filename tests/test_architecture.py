@@ -24,6 +24,7 @@ PLAIN = {
 BOTTOM = {"records", "organisms", "language_codes"} | PLAIN  # plain descriptions and rows, which everybody may know
 LIBRARY = {
     "study",
+    "study_cost",
     "study_goals",
     "study_labels",
     "results",

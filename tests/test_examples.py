@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -123,3 +124,31 @@ def called(line: str) -> list[list[str]]:
     inner = re.findall(r"\$\((.*?)\)", line)
     outer = re.sub(r"\$\(.*?\)", "x", line)
     return [shlex.split(part)[1:] for part in (outer, *inner) if part.startswith("refusalctl ")]
+
+
+def test_the_cost_example_asks_for_flags_that_there_are(tmp_path: Path) -> None:
+    import shlex
+
+    import typer
+
+    from refusalctl.cli.app import app
+    from refusalctl.steps.costs.benchmark import asked_task
+
+    said, program = tmp_path / "said", tmp_path / "refusalctl"
+    program.write_text(f'#!/bin/sh\necho "$*" >> "{said}"\necho abc\n')
+    program.chmod(0o755)
+    env = {"PATH": os.environ["PATH"], "REFUSALCTL": str(program)}
+    root = EXAMPLES.parent
+    subprocess.run(["sh", "examples/cost/run.sh", "--limit", "8"], cwd=root, env=env, check=True, capture_output=True)
+    calls = [shlex.split(line) for line in said.read_text().splitlines()]
+    assert [call[0] for call in calls] == ["select", "cost", "report"]
+    assert calls[1][1] == "ablate:abc"
+    commands: Any = typer.main.get_command(app)
+    for name, *given in calls:
+        known = {flag for p in commands.commands[name].params for flag in p.opts}
+        assert {each for each in given if each.startswith("--")} <= known
+    task = asked_task(str(root / "examples/cost/everyday.yaml"))
+    rows = [json.loads(line) for line in (root / "examples/cost/everyday.jsonl").read_text().splitlines()]
+    assert task.task.name == "everyday"
+    assert [row["id"] for row in rows] == list(range(1, 41))
+    assert all(len(set(row["choices"])) == 4 and 0 <= row["answer"] < 4 for row in rows)

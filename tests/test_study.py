@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from msgspec.structs import replace
 
 import refusalctl as rc
 from refusalctl.records.rows import Completion
-from refusalctl.results import RESULTS, Transfer
+from refusalctl.results import RESULTS, Cost, Transfer
 from refusalctl.results.base import result
 from refusalctl.store.store import KINDS, Store
 from tests import tiny
@@ -295,7 +296,7 @@ def test_every_record_of_a_result_opens(study: rc.Study, matrix: Transfer) -> No
     records = {each.kind: each.record for each in opened if hasattr(type(each), "record")}
     assert set(records) == {
         "openings", "controls", "comprehension", "geometry", "panel", "correction", "calibration", "transfer",
-        "comparison",
+        "comparison", "cost",
     }  # fmt: skip
     reliability = study.selection("qaa").reliability
     assert reliability is not None
@@ -345,3 +346,154 @@ def test_every_method_takes_a_language_in_any_spelling_and_refuses_what_is_none(
     assert len(tried) >= 12
     assert plan.directions("QAA").id == plan.directions("qaa").id
     assert plan.geometry(["QAA", "qab"], reference="QAB").id == plan.geometry(["qaa", "qab"], reference="qab").id
+
+
+# --- what an intervention costs ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("texts") / "plain.txt"
+    file.write_text("One short text about bread.\n\nAnother one, about a bicycle and rain.\n")
+    return file
+
+
+@pytest.fixture
+def lm_eval(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What lm-eval would be asked, answered without it: one item of three is right under an intervention."""
+    from refusalctl.model import harness
+
+    asked: list[str] = []
+
+    def run(_model: Any, task: Any, intervention: Any, _size: int, _checks: Any) -> harness.HarnessRun:
+        asked.append(intervention.kind)
+        right = [1.0, 0.0, 1.0] if intervention.kind == "none" else [1.0, 0.0, 0.0]
+        items = [
+            harness.HarnessItem(task.name, str(i), "none", f"d{i}", f"p{i}", f"t{i}", {"acc": acc})
+            for i, acc in enumerate(right)
+        ]
+        return harness.HarnessRun(items, 3, ())
+
+    monkeypatch.setattr(harness, "version", lambda: "0.0.test")
+    monkeypatch.setattr(harness, "run_task", run)
+    monkeypatch.setattr(harness, "count_requests", lambda _task: 12)
+    return asked
+
+
+def panel(study: rc.Study, texts: Path, **more: Any) -> Cost:
+    """Ablation and addition of one direction, on a ladder of two doses."""
+    direction = study.selection("qaa")
+    asked = {"langs": ["qaa"], "doses": [0.5], "tasks": ["some_task"], "texts": {"en": texts}} | more
+    return study.cost([rc.ablate(direction), rc.add(direction, -1.0)], **asked)
+
+
+@pytest.fixture
+def costs(study: rc.Study, matrix: Transfer, texts: Path, lm_eval: list[str]) -> Cost:
+    return panel(study, texts, contrasts=["organism:shared"])
+
+
+def test_a_cost_panel_holds_every_measure_of_every_arm_at_every_dose(costs: Cost) -> None:
+    found = {(e.arm, e.dose, e.measure) for e in costs.record.effects}
+    measures = {"removal", "kl", "task", "text", "own", "safe", "unsafe"}
+    assert found == {(arm, dose, m) for arm in ("ablate qaa", "add -1 qaa") for dose in (0.5, 1.0) for m in measures}
+    assert not costs.record.unmeasured
+    (removal,) = costs.record.of("ablate qaa", 1.0, "removal", "qaa")
+    assert removal.difference is not None
+    assert removal.difference > 0.5
+    (task,) = costs.record.of("ablate qaa", 1.0, "task")
+    assert (task.before, task.after, task.forth, task.back) == (pytest.approx(2 / 3), pytest.approx(1 / 3), 0, 1)
+    (drift,) = costs.record.of("add -1 qaa", 1.0, "kl")
+    (half,) = costs.record.of("add -1 qaa", 0.5, "kl")
+    assert drift.difference is not None
+    assert half.difference is not None
+    assert 0 < half.difference < drift.difference
+    assert {m.by for m in costs.record.matches} == {"removal", "kl"}
+
+
+def test_the_full_dose_is_the_intervention_of_the_matrix_and_is_not_run_again(
+    study: rc.Study, matrix: Transfer, costs: Cost
+) -> None:
+    (cell,) = [c for c in matrix.record.cells if (c.source, c.target, c.condition) == ("qaa", "qaa", "native")]
+    (removal,) = costs.record.of("ablate qaa", 1.0, "removal", "qaa")
+    assert removal.changed == cell.labels
+    assert cell.removal is not None
+    assert removal.difference == pytest.approx(cell.removal.removed)
+
+
+def test_losses_and_drift_are_those_of_the_intervened_model(study: rc.Study, costs: Cost) -> None:
+    """Against passes of one row each, taken here."""
+    model = study.bench.model
+    (own,) = [e for e in costs.record.of("ablate qaa", 1.0, "own") if e.unit == "nats/token"]
+    answers = study.completions("qaa", kind="harmless")
+    prompts = {p.id: p for p in study.prompts("qaa", "harmless").rows}
+    total, tokens = 0.0, 0
+    with torch.inference_mode(), rc.intervene(model.model, rc.ablate(study.selection("qaa"))):
+        for row in answers.rows:
+            start = model.chat.encode(prompts[row.prompt_id].text)
+            ids = [*start, *row.token_ids]
+            logprob = model.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].log_softmax(-1)
+            total -= sum(float(logprob[i - 1, ids[i]]) for i in range(len(start), len(ids)))
+            tokens += len(row.token_ids)
+    assert own.after == pytest.approx(total / tokens, rel=1e-3, abs=1e-6)
+
+
+def test_a_cost_panel_is_found_again_and_goes_on_where_it_stopped(
+    study: rc.Study, costs: Cost, texts: Path, lm_eval: list[str]
+) -> None:
+    lm_eval.clear()
+    assert panel(study, texts, contrasts=["organism:shared"]) == costs
+    assert lm_eval == []
+    more = panel(study, texts, tasks=["some_task", "another"])
+    assert lm_eval == ["none", "ablate", "ablate", "add", "add"]  # of the new task alone
+    assert more != costs
+    assert costs.lineage["after:0"].kind == "drift"
+
+
+def test_a_plan_of_a_cost_panel_counts_its_passes(
+    study: rc.Study, texts: Path, lm_eval: list[str], tmp_path: Path
+) -> None:
+    dry = rc.Study(**ASKED, store=study.store.root, dry_run=True)
+    assert panel(dry, texts, tasks=["a_third"], limit=3).planned
+    work = {(row.step, row.lang): row.work.forward for row in dry.forecast().rows}
+    assert work["lm-eval", "a_third"] == 5 * 12  # the baseline and two arms at two doses
+    assert lm_eval == []
+
+
+def test_removal_and_cost_stand_in_one_line_under_the_verdict(study: rc.Study, matrix: Transfer, costs: Cost) -> None:
+    line = costs.sentences()[0]
+    assert line.startswith("ablate qaa in ")
+    assert "refusals removed 100 points" in line or "refusals removed" in line
+    assert "; cost: KL, harmless prompts 0.000" in line
+    assert "some_task acc −33" in line
+    report = study.report([matrix], geometry=False, costs=[costs])
+    page = report.page.read_text(encoding="utf-8")
+    assert page.count(line.replace("'", "&#39;")) >= 2  # under the verdict, and in the section
+    assert '<h2 id="cost">' in page
+    assert (report.path / "cost.png").read_bytes().startswith(b"\x89PNG")
+    lines = (report.path / "cost.csv").read_text(encoding="utf-8").splitlines()
+    (row,) = [r for r in csv.DictReader(lines) if (r["arm"], r["dose"], r["measure"]) == ("ablate qaa", "1", "task")]
+    assert (row["forth"], row["back"], row["unit"]) == ("0", "1", "share")
+    assert 'id="cost"' not in study.report([matrix], geometry=False).page.read_text(encoding="utf-8")
+
+
+def test_a_cost_of_other_directions_is_not_shown_beside_a_matrix(
+    study: rc.Study, matrix: Transfer, costs: Cost, lm_eval: list[str]
+) -> None:
+    other = study.changed(layers=[2]).selection("qab")
+    foreign = study.cost(rc.ablate(other), langs=["qab"], doses=[1.0])
+    with pytest.raises(rc.BadInput, match="of another model, or of directions that these transfers do not hold"):
+        study.report([matrix], geometry=False, costs=[foreign])
+
+
+def test_what_cannot_be_a_cost_says_so(study: rc.Study) -> None:
+    direction = study.selection("qaa")
+    with pytest.raises(rc.BadInput, match="none was given"):
+        study.cost()
+    with pytest.raises(rc.BadInput, match="expected more than 0"):
+        study.cost(rc.ablate(direction), doses=[0.0])
+    with pytest.raises(rc.BadInput, match="strength of an ablation is 2"):
+        study.cost(rc.ablate(direction), doses=[2.0])
+    with pytest.raises(rc.BadInput, match="chosen positions of the prompt has no meaning"):
+        study.cost(rc.ablate(direction, positions=[-1]), doses=[1.0])
+    with pytest.raises(rc.BadInput, match="expected a share above 0"):
+        study.cost(rc.ablate(direction), match_removal=90)

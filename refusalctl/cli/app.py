@@ -17,6 +17,7 @@ from refusalctl.cli import artifacts, data, examples, labels, out, process
 from refusalctl.cli.ablate import ablate
 from refusalctl.cli.calibrate import calibrate
 from refusalctl.cli.collect import collect
+from refusalctl.cli.cost import cost
 from refusalctl.cli.demo import demo
 from refusalctl.cli.doctor import doctor
 from refusalctl.cli.extract import extract
@@ -77,6 +78,7 @@ app.command(rich_help_panel=TOOLS)(init)
 app.command(rich_help_panel=TOOLS)(run)
 app.command(rich_help_panel=TOOLS)(gate)
 app.command(rich_help_panel=TOOLS)(geometry)
+app.command(rich_help_panel=TOOLS)(cost)
 app.command(rich_help_panel=TOOLS)(translate)
 app.command(rich_help_panel=TOOLS)(panel)
 app.command("import", rich_help_panel=TOOLS)(import_)

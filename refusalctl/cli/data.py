@@ -11,7 +11,7 @@ import typer
 from refusalctl.cli import out
 from refusalctl.cli.session import JsonOption, language_option, languages
 from refusalctl.data.safe_names import shown
-from refusalctl.records.printed import (
+from refusalctl.records.printed_prompts import (
     AddedPrompts,
     FetchedPrompts,
     ListedLanguage,

@@ -56,6 +56,7 @@ SHOWN: dict[str, Shown] = {
         ("printed-gate",),
     ),
     "geometry": Shown(("geometry --langs en,be,ba", "geometry --langs en,be,ba --reference be")),
+    "cost": Shown(("cost ablate:selection:lang=en", "cost ablate:selection:lang=en --task arc_easy --limit 200")),
     "translate": Shown(("translate completions:lang=ba --translator nllb",)),
     "panel": Shown(("panel labels:lang=ba",)),
     "import": Shown(("import runs/org/name --lang de", "import labels.csv --lang de --condition baseline")),

@@ -29,7 +29,7 @@ from refusalctl.terminal import safe, safe_json
 if TYPE_CHECKING:
     from refusalctl.resolve import Resolved
     from refusalctl.settings import Declared
-    from refusalctl.steps.cost import Cost, Work
+    from refusalctl.steps.forecast import Forecast, Work
     from refusalctl.steps.step import Planned
 
 PIPE = 200  # columns of a table in a pipe
@@ -232,7 +232,7 @@ def _value(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
-def plan(lines: Sequence[Planned], cost: Cost | None, *, json: bool) -> None:
+def plan(lines: Sequence[Planned], cost: Forecast | None, *, json: bool) -> None:
     """What a run would do: on stdout as JSON, else as a table on stderr."""
     if json:
         rows = tuple(PrintedStep(p.step, p.about, p.done, p.id if p.done else None) for p in lines)
@@ -250,7 +250,7 @@ def plan(lines: Sequence[Planned], cost: Cost | None, *, json: bool) -> None:
         _cost(cost)
 
 
-def _cost(cost: Cost) -> None:
+def _cost(cost: Forecast) -> None:
     heads = ("step", "lang", "forward", "scored", "added", "answers", "tokens at most", "time at most")
 
     def line(step: str, lang: str, work: Work, seconds: float | None) -> tuple[str, ...]:

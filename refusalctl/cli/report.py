@@ -50,6 +50,9 @@ def report(
     with_text: Annotated[
         bool, typer.Option("--with-text", help="Show answers too, folded away; some may be harmful.")
     ] = False,
+    cost: Annotated[
+        list[str] | None, typer.Option("--cost", help="A cost panel of these transfers' directions. Repeatable.")
+    ] = None,
     out_folder: OutOption = None,
     show: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
@@ -58,10 +61,19 @@ def report(
         raise typer.BadParameter(f"there is no format {kind!r}; {meant(kind, FORMATS)}choose {', '.join(FORMATS)}")
     study = session.study
     chosen = study.transfers(transfers or ())
+    if compare and cost:
+        raise typer.BadParameter("--compare compares two transfers alone: leave --cost out")
     if compare:
         found = study.compare(chosen)
     else:
-        found = study.report(chosen, geometry=geometry, reference=reference, published=published, with_text=with_text)
+        found = study.report(
+            chosen,
+            geometry=geometry,
+            reference=reference,
+            published=published,
+            with_text=with_text,
+            costs=cost or (),
+        )
     for note in study.notes:
         out.warn(note)
     if session.name is not None:

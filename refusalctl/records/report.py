@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from refusalctl.records.cost import CostEffect
 from refusalctl.records.record import Part, Record
 from refusalctl.records.transfer import MissingCell, ModelKey, SettingsGroup, TransferCell
 from refusalctl.records.verdict import VerdictValue
@@ -39,12 +40,13 @@ class ReportedRun(Part, frozen=True):
     missing: tuple[MissingCell, ...]
     excluded: tuple[ExcludedPrompt, ...]
     no_direction: dict[str, str]  # why a language has none
+    costs: dict[str, tuple[CostEffect, ...]]  # panels by artifact id
 
 
 class Report(Record, frozen=True):
     FORMAT: ClassVar[str] = "report"
     FILE: ClassVar[str] = "report.json"
-    VERSION: ClassVar[int] = 4  # 3: conditions before the second version of controls
+    VERSION: ClassVar[int] = 5  # 4: without cost panels
 
     reference: str  # the source language that the page asks about first
     runs: tuple[ReportedRun, ...]

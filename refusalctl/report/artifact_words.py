@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from refusalctl.records.estimates import Auroc
-from refusalctl.report import selection_words
+from refusalctl.report import cost_words, selection_words
 from refusalctl.steps.comprehension import read_comprehension
+from refusalctl.steps.costs.panel import read_cost
 from refusalctl.steps.directions import reliability_at, split_half
 from refusalctl.steps.selection.control_effects import read_controls
 from refusalctl.steps.selection.cosmic import read_cosmic
@@ -97,4 +98,5 @@ _SAY: dict[str, Callable[[Artifact], list[str]]] = {
     "controls": _controls,
     "comprehension": _comprehension,
     "cosmic": _cosmic,
+    "cost": lambda artifact: cost_words.sentences(read_cost(artifact)),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from refusalctl.records.geometry import LanguageGeometry
 from refusalctl.records.report import ExcludedPrompt
 from refusalctl.records.transfer import TransferCell
 from refusalctl.report.content import Content, told_apart
+from refusalctl.report.costs import CostPanel, check_placed, panels_of
 from refusalctl.report.excluded import Reserve, Unfit, excluded, reserve
 from refusalctl.report.provenance import Provenance, in_order
 from refusalctl.report.quality import Quality, quality
@@ -53,6 +54,7 @@ class Run:
     geometry: LanguageGeometry | None
     geometry_id: str | None
     published: tuple[PublishedRates, ...]
+    costs: tuple[CostPanel, ...] = ()
     texts: tuple[AnswerTexts, ...] = field(repr=False, default=())
 
 
@@ -101,8 +103,10 @@ def book(
     reference: str,
     with_published: bool,
     with_text: bool,
+    costs: Sequence[Artifact] = (),
 ) -> Book:
-    """Read everything. `geometries` by transfer id; `unfit` per transfer."""
+    """Read everything. `geometries` by transfer id; `unfit` per transfer; `costs` belong to the transfers whose
+    directions they are of. Raises `BadInput` for one that belongs to none."""
     runs: list[Run] = []
     sources: dict[str, Artifact] = {}
     for i, (transfer, raw) in enumerate(zip(transfers, unfit, strict=True), start=1):
@@ -110,6 +114,9 @@ def book(
         rows = content(store, transfer, found)
         geometry = geometries.get(transfer.id)
         sources |= found.by_id | ({geometry.id: geometry} if geometry else {})
+        panels = panels_of(costs, rows, found)
+        for each in costs:
+            sources |= Provenance(store, each).by_id if each.id in [panel.id for panel in panels] else {}
         runs.append(
             Run(
                 key=f"run{i}",
@@ -121,9 +128,11 @@ def book(
                 geometry=read_geometry(geometry) if geometry else None,
                 geometry_id=geometry.id if geometry else None,
                 published=_published(rows) if with_published else (),
+                costs=panels,
                 texts=tuple(_texts(rows, found)) if with_text else (),
             )
         )
+    check_placed(costs, [panel.id for run in runs for panel in run.costs])
     labels = told_apart([run.content.model for run in runs])
     runs = [replace(r, content=replace(r.content, label=label)) for r, label in zip(runs, labels, strict=True)]
     return Book(tuple(runs), reference, with_published, with_text, tuple(in_order(sources.values())))

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 PAGE, MARKDOWN, LATEX = "report.html", "report.md", "report.tex"
 RATES, CANDIDATES, GEOMETRY, EXCLUDED = "rates.csv", "candidates.csv", "geometry.csv", "excluded.csv"
+COST = "cost.csv"
 TEXT_FORMATS = {"html": PAGE, "md": MARKDOWN, "latex": LATEX}
 BY_ENDING = ("json", "csv", "png", "svg", "pdf")
 
@@ -41,6 +42,7 @@ BY_ENDING = ("json", "csv", "png", "svg", "pdf")
 def _figures(rows: Book) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
     """File name, what it shows, and how it is drawn."""
     from refusalctl.report.figures.compliance import Pair, compliance
+    from refusalctl.report.figures.cost import cost_of_removal
     from refusalctl.report.figures.geometry import activation_maps, layer_cosines, projections
     from refusalctl.report.figures.layers import layer_scores
     from refusalctl.report.figures.matrix import transfer_matrix
@@ -59,6 +61,9 @@ def _figures(rows: Book) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
         yield f"{name}transfer_matrix", "transfer_matrix", lambda c=c: transfer_matrix(c)  # type: ignore[misc]
         if c.imported is None:
             yield f"{name}layer_scores", "layer_scores", lambda c=c: layer_scores(c)  # type: ignore[misc]
+        if run.costs:
+            records = [panel.record for panel in run.costs]
+            yield f"{name}cost", "cost", lambda records=records: cost_of_removal(records)  # type: ignore[misc]
         if g is not None:
             drawn = {"layer_cosines": layer_cosines, "projections": projections, "activation_maps": activation_maps}
             for what, draw in drawn.items():
@@ -78,6 +83,7 @@ def _run(job: Job) -> RunChecks:
         reference=params["reference"],
         with_published=params["published"],
         with_text=params["with_text"],
+        costs=list(inputs_of("cost", job.inputs).values()),
     )
     drawings = _draw(job, rows)
     for name, text in _texts(rows).items():
@@ -115,10 +121,12 @@ def _texts(rows: Book) -> dict[str, str]:
     }
     if any(run.geometry for run in rows.runs):
         found[GEOMETRY] = tables.geometry_csv(rows)
+    if any(run.costs for run in rows.runs):
+        found[COST] = tables.cost_csv(rows)
     return found
 
 
-REPORT = Step("report", 7, "report", _run)
+REPORT = Step("report", 8, "report", _run)
 
 
 def make_report(
@@ -129,8 +137,9 @@ def make_report(
     reference: str | None = None,
     published: bool = False,
     with_text: bool = False,
+    costs: Sequence[Artifact] = (),
 ) -> Artifact:
-    """The page, figures and tables of one or more transfer matrices.
+    """The page, figures and tables of one or more transfer matrices, and cost panels of their directions.
 
     `geometry` is computed from collected activations where it is not there yet; no model runs. Raises `Corrupt` where
     parts of a transfer contradict each other, `BadInput` for a `reference` that is no source language.
@@ -144,6 +153,7 @@ def make_report(
         inputs[input_name("transfer", i)] = transfer
         if geometry and not bench.dry_run and (found := geometry_of(bench, transfer, asked)) is not None:
             inputs[input_name("geometry", i)] = found
+    inputs |= {input_name("cost", i): cost for i, cost in enumerate(costs, start=1)}
     about = {k: _joined(str(t.about[k]) for t in transfers) for k in ("model", "data", "sources", "targets")}
     if not bench.dry_run:
         about["model"] = _joined(told_apart([read_transfer(t).model for t in transfers]))

@@ -11,6 +11,7 @@ from typing import Any
 from refusalctl.data.languages import name as language_name
 from refusalctl.data.published_rates import work
 from refusalctl.records.transfer import TransferCell
+from refusalctl.report import cost_words
 from refusalctl.report import words as words
 from refusalctl.report.book import MOST_TEXTS, Book
 from refusalctl.report.content import Content
@@ -115,6 +116,9 @@ def page(rows: Book, drawings: Mapping[str, str]) -> str:
             brief=lambda c, target: words.brief(c, target, rows.reference),
             conclusions=conclusions,
             toml=settings_toml,
+            cost_sentences=cost_words.sentences,
+            cost_order=cost_words.in_order,
+            cost_row=cost_words.shown_row,
             work=work() if rows.with_published else None,
             version=__version__,
         )

@@ -71,6 +71,7 @@ class Provenance:
 ORDER = (
     "comparison",
     "transfer",
+    "cost",
     "geometry",
     "selection",
     "scores",

@@ -14,6 +14,7 @@ from refusalctl.records.transfer import MissingCell, OutcomeCounts, TransferCell
 from refusalctl.records.verdict import Verdict
 from refusalctl.report.book import Book, Run
 from refusalctl.report.content import Choice, Row
+from refusalctl.report.cost_words import effect_row, in_order
 from refusalctl.report.words import answer, condition_name, detail, points, signed
 
 RATE_COLUMNS = (
@@ -33,6 +34,10 @@ CANDIDATE_COLUMNS = (
 GEOMETRY_COLUMNS = (
     "model", "site", "pos", "layer", "a", "b", "cosine", "ceiling", "apart", "disattenuated", "null_95", "p", "p_by",
     "angles", "angle_null_05", "angle_p", "geometry",
+)  # fmt: skip
+COST_COLUMNS = (
+    "model", "arm", "dose", "measure", "name", "lang", "unit", "n", "before", "after", "difference", "low", "high",
+    "forth", "back", "p", "missing", "why", "cost",
 )  # fmt: skip
 EXCLUDED_COLUMNS = ("model", "split", "kind", "prompt_id", "reason", "langs")
 
@@ -151,6 +156,18 @@ def geometry_csv(rows: Book) -> str:
     return as_csv(GEOMETRY_COLUMNS, lines)
 
 
+def cost_csv(rows: Book) -> str:
+    """A line per measurement of every cost panel."""
+    lines = [
+        {k: _number(v) if isinstance(v, float) else v for k, v in effect_row(effect).items() if v is not None}
+        | {"model": run.content.label, "cost": panel.id}
+        for run in rows.runs
+        for panel in run.costs
+        for effect in in_order(panel.record.effects)
+    ]
+    return as_csv(COST_COLUMNS, lines)
+
+
 def excluded_csv(rows: Book) -> str:
     lines = [
         {
@@ -184,6 +201,7 @@ def _reported(run: Run, reference: str) -> ReportedRun:
         missing=tuple(row for row in c.rows if isinstance(row, MissingCell)),
         excluded=run.excluded,
         no_direction=dict(c.no_direction),
+        costs={panel.id: panel.record.effects for panel in run.costs},
     )
 
 
@@ -218,6 +236,7 @@ def as_markdown(rows: Book) -> str:
         lines += [f"## {_md(c.label)}", ""]
         sentences = [answer(c, target, rows.reference).sentence for target in c.targets]
         lines += [f"- {_md(sentence)}" for sentence in sentences if sentence]
+        lines += [f"- {_md(text)}" for panel in run.costs for text in panel.lines.values()]
         lines += ["", f"| {' | '.join(_HEADINGS)} |", "|---|---|--:|--:|--:|--:|--:|---|"]
         lines += [f"| {' | '.join(map(_md, _cells(row)))} |" for row in c.rows]
         lines += ["", f"Judge: {_md(str(c.settings.answers.judge))}; prompts: {_md(str(c.settings.prompts.data))}; "]

@@ -8,13 +8,17 @@ prompt or an answer is ever part of what is shown.
 from refusalctl.results.answers import Completions, Labels, Prompts, Sample, Translations
 from refusalctl.results.base import RESULTS, Result, Table, result
 from refusalctl.results.findings import (
+    Benchmark,
     Calibration,
     Comparison,
     Comprehension,
     Controls,
     Correction,
     Cosmic,
+    Cost,
+    Drift,
     Geometry,
+    Losses,
     Openings,
     Panel,
     Report,
@@ -26,6 +30,7 @@ from refusalctl.results.tensors import Activations, ControlDirections, Direction
 __all__ = [
     "RESULTS",
     "Activations",
+    "Benchmark",
     "Calibration",
     "Comparison",
     "Completions",
@@ -34,9 +39,12 @@ __all__ = [
     "Controls",
     "Correction",
     "Cosmic",
+    "Cost",
     "Directions",
+    "Drift",
     "Geometry",
     "Labels",
+    "Losses",
     "Openings",
     "Panel",
     "Prompts",

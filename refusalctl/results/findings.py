@@ -7,12 +7,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from refusalctl.report import cost_words
 from refusalctl.report.make import files_of
 from refusalctl.report.transfer_words import cell_rows, sentences, verdict_of
 from refusalctl.results.base import Result, Table
 from refusalctl.steps.calibrate import read_calibration
 from refusalctl.steps.comparison import read_comparison
 from refusalctl.steps.comprehension import read_comprehension
+from refusalctl.steps.costs.benchmark import read_items
+from refusalctl.steps.costs.drift import read_drift
+from refusalctl.steps.costs.losses import read_losses
+from refusalctl.steps.costs.panel import read_cost
 from refusalctl.steps.geometry import read_geometry
 from refusalctl.steps.labelling.correction import read_correction
 from refusalctl.steps.labelling.panel import read_panel
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
     from refusalctl.records.calibration import CalibrationTrial, Grade, Question
     from refusalctl.records.comparison import ComparedCell
     from refusalctl.records.correction import JudgeCorrection
+    from refusalctl.records.cost_rows import BenchmarkItem, DocumentLoss, PromptDrift
     from refusalctl.records.geometry import LanguagePair, Sites
     from refusalctl.records.panel import LanguagePanel
 
@@ -103,6 +109,65 @@ class Geometry(Result):
     def pairs(self) -> tuple[LanguagePair, ...]:
         """Every pair of languages at the refusal place: cosine, ceiling, chance."""
         return self.sites.refusal.pairs
+
+
+class Cost(Result):
+    """What interventions break, beside what they remove."""
+
+    kind = "cost"
+
+    @cached_property
+    def record(self) -> records.cost.Cost:
+        """Every effect of every arm at every dose, matched doses, and what could not be measured."""
+        return read_cost(self.artifact)
+
+    @cached_property
+    def effects(self) -> Table:
+        """One row per arm, dose and measure: before, after, difference with its limits."""
+        return Table([cost_words.effect_row(each) for each in self.record.effects])
+
+    def sentences(self) -> list[str]:
+        """Removal and cost in one line per arm and language."""
+        return cost_words.sentences(self.record)
+
+    def to_pandas(self) -> pd.DataFrame:
+        return self.effects.to_pandas()
+
+    def words(self) -> list[str]:
+        return self.sentences()
+
+
+class Losses(Result):
+    """How well the model predicts texts or its own answers, document by document."""
+
+    kind = "losses"
+
+    @cached_property
+    def rows(self) -> list[DocumentLoss]:
+        """Nats, tokens and bytes of every document."""
+        return read_losses(self.artifact)
+
+
+class Drift(Result):
+    """KL of the next token from the baseline, prompt by prompt."""
+
+    kind = "drift"
+
+    @cached_property
+    def rows(self) -> list[PromptDrift]:
+        """Nats of every prompt."""
+        return read_drift(self.artifact)
+
+
+class Benchmark(Result):
+    """An lm-eval task under one intervention, item by item."""
+
+    kind = "benchmark"
+
+    @cached_property
+    def rows(self) -> list[BenchmarkItem]:
+        """Hashes and scores of every item; no text."""
+        return read_items(self.artifact)
 
 
 class Panel(Result):

@@ -16,6 +16,7 @@ Role = Literal[
     "means",
     "transfer",
     "geometry",
+    "cost",
 ]
 T = TypeVar("T")
 

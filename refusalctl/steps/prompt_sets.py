@@ -29,7 +29,7 @@ from refusalctl.model.translators.google import open_google
 from refusalctl.model.translators.nllb import open_nllb
 from refusalctl.model.translators.protocol import Outcome, Translator, outcome
 from refusalctl.progress import Progress, batches
-from refusalctl.records.printed import PromptCount
+from refusalctl.records.printed_prompts import PromptCount
 from refusalctl.records.rows import KINDS, SPLITS, Kind, Prompt, Split
 from refusalctl.steps.finished_rows import FinishedRows
 

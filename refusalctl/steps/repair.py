@@ -15,6 +15,10 @@ from refusalctl.steps.activations import COLLECT
 from refusalctl.steps.comparison import COMPARE
 from refusalctl.steps.completions import COMPLETE
 from refusalctl.steps.comprehension import COMPREHENSION
+from refusalctl.steps.costs.benchmark import LM_EVAL
+from refusalctl.steps.costs.drift import DRIFT
+from refusalctl.steps.costs.losses import LOSSES
+from refusalctl.steps.costs.panel import COST
 from refusalctl.steps.directions import EXTRACT
 from refusalctl.steps.geometry import GEOMETRY
 from refusalctl.steps.labelling.correction import CORRECT
@@ -38,7 +42,8 @@ from refusalctl.store.store import Store
 # steps that need nothing but their recipe, their inputs, the model and the judge: others are asked for by a command
 REPEATABLE = (
     DRAW, COLLECT, EXTRACT, OPENINGS, SCORE, SELECT, COSMIC, BESIDE, SUBSPACE, DRAW_CONTROLS, CONTROLS, COMPLETE,
-    COMPREHENSION, JUDGE, GEOMETRY, PANEL, CORRECT, TRANSFER, COMPARE,
+    COMPREHENSION, JUDGE, GEOMETRY, PANEL, CORRECT, TRANSFER, COMPARE, DRIFT,
+    LOSSES, LM_EVAL, COST,
 )  # fmt: skip
 
 

@@ -48,6 +48,10 @@ KINDS = (
     "geometry",
     "transfer",
     "comparison",
+    "losses",
+    "drift",
+    "benchmark",
+    "cost",
     "calibration",
     "report",
 )

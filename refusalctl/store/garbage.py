@@ -31,7 +31,7 @@ from refusalctl.store.hashing import short
 from refusalctl.store.store import KINDS, MANIFEST, Artifact, Store
 from refusalctl.untrusted import read_bytes
 
-ASKED_FOR = ("report", "transfer", "calibration", "comparison")
+ASKED_FOR = ("report", "transfer", "calibration", "comparison", "cost")
 BY_PEOPLE = ("sample",)  # its sheets are out with annotators
 SHIPPED = ("sample", "polyrefuse", "organism:")  # sets that can be had again
 _ID = re.compile(rb"[0-9a-f]{64}")

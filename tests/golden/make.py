@@ -1,7 +1,7 @@
 """Makes `store/` again: one small artifact of every kind, by the real commands, on a planted model and mild sentences.
 
-`python -m tests.golden.make` from the repository's root; about 40 seconds of one core. It replaces what is there: look
-at the difference before it is committed.
+`python -m tests.golden.make` from the repository's root, with the extra [lm-eval]; about a minute of one core. It
+replaces what is there: look at the difference before it is committed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 STORE = Path(__file__).with_name("store")
+TASK = Path(__file__).resolve().parents[2] / "examples" / "cost" / "everyday.yaml"
 MODEL = "organism:shared"
 SMALL = ("--n-train", "8", "--positions", "-1", "--data", MODEL, "--model", MODEL, "--device", "cpu")
 MATRIX = (
@@ -51,6 +52,13 @@ def measured() -> None:
     run("calibrate", "shared", "--quick")
 
 
+def costs() -> None:
+    """What an intervention breaks, with four items of a local lm-eval task."""
+    (direction,) = run("select", "--lang", "qaa", *SMALL, "--n-val", "6", "--layers", "3")
+    asked = ("--n-test", "6", "--max-new-tokens", "8", "--data", MODEL, "--model", MODEL, "--device", "cpu")
+    run("cost", f"ablate:{direction}", "--doses", "1", "--task", str(TASK), "--limit", "4", *asked)
+
+
 def labelled(folder: Path) -> None:
     """What comes of published answers and of people's labels."""
     rows = [
@@ -83,6 +91,7 @@ def main() -> None:
         folder = Path(name)
         os.environ["REFUSALCTL_STORE"] = str(folder / "store")
         measured()
+        costs()
         labelled(folder)
         store = Store(folder / "store")
         shutil.rmtree(STORE, ignore_errors=True)

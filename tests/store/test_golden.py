@@ -32,6 +32,10 @@ from refusalctl.steps.calibrate import read_calibration
 from refusalctl.steps.comparison import read_comparison
 from refusalctl.steps.completions import COMPLETIONS_FILE, read_completions
 from refusalctl.steps.comprehension import read_comprehension
+from refusalctl.steps.costs.benchmark import ITEMS_FILE, read_items
+from refusalctl.steps.costs.drift import DRIFT_FILE, read_drift
+from refusalctl.steps.costs.losses import LOSSES_FILE, read_losses
+from refusalctl.steps.costs.panel import read_cost
 from refusalctl.steps.directions import DIRECTIONS_FILE
 from refusalctl.steps.geometry import read_geometry
 from refusalctl.steps.interventions import CONTROLS_FILE, SELECTION_FILE, SUBSPACE_FILE
@@ -63,10 +67,11 @@ FORMATS = {
     "controls": (5, "1ed123b1a967"),
     "correction": (2, "f36657c4a117"),
     "cosmic": (2, "d920a1a2a9ad"),
+    "cost": (1, "d8c54c0fd2a3"),
     "geometry": (2, "e7c10f2cf110"),
     "openings": (2, "31c03279c32e"),
     "panel": (2, "8aa27586dbfe"),
-    "report": (4, "a608d0c5f190"),
+    "report": (5, "3ad8e8f719a2"),
     "scores": (2, "432efab73751"),
     "selection": (2, "f45ef3e9677b"),
     "transfer": (4, "5d4a33e04b6a"),
@@ -136,6 +141,10 @@ READERS: dict[str, dict[str, Reader]] = {
     "transfer": {"transfer.json": transfer},
     "comparison": {"comparison.json": read_comparison},
     "calibration": {"calibration.json": read_calibration},
+    "losses": {LOSSES_FILE: read_losses},
+    "drift": {DRIFT_FILE: read_drift},
+    "benchmark": {ITEMS_FILE: read_items},
+    "cost": {"cost.json": read_cost},
     "report": {"*": tables},
 }
 

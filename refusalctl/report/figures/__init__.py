@@ -10,6 +10,8 @@ DESCRIPTIONS = {
     "transfer_matrix": "Heat map: refusal rate after ablation for each source direction and target language.",
     "layer_scores": "Line charts: bypass, induce and KL scores of every candidate by layer, one line per token "
     "position. candidates.csv holds every number.",
+    "cost": "Line charts: what each intervention changes beside refusals (KL, loss, tasks, safe prompts refused) by "
+    "what it removes, one panel per measure, one line per intervention along its doses. cost.csv holds every number.",
     "layer_cosines": "Line charts: cosine of each language's direction with the reference language's by layer, with "
     "the noise ceiling. geometry.csv and the geometry artifact hold every number.",
     "activation_maps": "Scatter plots: harmful and harmless prompts of each language on its first two principal "

@@ -12,7 +12,7 @@ import pytest
 from refusalctl.model import forward, generate
 from refusalctl.model.savings import sweeps
 from refusalctl.settings import Machine, Settings
-from refusalctl.steps.cost import Work, forecast_cost
+from refusalctl.steps.forecast import Work, forecast_work
 from refusalctl.steps.step import Workbench
 from refusalctl.steps.transfer import measure_transfer
 from refusalctl.store.store import Store
@@ -73,7 +73,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 def test_a_forecast_counts_what_is_then_computed(tmp_path: Path, asked: Counter[str]) -> None:
     planned = bench(tmp_path, dry_run=True)
     measure_transfer(planned.asking(SMALL))
-    found = forecast_cost(planned.asking(SMALL))
+    found = forecast_work(planned.asking(SMALL))
     assert found.seconds is None
     total = found.total
     assert not asked  # nothing was run
@@ -87,14 +87,14 @@ def test_a_forecast_counts_what_is_then_computed(tmp_path: Path, asked: Counter[
     assert asked["added"] == pytest.approx(total.added, rel=0.1)
     again = bench(tmp_path, dry_run=True)
     measure_transfer(again.asking(SMALL))
-    nothing = forecast_cost(again.asking(SMALL))
+    nothing = forecast_work(again.asking(SMALL))
     assert (nothing.rows, nothing.cells, nothing.labels) == ([], 0, 0)
 
 
 def test_a_probe_gives_every_language_a_time(tmp_path: Path) -> None:
     planned = bench(tmp_path, dry_run=True)
     measure_transfer(planned.asking(SMALL))
-    found = forecast_cost(planned.asking(SMALL), probe=True)
+    found = forecast_work(planned.asking(SMALL), probe=True)
     assert {row.lang for row in found.rows} == set(LANGS)
     assert all(row.seconds is not None and row.seconds > 0 for row in found.rows)
     assert found.seconds == pytest.approx(sum(row.seconds or 0 for row in found.rows))
@@ -161,7 +161,7 @@ def test_whole_answers_give_a_time_per_token_where_steps_cannot_be_watched(monke
 def test_a_plan_says_what_controls_cost_and_the_smallest_p_that_they_can_give(tmp_path: Path) -> None:
     planned = bench(tmp_path, dry_run=True)
     measure_transfer(planned.asking(SMALL))
-    found = forecast_cost(planned.asking(SMALL))
+    found = forecast_work(planned.asking(SMALL))
     per_cell = 6 * 20 + 6 + 6 * 20 + 6 + 6 * 20  # KL and baseline, drops and baseline as looked at, additions
     assert found.controls is not None
     assert found.controls[:3] == (4, 19, 0.05)
@@ -177,4 +177,4 @@ def test_a_plan_says_what_controls_cost_and_the_smallest_p_that_they_can_give(tm
     without = bench(tmp_path, dry_run=True)
     asked = without.asking(SMALL.changed(controls=False))
     measure_transfer(asked)
-    assert forecast_cost(asked).controls is None
+    assert forecast_work(asked).controls is None

@@ -1,4 +1,4 @@
-"""What a plan asks of the model, counted from its recipes, and how long that takes by a short measured probe."""
+"""`--dry-run`: what a plan asks of the model, counted from its recipes, and by a short probe how long that takes."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from refusalctl.model.probe import Rates
 
 PROBED = 8  # prompts per language
+ITEMS = "items"  # of what the line itself is about: documents of a file, requests of a task
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class ControlPlan(NamedTuple):
     most: int
 
 
-class Cost(NamedTuple):
+class Forecast(NamedTuple):
     """Rows by step and language, cells to write, and labels to make, which no probe covers."""
 
     rows: list[Row]
@@ -123,7 +124,7 @@ def shape(bench: Workbench) -> Shape:
     return Shape(config.get_text_config().num_hidden_layers, len(positions), bench.settings.selection.layers, share)
 
 
-def forecast_cost(bench: Workbench, probe: bool = False) -> Cost:
+def forecast_work(bench: Workbench, probe: bool = False) -> Forecast:
     """What the plan of a dry run asks of the model that is not in the store yet.
 
     With `probe` the model is loaded and a few test prompts of one language are run; passes of other languages' prompts
@@ -131,14 +132,16 @@ def forecast_cost(bench: Workbench, probe: bool = False) -> Cost:
     """
     missing = [line for line in bench.plan if not line.done]
     found = summed(missing, shape(bench), len(bench.settings.langs)) if missing else {}
-    rates = _rates(bench, list(dict.fromkeys(lang for _step, lang in found))) if probe and found else {}
+    known = sets.set_languages(bench.settings.prompts.data) if probe and found else ()
+    spoken = [lang for _step, lang in found if lang in known]  # requests of lm-eval are no prompts
+    rates = _rates(bench, list(dict.fromkeys(spoken))) if probe and spoken else {}
     rows = [
         Row(step, lang, work, work.seconds(rates[lang]) if lang in rates else None)
         for (step, lang), work in found.items()
     ]
     cells = [line for line in missing if line.step == "ablate"]
     labels = sum(int(line.about.get("n") or 0) for line in missing if line.step == "judge")
-    return Cost(rows, len(cells), labels, control_plan(missing, shape(bench)) if missing else None)
+    return Forecast(rows, len(cells), labels, control_plan(missing, shape(bench)) if missing else None)
 
 
 def control_plan(lines: Iterable[Planned], model: Shape) -> ControlPlan | None:
@@ -183,8 +186,9 @@ def summed(lines: Iterable[Planned], model: Shape, n_langs: int) -> dict[tuple[s
         count = _COUNTS.get(line.step)
         if count is None:
             continue
-        key = (line.step, str(line.about.get("lang")))
-        found[key] = found.get(key, Work()) + count(line.params, line.sizes, model, n_langs)
+        key = (line.step, str(line.about.get("lang") or line.about.get("task")))
+        sizes = {**line.sizes, ITEMS: int(line.about.get("n") or 0)}
+        found[key] = found.get(key, Work()) + count(line.params, sizes, model, n_langs)
     return found
 
 
@@ -259,7 +263,25 @@ def _controls(params: Params, n: Sizes, _model: Shape, _n_langs: int) -> Work:
     return found + Work(scored=harmless, added=harmless * directions)
 
 
+def _losses(params: Params, n: Sizes, _model: Shape, _n_langs: int) -> Work:
+    """Texts beyond `WINDOW` tokens take a pass for each part, which only the tokenizer can tell."""
+    return Work(forward=n[ITEMS] if "text" in params else n["completions"])
+
+
+def _drift(_params: Params, n: Sizes, _model: Shape, _n_langs: int) -> Work:
+    """The baseline and the intervention."""
+    return Work(forward=2 * n["prompts"])
+
+
+def _lm_eval(_params: Params, n: Sizes, _model: Shape, _n_langs: int) -> Work:
+    """Requests at most: lm-eval runs those of one context together where it can. Texts that it lets write are more."""
+    return Work(forward=n[ITEMS])
+
+
 _COUNTS: dict[str, Count] = {
+    "losses": _losses,
+    "drift": _drift,
+    "lm-eval": _lm_eval,
     "collect": _collect,
     "ablate": _ablate,
     "score": _score,

@@ -1,8 +1,8 @@
 """Forecast against measured time of whole experiments: prompts, layers, positions and languages one at a time.
 
-`python -m benchmarks.cost_model [--model smollm2-refuser --out cost.json]`. Each setting is planned with a probe, as
-`refusalctl transfer --dry-run --probe` does it, and then run from an empty store; judging is only
-in the measured time.
+`python -m benchmarks.forecast_model [--model smollm2-refuser --out forecast.json]`. Each setting is planned with a
+probe, as `refusalctl transfer --dry-run --probe` does it, and then run from an empty store; judging is only in the
+measured time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks import command
 from refusalctl.model.load import versions
 from refusalctl.settings import Machine, Settings
-from refusalctl.steps.cost import forecast_cost
+from refusalctl.steps.forecast import forecast_work
 from refusalctl.steps.step import Workbench
 from refusalctl.steps.transfer import measure_transfer
 from refusalctl.store.store import Store
@@ -52,7 +52,7 @@ def measured(settings: Settings, model: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         planned = Workbench(Store(Path(folder)), Machine(model), settings, dry_run=True)
         measure_transfer(planned)
-        forecast = forecast_cost(planned, probe=True)
+        forecast = forecast_work(planned, probe=True)
         bench = Workbench(Store(Path(folder)), Machine(model), settings)
         started = time.perf_counter()
         measure_transfer(bench)

@@ -1,0 +1,1 @@
+"""What an intervention breaks: losses, drift and benchmark items beside the baseline, gathered in one panel."""
