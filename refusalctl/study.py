@@ -43,6 +43,7 @@ from refusalctl.steps.step import Planned, Workbench
 from refusalctl.steps.subspace import build_subspace
 from refusalctl.steps.transfer import measure_transfer
 from refusalctl.store.store import Store
+from refusalctl.study_arms import InArms
 from refusalctl.study_goals import Working
 from refusalctl.study_labels import Labelling
 
@@ -58,7 +59,7 @@ def default_store() -> Path:
     return given_path(given, STORE_VARIABLE) if given else Path(DEFAULT_STORE)
 
 
-class Study(Working, Labelling):
+class Study(Working, InArms, Labelling):
     """One question to one model.
 
     Settings are given by their names (docs/settings.md), for example `Study(model="org/name", data="polyrefuse",

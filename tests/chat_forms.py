@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 DATE = "26 Jul 2024"  # every date that a template asks for
 OWN = "You are a small model."  # stands for the text that a family's template writes where no system text is given
 SYSTEM, PROMPT = "Be kind.", "Why is it so?"
-System = Literal["turn", "user turn", "refused"]
+System = Literal["turn", "user turn", "front", "refused"]  # front: behind BOS, in no turn
 
 
 class Form(NamedTuple):
@@ -27,7 +27,8 @@ class Form(NamedTuple):
     `models`: who is asked this way. `architecture`: of `tests/families.py`. `after`: the end-of-instruction tokens, one
     string each for what the byte tokenizer reads as one token, or as that many bytes. `bos`: the token that template and
     tokenizer both put first, None where neither does. `tokens`: control tokens without it; `tags`: tokens that are no special ones. `thinking`: the arms for `auto`, `off` and `on`.
-    `shortest`: the prompt of the arm "none" where that is neither of the others.
+    `own_text`: whether something of the family's stands there where no system text is given; `shortest`: the prompt of
+    the arm "none" where an empty system turn takes that away.
     """
 
     models: str
@@ -170,12 +171,12 @@ FORMS: dict[str, Form] = {
         _LLAMA3_AFTER, _LLAMA3, "<|eot_id|>", bos="<|begin_of_text|>",
     ),
     "Llama 3.1": Form(
-        "Llama 3.1, 3.3 (3.2 asks the clock itself)", "Llama",
+        "Llama 3.1, 3.3", "Llama",
         "{% if date_string is not defined %}{% set date_string = '1 Jan 1970' %}{% endif %}" + _SPLIT
         + _BOS + f"{{{{ '<|start_header_id|>system<|end_header_id|>\n\n{_DATES}' + date_string + '\n\n' }}}}"
         + "{{ (s or '') | trim }}{{ '<|eot_id|>' }}" + _LLAMA3_TURNS.replace("in messages", "in rest"),
         _LLAMA31_HEAD + "<|eot_id|>" + _LLAMA31_TAIL, _LLAMA31_HEAD + "{s}<|eot_id|>" + _LLAMA31_TAIL,
-        _LLAMA3_AFTER, _LLAMA3, "<|eot_id|>", bos="<|begin_of_text|>",
+        _LLAMA3_AFTER, _LLAMA3, "<|eot_id|>", bos="<|begin_of_text|>", own_text=True,
     ),
     "Llama 3.2": Form(
         "Llama 3.2 1B and 3B", "Llama",
@@ -183,7 +184,7 @@ FORMS: dict[str, Form] = {
         + f"{{{{ '<|start_header_id|>system<|end_header_id|>\n\n{_DATES}' + strftime_now('%d %b %Y') + '\n\n' }}}}"
         + "{{ (s or '') | trim }}{{ '<|eot_id|>' }}" + _LLAMA3_TURNS.replace("in messages", "in rest"),
         _LLAMA31_HEAD + "<|eot_id|>" + _LLAMA31_TAIL, _LLAMA31_HEAD + "{s}<|eot_id|>" + _LLAMA31_TAIL,
-        _LLAMA3_AFTER, _LLAMA3, "<|eot_id|>", bos="<|begin_of_text|>",
+        _LLAMA3_AFTER, _LLAMA3, "<|eot_id|>", bos="<|begin_of_text|>", own_text=True,
     ),
     "Llama 4": Form(
         "Llama 4 Scout, Maverick", "Llama 4",
@@ -299,18 +300,18 @@ FORMS: dict[str, Form] = {
         _OSS_HEAD + _OSS_TAIL,
         _OSS_HEAD + "<|start|>developer<|message|># Instructions\n\n{s}\n\n<|end|>" + _OSS_TAIL,
         "<|end|><|start|>assistant", ("<|start|>", "<|message|>", "<|end|>", "<|channel|>", "<|return|>"), "<|return|>",
-        thinking=(_ON, _ASKED, _ON),
+        thinking=(_ON, _ASKED, _ON), own_text=True,
     ),
     "DeepSeek-V3": Form(
         "DeepSeek-V3 (chat)", "DeepSeek-V3", _DEEPSEEK.replace(".split('</think>')[-1]", ""),
         "<｜begin▁of▁sentence｜><｜User｜>{p}<｜Assistant｜>", "<｜begin▁of▁sentence｜>{s}<｜User｜>{p}<｜Assistant｜>",
-        "<｜Assistant｜>", _DEEPSEEK_TOKENS, "<｜end▁of▁sentence｜>", bos="<｜begin▁of▁sentence｜>",
+        "<｜Assistant｜>", _DEEPSEEK_TOKENS, "<｜end▁of▁sentence｜>", system="front", bos="<｜begin▁of▁sentence｜>",
     ),
     "DeepSeek-R1": Form(
         "DeepSeek-R1 and its Qwen and Llama distillations", "DeepSeek-V3", _DEEPSEEK + _OPEN,
         "<｜begin▁of▁sentence｜><｜User｜>{p}<｜Assistant｜><think>\n",
         "<｜begin▁of▁sentence｜>{s}<｜User｜>{p}<｜Assistant｜><think>\n",
-        "<｜Assistant｜><think>\n", _DEEPSEEK_TOKENS, "<｜end▁of▁sentence｜>", bos="<｜begin▁of▁sentence｜>", tags=_THINK,
+        "<｜Assistant｜><think>\n", _DEEPSEEK_TOKENS, "<｜end▁of▁sentence｜>", system="front", bos="<｜begin▁of▁sentence｜>", tags=_THINK,
         thinking=("on:template", _ASKED, "on:template"),
     ),
     "Granite": Form(

@@ -15,6 +15,7 @@ from typer.main import get_command
 
 from refusalctl.cli import artifacts, data, labels, out, process
 from refusalctl.cli.ablate import ablate
+from refusalctl.cli.arms import arms
 from refusalctl.cli.calibrate import calibrate
 from refusalctl.cli.collect import collect
 from refusalctl.cli.doctor import doctor
@@ -70,6 +71,7 @@ TOOLS = "Around them"
 for command in (collect, extract, select, ablate, transfer, judge, report):
     app.command(rich_help_panel=STEPS)(command)
 app.command(rich_help_panel=TOOLS)(run)
+app.command(rich_help_panel=TOOLS)(arms)
 app.command(rich_help_panel=TOOLS)(geometry)
 app.command(rich_help_panel=TOOLS)(translate)
 app.command(rich_help_panel=TOOLS)(panel)

@@ -69,6 +69,23 @@ class PrintedReport(Printed, frozen=True):
     files: tuple[str, ...]
 
 
+class PrintedArm(Printed, frozen=True):
+    """One system prompt of `arms`: the setting `system` (null: the template's own), its transfer, and the comparison of
+    that with the first arm's, null for the first and for what is the same prompt."""
+
+    arm: str
+    system: str | None
+    transfer: str
+    comparison: str | None
+
+
+class PrintedArms(Printed, frozen=True):
+    """`arms`: every arm in the order in which it was asked for, and the report of all."""
+
+    arms: tuple[PrintedArm, ...]
+    report: str
+
+
 class ListedArtifact(Printed, frozen=True):
     """An entry of `artifacts ls`."""
 

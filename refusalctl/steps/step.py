@@ -133,8 +133,15 @@ class Workbench:
     def model(self) -> ChatModel:
         """The model under study, loaded when first asked for."""
         if self.machine not in self.models:
-            self.models[self.machine] = self._load()
+            alike = next((self.models[each] for each in self._of_same_weights), None)
+            self.models[self.machine] = self._load() if alike is None else alike.asked_with(self.machine.system)
         return self.models[self.machine]
+
+    @property
+    def _of_same_weights(self) -> list[Machine]:
+        """Loaded models that differ from the asked one by their system prompt at most."""
+        bare = self.machine.changed(system=None)
+        return [each for each in self.models if each.changed(system=None) == bare]
 
     def _load(self) -> ChatModel:
         from refusalctl.model.load import load
@@ -172,7 +179,9 @@ class Workbench:
 
     def release(self) -> None:
         """Drop the model under study. It is loaded again when a step needs it; no two large models stay in memory."""
-        if self.models.pop(self.machine, None) is not None:
+        dropped = [self.models.pop(each) for each in self._of_same_weights]
+        if dropped:
+            dropped.clear()
             from refusalctl.model.batching import free
 
             free()

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+
+from benchmarks import compatibility
 
 from refusalctl.errors import ModelError
 from refusalctl.model.chat import Chat, end_of_turn, open_chat
 from refusalctl.model.chat_template import FIXED_DATE
-from tests import chat_forms
+from refusalctl.model.system_arms import EMPTY, NONE, OWN, system_text
+from tests import chat_forms, exactness
 from tests.chat_forms import FORMS, PROMPT, SYSTEM, tokenizer
+from tests.exactness import LIMITS
 
 NAMES = list(FORMS)
 DATED = [name for name, form in FORMS.items() if "strftime_now" in form.template or "date_string" in form.template]
@@ -57,6 +62,16 @@ def test_a_system_text_stands_where_the_family_puts_it_or_is_refused(name: str) 
     assert opened.rendered(PROMPT) == written(form.given)
     assert opened.encode(PROMPT) == chat_forms.ids(name, written(form.given))
     assert opened.suffix == chat(name).suffix  # positions of two arms are the same
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_arm_without_a_system_text_is_the_shortest_prompt_that_the_template_writes(name: str) -> None:
+    form, made = FORMS[name], tokenizer(name)
+    assert system_text(made, OWN) is None
+    assert system_text(made, NONE) == (None if form.shortest is None else EMPTY)
+    assert chat(name, system_text(made, NONE)).rendered(PROMPT) == written(form.shortest or form.plain)
+    if form.shortest is not None:
+        assert chat_forms.OWN not in form.shortest
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -124,3 +139,38 @@ def test_a_template_that_writes_the_date_writes_the_same_one_every_day(
     assert chat_forms.DATE == FIXED_DATE
     monkeypatch.setattr(chat_template_utils, "datetime", Tomorrow)
     assert chat(name).rendered(PROMPT) == before
+
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "compatibility.md").read_text(encoding="utf-8")
+
+
+def table(name: str) -> list[str]:
+    begin, end = f"<!-- {name}: written by benchmarks.compatibility -->", f"<!-- end of {name} -->"
+    return PAGE.split(begin)[1].split(end)[0].strip().splitlines()
+
+
+def test_the_page_says_how_each_form_is_asked_now() -> None:
+    assert table("forms") == list(compatibility.forms()), "run `python -m benchmarks.compatibility --write`"
+
+
+def test_the_page_has_every_forms_deviations_and_none_beyond_its_limit() -> None:
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table("deviations")[2:]]
+    assert [row[:2] for row in rows] == [[name, form.architecture] for name, form in FORMS.items()]
+    for _, _, recorded, left, weights, batch, other in rows:
+        assert float(recorded) == 0.0
+        assert float(left) < LIMITS[torch.float32].projection
+        assert float(weights) < LIMITS[torch.float32].weights
+        assert float(batch) < 2e-5
+        assert other.startswith("0 of ")
+
+
+@pytest.mark.parametrize("name", ["Llama 3.1", "Gemma 3", "gpt-oss"])
+def test_a_form_on_its_own_architecture_deviates_no_more_than_the_page_says(name: str) -> None:
+    with torch.no_grad():
+        found = exactness.deviations(name)
+    assert found.recorded == 0.0
+    assert found.left_over < LIMITS[torch.float32].projection
+    assert found.weights is not None
+    assert found.weights < LIMITS[torch.float32].weights
+    assert found.batch < 2e-5
+    assert found.other_answers == 0
