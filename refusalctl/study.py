@@ -309,12 +309,12 @@ class Study(Working, InArms, Labelling):
 
     # --- is it right? ------------------------------------------------------------------------------
 
-    def precision(self, dtype: str = "bfloat16") -> Deviation:
-        """The model in half precision against itself in float32, on sample prompts. It is no step: a dry run
-        refuses it with `BadInput`."""
+    def precision(self, dtype: str = "bfloat16", *, against: str | None = None) -> Deviation:
+        """The model in half precision, or quantised (`nf4`, `int8`), against itself in float32, or `against` the model
+        that it was made from, on sample prompts. It is no step: a dry run refuses it with `BadInput`."""
         if self.bench.dry_run:
             raise BadInput("the comparison of precisions has no plan of steps", hint="ask without the dry run")
-        return compare_precision(replace(self.bench, machine=self.machine.changed(dtype=dtype)))
+        return compare_precision(replace(self.bench, machine=self.machine.changed(dtype=dtype)), against=against)
 
     @staticmethod
     def trials(designs: Sequence[str] | None = None, *, quick: bool = True) -> list[Trial]:

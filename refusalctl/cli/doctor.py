@@ -34,11 +34,17 @@ def doctor(
     session: Session,
     precision: Annotated[
         bool,
-        typer.Option("--precision", help="Compare --dtype (bfloat16) with float32 on sample prompts."),
+        typer.Option("--precision", help="Compare --dtype (bfloat16, nf4, ...) with float32 on sample prompts."),
     ] = False,
+    against: Annotated[
+        str | None,
+        typer.Option("--against", help="With --precision: the model in float32 that a quantised one was made from."),
+    ] = None,
 ) -> None:
     """Check this machine: libraries, devices, memory against the model's need, data, store, hub. Exits 1 when something
     is missing."""
+    if against is not None and not precision:
+        raise typer.BadParameter("--against needs --precision")
     asked = session.asked.machine
     checked = {
         "libraries": _checked(_libraries),
@@ -52,10 +58,11 @@ def doctor(
     }
     facts = msgspec.convert({name: Checked(*each) for name, each in checked.items()}, PrintedDoctor)
     if precision and checked["model"][0]:
-        dtype = "bfloat16" if session.asked.origins["dtype"] == "default" else asked.dtype
-        deviation = session.study.precision(dtype)
-        facts = replace(facts, precision=PrecisionChecked(dtype, **deviation._asdict()))
-        checked["precision"] = (True, _words(dtype, deviation))
+        default = "bfloat16" if against is None else "auto"
+        dtype = default if session.asked.origins["dtype"] == "default" else asked.dtype
+        deviation = session.study.precision(dtype, against=against)
+        facts = replace(facts, precision=PrecisionChecked(dtype, against, **deviation._asdict()))
+        checked["precision"] = (True, _words(dtype, against, deviation))
     if session.json:
         out.as_json(facts)
     else:
@@ -169,9 +176,9 @@ def _model(spec: str, template: str | None) -> tuple[bool, str]:
     return True, f"{ref.name} at {ref.revision}"
 
 
-def _words(dtype: str, found: Deviation) -> str:
+def _words(dtype: str, against: str | None, found: Deviation) -> str:
     return (
-        f"{dtype} against float32 on {found.n} prompts: KL at the next token mean {found.kl_mean:.2g}, largest "
+        f"{dtype} against {'' if against is None else f'{against} in '}float32 on {found.n} prompts: KL at the next token mean {found.kl_mean:.2g}, largest "
         f"{found.kl_max:.2g} nats, another first token in {found.other_first_token}; stream off by at most "
         f"{found.stream_max:.1%}; directions' smallest cosine {found.direction_cosine_min:.4f}"
     )

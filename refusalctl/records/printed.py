@@ -134,9 +134,11 @@ class Checked(Printed, frozen=True):
 
 
 class PrecisionChecked(Printed, frozen=True):
-    """`doctor --precision`: half precision against float32 on `n` prompts, KL in nats."""
+    """`doctor --precision`: half precision or quantised weights against float32 on `n` prompts, KL in nats; `against`
+    is the model in float32 where it is another one."""
 
     dtype: str
+    against: str | None
     n: int
     kl_mean: float
     kl_max: float
