@@ -94,12 +94,28 @@ def test_quantised_weights_come_with_a_warning(asked: tuple[Any, ...], says: str
     assert found is None if says is None else says in str(found)
 
 
+def even(folder: Path) -> Path:
+    """A random Llama whose matrices have sides of 64: bitsandbytes packs blocks of 32 rows on a CPU."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    made = tiny.tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(made), hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=4, max_position_embeddings=512, pad_token_id=made.pad_token_id,
+        eos_token_id=made.eos_token_id, bos_token_id=made.bos_token_id, initializer_range=0.2,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    made.save_pretrained(folder)
+    return folder
+
+
 @pytest.mark.parametrize("dtype", ["nf4", "int8"])
 def test_weights_are_quantised_and_the_command_measures_what_that_changes(
     dtype: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("bitsandbytes")
-    folder = tiny.folder(tmp_path / "model", d_model=64)
+    folder = even(tmp_path / "model")
     model = load(resolve(str(folder)), device="cpu", dtype=dtype)
     assert model.quantization == {"method": f"bitsandbytes {dtype}", "dequantized": False}
     kinds = {type(module).__name__ for module in model.model.modules()}
