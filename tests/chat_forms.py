@@ -24,11 +24,11 @@ class Form(NamedTuple):
     """One form. `plain` is a prompt without a system text, `given` with one (None: the template refuses it); `{p}` and
     `{s}` stand for the two texts.
 
-    `models`: who is asked this way. `architecture`: of `tests/families.py`. `after`: the end-of-instruction tokens, one
-    string each for what the byte tokenizer reads as one token, or as that many bytes. `bos`: the token that template and
-    tokenizer both put first, None where neither does. `tokens`: control tokens without it; `tags`: tokens that are no special ones. `thinking`: the arms for `auto`, `off` and `on`.
-    `own_text`: whether something of the family's stands there where no system text is given; `shortest`: the prompt of
-    the arm "none" where an empty system turn takes that away.
+    `models`: who is asked this way. `architecture`: of `tests/families.py`. `after`: the end-of-instruction tokens as
+    text. `end`: the token behind an answer, empty where there is none. `bos`: the token that template and tokenizer
+    both put first, None where neither does. `tokens`: control tokens without it; `tags`: tokens that are no special
+    ones. `thinking`: the arms for `auto`, `off` and `on`. `own_text`: whether something of the family's stands there
+    where no system text is given; `shortest`: the prompt of the arm "none" where an empty turn takes that away.
     """
 
     models: str
@@ -265,8 +265,8 @@ FORMS: dict[str, Form] = {
     ),
     "OLMoE": Form(
         "OLMoE, Tülu 3", "OLMoE", _BOS + _PLAIN_ROLES, "|||IP_ADDRESS|||<|user|>\n{p}\n<|assistant|>\n",
-        "|||IP_ADDRESS|||<|system|>\n{s}\n<|user|>\n{p}\n<|assistant|>\n", "\n<|assistant|>\n", ("<|endoftext|>",), "<|endoftext|>",
-        bos="|||IP_ADDRESS|||",
+        "|||IP_ADDRESS|||<|system|>\n{s}\n<|user|>\n{p}\n<|assistant|>\n", "\n<|assistant|>\n", ("<|endoftext|>",),
+        "<|endoftext|>", bos="|||IP_ADDRESS|||",
     ),
     "OLMo 3 Think": Form(
         "OLMo 3 Think", "OLMo 3", _DEFAULT + _CHATML + "{% if add_generation_prompt %}{{ '<think>' }}{% endif %}",
@@ -311,7 +311,8 @@ FORMS: dict[str, Form] = {
         "DeepSeek-R1 and its Qwen and Llama distillations", "DeepSeek-V3", _DEEPSEEK + _OPEN,
         "<｜begin▁of▁sentence｜><｜User｜>{p}<｜Assistant｜><think>\n",
         "<｜begin▁of▁sentence｜>{s}<｜User｜>{p}<｜Assistant｜><think>\n",
-        "<｜Assistant｜><think>\n", _DEEPSEEK_TOKENS, "<｜end▁of▁sentence｜>", system="front", bos="<｜begin▁of▁sentence｜>", tags=_THINK,
+        "<｜Assistant｜><think>\n", _DEEPSEEK_TOKENS, "<｜end▁of▁sentence｜>", system="front",
+        bos="<｜begin▁of▁sentence｜>", tags=_THINK,
         thinking=("on:template", _ASKED, "on:template"),
     ),
     "Granite": Form(

@@ -87,9 +87,10 @@ def _checked(look: Callable[[], tuple[bool, str]]) -> tuple[bool, str]:
 
 def _cache() -> tuple[bool, str]:
     from refusalctl.model.files import embedded
+    from refusalctl.model.files.gguf_file import UNWRITABLE
 
     folder = embedded.cache_dir()
-    with explained("write to the cache", folder, hint=embedded.UNWRITABLE):
+    with explained("write to the cache", folder, hint=UNWRITABLE):
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "probe", b"x")
         (folder / "probe").unlink()
@@ -177,9 +178,10 @@ def _model(spec: str, template: str | None) -> tuple[bool, str]:
 
 
 def _words(dtype: str, against: str | None, found: Deviation) -> str:
+    original = "" if against is None else f"{against} in "
     return (
-        f"{dtype} against {'' if against is None else f'{against} in '}float32 on {found.n} prompts: KL at the next token mean {found.kl_mean:.2g}, largest "
-        f"{found.kl_max:.2g} nats, another first token in {found.other_first_token}; stream off by at most "
+        f"{dtype} against {original}float32 on {found.n} prompts: KL at the next token mean {found.kl_mean:.2g}, "
+        f"largest {found.kl_max:.2g} nats, another first token in {found.other_first_token}; stream off by at most "
         f"{found.stream_max:.1%}; directions' smallest cosine {found.direction_cosine_min:.4f}"
     )
 

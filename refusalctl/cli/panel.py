@@ -45,7 +45,9 @@ def show(made: Panel) -> None:
         if found.all_judges is not None:
             rows.append((lang, "all judges", "", *_numbers(found.all_judges), ""))
         rows.append((lang, "together", "", found.n, "", "", "", ", ".join(f"{n} {k}" for k, n in found.votes.items())))
-    out.table_err(("language", "judge", "and", "n", "agree", "kappa", "AC1", "where they disagree, or what they say"), rows)
+    out.table_err(
+        ("language", "judge", "and", "n", "agree", "kappa", "AC1", "where they disagree, or what they say"), rows
+    )
 
 
 def _numbers(found: JudgeAgreement) -> tuple[str, str, str, str]:

@@ -27,7 +27,8 @@ MOST_UNDEFINED = 0.05  # share of resamples without a kappa up to which the rest
 class Agreement(NamedTuple):
     """`kappa` is None where it is undefined, which `undefined` explains; `interval` None where there is none.
 
-    `ac1` is Gwet's AC1, None where nothing was labelled. `agree` of `n` completions that all the judges labelled have one label; `left_out` more lack a label.
+    `ac1` is Gwet's AC1, None where nothing was labelled. `agree` of `n` completions that all the judges labelled have
+    one label; `left_out` more lack a label.
     """
 
     kappa: float | None

@@ -13,8 +13,9 @@ Streams = Mapping[str, Float[Tensor, "k n_layers d_model"]]  # by class
 
 
 class Deviation(NamedTuple):
-    """Of half precision, or of quantised weights, from float32. KL at the next token in nats; the stream's error relative to its length, the
-    largest over prompts and layers; the smallest cosine over layers of the two difference-in-means directions."""
+    """Of half precision, or of quantised weights, from float32. KL at the next token in nats; the stream's error
+    relative to its length, the largest over prompts and layers; the smallest cosine over layers of the two
+    difference-in-means directions."""
 
     n: int
     kl_mean: float

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from benchmarks import compatibility
-
 from refusalctl.errors import ModelError
 from refusalctl.model.chat import Chat, end_of_turn, open_chat
 from refusalctl.model.chat_template import FIXED_DATE
@@ -131,8 +130,8 @@ def test_a_template_that_writes_the_date_writes_the_same_one_every_day(
 
     class Tomorrow(datetime):
         @classmethod
-        def now(cls, tz: Any = None) -> datetime:
-            return datetime(2031, 5, 6, tzinfo=timezone.utc)
+        def now(cls, tz: Any = None) -> datetime:  # noqa: ARG003
+            return datetime(2031, 5, 6, tzinfo=UTC)
 
     before = chat(name).rendered(PROMPT)
     assert FIXED_DATE in before

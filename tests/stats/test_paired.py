@@ -20,7 +20,7 @@ def test_the_score_interval_equals_the_published_example() -> None:
 
 @pytest.mark.parametrize("shift", [0.0, 1.0])
 def test_score_intervals_equal_those_of_another_library(shift: float) -> None:
-    """evalstats solves a quartic (Chang et al. 2024, J. Applied Statistics 51:139, eq. 4 and 5); here roots are searched.
+    """evalstats solves a quartic (Chang et al. 2024, J. Applied Statistics 51:139, eq. 4-5); here roots are searched.
 
     Its correction `c` is the number of prompts by which limits of a decision stand further out here.
     """

@@ -145,8 +145,8 @@ def warning(name: str, spec: str, dtype: str, scheme: str | None, revision: str)
     doctor = f"refusalctl doctor --precision --model {spec}"
     if dtype in BITS:
         return (
-            f"{name} was quantised to {dtype} while it was loaded: activations, directions and answers are those of the "
-            f"quantised model; `{doctor} --dtype {dtype}` measures how far they are from float32"
+            f"{name} was quantised to {dtype} while it was loaded: activations, directions and answers are those of "
+            f"the quantised model; `{doctor} --dtype {dtype}` measures how far they are from float32"
         )
     if scheme is not None or (revision.startswith("gguf-") and spec.endswith(".gguf")):
         return (

@@ -1,4 +1,4 @@
-"""NLLB and MADLAD by CTranslate2 on a CPU: the same weights and greedy answers, without a pass through Python per token.
+"""NLLB and MADLAD by CTranslate2 on a CPU: the same weights and greedy answers, without Python between the tokens.
 
 A model is converted once into the cache, in float32, so that texts are those of transformers; the proof is in
 `tests/model/translators/test_ctranslate.py`. Recipes name the engine all the same: last bits may differ.
@@ -45,7 +45,8 @@ class Engine:
             max_input_length=0,  # it would cut at 1024 tokens without a word
             return_end_token=True,
         )
-        return [[self.start, *tokenizer.convert_tokens_to_ids(each.hypotheses[0])] for each in found]
+        written: list[list[int]] = [[tokenizer.convert_tokens_to_ids(t) for t in each.hypotheses[0]] for each in found]
+        return [[self.start, *ids] for ids in written]
 
 
 def open_engine(folder: Path, what: str, start: int) -> Engine:

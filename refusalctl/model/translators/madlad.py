@@ -34,7 +34,10 @@ class Madlad:
 
 
 def open_madlad(spec: str, device: str = "auto", *, ct2: bool = False) -> Madlad:
-    """A hub id (`org/name`) or a local folder; `ct2`: run by CTranslate2. Raises `ModelError` if it is no MADLAD-400 model."""
+    """A hub id (`org/name`) or a local folder; `ct2`: run by CTranslate2.
+
+    Raises `ModelError` if it is no MADLAD-400 model.
+    """
     model, tokenizer, folder = open_model(spec, device, ct2=ct2)
     if tokenizer.convert_tokens_to_ids("<2en>") in (None, tokenizer.unk_token_id):
         raise ModelError(f"the tokenizer of {spec} has no token <2en>", hint="give a MADLAD-400 translation model")

@@ -71,7 +71,7 @@ class SequenceModel(NamedTuple):
 
 
 def open_model(spec: str, device: str = "auto", *, ct2: bool = False, **settings: Any) -> SequenceModel:
-    """A hub id (`org/name` or `org/name@revision`) or a local folder; `ct2`: run by CTranslate2. Raises `ModelError`."""
+    """A hub id (`org/name[@revision]`) or a local folder; `ct2`: run by CTranslate2. Raises `ModelError`."""
     from refusalctl.model.load import pick_device
     from refusalctl.model.pretrained import META, Wanted, check_vocabulary, open_tokenizer, open_weights
 
@@ -82,9 +82,16 @@ def open_model(spec: str, device: str = "auto", *, ct2: bool = False, **settings
     tokenizer = open_tokenizer(folder, what, padding_side="right", **settings)
     check_vocabulary(model, tokenizer, what)
     if ct2:
-        start = model.generation_config.decoder_start_token_id
-        return SequenceModel(open_engine(folder, what, int(start)), tokenizer, folder)
+        return SequenceModel(open_engine(folder, what, _start(model, what)), tokenizer, folder)
     return SequenceModel(model, tokenizer, folder)
+
+
+def _start(model: LanguageModel, what: str) -> int:
+    """The token that its decoder begins with. Raises `ModelError` where the model does not say."""
+    found = getattr(model.generation_config, "decoder_start_token_id", None)
+    if not isinstance(found, int):
+        raise ModelError(f"{what} does not say which token its decoder begins with", hint="is it a translation model?")
+    return found
 
 
 def folder_of(spec: str, *, whole: bool = False) -> Path:

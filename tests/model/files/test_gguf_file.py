@@ -16,7 +16,8 @@ from tests import tiny
 
 SIZES = {"n_layers": 2, "d_model": 32}
 NAMES = {
-    "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output", "input_layernorm": "attn_norm",
+    "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
+    "input_layernorm": "attn_norm",
     "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
@@ -87,9 +88,12 @@ def test_a_gguf_file_is_the_model_that_was_written_into_it(tmp_path: Path) -> No
     ids = torch.tensor([found.chat.encode("Name a colour.")])
     with torch.no_grad():
         torch.testing.assert_close(found.model(ids).logits, original(ids).logits, atol=1e-5, rtol=1e-5)
-    assert ids[0].tolist() == tiny.tokenizer().apply_chat_template(
-        [{"role": "user", "content": "Name a colour."}], add_generation_prompt=True
-    )["input_ids"]
+    assert (
+        ids[0].tolist()
+        == tiny.tokenizer().apply_chat_template(
+            [{"role": "user", "content": "Name a colour."}], add_generation_prompt=True
+        )["input_ids"]
+    )
 
 
 def test_another_file_is_another_model(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from refusalctl.errors import ModelError
 from refusalctl.model.translators import ctranslate
@@ -18,10 +20,16 @@ TEXTS = ["abc. de.\nxyz", "hello there", "a", "<2de> abc </s> def", "zzz yyy xxx
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("m")
-    return {
+    found = {
         "madlad": save(folder / "tiny-madlad", tokens_of(["<2en>", "<2de>"]), "t5"),
         "nllb": save(folder / "tiny-nllb", tokens_of(["bak_Cyrl", "eng_Latn"]), "m2m"),
     }
+    for each in found.values():  # weights so large that every text gets an answer of its own
+        weights = load_file(each / "model.safetensors")
+        generator = torch.Generator().manual_seed(1)
+        drawn = {n: w + 0.7 * torch.randn(w.shape, generator=generator) for n, w in weights.items()}
+        save_file(drawn, each / "model.safetensors", {"format": "pt"})
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +50,7 @@ def test_both_engines_write_the_same_ids(kind: str, models: dict[str, Path]) -> 
     from refusalctl.model.translators.sequence_models import write
 
     ids = [write(each.model, each.tokenizer, TEXTS, 12, **options) for each in inner]
+    assert len({tuple(row) for row in ids[0]}) > 2
     for one, other in zip(*ids, strict=True):
         end = one.index(2, 1) + 1 if 2 in one[1:] else len(one)  # transformers fills rows up behind the end
         assert other[:end] == one[:end]
