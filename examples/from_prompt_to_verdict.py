@@ -17,8 +17,8 @@ MODEL, DATA, LANGS = "organism:shared", "organism:shared", ["qaa", "qab"]
 
 source, target = LANGS
 study = rc.Study(
-    model=MODEL, data=DATA, sources=[source], targets=LANGS, n_train=24, n_val=12, n_test=24, max_new_tokens=16,
-    n_controls=39, control_prompts=8, induce=False,
+    model=MODEL, data=DATA, sources=[source], targets=LANGS, n_train=16, n_val=8, n_test=24, n_controls=19,
+    control_prompts=4, induce=False,
 )  # fmt: skip
 study
 

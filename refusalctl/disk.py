@@ -138,6 +138,11 @@ def remove_tree(folder: Path) -> None:
             folder.unlink(missing_ok=True)
 
 
+def gigabytes(size: int) -> str:
+    """`3.2 GB`, of 10^9 bytes each."""
+    return f"{size / 1e9:.1f} GB"
+
+
 def tree_size(folder: Path) -> int:
     """Bytes of all files in a folder, or of a file; what is gone meanwhile counts nothing."""
     total = 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from refusalctl.errors import BadInput
@@ -34,19 +35,27 @@ _SHORTEST = 12  # characters of a secret; shorter values of the environment are 
 
 def redacted(text: str) -> str:
     """The text with `[hidden]` where a secret stood."""
-    for value in _values():
+    return _hidden(text, _values())
+
+
+def _hidden(text: str, secrets: Sequence[str]) -> str:
+    for value in secrets:
         text = text.replace(value, HIDDEN)
     return _SHAPES.sub(HIDDEN, text)
 
 
 def redacted_value(value: object) -> object:
     """The same for every text in a JSON value, keys excepted."""
+    return _all_hidden(value, _values())
+
+
+def _all_hidden(value: object, secrets: Sequence[str]) -> object:
     if isinstance(value, str):
-        return redacted(value)
+        return _hidden(value, secrets)
     if isinstance(value, Mapping):
-        return {key: redacted_value(each) for key, each in value.items()}
+        return {key: _all_hidden(each, secrets) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [redacted_value(each) for each in value]
+        return [_all_hidden(each, secrets) for each in value]
     return value
 
 
@@ -66,12 +75,17 @@ def refuse_secret(recipe: Mapping[str, Json], about: Mapping[str, Json], step: s
 
 
 def holds_secret(text: str) -> bool:
-    return _SHAPES.search(text) is not None or any(value in text for value in _values())
+    return _holds(text, _values())
+
+
+def _holds(text: str, secrets: Sequence[str]) -> bool:
+    return _SHAPES.search(text) is not None or any(value in text for value in secrets)
 
 
 def place_of_secret(value: Json) -> str | None:
     """Where in a JSON value the first secret is, as `params.source`; None where there is none."""
-    return next((path for path, text in _texts(value, "") if holds_secret(text)), None)
+    secrets = _values()
+    return next((path for path, text in _texts(value, "") if _holds(text, secrets)), None)
 
 
 def _texts(value: Json, path: str) -> Iterator[tuple[str, str]]:
@@ -88,9 +102,14 @@ def _texts(value: Json, path: str) -> Iterator[tuple[str, str]]:
 
 def _values() -> list[str]:
     """What the environment calls a secret, the longest first, of which others may be parts; paths to files are none."""
-    found = {value for name, value in os.environ.items() if _NAMES.search(name) and not _PATHS.search(name)}
+    found = {os.environ.get(name, "") for name in os.environ if _is_a_secret_s(name)}
     secrets = (v for v in found if len(v) >= _SHORTEST and " " not in v and not _is_there(v))
     return sorted(secrets, key=len, reverse=True)
+
+
+@cache
+def _is_a_secret_s(name: str) -> bool:
+    return _NAMES.search(name) is not None and _PATHS.search(name) is None
 
 
 def _is_there(text: str) -> bool:

@@ -29,15 +29,21 @@ class Working:
         return chosen_goals(goals_of(self.bench.settings), only, langs)
 
     def work(
-        self, goals: Sequence[Goal] | None = None, *, keep_going: bool = True, ray: RayWorkers | None = None
+        self,
+        goals: Sequence[Goal] | None = None,
+        *,
+        keep_going: bool = True,
+        ray: RayWorkers | None = None,
+        outcome: Outcome | None = None,
     ) -> Outcome:
         """Compute goals, by default all; `transfer()` then only puts the matrix together. With `keep_going` what fails
-        is in the outcome and the rest goes on. `ray`: on the workers of a Ray cluster instead of here."""
+        is in the outcome and the rest goes on. `ray`: on the workers of a Ray cluster instead of here.
+        `outcome`: one to fill, which tells what is done and what failed also where this raises."""
         wanted = self.goals() if goals is None else list(goals)
         check_plan(self.bench)
         self.is_checked = not self.bench.dry_run
         if ray is None or self.bench.dry_run:
-            return run_goals(self.bench, wanted, keep_going=keep_going)
+            return run_goals(self.bench, wanted, keep_going=keep_going, outcome=outcome)
         from refusalctl.executors.ray_goals import run_on_ray
 
-        return run_on_ray(self.bench, wanted, ray, keep_going=keep_going)
+        return run_on_ray(self.bench, wanted, ray, keep_going=keep_going, outcome=outcome)

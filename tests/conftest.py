@@ -11,6 +11,9 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# A killed process loses nothing that it wrote; only a machine without power does, and no test cuts that. Waiting for
+# the disk, 621 times in a matrix of one source and two targets, takes longer than the matrix.
+os.fsync = lambda _number: None  # type: ignore[assignment]
 
 from jaxtyping import install_import_hook
 
@@ -56,6 +59,13 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests import tiny
 
     return tiny.folder(tmp_path_factory.mktemp("models") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def asked_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of documents and examples that ask the same question: only the first of them computes. Tests that take
+    it stand in the xdist group `documents`."""
+    return tmp_path_factory.mktemp("documents") / "store"
 
 
 @pytest.hookimpl(trylast=True)

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import null_runs, peers_speed, procedure_simulation
 from benchmarks import organism_rates as rates
-from benchmarks import peers_speed, procedure_simulation
 from benchmarks import selection_speed as speed
 from refusalctl.errors import BadInput
 from refusalctl.organisms.designs import KNOWN, Organism
+from refusalctl.stats.rates import Rate
 
 ROOT = Path(__file__).resolve().parents[1]
 HELPERS = {"__init__", "command", "refuser_texts", "selection_reference", "shapes"}
@@ -139,3 +140,21 @@ def test_rates_are_of_designs_whose_answers_they_can_make_and_their_truth_is_no_
             rates.Experiments(Organism(KNOWN[name]), size=20)
     removed, lost = rates.Experiments(Organism(KNOWN["unlisted"]), size=120).truth()
     assert (removed, lost) == (0.0, 0.0)  # the judge takes a quarter of these refusals for answers
+
+
+def test_whole_runs_of_a_null_organism_are_counted_by_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = null_runs.run(0, n_train=12, n_val=8, n_test=12, layers=[3], positions=[-1], control_prompts=3)
+    assert len(found.verdicts) == 2
+    assert found.p is not None
+    assert 0 <= found.cleared <= 2
+    both, one = found._replace(verdicts=("transfers",) * 2), found._replace(verdicts=("inconclusive", "transfers"))
+    none = found._replace(verdicts=("inconclusive", "reverses"), cleared=0)
+    runs = [both, one, none, none]
+    assert null_runs.wrong(runs, "transfers") == Rate(2, 4)  # matrices, not cells
+    assert null_runs.wrong(runs, "reverses") == Rate(2, 4)
+    assert "| a false 'transfers' | 2 of 4, 50.0% | 6.8% to 93.2% |" in null_runs.told(runs)
+    monkeypatch.setattr(null_runs, "run", lambda _seed: both)
+    with pytest.raises(SystemExit, match="more matrices are wrong"):
+        null_runs.main(["--runs", "3"])
+    monkeypatch.setattr(null_runs, "run", lambda seed: both if seed == 0 else none._replace(verdicts=()))
+    null_runs.main(["--runs", "20"])  # one of 20 is what is promised

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import inspect
 import re
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import typer
 
+import refusalctl as rc
 from refusalctl.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "refusalctl"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES += [ROOT / name / "README.md" for name in ("examples", "benchmarks", "PolyRefuse", "artifacts", "docs/formats")]
 ELSEWHERE = {"wildguard/utils.py"}  # in a judge's own repository
 
 
@@ -82,5 +86,65 @@ def defined(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_between_documents_lead_somewhere(page: Path) -> None:
-    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
-    assert not [t for t in targets if "://" not in t and not (page.parent / t).exists()]
+    lost = []
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)", text_of(page)):
+        if "://" in target:
+            continue
+        found = page.parent / target if target else page
+        if not found.exists() or (anchor and anchor not in anchors(found)):
+            lost.append(f"{target}#{anchor}")
+    assert not lost
+
+
+@cache
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+@cache
+def anchors(page: Path) -> set[str]:
+    """What links can point to in a page, as GitHub and the site name it."""
+    heads = re.findall(
+        r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text_of(page), flags=re.DOTALL | re.MULTILINE), re.MULTILINE
+    )
+    return {re.sub(r"[^\w\- ]", "", head.strip().lower()).replace(" ", "-") for head in heads}
+
+
+def test_every_page_is_in_the_index_and_so_on_the_site_and_in_llms_txt() -> None:
+    index = ROOT / "docs" / "index.md"
+    linked = {
+        (index.parent / target).resolve()
+        for target in re.findall(r"^\| \[[^\]]+\]\(([^)]+)\)", text_of(index), re.MULTILINE)
+    }
+    assert {page for page in PAGES if page != index} <= linked
+    told = text_of(ROOT / "llms.txt")
+    assert not [page for page in linked if f"]({page.relative_to(ROOT).as_posix()}): " not in told]
+
+
+def test_every_public_name_is_in_the_api_with_what_it_does() -> None:
+    text = text_of(ROOT / "docs" / "api.md")
+    for name in set(rc.__all__) - {"__version__"}:
+        assert f"### `rc.{name}`\n" in text
+    methods = [name for name, value in vars(rc.Study).items() if not name.startswith("_") and inspect.isfunction(value)]
+    assert len(methods) > 20
+    for name in methods:
+        assert re.search(rf"^#### `rc\.Study\.{name}`\n\n```text\n.+?\n```\n\n\S", text, re.DOTALL | re.MULTILINE), name
+
+
+@pytest.mark.filterwarnings("ignore")  # of Sphinx's own house
+def test_the_site_is_built_without_a_warning_and_asks_nothing_of_other_servers(tmp_path: Path) -> None:
+    for name in ("sphinx", "myst_parser", "furo"):
+        pytest.importorskip(name, reason="the extra `docs` is not installed")
+    from sphinx.cmd.build import main
+
+    site = tmp_path / "site"
+    assert (
+        main(["-q", "-W", "--keep-going", "-d", str(tmp_path / "d"), "-c", str(ROOT / "docs"), str(ROOT), str(site)])
+        == 0
+    )
+    for page in PAGES:
+        html = (site / page.relative_to(ROOT)).with_suffix(".html").read_text(encoding="utf-8")
+        assert not re.search(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=\"(?:https?:)?//", html)
+        assert "<article" in html
+    assert "<math" in (site / "docs" / "formulas.html").read_text(encoding="utf-8")
+    assert (site / "llms.txt").read_text(encoding="utf-8") == text_of(ROOT / "llms.txt")

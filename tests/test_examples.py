@@ -1,7 +1,8 @@
-"""Examples run: the notebook from a prompt to a verdict, cell by cell, and the Slurm array on a pretended Slurm."""
+"""Examples run: the notebook from a prompt to a verdict, cell by cell, and the shell scripts on pretended programs."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -18,8 +19,9 @@ def cells(path: Path) -> list[str]:
     return [code for kind, code in zip(parts[::2], parts[1::2], strict=True) if "[markdown]" not in kind]
 
 
-def test_the_notebook_goes_from_a_prompt_to_a_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REFUSALCTL_STORE", str(tmp_path / "store"))
+@pytest.mark.xdist_group("documents")
+def test_the_notebook_goes_from_a_prompt_to_a_verdict(asked_once: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFUSALCTL_STORE", str(asked_once))
     names: dict[str, object] = {}
     found = cells(EXAMPLES / "from_prompt_to_verdict.py")
     assert len(found) > 8
@@ -35,6 +37,51 @@ def test_the_notebook_goes_from_a_prompt_to_a_verdict(tmp_path: Path, monkeypatc
         todo += result.lineage.values()  # type: ignore[attr-defined]
     assert "prompts" in kinds
     assert names["matrix"].verdict("qaa", "qab") == "transfers"  # type: ignore[attr-defined]
+
+
+def test_the_notebook_is_that_of_its_text_and_holds_no_output() -> None:
+    """docs/make.py makes it; here: that Jupyter will find in it what the text says, and nothing that was computed."""
+    made = json.loads((EXAMPLES / "from_prompt_to_verdict.ipynb").read_text(encoding="utf-8"))
+    assert (made["nbformat"], made["nbformat_minor"]) == (4, 5)
+    code = ["".join(cell["source"]) for cell in made["cells"] if cell["cell_type"] == "code"]
+    assert code == [each.strip("\n") for each in cells(EXAMPLES / "from_prompt_to_verdict.py")]
+    assert not [cell for cell in made["cells"] if cell.get("outputs") or cell.get("execution_count")]
+    assert len({cell["id"] for cell in made["cells"]}) == len(made["cells"])
+    first = made["cells"][0]
+    assert (first["cell_type"], first["source"][0]) == ("markdown", "# From a prompt to a verdict\n")
+
+
+SMOKE = """#!/bin/sh
+echo "$*" >> "$SAID"
+case "$1 $2" in
+    "transfer --config") echo "$(cat "$IDS" | head -n 1)"; sed -i 1d "$IDS" ;;
+    "artifacts verify") exit "$DAMAGED" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("ids", "damaged", "verdict", "code"),
+    [("aa\naa\n", 0, 0, 0), ("aa\nbb\n", 0, 0, 1), ("aa\naa\n", 1, 0, 1), ("aa\naa\n", 0, 1, 1)],
+    ids=["right", "another id", "a damaged file", "another verdict"],
+)
+def test_the_smoke_test_fails_where_something_is_wrong(
+    tmp_path: Path, ids: str, damaged: int, verdict: int, code: int
+) -> None:
+    """The script's own logic; that its question gives its verdict is tested by the tutorial's commands."""
+    for name, text in {"refusalctl": SMOKE, "python3": f"#!/bin/sh\nexit {verdict}\n"}.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    said, left = tmp_path / "said", tmp_path / "ids"
+    left.write_text(ids)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SAID": str(said), "IDS": str(left), "DAMAGED": str(damaged)}
+    env |= {"MODEL": "org/name", "TMPDIR": str(tmp_path)}
+    done = subprocess.run([str(EXAMPLES / "smoke_test.sh")], env=env, capture_output=True, check=False)
+    assert done.returncode == code, done.stderr
+    asked = said.read_text().splitlines()
+    assert asked[0].endswith("smoke_test.toml --name smoke")
+    assert (len(asked) == 4 and "--model org/name" in asked[3]) == (code == 0)
+    assert not list(tmp_path.glob("tmp.*"))  # its store is gone
 
 
 def test_the_slurm_array_has_a_task_per_language_and_a_last_job_for_the_matrix(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
-"""The examples in README.md and docs/library.md run, and the commands in every document exist with their flags."""
+"""Examples of README.md, tutorial and library run, and the commands in every document exist with their flags."""
 
 from __future__ import annotations
 
 import re
 import shlex
+import sys
+import tomllib
 import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,16 +14,15 @@ from typing import Any
 import pytest
 import typer
 
+from refusalctl.cli import app as cli
 from refusalctl.cli.app import app
+from refusalctl.resolve import resolve
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-TINY = (
-    'rc.Study(model="organism:shared", data="organism:shared", sources=["qaa"], targets=["qaa", "qab"], '
-    "n_train=16, n_val=8, n_test=24, induce=False, n_controls=19, control_prompts=4)"
-)
+PAGES += [ROOT / name / "README.md" for name in ("examples", "benchmarks", "PolyRefuse", "artifacts")]
 ON_TINY = (
-    ('rc.Study.from_file("examples/demo.toml")', TINY), ('"be"', '"qaa"'), ('"de"', '"qab"'),
+    ('"examples/demo.toml"', f'"{ROOT}/examples/smoke_test.toml"'), ('"be"', '"qaa"'), ('"de"', '"qab"'),
     ("report()", "report(geometry=False)"),
 )  # fmt: skip
 
@@ -38,7 +39,11 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return shown
 
 
-def test_the_readme_s_python_runs(opened: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.xdist_group("documents")
+def test_the_readme_s_python_runs(
+    opened: list[str], asked_once: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REFUSALCTL_STORE", str(asked_once))
     (code,) = blocks(ROOT / "README.md", "python")
     assert len([line for line in code.splitlines() if line]) <= 10
     for written, tiny in ON_TINY:
@@ -59,6 +64,52 @@ def test_the_library_s_examples_run(
     for code in blocks(ROOT / "docs" / "library.md", "python"):
         exec(compile(code, "docs/library.md", "exec"), names)
     assert "transfers" in capsys.readouterr().out
+
+
+def masked(text: str) -> str:
+    """Without what another machine says otherwise: numbers, and how a table is spaced."""
+    return " ".join(re.sub(r"\d+(?:[.,]\d+)*", "#", text).split())
+
+
+@pytest.mark.xdist_group("documents")
+def test_the_tutorial_s_commands_run_and_print_what_it_shows(
+    asked_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("COLUMNS", "200")
+    shown, told, ids = 0, "", list[str]()
+    page = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    for language, block in re.findall(r"^```(\w+)\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
+        if language == "toml":
+            assert tomllib.loads(block) == tomllib.loads((ROOT / "examples" / "smoke_test.toml").read_text())
+        elif language == "sh":
+            told = ""
+            for line in block.splitlines():
+                # what is planned is planned from nothing, whatever other tests have computed
+                monkeypatch.setenv("REFUSALCTL_STORE", str(tmp_path if "--dry-run" in line else asked_once))
+                monkeypatch.setattr(sys, "argv", shlex.split(line))
+                with pytest.raises(SystemExit) as stopped:
+                    cli.main()
+                captured = capsys.readouterr()
+                assert not stopped.value.code, captured.err
+                told += captured.out + captured.err
+                ids += [captured.out] if line.startswith("refusalctl transfer --config") and "--dry" not in line else []
+        else:
+            said = [masked(line) for line in told.splitlines()]
+            missing = [line for line in block.splitlines() if not any(masked(line) in each for each in said)]
+            assert not missing, told
+            shown += 1
+    assert shown == 3
+    assert len(ids) == 2
+    assert len(set(ids)) == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*.toml")), ids=lambda p: p.name)
+def test_every_experiment_file_is_understood(file: Path) -> None:
+    asked = resolve({}, file)
+    assert asked.settings.prompts.data == tomllib.loads(file.read_text())["experiment"]["data"]
+    assert file.name in (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
 
 
 def shell_lines(page: Path) -> Iterator[list[str]]:

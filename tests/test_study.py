@@ -27,6 +27,9 @@ ASKED: dict[str, Any] = {
 }  # fmt: skip
 
 
+pytestmark = pytest.mark.xdist_group("study")  # one worker makes what these tests share
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> rc.Study:
     return rc.Study(**ASKED, store=tmp_path_factory.mktemp("study"))

@@ -8,24 +8,26 @@ Each time: one clear line and exit code 1, a store without damage or drafts, and
 from __future__ import annotations
 
 import errno
-import os
 import random
 import subprocess
 import sys
 import traceback
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from benchmarks.torture import forked
 from benchmarks.torture.failing import Disk, failing
+from benchmarks.torture.forked import Moment
+from benchmarks.torture.kills import ids
 from benchmarks.torture.rows import Row, Work, none
 from benchmarks.torture.stores import settings
 from refusalctl.errors import RefusalctlError
 from refusalctl.json_types import JsonObject
 from refusalctl.store import formats
-from refusalctl.store.drafts import leftovers
+from refusalctl.store.drafts import in_tmp
 from refusalctl.store.store import Store
 from refusalctl.store.verify import verify
 
@@ -63,7 +65,7 @@ class Found:
         if not root.is_dir():
             return
         problems = verify(Store(root)).problems
-        left = leftovers(root)
+        left = in_tmp(root)  # a process that was not killed leaves none
         self.damaged, self.left = self.damaged + len(problems), self.left + len(left)
         self.told += [f"{p.where}: {p.what}" for p in problems] + [f"left: {each.name}" for each in left]
 
@@ -126,7 +128,7 @@ def of_operations(folder: Path) -> Found:
     folder.mkdir()
     found = Found()
     operations(folder / "undisturbed")
-    wanted = set(Store(folder / "undisturbed").ids())
+    wanted = ids(folder / "undisturbed")
     fails, ended = 0, False
     while not ended:
         fails += 1
@@ -150,7 +152,7 @@ def of_operations(folder: Path) -> Found:
         except Exception as error:
             found.unfinished += 1
             found.told.append(f"write {fails}: with room again: {error}")
-        found.other_ids += set(Store(root).ids()) != wanted
+        found.other_ids += ids(root) != wanted
     return found
 
 
@@ -159,37 +161,17 @@ def of_operations(folder: Path) -> Found:
 
 def _command(root: Path, study: Path, disk: Disk | None = None) -> int:
     """`refusalctl run` in a child whose words go to `said` beside the store; its exit code."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        pid = os.fork()
-    if pid == 0:  # never returns
-        code = 99
-        try:
-            out = os.open(study.with_name("said"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-            os.dup2(out, 1)
-            os.dup2(out, 2)
-            code = _run(["run", str(study), "--store", str(root)], disk)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    said = study.with_name("said")
+    said.unlink(missing_ok=True)
+    return forked.run(partial(_run, ["run", str(study), "--store", str(root)], disk), root, Moment(), said).code
 
 
-def _run(args: list[str], disk: Disk | None) -> int:
+def _run(args: list[str], disk: Disk | None) -> None:
     from refusalctl.cli.app import main
 
     sys.argv = ["refusalctl", *args]
-    try:
-        if disk is None:
-            main()
-        else:
-            with failing(disk):
-                main()
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
+    with failing(disk) if disk is not None else nullcontext():
+        main()
 
 
 def _study(folder: Path) -> Path:
@@ -203,7 +185,7 @@ def _undisturbed(folder: Path) -> Ids:
     root = folder / "undisturbed"
     if _command(root, _study(folder)) != 0:
         raise RuntimeError(f"an undisturbed run failed: {(folder / 'said').read_text(encoding='utf-8')[-500:]}")
-    return set(Store(root).ids())
+    return ids(root)
 
 
 def clear(said: str, code: int) -> bool:
@@ -231,7 +213,7 @@ def _judge(found: Found, root: Path, study: Path, code: int, wanted: Ids) -> Non
     said = study.with_name("said").read_text(encoding="utf-8", errors="replace")
     found.look(root)
     if code == 0:
-        found.other_ids += set(Store(root).ids()) != wanted
+        found.other_ids += ids(root) != wanted
         return
     found.refused += 1
     if not clear(said, code):
@@ -246,7 +228,7 @@ def _finish(found: Found, root: Path, study: Path, wanted: Ids) -> None:
         found.told.append(study.with_name("said").read_text(encoding="utf-8")[-800:])
         return
     found.look(root)
-    found.other_ids += set(Store(root).ids()) != wanted
+    found.other_ids += ids(root) != wanted
 
 
 # --- a disk that is really full ------------------------------------------------------------------------

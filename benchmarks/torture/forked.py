@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -37,10 +38,16 @@ class Ended(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """When a child is killed: before its `change`-th operation below the folder, after `seconds`, or never."""
+    """When a child is killed: before its `change`-th operation below the folder, of all or of those inside steps called
+    `step`; after `seconds`; or never."""
 
     change: int | None = None
     seconds: float | None = None
+    step: str | None = None
+
+
+inside: list[str] = []  # steps that a child is in, the innermost last; it says so itself
+counted = Counter[str]()  # operations inside each kind of step, in a child
 
 
 Work = Callable[[], object]
@@ -91,7 +98,9 @@ def _child(work: Work, below: str, moment: Moment, shared: mmap.mmap, log: Path 
                 return
             changes += 1
             shared[:8] = struct.pack("q", changes)
-            if changes == moment.change:
+            here = inside[-1] if inside else "no step"
+            counted[here] += 1
+            if moment.change == (changes if moment.step is None else counted[moment.step]):
                 os.kill(os.getpid(), signal.SIGKILL)
 
         sys.addaudithook(hook)

@@ -9,6 +9,7 @@ runs, prompts, models. Counted is everything but a plain refusal: crashes, hangs
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import math
 import os
 import random
@@ -126,6 +127,7 @@ def _told(told: IO[bytes], target: str) -> Finding | None:
 def _child(target: str, seed: int, cases: range, folder: Path, writer: int) -> None:
     code = 1
     try:
+        faulthandler.disable()  # what a signal ended the parent tells; a report of the test runner's would be noise
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)
         os.dup2(null, 2)

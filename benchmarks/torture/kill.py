@@ -1,11 +1,18 @@
 """kill -9 at random moments over a small `run`, from prompts to the report, on a planted model. Nothing may be damaged,
 lost or computed twice; the ids are those of an undisturbed run; `gc` leaves nothing.
+
+Two of three moments lie inside the kind of step that was hit least, so that each is hit often; the others anywhere.
+The report draws one of its figures, the others are empty, and its geometry shuffles 19 times: what they cost would only
+make kills rarer.
 """
 
 from __future__ import annotations
 
+import json
 import random
 import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -16,9 +23,11 @@ from benchmarks.torture.forked import Moment
 from benchmarks.torture.kills import MOST_FAILED, Found, after, collected, ids, looked_at, moment_in, say
 from benchmarks.torture.rows import Row, Work
 from benchmarks.torture.stores import Whole, settings
+from refusalctl.settings import GeometrySettings
 
 N, SHORT, FULL = "kills", 60, 500
-SETTINGS = settings("controls = true", "n_controls = 19")
+SETTINGS = settings("controls = true", "n_controls = 19", "control_completions = 0", "control_candidates = 1")
+ANYWHERE = 1 / 3  # of the moments
 
 
 def run(work: Work) -> list[Row]:
@@ -37,9 +46,14 @@ def of_a_run(seed: int, n: int, folder: Path) -> Found:
     first = forked.run(lambda: command(undisturbed, folder, folder / "first"), undisturbed, Moment(), folder / "log")
     if first.code != 0:
         raise RuntimeError(f"the undisturbed run ended with {first.code}: {(folder / 'log').read_text()}")
+    steps, costs = _steps(folder / "first"), json.loads((folder / "counted").read_text(encoding="utf-8"))
+    found.steps.update(dict.fromkeys(steps.values(), 0))
     root, known = folder / "store", set[Whole]()
     while found.kills < n and found.failed < MOST_FAILED:
+        left = Counter(step for key, step in steps.items() if key not in {each.key for each in known})
         moment = moment_in(random_, first.changes, first.seconds)
+        if left and random_.random() >= ANYWHERE:
+            moment = _inside(random_, left, found.steps, costs, Counter(steps.values()))
         ended = forked.run(partial(command, root, folder, log), root, moment, folder / "log")
         known = after(root, known, log, found, ended)
         if not ended.killed:
@@ -50,10 +64,35 @@ def of_a_run(seed: int, n: int, folder: Path) -> Found:
     return found
 
 
+def _steps(log: Path) -> dict[str, str]:
+    """Recipes that the undisturbed run computed, and the kind of step of each."""
+    lines = (line.split() for line in log.read_text(encoding="utf-8").splitlines())
+    return {key: step for word, key, step in lines if word == "begin"}
+
+
+def _inside(
+    random_: random.Random, left: Counter[str], hit: Counter[str], costs: dict[str, int], whole: Counter[str]
+) -> Moment:
+    """In the kind of step that was hit least, of those that are not all done, at one of the operations left in it."""
+    least = min(hit[step] for step in left)
+    step = random_.choice(sorted(step for step in left if hit[step] == least))
+    return Moment(change=random_.randint(1, max(1, costs[step] * left[step] // whole[step])), step=step)
+
+
 def import_all() -> None:
-    """What a run needs is imported once: children are forked."""
+    """What a run needs is imported once, and made small: children are forked."""
     for module in ("matplotlib.pyplot", "sklearn.decomposition", "transformers", "refusalctl.cli.app"):
         import_module(module)
+    make = import_module("refusalctl.report.make")
+    vars(make)["GeometrySettings"] = partial(GeometrySettings, permutations=19, separation_permutations=3)
+    vars(make)["_figures"] = partial(_drawn, vars(make).pop("_figures"))
+
+
+def _drawn(planned: Callable[[Any], Iterator[Any]], rows: Any) -> Iterator[Any]:
+    from matplotlib.figure import Figure
+
+    for number, (what, name, draw) in enumerate(planned(rows)):
+        yield what, name, partial(Figure, figsize=(1, 1)) if number else draw
 
 
 def command(root: Path, folder: Path, log: Path) -> None:
@@ -65,10 +104,15 @@ def command(root: Path, folder: Path, log: Path) -> None:
 
     def said(self: Workbench, step: Step, recipe: Any, key: str, *rest: Any) -> Any:
         say(log, "begin", key, step.name)
+        forked.inside.append(step.name)
         found = compute(self, step, recipe, key, *rest)
+        forked.inside.pop()
         say(log, "end", key, step.name)
         return found
 
     Workbench._compute = said  # type: ignore[method-assign,assignment]
     sys.argv = ["refusalctl", "run", str(folder / "run.toml"), "--store", str(root)]
-    main()
+    try:
+        main()
+    finally:
+        (folder / "counted").write_text(json.dumps(forked.counted), encoding="utf-8")

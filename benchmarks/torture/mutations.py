@@ -150,12 +150,12 @@ def _changed(random_: random.Random, value: Any, marks: dict[str, str], number: 
     return random_.choice((*VALUES, *HOSTILE, *HOSTILE))
 
 
-def of_place(random_: random.Random, path: Path) -> None:
-    """Something else stands where a file was: a link out, a pipe, a folder, a hole of a terabyte."""
+def of_place(random_: random.Random, path: Path, target: Path) -> None:
+    """Something else stands where a file was: a link out to `target`, a pipe, a folder, a hole of a terabyte."""
     path.unlink()
     how = random_.randrange(7)
     if how == 0:
-        path.symlink_to("/etc/passwd")
+        path.symlink_to(target)
     elif how == 1:
         path.symlink_to("/dev/zero")
     elif how == 2:

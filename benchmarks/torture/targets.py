@@ -18,8 +18,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.torture import hostile_files, mutations
-from refusalctl.store.hashing import canonical, content_digest, file_digest
+from benchmarks.torture import hostile_files, mutations, outside
+from refusalctl.store.hashing import canonical, content_digest, digest, file_digest
+from refusalctl.store.listing import VERSION
 from refusalctl.store.manifest import MANIFEST, RUN
 from refusalctl.store.store import Store
 from tests.golden.make import STORE as GOLDEN
@@ -28,6 +29,7 @@ __all__ = ["GOLDEN", "ROOT", "TARGETS", "Escaped", "prepare"]
 
 Case = Callable[[random.Random, Path], Callable[[], None]]  # writes below a folder; what it gives back reads it
 ROOT = Path(__file__).resolve().parents[2]
+TARGET = b"somebody's\n"
 SCRIPT = "<script>alert(1)</script>"
 FIGURES = ("compliance", "refusal_rates", "transfer_matrix", "layer_scores")  # drawn as nothing
 
@@ -180,7 +182,7 @@ def place(random_: random.Random, folder: Path) -> Callable[[], None]:
             folder / "elsewhere" if random_.random() < 0.5 else random_.choice(("/", "/etc", ".", home.name))
         )
     else:
-        mutations.of_place(random_, home / random_.choice((*files, MANIFEST, RUN)))
+        mutations.of_place(random_, home / random_.choice((*files, MANIFEST, RUN)), _target(folder))
     return look(root, kind, identifier, random_)
 
 
@@ -196,7 +198,7 @@ def bookkeeping(random_: random.Random, folder: Path) -> Callable[[], None]:
         f"recipes/{key}/{identifier}": kind.encode(),
         f"partial/{key}.lock": b" " + canonical({"owner": owner})[1:],
         f"partial/{key}/rows.jsonl": b'{"id":"a","text":"b"}\n' * 3,
-        "cache/listing.json": canonical({"version": 2, "lines": line}),
+        "cache/listing.json": canonical({"version": VERSION, "lines": line, "digest": digest(line)}),
         "tmp/1-2-a-b-c/x.json": b"{}",
     }
     for name, content in seeds.items():
@@ -205,7 +207,7 @@ def bookkeeping(random_: random.Random, folder: Path) -> Callable[[], None]:
         path.write_bytes(content)
     name = random_.choice(sorted(seeds))
     if random_.random() < 0.2:
-        mutations.of_place(random_, root / name)
+        mutations.of_place(random_, root / name, _target(folder))
     else:
         put(root / name, mutations.any_of(random_, f"{name}.json", seeds[name]))
     if random_.random() < 0.2:
@@ -218,6 +220,30 @@ def bookkeeping(random_: random.Random, folder: Path) -> Callable[[], None]:
         look(root, kind, identifier, random_)()
         with _known():
             formats.read_finished_rows(root / "partial" / key / "rows.jsonl")
+        if (folder / "target").exists() and (folder / "target").read_bytes() != TARGET:
+            raise Escaped("something was written where a link leads")
+
+    return read
+
+
+def _target(folder: Path) -> Path:
+    """A file outside the store, to which a link may lead."""
+    (folder / "target").write_bytes(TARGET)
+    return folder / "target"
+
+
+def linked(random_: random.Random, folder: Path) -> Callable[[], None]:
+    """Folders and files of the store's own lead elsewhere, while it is worked with: nothing is done there."""
+    root, home = folder / "store", outside.elsewhere(folder)
+    shutil.copytree(GOLDEN, root)
+    outside.lead_elsewhere(random_, root, home)
+    chosen = random_.sample(outside.deeds(), 4)
+
+    def read() -> None:
+        with outside.untouched(home, Escaped):
+            for deed in chosen:
+                with _known():
+                    deed(Store(root))
 
     return read
 
@@ -509,6 +535,7 @@ TARGETS: dict[str, Case] = {
     "manifest": manifest,
     "place": place,
     "bookkeeping": bookkeeping,
+    "linked": linked,
     "hdf5": hdf5,
     "safetensors": safetensors,
     "toml": toml,

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from refusalctl.cli import out
 from refusalctl.cli.session import Session, asks
-from refusalctl.disk import write_whole
+from refusalctl.disk import gigabytes, write_whole
 from refusalctl.errors import RefusalctlError
 from refusalctl.file_errors import explain, explained
 from refusalctl.locks import locked
@@ -122,13 +122,13 @@ def _store(path: Path) -> tuple[bool, str]:
             pass
     n, left = len(opened.ids()), len(leftovers(path)) + len(unfinished(path))
     facts = [f"{path}: writable", f"{n} artifacts", f"{gigabytes(shutil.disk_usage(path).free)} free on its disk"]
+    damaged = 0
     if n <= LOOKED_AT:
-        opened.all()  # tells of what is damaged
+        damaged = n - len(opened.all())  # which tells of them
     else:
         facts.append("`refusalctl artifacts verify` looks for damage")
     if left:
         facts.append(f"{left} things that interrupted processes left (`refusalctl artifacts gc`)")
-    damaged = any("passed over" in each for each in told)
     facts += [*told, *(["see `refusalctl artifacts verify`"] if damaged else [])]
     return not damaged, "; ".join(facts)
 
@@ -143,13 +143,11 @@ def _memory(asked: Machine) -> tuple[bool, str]:
     """What the model's weights need beside what is free where they would go."""
     from refusalctl.model.files.resolve import resolve
     from refusalctl.model.load import pick_device, pick_dtype
-    from refusalctl.model.memory import devices, verdict, weights_bytes
+    from refusalctl.model.memory import devices, target, verdict, weights_bytes
 
     ref = resolve(asked.model, trust_remote_code=asked.trust_remote_code, template=asked.chat_template)
     dtype = pick_dtype(asked.dtype, asked.device)
-    kind = pick_device(asked.device).partition(":")[0]
-    there = [each for each in devices() if each.kind == kind] or devices()[-1:]
-    return verdict(weights_bytes(ref, dtype), max(there, key=lambda each: each.free), dtype)
+    return verdict(weights_bytes(ref, dtype), target(pick_device(asked.device, shard=True), devices()), dtype)
 
 
 def _hub(model: str) -> tuple[bool, str]:
@@ -184,7 +182,3 @@ def _words(dtype: str, against: str | None, found: Deviation) -> str:
         f"largest {found.kl_max:.2g} nats, another first token in {found.other_first_token}; stream off by at most "
         f"{found.stream_max:.1%}; directions' smallest cosine {found.direction_cosine_min:.4f}"
     )
-
-
-def gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"

@@ -77,7 +77,7 @@ GOAL_OPTIONS: dict[str, tuple[Any, Any]] = {
             _option(
                 "--executor",
                 "Where goals are computed: process (this one), or ray (the cluster of RAY_ADDRESS, or one started "
-                "here). Results are the same.",
+                "here). Recipes are the same, and so are results where device, threads, batch size and libraries are.",
             ),
         ],
         "process",

@@ -10,8 +10,9 @@ import typer
 
 from refusalctl.cli import out
 from refusalctl.cli.session import Session, languages
+from refusalctl.errors import RefusalctlError
 from refusalctl.records.printed import ListedGoal, PrintedGoals
-from refusalctl.store.event_log import EventLog, told
+from refusalctl.store.event_log import EventLog, told, without_result
 
 if TYPE_CHECKING:
     from refusalctl.executors.ray_goals import RayWorkers
@@ -28,6 +29,8 @@ def work_through(session: Session, command: str) -> Iterator[bool]:
 
     Raises `GoalsFailed` where a goal failed, after the others were done.
     """
+    from refusalctl.steps.run_goals import Outcome
+
     asked, study = session.goals, session.study
     if asked.is_part and session.name is not None:
         raise typer.BadParameter("--name names a whole matrix: leave it out with --only and --only-langs")
@@ -43,12 +46,14 @@ def work_through(session: Session, command: str) -> Iterator[bool]:
             session.finish()
         yield not asked.is_part
         return
-    log = EventLog(study.store)
+    log, outcome = EventLog(study.store), Outcome()
     study.bench.events = log
     try:
         with told(log, "run", command, about={"goals": len(goals), "executor": asked.executor}):
-            outcome = study.work(goals, keep_going=not asked.fail_fast, ray=workers)
-            _tell(outcome, log.run)
+            try:
+                study.work(goals, keep_going=not asked.fail_fast, ray=workers, outcome=outcome)
+            finally:
+                _tell(outcome, log.run)
             outcome.check()
             if asked.is_part:
                 _finish(session, goals, outcome)
@@ -99,14 +104,22 @@ def _finish(session: Session, goals: list[Goal], outcome: Outcome) -> None:
 
 
 def _list(session: Session, goals: list[Goal]) -> None:
-    rows = []
+    """What is done, as far as that shows without computing; a step that gave no artifact before would give none."""
+    rows, states = [], []
+    study = session.study
+    study.bench.fruitless |= {key: (why, None) for key, why in without_result(study.store).items()}
     for goal in goals:
-        bench = session.study.bench.planning()
-        ids = [each.id for each in goal.work(bench) if not each.planned]
-        done = bool(bench.plan) and all(line.done for line in bench.plan)
+        bench = study.bench.planning()
+        try:
+            ids = [each.id for each in goal.work(bench) if not each.planned]
+            done = bool(bench.plan) and all(line.done for line in bench.plan)
+            state = "to compute" if not done else "done" if ids else "done: there is nothing to compute"
+        except RefusalctlError as error:  # what a run would say of it
+            ids, done, state = [], False, f"fails: {error.message}"
         rows.append(ListedGoal(goal.name, goal.lang, goal.needs, done, tuple(ids)))
+        states.append(state)
     if session.json:
         out.as_json(PrintedGoals(tuple(rows)))
         return
-    cells = [(r.name, r.lang, "done" if r.done else "to compute", " ".join(r.needs)) for r in rows]
+    cells = [(r.name, r.lang, state, " ".join(r.needs)) for r, state in zip(rows, states, strict=True)]
     out.table("", ("goal", "language", "state", "needs"), cells)

@@ -75,7 +75,7 @@ def summary(log: RunLog) -> ListedRun:
     whole = [e for e in log.events if e.scope == "run"]
     end = next((e for e in whole if e.event in ENDS), None)
     steps = [e for e in log.events if e.scope == "step"]
-    workers = {(e.host, e.pid) for e in log.events if e.scope != "run"}
+    workers = {(e.host, e.pid) for e in log.events if (e.scope, e.event) == ("goal", "began")}  # not the driver
     return ListedRun(
         log.run,
         first.time,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 import os
 import signal
 import threading
@@ -55,7 +56,7 @@ class RayWorkers:
                 given[name] = float(value)
             except ValueError:
                 given[name] = -1.0
-            if name not in ("cpus", "gpus") or given[name] < 0:
+            if name not in ("cpus", "gpus") or not (0 <= given[name] < math.inf):  # also what is no number
                 raise BadInput(f"a worker cannot be given {part.strip()!r}", hint="expected such as cpus=4,gpus=1")
         return cls(n, given.get("cpus"), given.get("gpus"))
 
@@ -83,10 +84,18 @@ def require_ray() -> None:
         raise BadInput("--executor ray needs Ray, which is not installed", hint="pip install 'refusalctl[ray]'")
 
 
-def run_on_ray(bench: Workbench, goals: Sequence[Goal], workers: RayWorkers, *, keep_going: bool = True) -> Outcome:
+def run_on_ray(
+    bench: Workbench,
+    goals: Sequence[Goal],
+    workers: RayWorkers,
+    *,
+    keep_going: bool = True,
+    outcome: Outcome | None = None,
+) -> Outcome:
     """All goals on a cluster: the one of RAY_ADDRESS, one that runs on this machine, or one that is started here.
 
-    Raises `BadInput` where a worker does not see the store or would ask other recipes. Failures are as in `run_goals`.
+    Raises `BadInput` where a worker does not see the store or would ask other recipes. Failures are as in `run_goals`,
+    and so is `outcome`.
     """
     require_ray()
     with _cluster(), bench.store.draft() as folder:
@@ -103,7 +112,7 @@ def run_on_ray(bench: Workbench, goals: Sequence[Goal], workers: RayWorkers, *, 
             recipe=recipe_of(bench),
             environment={k: v for k, v in os.environ.items() if k.startswith(CARRIED)},
         )
-        crew = Crew(bench, goals, order)
+        crew = Crew(bench, goals, order, Outcome() if outcome is None else outcome)
         try:
             return crew.run(workers, keep_going=keep_going)
         finally:
@@ -148,10 +157,10 @@ class Hand:
 class Crew:
     """The workers of one run, and which goal each has."""
 
-    def __init__(self, bench: Workbench, goals: Sequence[Goal], order: WorkOrder) -> None:
-        self.bench, self.order = bench, order
+    def __init__(self, bench: Workbench, goals: Sequence[Goal], order: WorkOrder, outcome: Outcome) -> None:
+        self.bench, self.order, self.outcome = bench, order, outcome
         self.names, self.todo = {goal.name for goal in goals}, list(goals)
-        self.outcome, self.lost = Outcome(), Counter[str]()
+        self.lost = Counter[str]()
         self.starting: dict[Any, Hand] = {}
         self.running: dict[Any, tuple[Hand, Goal]] = {}
         self.idle: list[Hand] = []

@@ -170,7 +170,7 @@ class Worker:
         try:
             ids = run_goal(bench, goal)
         except Exception as error:
-            failure, stops = Failure.of(name, error), stops_all(error, bench, goal)
+            failure, stops = Failure.of(name, error), stops_all(error, bench)
         keys = [line.key for line in bench.plan if not line.done and bench.store.find(line.key) is not None]
         lines = [Planned(p.step, p.about, p.done, p.id, p.key) for p in bench.plan]
         return GoalResult(name, ids, failure, stops, list(bench.notes), lines, keys, dict(bench.fruitless))

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from refusalctl.disk import gigabytes
 from refusalctl.errors import ModelError, RefusalctlError
 from refusalctl.model.files import checkpoint
 
@@ -144,14 +145,10 @@ def memory_of(device: str, needed: int) -> str:
 
     if device.startswith("cuda") and torch.cuda.is_available():
         free = torch.cuda.mem_get_info(torch.device(device))[0]
-        return f"about {_gigabytes(needed)} are needed for its weights, {_gigabytes(free)} are free on {device}"
+        return f"about {gigabytes(needed)} are needed for its weights, {gigabytes(free)} are free on {device}"
     if device == "cpu" and Path("/proc/meminfo").is_file():
         found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(encoding="ascii"))
         if found:
             free = int(found[1]) * 1024
-            return f"about {_gigabytes(needed)} are needed for its weights, {_gigabytes(free)} are free"
-    return f"about {_gigabytes(needed)} are needed for its weights"
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"
+            return f"about {gigabytes(needed)} are needed for its weights, {gigabytes(free)} are free"
+    return f"about {gigabytes(needed)} are needed for its weights"

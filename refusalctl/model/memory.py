@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import psutil
 import torch
 
+from refusalctl.disk import gigabytes
 from refusalctl.errors import ModelError
 from refusalctl.model.files import checkpoint, quantisation
 from refusalctl.model.files.resolve import ModelRef
@@ -55,19 +57,26 @@ def weights_bytes(ref: ModelRef, dtype: str) -> int | None:
     return stored.parameters() * size
 
 
+def target(device: str, there: Sequence[Device]) -> Device:
+    """Where `--device` would put weights: one device, or all accelerators together for `shard`, which fills one after
+    the other and leaves what does not fit to the processor. `device` is `auto`'s choice, or what was asked for."""
+    kind, _, index = device.partition(":")
+    if kind == "shard":
+        parts = [each for each in there if each.kind != "mps"]  # it shares the processor's memory
+        name = " and ".join(each.name for each in parts)
+        return Device(name, "shard", sum(each.total for each in parts), sum(each.free for each in parts))
+    fitting = [each for each in there if each.kind == kind] or [there[-1]]
+    return fitting[int(index)] if index.isdigit() and int(index) < len(fitting) else fitting[0]
+
+
 def verdict(needed: int | None, device: Device, dtype: str) -> tuple[bool, str]:
     """Whether weights fit into what is free, in words. Unknown is no problem, and says so."""
     there = f"{gigabytes(device.free)} of {gigabytes(device.total)} free on {device.name}"
     if needed is None:
         return True, f"the weights are not here yet, what they need is not known; {there}"
-    told = f"weights need {gigabytes(needed)} in {dtype}; {there}"
+    with_room = f"{gigabytes(round(needed * ROOM))} with room to compute ({ROOM:g} times the weights)"
+    told = f"weights need {gigabytes(needed)} in {dtype}, {with_room}; {there}"
     if needed * ROOM <= device.free:
         return True, told
-    return (
-        False,
-        f"{told}: too little; free some, use --device shard, --dtype bfloat16, or a smaller or quantised model",
-    )
-
-
-def gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"
+    others = "" if device.kind == "shard" else "use --device shard, "
+    return False, f"{told}: too little; free some, {others}--dtype bfloat16, or a smaller or quantised model"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from refusalctl.errors import BadInput
 from refusalctl.organisms.design import ARCHITECTURES, LANGS, N_AXES, WIDE, Axis, Design, Tongue
-from refusalctl.organisms.hard_designs import BLIND, HARD, NOISY
+from refusalctl.organisms.hard_designs import BLIND, HARD, NOISY, NULL
 
 PREFIX = "organism:"
 
@@ -65,7 +65,7 @@ _THINKERS = [
 ]
 # beside the designs of a calibration: these ask whether thought and answer are told apart
 THINKERS = {design.name: design for design in _THINKERS}
-KNOWN = DESIGNS | THINKERS | {design.name: design for design in (*NOISY, *BLIND)}
+KNOWN = DESIGNS | THINKERS | {design.name: design for design in (*NOISY, *BLIND, *NULL)}
 
 
 @dataclass(frozen=True)

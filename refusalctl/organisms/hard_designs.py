@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from refusalctl.organisms.design import WIDE, Design, Tongue, Way
 
-_E0, _E1 = (1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0)
+_E0, _E1, _E2 = (1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0)
+_NOWHERE = (0.0, 0.0, 0.0, 0.0)
 _BOTH = (1.0, 1.0, 0.0, 0.0)
 _PLAIN = Tongue(ways=(Way(_E0),), read=_BOTH)
 _OTHER = replace(_PLAIN, ways=(Way(_E1),))
@@ -101,5 +102,24 @@ BLIND = (
         {"qaa": _PLAIN, "qab": _partly(0.25, strays=True), "qac": _OTHER},
         n_words=N_WORDS,
         stray="unlisted",
+    ),
+)
+
+# No direction of the first language is one: its classes differ in nothing but chance, and it refuses by the mood of
+# neutral words alone. That moves refusals of the other languages too, which tell classes apart by axes of their own.
+# Whatever is found there is drawn as control directions are, and chosen because it does much, so that behaviour
+# clears the margin and nothing but controls stands before a false "transfers".
+NULL = (
+    Design(
+        "sway",
+        "qaa has no direction, the mood of words decides; it moves qab and qac as well",
+        {
+            "qaa": Tongue(ways=(Way(_NOWHERE),), read=_E0, threshold=0.05, represented=False),
+            "qab": Tongue(ways=(Way(_E1),), read=_E1, threshold=1.05),
+            "qac": Tongue(ways=(Way(_E2),), read=_E2, threshold=1.05),
+        },
+        strengths=(1.0,),
+        n_words=N_WORDS,
+        mood=0.5,
     ),
 )

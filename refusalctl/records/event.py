@@ -18,7 +18,8 @@ class Event(Row, frozen=True, omit_defaults=True):
     `time` is UTC in ISO 8601, `seconds` a duration. `name`: of a run, the command; of a goal or a step, its name.
     `found`: its result was in the store. `skipped`: a goal that needs one which failed. `lost`: a goal whose worker was
     lost; it is tried elsewhere. `id` is the artifact's. `error` is the kind of failure and `message` what a person was
-    told; of a bug only the place in the code stands here, since its text may quote a prompt.
+    told, also of a step that ended without an artifact because there is none: `recipe` is its key. Of a bug only the
+    place in the code stands here, since its text may quote a prompt.
     """
 
     time: str
@@ -34,4 +35,5 @@ class Event(Row, frozen=True, omit_defaults=True):
     seconds: float | None = None
     error: str | None = None
     message: str | None = None
+    recipe: str | None = None
     about: dict[str, Any] = msgspec.field(default_factory=dict)

@@ -28,7 +28,7 @@ from refusalctl.steps.selection.control_effects import compare_controls
 from refusalctl.steps.selection.controls import draw_control_directions
 from refusalctl.steps.selection.scores import select_direction
 from refusalctl.steps.step import Workbench
-from refusalctl.steps.transfer import CellAnswers, ablation, ablations, control_cells, inductions
+from refusalctl.steps.transfer import CellAnswers, ablation, ablations, control_cells, inductions, needs_controls
 from refusalctl.steps.zero_points import zero_points
 from refusalctl.store.store import Artifact
 
@@ -58,9 +58,9 @@ def goals_of(settings: Settings, harmless: Collection[str] | None = None) -> lis
         data = settings.prompts.data
         sets.check_has(data, settings.langs)
         harmless = {lang for lang in settings.targets if sets.usable(data, lang, "harmless", "test")}
-    model = [*_directions(settings), *_answers(settings, harmless), *_controls(settings)]
-    judged = [_labels(goal) for goal in model if goal.name.startswith("answers:")]
-    return [*model, *judged, *_control_answers(settings)]
+    answers = list(_answers(settings, harmless))
+    model = [*_directions(settings), *answers, *_controls(settings)]
+    return [*model, *map(_labels, answers), *_own_controls(settings, harmless), *_control_answers(settings, harmless)]
 
 
 def pairs(settings: Settings) -> list[LanguagePair]:
@@ -89,13 +89,17 @@ def _answers(settings: Settings, harmless: Collection[str]) -> Iterator[Goal]:
     for target in settings.targets:
         if target in harmless:
             yield Goal(f"answers:harmless:{target}", target, (), "model", partial(_harmless, target))
-        cells = ablations(settings, target)
-        cells += inductions(settings, target) if target in harmless and settings.verdict.induce else []
-        if settings.verdict.rank == 1:
-            cells += [Cell(*pair, "affine") for pair in pairs(settings) if pair.target == target]
-        for cell in cells:
+        for cell in _cells(settings, target, harmless):
             needs = _selected(cell.source, *([target] if cell.condition == "affine" else []))
             yield Goal(f"answers:{_suffix(cell)}", target, needs, "model", partial(_cell, cell))
+
+
+def _cells(settings: Settings, target: str, harmless: Collection[str]) -> list[Cell]:
+    cells = ablations(settings, target)
+    cells += inductions(settings, target) if target in harmless and settings.verdict.induce else []
+    if settings.verdict.rank == 1:
+        cells += [Cell(*pair, "affine") for pair in pairs(settings) if pair.target == target]
+    return cells
 
 
 def _suffix(cell: Cell) -> str:
@@ -156,11 +160,40 @@ def _controls(settings: Settings) -> Iterator[Goal]:
         yield Goal(f"comprehension:{target}", target, _selected(target), "model", partial(_gate, target))
     if not settings.controls.controls:
         return
-    for source in dict.fromkeys(pair.source for pair in pairs(settings)):
+    for source in settings.sources:
         yield Goal(f"draws:{source}", source, _selected(source), "model", partial(_draws, source))
     for pair in pairs(settings):
-        needs = (f"draws:{pair.source}", *_selected(*pair))
-        yield Goal(f"controls:{pair.source}:{pair.target}", pair.target, needs, "model", partial(_compare, pair))
+        if pair.source in settings.sources:
+            needs = (f"draws:{pair.source}", *_selected(*pair))
+            yield Goal(f"controls:{pair.source}:{pair.target}", pair.target, needs, "model", partial(_compare, pair))
+
+
+def _own_controls(settings: Settings, harmless: Collection[str]) -> Iterator[Goal]:
+    """Of targets that are no source: the labels there tell whether their own directions need controls."""
+    for target in settings.targets if settings.controls.controls else ():
+        if target not in settings.sources:
+            cells = _cells(settings, target, harmless)
+            needs = (*_selected(*settings.langs), *(f"labels:{_suffix(cell)}" for cell in cells))
+            needs += (f"labels:harmless:{target}",) if target in harmless else ()
+            work = _comparison(settings, harmless, LanguagePair(target, target))
+            yield Goal(f"controls:{target}:{target}", target, needs, "model", work)
+
+
+def _comparison(settings: Settings, harmless: Collection[str], pair: LanguagePair) -> Work:
+    if pair.source in settings.sources:
+        return partial(_compare, pair)
+    return partial(_compare_own, pair.target, _cells(settings, pair.target, harmless), pair.target in harmless)
+
+
+def _compare_own(target: str, cells: Sequence[Cell], has_harmless: bool, bench: Workbench) -> list[Artifact]:
+    pair, judge = LanguagePair(target, target), bench.settings.answers.judge
+    if not bench.dry_run:
+        answers = {cell.key: each for cell in cells for each in _cell(cell, bench)}
+        answered = {key: judge_completions(bench, each, judge) for key, each in answers.items()}
+        harmless = judge_completions(bench, _harmless(target, bench)[0], judge) if has_harmless else None
+        if not needs_controls(bench.settings, pair, answered, harmless):
+            return []
+    return _compare(pair, bench)
 
 
 def _gate(target: str, bench: Workbench) -> list[Artifact]:
@@ -181,24 +214,23 @@ def _compare(pair: LanguagePair, bench: Workbench) -> list[Artifact]:
         return []
 
 
-def _control_answers(settings: Settings) -> Iterator[Goal]:
+def _control_answers(settings: Settings, harmless: Collection[str]) -> Iterator[Goal]:
     """One goal per pair: its draws are answered one after the other, until one does as much as the real direction."""
     if not (settings.controls.controls and settings.controls.control_completions):
         return
     for pair in pairs(settings):
-        here = f"{pair.source}:{pair.target}"
+        here, compare = f"{pair.source}:{pair.target}", _comparison(settings, harmless, pair)
         needs = (f"controls:{here}", f"labels:{here}", f"labels:baseline:{pair.target}")
-        yield Goal(f"control-answers:{here}", pair.target, needs, "model", partial(_answer_controls, pair))
+        yield Goal(f"control-answers:{here}", pair.target, needs, "model", partial(_answer_controls, pair, compare))
 
 
-def _answer_controls(pair: LanguagePair, bench: Workbench) -> list[Artifact]:
-    try:
-        compared = compare_controls(bench, *pair)
-    except EmptySelection:
+def _answer_controls(pair: LanguagePair, compare: Work, bench: Workbench) -> list[Artifact]:
+    compared = compare(bench)
+    if not compared:
         return []
     condition: Literal["native", "transferred"] = "native" if pair.is_native else "transferred"
     beside = []
     for cell in (Cell(None, pair.target, "baseline"), Cell(*pair, condition)):
         for answers in _cell(cell, bench):
             beside.append(CellAnswers(cell, answers, judge_completions(bench, answers, bench.settings.answers.judge)))
-    return [each.labels for each in control_cells(bench, beside, {pair: compared})]
+    return [each.labels for each in control_cells(bench, beside, {pair: compared[0]})]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from refusalctl.errors import BadInput, GoalsFailed, ModelError, RefusalctlError
+from refusalctl.errors import BadInput, GoalsFailed, RefusalctlError
 from refusalctl.file_errors import explain, reason, system_reason
 from refusalctl.language_codes import check_code
 from refusalctl.steps.goals import Goal
@@ -89,14 +89,16 @@ def chosen_goals(goals: Sequence[Goal], only: Iterable[str] = (), langs: Iterabl
     return found
 
 
-def run_goals(bench: Workbench, goals: Sequence[Goal], *, keep_going: bool = True) -> Outcome:
+def run_goals(
+    bench: Workbench, goals: Sequence[Goal], *, keep_going: bool = True, outcome: Outcome | None = None
+) -> Outcome:
     """All goals in this process, one after the other.
 
     With `keep_going` what fails is collected and the rest goes on; the caller looks at the outcome (`check`). What
     would fail everywhere, a full disk or a model that cannot be loaded, is raised at once, and so is everything
-    without `keep_going`.
+    without `keep_going`. `outcome`: filled as it goes, so that what was known is not lost where this raises.
     """
-    outcome = Outcome()
+    outcome = Outcome() if outcome is None else outcome
     for goal in goals:
         blocked = outcome.blocks(goal)
         if blocked is not None:
@@ -106,7 +108,7 @@ def run_goals(bench: Workbench, goals: Sequence[Goal], *, keep_going: bool = Tru
         try:
             outcome.done[goal.name] = run_goal(bench, goal)
         except Exception as error:
-            if not keep_going or stops_all(error, bench, goal):
+            if not keep_going or stops_all(error, bench):
                 raise
             outcome.failed.append(Failure.of(goal.name, error))
     return outcome
@@ -120,10 +122,11 @@ def run_goal(bench: Workbench, goal: Goal) -> list[str]:
         return [each.id for each in goal.work(bench)]
 
 
-def stops_all(error: BaseException, bench: Workbench, goal: Goal) -> bool:
-    """Whether this failure would be that of every other goal too."""
-    if goal.loads == "model" and isinstance(error, ModelError) and bench.machine not in bench.models:
-        return True  # it could not be loaded
+def stops_all(error: BaseException, bench: Workbench) -> bool:
+    """Whether this failure would be that of every other goal too: the model under study cannot be had (a judge that
+    cannot is the failure of what it judges), or the machine refuses."""
+    if any(error is each for each in bench.unusable):
+        return True
     cause: BaseException | None = error
     while cause is not None:
         found = system_reason(cause)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refusalctl.errors import EmptySelection
+from refusalctl.errors import EmptySelection, ModelError
 from refusalctl.json_types import Json, JsonObject
+from refusalctl.model.accelerators import no_accelerator
 from refusalctl.model.context import positions_of
 from refusalctl.progress import Progress, Silent
 from refusalctl.redaction import refuse_secret
@@ -96,6 +97,7 @@ class Workbench:
     smalls: dict[Machine, tuple[Config, Chat]] = field(default_factory=dict, repr=False)
     foreseen_prompts: set[tuple[Machine, str, int]] = field(default_factory=set, repr=False)
     thoughts: dict[Machine, Thinking] = field(default_factory=dict, repr=False)
+    unusable: list[ModelError] = field(default_factory=list, repr=False)  # why the model under study cannot be had
     anew: bool = False  # finished results are no reason not to compute: they are damaged
     events: Events = field(default_factory=NoEvents, repr=False)
     fruitless: dict[str, tuple[str, str | None]] = field(default_factory=dict, repr=False)  # recipes that give nothing
@@ -114,7 +116,8 @@ class Workbench:
         if self.machine not in self.smalls:
             from refusalctl.model.load import small
 
-            self.smalls[self.machine] = small(self.ref, self.machine.system, self.machine.thinking)
+            with self._had():
+                self.smalls[self.machine] = small(self.ref, self.machine.system, self.machine.thinking)
         return self.smalls[self.machine]
 
     @property
@@ -124,9 +127,10 @@ class Workbench:
             from refusalctl.model.files.resolve import resolve
 
             asked = self.machine
-            self.refs[asked] = resolve(
-                asked.model, trust_remote_code=asked.trust_remote_code, template=asked.chat_template
-            )
+            with self._had():
+                self.refs[asked] = resolve(
+                    asked.model, trust_remote_code=asked.trust_remote_code, template=asked.chat_template
+                )
         return self.refs[self.machine]
 
     @property
@@ -136,7 +140,8 @@ class Workbench:
             from refusalctl.steps.loading import load_model
 
             alike = next((self.models[each] for each in self._of_same_weights), None)
-            self.models[self.machine] = load_model(self) if alike is None else alike.asked_with(self.machine.system)
+            with self._had():
+                self.models[self.machine] = load_model(self) if alike is None else alike.asked_with(self.machine.system)
         return self.models[self.machine]
 
     @property
@@ -144,6 +149,15 @@ class Workbench:
         """Loaded models that differ from the asked one by their system prompt at most."""
         bare = self.machine.changed(system=None)
         return [each for each in self.models if each.changed(system=None) == bare]
+
+    @contextmanager
+    def _had(self) -> Iterator[None]:
+        """Around what every goal needs of the model under study: what it raises would stop them all."""
+        try:
+            yield
+        except ModelError as error:
+            self.unusable.append(error)
+            raise
 
     def judge(self, spec: str) -> Judge:
         """A judge by `NAME` or `NAME=MODEL`, opened once. Raises `BadInput` or `ModelError` when it cannot be."""
@@ -243,6 +257,9 @@ class Workbench:
             if self._planned(Planned(step.name, results[0].about, True, results[0].id, key)) and not self.dry_run:
                 self.events.write("found", "step", step.name, kind=step.kind, id=results[0].id, about=results[0].about)
             return results[0]
+        if key in self.fruitless:
+            message, hint = self.fruitless[key]
+            raise EmptySelection(message, hint=hint)
         sizes = {name: int(a.about["n"]) for name, a in inputs.items() if a.about.get("n") is not None}
         self._planned(Planned(step.name, dict(about), False, key, key, params, sizes))
         if self.dry_run:
@@ -251,16 +268,14 @@ class Workbench:
                 self._foresee_prompts(params, inputs)
             manifest = {"recipe": recipe, "about": about, "files": {}}
             return Artifact(step.kind, key, Path(), manifest, planned=True)
-        if key in self.fruitless:
-            message, hint = self.fruitless[key]
-            raise EmptySelection(message, hint=hint)
         nothing: EmptySelection | None = None
         with told(self.events, "step", step.name, kind=step.kind, about=dict(about)) as ended:
             try:
                 made = self._compute(step, recipe, key, params, inputs, about, ended)
                 ended.facts["id"] = made.id
             except EmptySelection as error:  # a result, of which the log must not say that something failed
-                nothing, ended.facts["message"] = error, error.message
+                nothing = error
+                ended.facts |= {"message": error.message, "recipe": key}
         if nothing is not None:
             self.fruitless[key] = nothing.message, nothing.hint
             raise nothing
@@ -330,7 +345,8 @@ class Workbench:
 
     def _foresee_prompts(self, params: Mapping[str, Json], inputs: Mapping[str, Artifact]) -> None:
         """Raise what asking a planned step's prompts would raise; weights are not read."""
-        new_tokens, think_tokens = (_count(params, name) for name in ("max_new_tokens", "max_think_tokens"))
+        limits = (params.get(name) for name in ("max_new_tokens", "max_think_tokens"))
+        new_tokens, think_tokens = (each if isinstance(each, int) else 0 for each in limits)
         for artifact in inputs.values():
             key = (self.machine, artifact.id, new_tokens + think_tokens)
             if artifact.kind != "prompts" or key in self.foreseen_prompts:
@@ -372,19 +388,3 @@ class Workbench:
         """Something the user should read, once."""
         if text not in self.notes:
             self.notes.append(text)
-
-
-def no_accelerator() -> bool:
-    """Whether this machine surely has none: Linux without a GPU's device files, or a CPU build of torch."""
-    from importlib.metadata import version
-
-    if version("torch").endswith("+cpu"):
-        return True
-    devices = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/dri")
-    return sys.platform == "linux" and not any(Path(device).exists() for device in devices)
-
-
-def _count(params: Mapping[str, Json], name: str) -> int:
-    """A number of tokens among a step's parameters, 0 where it has none."""
-    value = params.get(name)
-    return value if isinstance(value, int) else 0

@@ -12,12 +12,13 @@ from msgspec.structs import replace
 from refusalctl.data import sets
 from refusalctl.errors import BadInput, EmptySelection
 from refusalctl.json_types import JsonObject
-from refusalctl.records.cell import Cell, LanguagePair
+from refusalctl.records.cell import Cell, Condition, LanguagePair
 from refusalctl.records.rows import Kind
 from refusalctl.records.transfer import ChosenDirection, RuleLimits, Transfer
 from refusalctl.settings import LEAST_CONTROLS, Settings
+from refusalctl.stats.moved import clears, may_be_nothing, possibly_removed, surely_removed
 from refusalctl.stats.rates import fewest_flips, flips
-from refusalctl.stats.verdict import MAX_UNUSABLE, clears, is_harmful_side, possibly_removed, surely_removed
+from refusalctl.stats.verdict import INDUCTION, MAX_UNUSABLE, REMOVAL, Effect, is_harmful_side
 from refusalctl.steps.completions import write_completions
 from refusalctl.steps.comprehension import measure_comprehension
 from refusalctl.steps.counts import counted_cell, judged_outcomes
@@ -133,17 +134,24 @@ def control_cells(
     wanted, answered = bench.settings.controls.control_completions, {each.cell.key: each for each in matrix}
     written: list[CellAnswers] = []
     for pair, controls in compared.items() if wanted else ():
-        if wanted < LEAST_CONTROLS or bench.dry_run:
+        unknown = controls.planned or any(answered[key].labels.planned for key in _beside(pair))
+        if wanted < LEAST_CONTROLS or unknown:  # a plan counts all of them
             written += _judged(bench, [_control_answers(bench, pair, controls, draw) for draw in range(wanted)])
             continue
-        before, real = (judged_outcomes(answered[key].labels) for key in (f"baseline>{pair.target}", str(pair)))
+        before, real = (judged_outcomes(answered[key].labels) for key in _beside(pair))
         if not clears(before, real, bench.settings.verdict.margin, clusters(answered[str(pair)].labels)):
             continue
         for draw in range(wanted):
             written += _judged(bench, [_control_answers(bench, pair, controls, draw)])
-            if possibly_removed(before, judged_outcomes(written[-1].labels)) >= surely_removed(before, real):
+            labels = written[-1].labels
+            if not labels.planned and possibly_removed(before, judged_outcomes(labels)) >= surely_removed(before, real):
                 break
     return written
+
+
+def _beside(pair: LanguagePair) -> tuple[str, str]:
+    """Keys of the cells that control answers are laid beside: without intervention, and under the real direction."""
+    return f"baseline>{pair.target}", str(pair)
 
 
 def _control_answers(bench: Workbench, pair: LanguagePair, controls: Artifact, draw: int) -> tuple[Cell, Artifact]:
@@ -198,23 +206,63 @@ def comprehension_gates(bench: Workbench) -> dict[str, Artifact]:
 
 
 class Compared(NamedTuple):
-    """What control directions do to the refusal score, by pair of languages, and why a pair has none of them."""
+    """What control directions do to the refusal score, by pair of languages, and why a pair has none of them: a clause
+    whose subject they are."""
 
     found: dict[LanguagePair, Artifact]
     missing: dict[LanguagePair, str]
 
 
-def control_comparisons(bench: Workbench, matrix: Iterable[CellAnswers]) -> Compared:
-    """Every pair with a direction. What cannot be compared is told from what was not asked for."""
-    compared = Compared({}, {})
+NOT_NEEDED = "were not run: no verdict of this matrix rests on this language's own direction"
+
+
+def control_comparisons(
+    bench: Workbench, matrix: Sequence[CellAnswers], others: Sequence[CellAnswers], harmless: Mapping[str, Artifact]
+) -> Compared:
+    """Every pair with a direction that a verdict may turn on. What cannot be compared is told from what was not asked
+    for. A plan knows no answers and counts all of them. `others`: the same directions added, or ablated affinely."""
+    compared, answered = Compared({}, {}), {each.cell.key: each.labels for each in (*matrix, *others)}
     for pair in (answers.cell.pair for answers in matrix):
-        if pair is not None:
-            try:
-                compared.found[pair] = compare_controls(bench, pair.source, pair.target)
-            except EmptySelection as error:
-                compared.missing[pair] = error.message
-                bench.note(f"{pair}: no controls: {error}")
+        if pair is None:
+            continue
+        if not (bench.dry_run or needs_controls(bench.settings, pair, answered, harmless.get(pair.target))):
+            compared.missing[pair] = NOT_NEEDED
+            continue
+        try:
+            compared.found[pair] = compare_controls(bench, pair.source, pair.target)
+        except EmptySelection as error:
+            compared.missing[pair] = f"could not be run: {error.message}"
+            bench.note(f"{pair}: no controls: {error}")
     return compared
+
+
+def needs_controls(
+    settings: Settings, pair: LanguagePair, answered: Mapping[str, Artifact], harmless: Artifact | None
+) -> bool:
+    """Whether a verdict may turn on control directions of this pair.
+
+    One of a source does. The own direction of a language that is no source is there as positive control: its draws
+    would cost a search of their own, and nothing looks at them unless it works itself and another direction may do
+    nothing there. `answered`: labels by cell; `harmless`: those of the target's harmless prompts.
+    """
+    if not pair.is_native or pair.source in settings.sources:
+        return True
+    asked: list[tuple[Effect, Artifact | None, Condition, tuple[Condition, ...]]] = [
+        (REMOVAL, answered[Cell(None, pair.target, "baseline").key], "native", ("transferred", "affine")),
+        (INDUCTION, harmless, "induced", ("induced",)),
+    ]
+    for effect, before, native, conditions in asked:
+        own = answered.get(Cell(*pair, native).key)
+        if before is None or own is None:
+            continue
+        start, margin = judged_outcomes(before), settings.verdict.margin
+        if not clears(start, judged_outcomes(own), margin, clusters(before), effect):
+            continue
+        cells = (Cell(source, pair.target, each) for source in settings.sources for each in conditions)
+        others = (answered[cell.key] for cell in cells if cell.key in answered)
+        if any(may_be_nothing(start, judged_outcomes(each), margin, effect) for each in others):
+            return True
+    return False
 
 
 def target_means(bench: Workbench) -> dict[str, Artifact]:
@@ -281,7 +329,7 @@ def _chosen_directions(selections: dict[str, Artifact]) -> dict[str, ChosenDirec
     return {lang: chosen_candidate(each) for lang, each in sorted(selections.items())}
 
 
-TRANSFER = Step("transfer", 10, "transfer", _run)
+TRANSFER = Step("transfer", 11, "transfer", _run)
 
 
 def check_plan(bench: Workbench) -> None:
@@ -305,14 +353,15 @@ def measure_transfer(bench: Workbench, *, is_checked: bool = False) -> Artifact:
     cells = ablation_cells(bench, selections)
     harmless = harmless_baselines(bench)
     gates = comprehension_gates(bench)
-    controls = control_comparisons(bench, cells) if bench.settings.controls.controls else Compared({}, {})
-    cells += control_cells(bench, cells, controls.found)
-    if bench.settings.verdict.induce:
-        cells += induction_cells(bench, selections, harmless)
+    means = target_means(bench)
+    induced = induction_cells(bench, selections, harmless) if bench.settings.verdict.induce else []
+    affine = affine_cells(bench, selections, means)
+    controls = Compared({}, {})
+    if bench.settings.controls.controls:
+        controls = control_comparisons(bench, cells, [*induced, *affine], harmless)
+    cells += [*control_cells(bench, cells, controls.found), *induced, *affine]
     beside = named("harmless", harmless) | named("comprehension", gates)
     beside |= named("controls", {str(pair): each for pair, each in controls.found.items()})
-    means = target_means(bench)
-    cells += affine_cells(bench, selections, means)
     beside |= named("means", means)
     return assemble_transfer(bench, selections, cells, beside, controls.missing)
 
@@ -325,7 +374,7 @@ def assemble_transfer(
     uncontrolled: Mapping[LanguagePair, str] | None = None,
 ) -> Artifact:
     """The artifact of what was measured. `beside`: the other inputs by their names (`input_names`). `uncontrolled`: why
-    pairs of languages have no controls, where these were asked for."""
+    pairs of languages have no controls, where these were asked for, as a clause whose subject they are."""
     inputs = named("selection", selections.found)
     for each in cells:
         inputs[input_name("completions", each.cell.key)] = each.completions

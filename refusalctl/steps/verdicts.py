@@ -18,10 +18,11 @@ from refusalctl.records.transfer import Gate, TargetFacts, ZeroPoint
 from refusalctl.records.verdict import Verdict, VerdictValue
 from refusalctl.settings import LEAST_CONTROLS, Settings, VerdictSettings
 from refusalctl.stats.max_t import smallest_p, step_down
+from refusalctl.stats.moved import possibly_removed
 from refusalctl.stats.mover import change, difference
 from refusalctl.stats.paired import equivalence_p, fdr_by, mcnemar_p, moves
 from refusalctl.stats.power import detectable
-from refusalctl.stats.verdict import INDUCTION, REMOVAL, Effect, Evidence, decide, possibly_removed, shown_sign
+from refusalctl.stats.verdict import INDUCTION, REMOVAL, Effect, Evidence, decide, shown_sign
 from refusalctl.steps.comprehension import read_comprehension
 from refusalctl.steps.counts import judged_outcomes, outcome_counts, rate_of_counts
 from refusalctl.steps.input_names import inputs_of
@@ -84,7 +85,8 @@ class MatrixEvidence:
     def of(
         cls, inputs: Mapping[str, Artifact], uncontrolled: Mapping[LanguagePair, str], settings: Settings
     ) -> MatrixEvidence:
-        """What a transfer's inputs say. `uncontrolled`: why a pair has no controls that were asked for."""
+        """What a transfer's inputs say. `uncontrolled`: why a pair has no controls that were asked for, as a clause
+        whose subject they are."""
         removal, induction = cell_controls(inputs, uncontrolled, settings.verdict.rank)
         return cls(
             inputs_of("labels", inputs),
@@ -128,7 +130,7 @@ def cell_controls(
     records = {
         LanguagePair.parse(key): read_controls(artifact) for key, artifact in inputs_of("controls", inputs).items()
     }
-    why = {pair: f"control directions could not be run: {reason}" for pair, reason in uncontrolled.items()}
+    why = {pair: f"control directions {reason}" for pair, reason in uncontrolled.items()}
     matching = {pair: each for pair, each in records.items() if each.rank == rank}
     unlike = {
         pair: f"there are no matching control directions: theirs is rank {each.rank}, {rank} are ablated together here"

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from refusalctl.errors import StoreError
 from refusalctl.file_errors import explain
 from refusalctl.locks import locked
 from refusalctl.store.hashing import canonical, digest
+from refusalctl.store.rooms import cleared, require_own
 from refusalctl.store.store import Store
 from refusalctl.untrusted import LARGE, parse_object, read_bytes
 
@@ -33,11 +35,14 @@ class TextCache:
         """Remember rows. Where that cannot be written the work goes on, and the store tells of it."""
         lines = b"".join(_line(k, v) + b"\n" for k, v in rows.items())
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            require_own(self.store.root)
+            cleared(self.path.parent).mkdir(parents=True, exist_ok=True)
             with locked(self.path.with_suffix(".lock"), self.store.tell), self.path.open("ab") as out:
                 if out.tell() and not _ends_a_line(self.path):
                     out.write(b"\n")
                 out.write(lines)
+        except StoreError as error:
+            self.store.tell(f"{error}: what is computed is not remembered")
         except OSError as error:
             known = explain(error, doing="write", path=self.path)
             if known is None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from refusalctl.disk import remove_tree
 from refusalctl.store import marks, names
-from refusalctl.store.drafts import Grave, drop_lock, graves, is_lock, leftovers, pending
+from refusalctl.store.drafts import Grave, drop_lock, graves, is_lock, leftovers, pending, put_aside
 
 
 def sweep_dead(root: Path, min_age: float = 0.0) -> None:
@@ -23,13 +23,32 @@ def sweep_dead(root: Path, min_age: float = 0.0) -> None:
 
 
 def drop_left(root: Path, path: Path, grave: Grave | None) -> None:
-    """Remove what was left in `tmp/`: a lock, an artifact that is being removed, or a draft."""
+    """Remove what was left in `tmp/`: a lock, an artifact that is being removed, or a draft.
+
+    A damaged artifact that was put aside goes back where nothing took its place.
+    """
+    aside = next((each for each in put_aside(root) if each.folder == path), None)
     if is_lock(path):
         drop_lock(path)
+    elif aside is not None:
+        put_back(root, aside)
     elif grave is not None:
         finish_removal(root, grave)
     else:
         drop_draft(root, path)
+
+
+def put_back(root: Path, aside: Grave) -> None:
+    """Damaged is better than gone: `verify` names it, and what people made is in no recipe.
+
+    A place that was taken stays taken, since a folder does not take that of another.
+    """
+    home = root / aside.kind / aside.id
+    try:
+        aside.folder.rename(home)
+    except OSError:
+        if home.exists():
+            remove_tree(aside.folder)
 
 
 def drop_draft(root: Path, folder: Path) -> None:
@@ -53,4 +72,4 @@ def finish_removal(root: Path, grave: Grave) -> None:
 def being_moved(root: Path) -> set[str]:
     """Ids of artifacts that are on their way into the store or out of it: no damage where they are not there yet, or
     not any more."""
-    return pending(root) | {grave.id for grave in graves(root)}
+    return pending(root) | {each.id for each in (*graves(root), *put_aside(root))}

@@ -2,7 +2,8 @@
 `partial/`, whose lock names it.
 
 An artifact that is being removed lies in `tmp/` too, as `removed.<kind>.<id>.<process>`, until its marks and names are
-gone: who comes after a kill finishes that.
+gone: who comes after a kill finishes that. A damaged one whose place another takes lies there as
+`aside.<kind>.<id>.<process>` for the moment between two renames: after a kill there it goes back.
 """
 
 from __future__ import annotations
@@ -19,15 +20,16 @@ from refusalctl.disk import make_durable, remove_tree, whole
 from refusalctl.locks import AFTER, CLAIM, Tell, locked, owner_of
 from refusalctl.processes import lives, me
 from refusalctl.store.artifact import MANIFEST
+from refusalctl.store.rooms import inside
 from refusalctl.untrusted import read_bytes
 
 FORGOTTEN = 7 * 24 * 3600.0  # seconds untouched, after which a draft of a machine that cannot be asked is left over
-REMOVED = "removed"
+REMOVED, ASIDE = "removed", "aside"
 _LOCKS = (".lock", CLAIM, AFTER)
 
 
 class Grave(NamedTuple):
-    """An artifact on its way out."""
+    """An artifact on its way out, or one that was put aside."""
 
     kind: str
     id: str
@@ -44,6 +46,10 @@ def grave_name(kind: str, identifier: str) -> str:
     return f"{REMOVED}.{kind}.{identifier}.{draft_name()}"
 
 
+def aside_name(kind: str, identifier: str) -> str:
+    return f"{ASIDE}.{kind}.{identifier}.{draft_name()}"
+
+
 def replace_whole(root: Path, path: Path, content: bytes) -> None:
     """Write a file of the store, or replace it, by one rename; a kill leaves its draft in `tmp/`, where it is swept."""
     draft = root / "tmp" / draft_name()
@@ -53,14 +59,22 @@ def replace_whole(root: Path, path: Path, content: bytes) -> None:
 
 
 def in_tmp(root: Path) -> list[Path]:
-    home = root / "tmp"
-    return sorted(home.iterdir()) if home.is_dir() else []
+    return inside(root / "tmp")
 
 
 def graves(root: Path) -> list[Grave]:
     """Artifacts that are being removed, or whose removal was cut short."""
+    return list(_moved(root, REMOVED))
+
+
+def put_aside(root: Path) -> list[Grave]:
+    """Damaged artifacts that lie beside their place while others take it, or since a kill there."""
+    return list(_moved(root, ASIDE))
+
+
+def _moved(root: Path, how: str) -> Iterator[Grave]:
     parts = ((folder.name.split("."), folder) for folder in in_tmp(root))
-    return [Grave(p[1], p[2], folder) for p, folder in parts if p[0] == REMOVED and len(p) == 4]
+    yield from (Grave(p[1], p[2], folder) for p, folder in parts if p[0] == how and len(p) == 4)
 
 
 def pending(root: Path, *, dead: bool = True) -> set[str]:
@@ -74,13 +88,16 @@ def pending(root: Path, *, dead: bool = True) -> set[str]:
 
 
 def leftovers(root: Path, min_age: float = 0.0) -> list[Path]:
-    """Drafts whose writer was killed, untouched for `min_age` seconds; of other machines, for a week."""
+    """Drafts whose writer was killed, untouched for `min_age` seconds; of other machines, for a week.
+
+    What was put aside comes first: once it is back, the mark of what was to take its place stays.
+    """
     found = []
     for folder in in_tmp(root):
         living = owner_lives(folder) if is_lock(folder) else alive(folder.name)
         if not living and time.time() - _touched(folder) >= (min_age if living is False else max(min_age, FORGOTTEN)):
             found.append(folder)
-    return found
+    return sorted(found, key=lambda folder: not folder.name.startswith(ASIDE))
 
 
 def unfinished(root: Path, min_age: float = 0.0) -> list[Path]:
@@ -137,9 +154,7 @@ def owner_lives(lock: Path) -> bool:
 
 def _rows(home: Path) -> list[Path]:
     """Folders of finished rows; also one that is gone but whose lock its owner left."""
-    if not home.is_dir():
-        return []
-    paths = (path for path in home.iterdir() if path.suffix not in (CLAIM, AFTER))
+    paths = (path for path in inside(home) if path.suffix not in (CLAIM, AFTER))
     return sorted({path.with_suffix("") if path.suffix == ".lock" else path for path in paths})
 
 

@@ -1,7 +1,7 @@
 """The event log of a store: `<store>/events/<run>[.<worker>].jsonl`, one file per process, appended line by line.
 
-No artifact: nothing reads it but people. A line is written by one call, so a kill cuts at most the last one, which
-readers pass over; processes of one run on several machines write files of their own.
+No artifact: nothing reads it but people, and lists of goals for them. A line is written by one call, so a kill cuts at
+most the last one, which readers pass over; processes of one run on several machines write files of their own.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from refusalctl.disk import is_foreign
-from refusalctl.errors import DataError, RefusalctlError
+from refusalctl.errors import DataError, RefusalctlError, StoreError
 from refusalctl.file_errors import explain, printable
 from refusalctl.records.event import Event, EventName, Scope
 from refusalctl.redaction import redacted_value
+from refusalctl.store.rooms import inside, require_own
 from refusalctl.store.store import Store
 
 FOLDER = "events"
@@ -73,12 +74,13 @@ class EventLog:
         try:
             with self._lock:
                 os.write(self._file(), msgspec.json.encode(redacted_value(msgspec.to_builtins(line))) + b"\n")
-        except OSError as error:
-            known = explain(error, doing="write", path=self.path)
+        except (OSError, StoreError) as error:
+            known = error if isinstance(error, StoreError) else explain(error, doing="write", path=self.path)
             self.store.tell(f"{known.message if known else error}: events are not written down")
 
     def _file(self) -> int:
         if self._number is None:
+            require_own(self.store.root)
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._number = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
         return self._number
@@ -154,10 +156,7 @@ class RunLog(NamedTuple):
 
 def logs(store: Store) -> list[Path]:
     """Files of the log, oldest first."""
-    home = store.root / FOLDER
-    if not home.is_dir():
-        return []
-    return sorted(p for p in home.iterdir() if p.suffix == ".jsonl" and not is_foreign(p.name))
+    return [p for p in inside(store.root / FOLDER) if p.suffix == ".jsonl" and not is_foreign(p.name)]
 
 
 def runs(store: Store) -> list[str]:
@@ -177,6 +176,16 @@ def read_run(store: Store, run: str) -> RunLog:
             except (msgspec.DecodeError, DataError):
                 unread += 1
     return RunLog(run, sorted(found, key=lambda event: event.time), unread)
+
+
+def without_result(store: Store) -> dict[str, str]:
+    """Keys of recipes that were computed and gave no artifact, each with the reason: a language without a direction."""
+    events = (event for run in runs(store) for event in read_run(store, run).events)
+    return {
+        each.recipe: each.message or ""
+        for each in events
+        if (each.scope, each.event, each.id) == ("step", "ended", None) and each.recipe is not None
+    }
 
 
 def old_logs(store: Store, min_age: float = KEPT) -> list[Path]:

@@ -29,7 +29,7 @@ from refusalctl.records.record import Record
 from refusalctl.store import hdf5, vectors
 from refusalctl.store.hashing import canonical, digest
 from refusalctl.store.manifest import Said
-from refusalctl.untrusted import LARGE, parse_json, parse_object, read_bytes, read_lines
+from refusalctl.untrusted import LARGE, Refused, ordinary, parse_json, parse_object, read_bytes, read_lines
 
 if TYPE_CHECKING:
     import torch
@@ -155,7 +155,12 @@ def append_rows(path: Path, rows: Iterable[Mapping[str, Json]], size: int | None
 def read_finished_rows(path: Path) -> list[dict[str, Any]]:
     """The objects of an unfinished file up to the first line that is damaged or was cut short; what follows is dropped
     from the file too, and so is computed again."""
-    if not path.is_file():
+    try:
+        ordinary(path)
+    except Refused:  # a link, whose target is not ours to cut
+        path.unlink()
+        return []
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return []
     rows, end = [], 0
     try:

@@ -139,33 +139,34 @@ def left_behind(store: Store, min_age: float = 0.0) -> Leftovers:
 
 def sweep(store: Store, garbage: Sequence[Artifact], left: Leftovers, min_age: float = 0.0) -> None:
     """Remove what `garbage` and `left_behind` found, dependants before what they were computed from."""
-    order = {a.id: i for i, a in enumerate(store.all())}
-    for artifact in sorted(garbage, key=lambda a: -order.get(a.id, 0)):
-        with suppress(FileNotFoundError):  # another process sweeps too
-            remove(store, artifact.kind, artifact.id)
-    buried = {grave.folder: grave for grave in graves(store.root)}
-    for folder in left.drafts:
-        drop_left(store.root, folder, buried.get(folder))
-    for folder in left.rows:
-        drop_unfinished(folder, min_age, store.tell)
-    for mark in left.marks:
-        marks.drop(store.root, marks.read(mark))
-    for lock in left.locks:
-        drop_lock(lock)
-    for log in left.logs:
-        log.unlink(missing_ok=True)
-    names.settle(store.root)
+    with store.writing():
+        order = {a.id: i for i, a in enumerate(store.all())}
+        for artifact in sorted(garbage, key=lambda a: -order.get(a.id, 0)):
+            with suppress(FileNotFoundError):  # another process sweeps too
+                remove(store, artifact.kind, artifact.id)
+        buried = {grave.folder: grave for grave in graves(store.root)}
+        for folder in left.drafts:
+            drop_left(store.root, folder, buried.get(folder))
+        for folder in left.rows:
+            drop_unfinished(folder, min_age, store.tell)
+        for mark in left.marks:
+            marks.drop(store.root, marks.read(mark))
+        for lock in left.locks:
+            drop_lock(lock)
+        for log in left.logs:
+            log.unlink(missing_ok=True)
+        names.settle(store.root)
 
 
 def stale_marks(store: Store, min_age: float = 0.0) -> list[Path]:
     """Marks of results that are gone, untouched for `min_age` seconds: a copy in progress brings them before what they
-    mark. Kinds that this version does not know are left alone, and so is what is just coming."""
+    mark. Kinds and versions that this one does not know are left alone, and so is what is just coming."""
     found, coming = [], pending(store.root, dead=False)
     for mark in marks.every(store.root):
-        if mark.id in coming or not _touched_before(mark.path, min_age):
+        if mark.newer or mark.id in coming or not _touched_before(mark.path, min_age):
             continue
-        kinds = KINDS if mark.manifest is None else (mark.kind,)
-        if mark.kind in (None, *KINDS) and not any((store.root / str(kind) / mark.id).is_dir() for kind in kinds):
+        kinds = KINDS if mark.kind is None else (mark.kind,)
+        if not any((store.root / kind / mark.id).is_dir() for kind in kinds):
             found.append(mark.path)
     return found
 

@@ -18,6 +18,7 @@ from refusalctl.store.artifact import LAST, MANIFEST
 from refusalctl.store.drafts import replace_whole
 from refusalctl.store.hashing import canonical, digest
 from refusalctl.store.references import revision
+from refusalctl.store.rooms import require_own
 from refusalctl.store.store import KINDS, Store, is_id
 from refusalctl.untrusted import LARGE, read_bytes
 
@@ -99,6 +100,7 @@ def _content(lines: dict[str, list[Any]]) -> bytes:
 
 def _write(root: Path, file: Path, lines: dict[str, list[Any]]) -> None:
     """Replace the file whole. A store that cannot be written to is listed all the same."""
-    with suppress(OSError):
+    with suppress(OSError, StoreError):
+        require_own(root)
         file.parent.mkdir(parents=True, exist_ok=True)
         replace_whole(root, file, _content(lines))

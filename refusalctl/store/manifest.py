@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from refusalctl.errors import Corrupt
 from refusalctl.file_errors import printable
-from refusalctl.untrusted import Refused, parse_object
+from refusalctl.untrusted import parse_object
 
 V = TypeVar("V")
 MANIFEST, RUN = "manifest.json", "run.json"
@@ -106,6 +106,3 @@ def unfit_name(name: str) -> str | None:
     if not name.isprintable():
         return "its name holds characters that cannot be shown"
     return "its name is that of another file of the store" if name.casefold() in (MANIFEST, RUN) else None
-
-
-__all__ = ["MANIFEST", "RUN", "Refused", "Said", "checked", "parsed", "unfit_name"]

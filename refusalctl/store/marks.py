@@ -19,18 +19,21 @@ from refusalctl.store.artifact import KINDS, MANIFEST
 from refusalctl.store.drafts import replace_whole
 from refusalctl.store.hashing import digest
 from refusalctl.store.manifest import checked
-from refusalctl.untrusted import parse_object, read_bytes
+from refusalctl.store.rooms import cleared
+from refusalctl.untrusted import own_folder, parse_object, read_bytes
 
 ROOM = "recipes"
 
 
 class Mark(NamedTuple):
-    """`manifest`: of the artifact that the recipe gave; None where the mark was changed."""
+    """`manifest`: of the artifact that the recipe gave; None where the mark was changed, or is `newer`: its bytes are
+    whole, and of a format version or kind that this version does not know."""
 
     key: str
     id: str
     path: Path
     manifest: dict[str, Any] | None
+    newer: bool = False
 
     @property
     def kind(self) -> str | None:
@@ -42,7 +45,7 @@ def write(root: Path, key: str, identifier: str, manifest: bytes) -> None:
     path = root / ROOM / key / identifier
     if read(path).manifest is not None:
         return
-    make_durable(path.parent)
+    make_durable(cleared(path.parent))
     try:
         replace_whole(root, path, manifest)
     except FileNotFoundError:  # another process removed the empty folder just now
@@ -52,23 +55,31 @@ def write(root: Path, key: str, identifier: str, manifest: bytes) -> None:
 
 def read(path: Path) -> Mark:
     """One mark, which need not be there."""
-    manifest = None
+    manifest, newer = None, False
     with suppress(OSError, ValueError, Corrupt):
         content = read_bytes(path)
         if hashlib.sha256(content).hexdigest() == path.name:
             value = parse_object(content)
-            manifest = checked(value, str(value.get("kind")), "its artifact")
-    return Mark(path.parent.name, path.name, path, manifest)
+            newer = _is_newer(value)
+            manifest = None if newer else checked(value, str(value.get("kind")), "its artifact")
+    return Mark(path.parent.name, path.name, path, manifest, newer)
+
+
+def _is_newer(manifest: dict[str, Any]) -> bool:
+    version, kind = manifest.get("version"), manifest.get("kind")
+    return isinstance(version, int) and (version > 1 or (version == 1 and isinstance(kind, str) and kind not in KINDS))
 
 
 def drop(root: Path, mark: Mark) -> None:
     """Take away the mark of an artifact that is not there, and its recipe's folder where it was the last.
 
+    One of a newer version stays: where its artifact would be is not known here.
+
     One who writes that artifact now looks for the mark after moving it into place, and here the artifact is looked for
     after the mark is gone: one of both puts it back.
     """
     kinds = KINDS if mark.kind is None else (mark.kind,)
-    if any((root / kind / mark.id).is_dir() for kind in kinds):
+    if mark.newer or any((root / kind / mark.id).is_dir() for kind in kinds):
         return
     content = None
     with suppress(OSError, ValueError):
@@ -82,8 +93,9 @@ def drop(root: Path, mark: Mark) -> None:
 
 def of_recipe(root: Path, key: str) -> Iterator[Mark]:
     """The marks of one recipe."""
-    for name in names_in(root / ROOM / key):
-        yield read(root / ROOM / key / name)
+    folder = root / ROOM / key
+    for name in names_in(folder) if own_folder(folder) else ():
+        yield read(folder / name)
 
 
 def every(root: Path) -> Iterator[Mark]:
@@ -104,7 +116,7 @@ def of_draft(root: Path, folder: Path) -> list[Mark]:
 
 def looked_for(root: Path, identifier: str) -> list[Mark]:
     """The marks of an artifact whose manifest cannot tell its recipe."""
-    return [read(path) for path in (root / ROOM).glob(f"*/{identifier}")]
+    return [read(path) for path in (root / ROOM).glob(f"*/{identifier}") if own_folder(path.parent)]
 
 
 def names_in(folder: Path) -> list[str]:

@@ -3,12 +3,15 @@ their records from each other, caches by forgetting what is not as it was writte
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from refusalctl.disk import make_durable
+from refusalctl.errors import Corrupt, NotFound
+from refusalctl.file_errors import printable
 from refusalctl.locks import locked
 from refusalctl.store import marks, names
 from refusalctl.store.artifact import MANIFEST, Problem
@@ -17,7 +20,7 @@ from refusalctl.store.damage import Damage
 from refusalctl.store.drafts import replace_whole
 from refusalctl.store.hashing import canonical, content_digest, digest
 from refusalctl.store.store import Store, is_id
-from refusalctl.untrusted import LARGE, read_bytes
+from refusalctl.untrusted import LARGE, own_folder, read_bytes
 
 
 class Mending(NamedTuple):
@@ -40,26 +43,27 @@ def _how(store: Store, problem: Problem) -> str | None:
     if damage in (Damage.MISSING_MARK, Damage.CHANGED_MARK):
         return "what the recipe gave is marked again, by the manifest"
     if damage in (Damage.MISSING_NAME, Damage.CHANGED_NAME):
-        name = problem.where.partition("/")[2]
-        return "the name is given again, as recorded" if name in names.recorded(store.root) else None
+        recorded = map(printable, names.recorded(store.root))
+        return "the name is given again, as recorded" if _last(problem) in recorded else None
     if damage in (Damage.MISSING_RECORD, Damage.CHANGED_RECORD):
         return "names are recorded again"
     return "what was changed is forgotten, and made anew" if damage is Damage.CHANGED_CACHE else None
 
 
 def mend(store: Store, problems: Sequence[Problem]) -> None:
-    """Carry it out: manifests first, since marks are made from them."""
-    found = {problem.damage for problem in problems}
+    """Carry it out, for what these problems are about and nothing else: manifests first, since marks are made from
+    them, and records before the names that are given again by them."""
+    by_damage = defaultdict[Damage, list[Problem]](list)
+    for problem in problems:
+        by_damage[problem.damage].append(problem)
     with store.writing():
-        for problem in problems:
-            if problem.damage in (Damage.MISSING_MANIFEST, Damage.CHANGED_MANIFEST) and problem.artifact is not None:
+        for problem in (*by_damage[Damage.MISSING_MANIFEST], *by_damage[Damage.CHANGED_MANIFEST]):
+            if problem.artifact is not None:
                 _write_manifest(store, *problem.artifact)
-        if found & {Damage.MISSING_MARK, Damage.CHANGED_MARK}:
-            _write_marks(store, problems)
-        if found & {Damage.MISSING_NAME, Damage.CHANGED_NAME, Damage.MISSING_RECORD, Damage.CHANGED_RECORD}:
-            _write_names(store)
-        if Damage.CHANGED_CACHE in found:
-            _forget_changed(store)
+        _write_marks(store, by_damage[Damage.MISSING_MARK], by_damage[Damage.CHANGED_MARK])
+        _write_names(store, by_damage)
+        for problem in by_damage[Damage.CHANGED_CACHE]:
+            _forget_changed(store, problem.where)
 
 
 def _copy(store: Store, identifier: str) -> marks.Mark | None:
@@ -72,18 +76,21 @@ def _write_manifest(store: Store, kind: str, identifier: str) -> None:
         replace_whole(store.root, store.root / kind / identifier / MANIFEST, read_bytes(copy.path))
 
 
-def _write_marks(store: Store, problems: Sequence[Problem]) -> None:
-    """A mark for every artifact that can be read; of the marks that were found changed those that prove nothing go. One
-    whose bytes are whole stays, whatever version wrote it: it may be all that is left of a recipe."""
-    asked = {p.artifact[1] for p in problems if p.damage is Damage.CHANGED_MARK and p.artifact is not None}
-    for mark in list(marks.every(store.root)):
-        if mark.id in asked and _proves_nothing(mark):
-            with suppress(OSError):
-                mark.path.unlink()
-                mark.path.parent.rmdir()
-    for artifact in store.all():
-        manifest = canonical(artifact.manifest)
-        marks.write(store.root, digest(artifact.manifest["recipe"]), artifact.id, manifest)
+def _write_marks(store: Store, missing: Sequence[Problem], changed: Sequence[Problem]) -> None:
+    """Marks of these artifacts; of the marks that were found changed those that prove nothing go. One whose bytes are
+    whole stays, whatever version wrote it: it may be all that is left of a recipe."""
+    asked = {p.artifact[1] for p in (*missing, *changed) if p.artifact is not None}
+    if changed:
+        for mark in list(marks.every(store.root)):
+            if mark.id in asked and _proves_nothing(mark):
+                with suppress(OSError):
+                    mark.path.unlink()
+                    mark.path.parent.rmdir()
+    for kind, identifier in store.folders() if asked else ():
+        if identifier in asked:
+            with suppress(Corrupt, NotFound):  # told of by `verify`
+                manifest = store.open(kind, identifier).manifest
+                marks.write(store.root, digest(manifest["recipe"]), identifier, canonical(manifest))
 
 
 def _proves_nothing(mark: marks.Mark) -> bool:
@@ -97,29 +104,52 @@ def _proves_nothing(mark: marks.Mark) -> bool:
         return False
 
 
-def _write_names(store: Store) -> None:
-    for file, record in names.records(store.root).items():
-        if record is None:
-            (store.root / names.RECORDS / file).unlink(missing_ok=True)
-    recorded = names.recorded(store.root)
-    for name, target in {**names.read(store.root), **recorded}.items():
-        if target is not None:
+def _write_names(store: Store, by_damage: Mapping[Damage, Sequence[Problem]]) -> None:
+    """A record that proves nothing goes; names that are gone or were changed are given as recorded, and those that
+    nothing records are recorded as they are."""
+    for problem in by_damage[Damage.CHANGED_RECORD]:
+        for file, record in names.records(store.root).items():
+            if record is None and printable(file) == _last(problem):
+                (store.root / names.RECORDS / file).unlink(missing_ok=True)
+    recorded, there = names.recorded(store.root), names.listed(store.root)
+    for problem in (*by_damage[Damage.MISSING_NAME], *by_damage[Damage.CHANGED_NAME]):
+        _give(store, recorded, _last(problem))
+    for problem in by_damage[Damage.MISSING_RECORD]:
+        _give(store, there, _last(problem))
+
+
+def _give(store: Store, targets: Mapping[str, str], shown: str) -> None:
+    for name, target in targets.items():
+        if printable(name) == shown:
             names.mend(store.root, name, target)
 
 
-def _forget_changed(store: Store) -> None:
-    (store.root / "cache" / "listing.json").unlink(missing_ok=True)
+def _last(problem: Problem) -> str:
+    return problem.where.rpartition("/")[2]
+
+
+def _forget_changed(store: Store, where: str) -> None:
+    """A cache, as `verify` calls it: the listing, lines of a text cache; rows of unfinished work are cut when they are
+    taken up."""
+    room, _, shown = where.partition("/")
+    if room == "cache" and shown == "listing.json":
+        (store.root / room / shown).unlink(missing_ok=True)
     for file in _text_caches(store.root):
-        with locked(file.with_suffix(".lock"), store.tell):
-            try:
-                lines = read_bytes(file, LARGE).splitlines(keepends=True)
-            except (OSError, ValueError):  # no file of ours
-                file.unlink()
-                continue
-            kept = b"".join(line for line in lines if read_line(line) is not None)
-            make_durable(file.parent)
-            replace_whole(store.root, file, kept)
+        if where == f"cache/{file.parent.name}/{printable(file.name)}":
+            _keep_whole_lines(store, file)
+
+
+def _keep_whole_lines(store: Store, file: Path) -> None:
+    with locked(file.with_suffix(".lock"), store.tell):
+        try:
+            lines = read_bytes(file, LARGE).splitlines(keepends=True)
+        except (OSError, ValueError):  # no file of ours
+            file.unlink()
+            return
+        kept = b"".join(line for line in lines if read_line(line) is not None)
+        make_durable(file.parent)
+        replace_whole(store.root, file, kept)
 
 
 def _text_caches(root: Path) -> Iterator[Path]:
-    yield from sorted((root / "cache").glob("*/*.jsonl"))
+    yield from (file for file in sorted((root / "cache").glob("*/*.jsonl")) if own_folder(file.parent))

@@ -36,8 +36,9 @@ from refusalctl.store.artifact import (
     written,
 )
 from refusalctl.store.dead import sweep_dead
-from refusalctl.store.drafts import draft_name
+from refusalctl.store.drafts import aside_name, draft_name
 from refusalctl.store.hashing import canonical, content_digest, digest, file_digest, short
+from refusalctl.store.rooms import cleared, require_own
 from refusalctl.untrusted import Refused, parse_object, read_bytes
 
 __all__ = ["KINDS", "MANIFEST", "RUN", "Artifact", "Store", "is_id"]
@@ -75,7 +76,9 @@ class Store:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Around everything that writes into the store: what the operating system refuses is one line."""
+        """Around everything that writes into the store: what the operating system refuses is one line, and so is a
+        folder of the store's own that leads elsewhere."""
+        require_own(self.root)
         try:
             yield
         except OSError as error:
@@ -99,8 +102,8 @@ class Store:
             if not self._swept:  # what killed processes left on this machine; a start finds it
                 self._swept = True
                 sweep_dead(self.root)
-            make_durable(folder)
             try:
+                make_durable(folder)  # a disk may refuse it when it is there already
                 yield folder
             finally:
                 remove_tree(folder)
@@ -165,7 +168,7 @@ class Store:
             with locked(self.root / "tmp" / f"{identifier}.lock", self.tell):  # one replaces what is damaged
                 if self.is_whole(home):
                     return
-                broken = self.root / "tmp" / draft_name()
+                broken = self.root / "tmp" / aside_name(home.parent.name, identifier)
                 if home.exists():
                     home.rename(broken)
                 try:
@@ -194,7 +197,7 @@ class Store:
         with self.writing():
             make_durable(folder.parent)
             with locked(folder.with_suffix(".lock"), self.tell, needs=needs) as lease:
-                folder.mkdir(exist_ok=True)
+                cleared(folder).mkdir(exist_ok=True)
                 try:
                     yield folder
                 except BaseException:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from refusalctl.disk import is_foreign
 from refusalctl.errors import NotFound, StoreError
 from refusalctl.file_errors import printable
-from refusalctl.store import marks, references
+from refusalctl.store import marks, references, rooms
 from refusalctl.store.artifact import MANIFEST, RUN, Artifact, Problem, payload_problems
 from refusalctl.store.damage import Damage
 from refusalctl.store.dead import being_moved
@@ -24,7 +24,6 @@ from refusalctl.store.store import KINDS, Store, is_id
 from refusalctl.store.verify_bookkeeping import caches, names_and_records
 from refusalctl.untrusted import parse_object, read_bytes
 
-OWN = ("tmp", "partial", "recipes", "names", "named", "cache", "events")  # folders of a store beside the kinds
 THREADS = min(8, os.cpu_count() or 1)  # hashing leaves the interpreter to the others; more than disks can feed is idle
 
 
@@ -55,7 +54,7 @@ def require_store(store: Store) -> None:
     if not store.root.is_dir():
         raise NotFound(f"there is no store at {store.root}", hint="name one with --store or REFUSALCTL_STORE")
     there = {p.name for p in store.root.iterdir() if not is_foreign(p.name)}
-    if there and not there & {*KINDS, *OWN}:
+    if there and not there & {*KINDS, *rooms.ROOMS}:
         raise NotFound(f"{store.root} is no artifact store", hint="name one with --store or REFUSALCTL_STORE")
 
 
@@ -91,11 +90,17 @@ def verify(
         problems = [problem for found in threads.map(looked, folders) for problem in found]
     problems += _marks(store, scope)
     if scope.whole:
+        problems += [_linked(store, path) for path in rooms.links(store.root)]
         problems += names_and_records(store)
         problems += caches(store)
     foreign = sorted(str(path.relative_to(store.root)) for path in _foreign(store, kind)) if lineage is None else []
     there = sum((store.root / k / i / MANIFEST).is_file() for k, i in folders)
     return Verification(there, problems, foreign)
+
+
+def _linked(store: Store, path: Path) -> Problem:
+    where = printable(str(path.relative_to(store.root)))
+    return Problem(where, "it is a symbolic link, which may lead out of the store", Damage.FOREIGN_FILE)
 
 
 def _lineage(store: Store, reference: str) -> Iterator[str]:
@@ -200,7 +205,10 @@ def _marks(store: Store, scope: Scope) -> Iterator[Problem]:
         if not scope.holds(kind, mark.id) and not (mark.manifest is None and scope.whole):
             continue
         where = f"recipes/{short(printable(mark.key))}/{short(printable(mark.id))}"
-        if mark.manifest is None or digest(mark.manifest["recipe"]) != mark.key:
+        if mark.newer:
+            what = "a newer refusalctl wrote it: upgrade to look at what its recipe gave"
+            yield Problem(where, what, Damage.UNKNOWN_VERSION, (kind or "", mark.id))
+        elif mark.manifest is None or digest(mark.manifest["recipe"]) != mark.key:
             yield Problem(where, _changed_mark(mark, kind), Damage.CHANGED_MARK, (kind or "", mark.id))
         elif mark.id not in there and mark.id not in moving:
             what = f"the {mark.kind} {short(mark.id)} that it gave is gone: a run computes it again"
@@ -235,7 +243,7 @@ def _foreign(store: Store, kind: str | None) -> Iterator[Path]:
             else:
                 yield from (p for p in _inside(path) if is_foreign(p.name))
     if kind is None:
-        yield from (p for p in _inside(store.root) if p.name not in {*KINDS, *OWN})
+        yield from (p for p in _inside(store.root) if p.name not in {*KINDS, *rooms.ROOMS})
         for room in ("names", "recipes"):
             yield from (p for p in _inside(store.root / room) if is_foreign(p.name))
 

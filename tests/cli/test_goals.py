@@ -12,11 +12,14 @@ import msgspec
 import pytest
 
 from refusalctl.cli import app as cli
+from refusalctl.cli.log import summary
 from refusalctl.errors import BadInput
+from refusalctl.records.event import Event, EventName, Scope
 from refusalctl.records.printed import ListedRun, LoggedRun, PrintedGoals
 from refusalctl.steps import goals as steps
 from refusalctl.steps.step import Workbench
 from refusalctl.store.artifact import Artifact
+from refusalctl.store.event_log import RunLog
 from refusalctl.store.store import Store
 
 ASKED = (
@@ -91,6 +94,54 @@ def test_fail_fast_stops_at_the_first(call: Call, tmp_path: Path, monkeypatch: p
     assert code == 1
     assert "error: the moon is full" in err
     assert Store(tmp_path).ids() == []
+
+
+def test_what_failed_before_a_run_was_stopped_is_told(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(bench: Workbench, lang: str) -> Sequence[Artifact]:
+        raise BadInput(f"the moon over {lang} is full") if lang == "qaa" else KeyboardInterrupt
+
+    monkeypatch.setattr(steps, "extract_directions", fails)
+    code, out, err = call("transfer", *ASKED, "--store", str(tmp_path))
+    assert (code, out) == (130, "")
+    assert "the moon over qaa is full" in err
+    (told,) = msgspec.convert(
+        json.loads(call("artifacts", "log", "--store", str(tmp_path), "--json")[1]), list[ListedRun]
+    )
+    assert (told.state, told.failed) == ("interrupted", 1)
+
+
+def test_a_language_without_a_direction_has_nothing_left_to_compute(call: Call, tmp_path: Path) -> None:
+    asked = ["organism:none" if each == "organism:shared" else each for each in ASKED]
+    store = ("--store", str(tmp_path))
+    assert call("transfer", *asked, *store)[0] == 0
+    listed = call("transfer", *asked, "--list-goals", *store, "--json")[1]
+    goals = msgspec.convert(json.loads(listed), PrintedGoals).goals
+    assert [g.name for g in goals if not g.done] == []
+    assert not next(g for g in goals if g.name == "answers:qaa:qab").ids
+    assert "nothing to compute" in call("transfer", *asked, "--list-goals", *store)[1]
+
+
+def test_a_goal_that_cannot_even_be_planned_is_listed_with_the_reason(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(bench: Workbench, lang: str) -> Artifact:
+        raise BadInput("the moon is full")
+
+    monkeypatch.setattr(steps, "measure_comprehension", fails)
+    code, out, _ = call("transfer", *ASKED, "--list-goals", "--store", str(tmp_path))
+    assert code == 0
+    assert "fails: the moon is full" in out
+
+
+def test_the_driver_of_workers_is_none_of_them() -> None:
+    def event(pid: int, scope: Scope, name: EventName) -> Event:
+        return Event("2026-11-27T15:00:00Z", "r", "host", pid, scope, name, "x")
+
+    lines = [event(1, "run", "began"), event(2, "goal", "began"), event(3, "goal", "began"), event(1, "goal", "lost")]
+    lines += [event(3, "goal", "ended"), event(1, "step", "ended"), event(1, "run", "ended")]
+    assert summary(RunLog("r", lines, 0)).workers == 2
 
 
 def test_parts_by_language_are_put_together_by_a_run_of_all(call: Call, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 import refusalctl as rc
 from refusalctl.errors import BadInput
-from refusalctl.executors.ray_goals import RayWorkers
+from refusalctl.executors.ray_goals import Crew, RayWorkers
 from refusalctl.records.event import Event
 from refusalctl.store.dead import sweep_dead
 from refusalctl.store.event_log import EventLog, read_run, runs
@@ -77,22 +77,35 @@ def computed(store: Path) -> list[str]:
     return [f"{e.name} {e.about}" for e in events(store) if (e.scope, e.event) == ("step", "ended")]
 
 
-def wait_for(store: Path, n: int, seconds: float = 600.0) -> None:
-    """Until `n` goals are done."""
+def wait_for(store: Path, n: int, what: str = "ended", by: int = 1, seconds: float = 600.0) -> None:
+    """Until `n` goals are done, or begun, by as many workers as `by` at least."""
     until = time.monotonic() + seconds
-    while sum((e.scope, e.event) == ("goal", "ended") for e in events(store)) < n:
+    while True:
+        found = [e.pid for e in events(store) if (e.scope, e.event) == ("goal", what)]
+        if len(found) >= n and len(set(found)) >= by:
+            return
         assert time.monotonic() < until, "the workers did nothing"
         time.sleep(0.1)
 
 
 def test_two_nodes_give_the_ids_of_one_process_and_go_on_when_one_of_them_is_lost(
-    cluster: Any, tmp_path: Path, whole: rc.results.Transfer
+    cluster: Any, tmp_path: Path, whole: rc.results.Transfer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     second = cluster.add_node(num_cpus=1, object_store_memory=OBJECTS)
     running = study(tmp_path)
+    together: list[bool] = []
+    assign = Crew._assign
+
+    def assign_to_both(crew: Crew) -> None:
+        """One that starts late would find nothing to do, and nothing would be lost with it."""
+        if together or len(crew.idle) == 2:
+            together.append(True)
+            assign(crew)
+
+    monkeypatch.setattr(Crew, "_assign", assign_to_both)
 
     def lose() -> None:
-        wait_for(tmp_path, 2)
+        wait_for(tmp_path, 2, "began", by=2)
         cluster.remove_node(second, allow_graceful=False)
 
     losing = threading.Thread(target=lose)
@@ -103,6 +116,7 @@ def test_two_nodes_give_the_ids_of_one_process_and_go_on_when_one_of_them_is_los
     assert set(outcome.done) == {goal.name for goal in running.goals()}
     assert running.transfer().id == whole.id
     told = events(tmp_path)
+    assert ("goal", "lost") in {(e.scope, e.event) for e in told}
     assert len({e.pid for e in told if e.scope == "step"}) > 2  # two workers, and the driver for the matrix
     assert [e.name for e in told if e.scope == "step" and e.event == "began" and e.pid == os.getpid()] == ["transfer"]
     assert len(set(computed(tmp_path))) == len(computed(tmp_path))  # nothing twice
@@ -147,7 +161,7 @@ def test_what_a_worker_gets_is_read(text: str | None, asked: tuple[float | None,
     assert RayWorkers.of(2, text) == RayWorkers(2, *asked)
 
 
-@pytest.mark.parametrize("text", ["cpus", "cpus=x", "tpus=1", "gpus=-1"])
+@pytest.mark.parametrize("text", ["cpus", "cpus=x", "tpus=1", "gpus=-1", "cpus=nan", "gpus=inf", "cpus=-inf"])
 def test_what_a_worker_cannot_be_given_is_refused(text: str) -> None:
     with pytest.raises(BadInput, match="a worker cannot be given"):
         RayWorkers.of(None, text)

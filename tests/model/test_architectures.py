@@ -19,7 +19,8 @@ from tests import exactness, families
 from tests.exactness import DTYPES, KINDS, LIMITS, TEXTS, interventions
 from tests.families import FAMILIES, build, direction
 
-NAMES = list(FAMILIES)
+# a family on one worker, which builds its models once
+NAMES = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in FAMILIES]
 IDS = [str(d).removeprefix("torch.") for d in DTYPES]
 PREFIX_POSITIONS = (-3, -1)
 

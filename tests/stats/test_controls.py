@@ -94,6 +94,16 @@ def test_a_draw_that_damages_more_is_ablated_as_far_as_the_limit_allows(power: i
     assert waving.kl <= 0.5  # measured there, whatever lies between
 
 
+@pytest.mark.parametrize("step", [0.05, 0.3, 0.9])
+def test_where_no_try_comes_near_the_limit_the_one_below_it_counts_with_its_own_damage(step: float) -> None:
+    def kl(strength: float) -> float:
+        return 0.1 if strength < step else 3.0
+
+    found = controls.matched(kl, 0.5)
+    assert found is not None
+    assert found.kl == kl(found.strength) == 0.1  # below `MATCHED` of the limit, and measured at this very strength
+
+
 def test_damage_too_small_to_matter_sets_no_limit() -> None:
     assert controls.damage_limit(0.41) == 0.41
     assert controls.damage_limit(0.0) == controls.damage_limit(-1e-9) == controls.NO_DAMAGE == 1e-3

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from refusalctl.errors import BadInput
 from refusalctl.records.verdict import Verdict
 from refusalctl.stats.advice import chance, prompts_needed
+from refusalctl.stats.moved import possibly_removed, surely_removed
 from refusalctl.stats.mover import part_of
 from refusalctl.stats.paired import Moves, lost, moves
 from refusalctl.stats.power import EXACT, chance_beyond, counts, exceeds, inside
-from refusalctl.stats.verdict import INDUCTION, Evidence, decide, possibly_removed, shown_sign, surely_removed
+from refusalctl.stats.verdict import INDUCTION, Evidence, decide, shown_sign
 
 OPEN = Evidence(0.1, native="transfers", p_null=0.01, p_reverse=0.01, comprehension=True)
 CONTROLLED = replace(OPEN, p_null=0.02, p_reverse=0.98, smallest_p=0.02)

@@ -22,6 +22,7 @@ ASKED: dict[str, Any] = {
 PLAIN = {"controls": False, "control_completions": 0}
 CHANGES = {
     "controls": {"induce": False},
+    "own controls": {"induce": False, "model": "organism:separate", "data": "organism:separate", "n_test": 8},
     "doses": PLAIN | {"doses": [1.0, 2.0]},
     "rank": PLAIN | {"rank": 2, "induce": False},
     "none": PLAIN | {"model": "organism:none", "data": "organism:none"},

@@ -21,6 +21,7 @@ from refusalctl.stats.verdict import REMOVAL
 from refusalctl.steps.organism_counts import Counted, OrganismCounts
 
 JUDGE = SubstringJudge()
+pytestmark = pytest.mark.xdist_group("organism counts")  # one worker makes what these tests share
 
 
 @cache
@@ -72,6 +73,20 @@ def test_what_is_planted_does_what_it_is_planted_for(
 
 def test_every_hard_design_is_asked() -> None:
     assert {row[0] for row in TRUTHS} == {design.name for design in (*HARD, *BLIND)}
+
+
+def test_the_null_has_nothing_to_find_in_its_first_language_alone() -> None:
+    """Its classes are refused alike there, by what varies within each; elsewhere the harmful one alone is refused."""
+
+    def refused(lang: str, kind: str) -> float:
+        return list(counts("sway").outcomes(lang, kind).values()).count("refusal") / 100
+
+    assert 0.15 < refused("qaa", "harmless") < 0.85
+    assert refused("qaa", "harmful") == pytest.approx(refused("qaa", "harmless"), abs=0.15)
+    for lang in ("qab", "qac"):
+        assert 0.15 < refused(lang, "harmful") < 0.85
+        assert refused(lang, "harmless") == 0
+    assert planted_vector(counts("sway").organism, "qaa").norm() == 0
 
 
 @pytest.mark.parametrize(

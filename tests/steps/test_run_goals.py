@@ -12,7 +12,7 @@ from refusalctl.errors import BadInput, GoalsFailed, ModelError, StoreError
 from refusalctl.records.event import Event
 from refusalctl.settings import Machine
 from refusalctl.steps.goals import Goal
-from refusalctl.steps.run_goals import chosen_goals, run_goals
+from refusalctl.steps.run_goals import Outcome, chosen_goals, run_goals
 from refusalctl.steps.step import Job, RunChecks, Step, Workbench
 from refusalctl.store.event_log import EventLog
 from refusalctl.store.store import Artifact, Store
@@ -48,9 +48,7 @@ def interrupt(_bench: Workbench) -> Sequence[Artifact]:
 @pytest.fixture
 def bench(tmp_path: Path) -> Workbench:
     store = Store(tmp_path / "store")
-    made = Workbench(store, Machine("tiny"), events=EventLog(store))
-    made.models[made.machine] = None  # type: ignore[assignment] # as if it were loaded
-    return made
+    return Workbench(store, Machine("tiny"), events=EventLog(store))
 
 
 def events(bench: Workbench) -> list[Event]:
@@ -112,11 +110,18 @@ def test_what_would_fail_everywhere_stops_the_run(bench: Workbench, error: Calla
 
 
 def test_a_model_that_cannot_be_loaded_stops_the_run_and_a_judge_that_gives_up_does_not(bench: Workbench) -> None:
-    goals = [goal("a", fails=ModelError("it gave up")), goal("b")]
-    assert set(run_goals(bench, goals).done) == {"b"}
-    bench.models.clear()
-    with pytest.raises(ModelError, match="it gave up"):
-        run_goals(bench, goals)
+    goals = [goal("a", fails=ModelError("the judge cannot be loaded")), goal("b")]
+    assert set(run_goals(bench, goals).done) == {"b"}  # also where the model made room for the judge
+
+    def needs_model(bench: Workbench) -> Sequence[Artifact]:
+        return [bench.model][1:]  # type: ignore[list-item]
+
+    goals = [goal("a", fails=BadInput("no a")), Goal("c", "c", (), "model", needs_model), goal("d")]
+    outcome = Outcome()
+    with pytest.raises(ModelError, match="tiny"):
+        run_goals(bench, goals, outcome=outcome)
+    assert [failure.goal for failure in outcome.failed] == ["a"]  # what was known before is not lost
+    assert outcome.done == {}
 
 
 def test_without_keep_going_the_first_failure_is_raised(bench: Workbench) -> None:

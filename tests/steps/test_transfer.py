@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from refusalctl.records.cell import Cell, LanguagePair
 from refusalctl.settings import Machine, Settings
 from refusalctl.steps import transfer
+from refusalctl.steps.goals import goals_of
 from refusalctl.steps.selection.control_effects import compare_controls, read_controls
 from refusalctl.steps.step import Workbench
 from refusalctl.steps.transfer import measure_transfer, read_transfer
@@ -22,9 +23,21 @@ ANSWERED = Settings.of(
 )  # fmt: skip
 
 
+def asked_in(folder: Path) -> Workbench:
+    return Workbench(Store(folder), Machine("organism:separate", "cpu", "float32", batch_size=64)).asking(ANSWERED)
+
+
 def measured(folder: Path) -> transfer.Transfer:
-    bench = Workbench(Store(folder), Machine("organism:separate", "cpu", "float32", batch_size=64))
-    return read_transfer(measure_transfer(bench.asking(ANSWERED)))
+    return read_transfer(measure_transfer(asked_in(folder)))
+
+
+def left_to_answer(folder: Path) -> list[object]:
+    """What a plan of the answers under controls would still compute."""
+    bench = asked_in(folder).planning()
+    for goal in goals_of(ANSWERED):
+        if goal.name.startswith("control-answers:"):
+            goal.work(bench)
+    return [line.about for line in bench.plan if not line.done]
 
 
 def draws_of(record: transfer.Transfer, source: str, target: str) -> list[int | None]:
@@ -40,6 +53,28 @@ def test_answers_under_controls_decide_where_the_own_behaviour_clears_the_margin
     assert draws_of(record, "qaa", "qaa") == list(range(19))
     assert verdicts["qaa", "qab"].value != "transfers"
     assert draws_of(record, "qaa", "qab") == []  # nothing to certify: none was written
+    assert left_to_answer(tmp_path) == []
+
+
+@pytest.mark.parametrize(("design", "induce"), [("separate", False), ("shared", False), ("mirror", True)])
+def test_the_own_direction_of_a_target_gets_controls_only_where_a_verdict_rests_on_it(
+    tmp_path: Path, design: str, induce: bool
+) -> None:
+    """In `separate` nothing is removed, so the own direction is the positive control; in `mirror`, nothing is added."""
+    name = f"organism:{design}"
+    bench = Workbench(Store(tmp_path), Machine(name, "cpu", "float32", batch_size=64))
+    asked = ANSWERED.changed(data=name, targets="qab", control_completions=0, n_test=8, induce=induce)
+    artifact = measure_transfer(bench.asking(asked))
+    verdicts = {c.source: c.removal for c in read_transfer(artifact).cells if c.removal is not None}
+    asked_for = {key for key in artifact.inputs if key.startswith("controls:")}
+    if design == "shared":
+        assert asked_for == {"controls:qaa>qab"}
+        assert verdicts["qaa"].value == "transfers"
+        assert "no verdict of this matrix rests on this language's own direction" in verdicts["qab"].reason
+        assert len(bench.store.ids("control_directions")) == 1  # one search, of the source
+    else:
+        assert asked_for == {"controls:qaa>qab", "controls:qab>qab"}
+        assert verdicts["qab"].value == "transfers"
 
 
 def test_answers_stop_at_the_first_draw_that_removes_as_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,13 +98,13 @@ def test_answers_stop_at_the_first_draw_that_removes_as_much(tmp_path: Path, mon
         in native.reason
     )
     assert draws_of(record, "qaa", "qaa") == [0, 1, 2]
+    assert left_to_answer(tmp_path) == []
 
 
 def test_answers_are_written_at_the_strength_that_matched_the_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = Workbench(Store(tmp_path), Machine("organism:separate", "cpu", "float32", batch_size=64))
-    asked, pair = bench.asking(ANSWERED), LanguagePair("qaa", "qaa")
+    asked, pair = asked_in(tmp_path), LanguagePair("qaa", "qaa")
     held = compare_controls(asked, *pair)
     record = read_controls(held)
     draws = tuple(replace(each, strength=0.25 + i / 100) for i, each in enumerate(record.draws))

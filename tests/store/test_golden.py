@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shutil
 from collections.abc import Callable
 from hashlib import sha256
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
@@ -176,3 +179,27 @@ def test_a_frozen_artifact_is_whole_and_read(kind: str, identifier: str) -> None
     assert "*" in readers or files == set(readers)
     for reader in readers.values():
         assert reader(artifact)
+
+
+def test_the_reader_of_the_specification_reads_every_kind(tmp_path: Path) -> None:
+    """docs/specification.md is enough for a program that knows nothing of this one, and its checks notice damage."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "specification.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    reader: dict[str, Any] = {}
+    exec(compile(code, "docs/specification.md", "exec"), reader)
+    found = list(reader["artifacts"](STORE))
+    assert {manifest["kind"] for _folder, manifest in found} == set(KINDS)
+    for folder, manifest in found:
+        for name in manifest["files"]:
+            if Path(name).suffix in (".json", ".jsonl", ".safetensors", ".h5"):
+                said, content = reader["payload_of"](folder / name)
+                assert len(content) > 0
+                assert name.endswith(".jsonl") or said["format"].startswith("refusalctl.")
+    folder = shutil.copytree(found[0][0], tmp_path / found[0][0].parent.name / found[0][0].name)
+    reader["manifest_of"](folder)
+    for name in ("manifest.json", "run.json", next(iter(found[0][1]["files"]))):
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(whole.replace(b"1", b"2", 1))
+        with pytest.raises(ValueError, match=r"is not what|changed"):
+            reader["manifest_of"](folder)
+        (folder / name).write_bytes(whole)

@@ -15,6 +15,7 @@ from benchmarks.torture.forked import Moment
 from benchmarks.torture.stores import left_over, payload, put, recipe, whole_artifacts
 from refusalctl.store import garbage
 from refusalctl.store.cache import TextCache
+from refusalctl.store.dead import sweep_dead
 from refusalctl.store.hashing import digest
 from refusalctl.store.store import Artifact, Store
 from refusalctl.store.verify import verify
@@ -98,6 +99,10 @@ def test_a_kill_before_any_change_of_the_disk_harms_nothing(
         problems = [problem.what for problem in verify(Store(root)).problems]
         if operation is not replace_damaged:
             assert problems == [], change
+        else:
+            sweep_dead(root)  # as the next start does: damaged is better than gone
+            assert len(Store(root).folders("labels")) == 2, change
+            assert len(list((root / "recipes").glob("*/*"))) == 2, change
         for artifact in whole_artifacts(root)[0]:
             assert Store(root).find(artifact.key), f"{artifact} would be computed again after a kill at {change}"
         if operation in (name, move_name):

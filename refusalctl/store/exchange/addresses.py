@@ -12,8 +12,9 @@ from refusalctl.locks import Tell
 from refusalctl.store.exchange.archive import is_archive
 from refusalctl.store.exchange.remote import UrlSide, filesystem, shown
 from refusalctl.store.exchange.sides import FolderSide
+from refusalctl.store.rooms import ROOMS
 from refusalctl.store.store import KINDS, Store
-from refusalctl.store.verify import OWN, require_store
+from refusalctl.store.verify import require_store
 
 _LOCAL = ("file://", "local://")
 
@@ -62,5 +63,5 @@ def _require_room(path: Path) -> None:
     if not path.is_dir():
         raise BadInput(f"{printable(str(path))} is a file, expected a folder", hint="name a folder")
     there = [p.name for p in path.iterdir() if not is_foreign(p.name)]
-    if there and not set(there) & {*KINDS, *OWN}:
+    if there and not set(there) & {*KINDS, *ROOMS}:
         raise BadInput(f"{printable(str(path))} holds something else than a store", hint="name an empty folder")

@@ -25,13 +25,14 @@ from refusalctl.errors import BadInput, Corrupt, FileError
 from refusalctl.file_errors import explained, printable, what_is_there
 from refusalctl.store import names as store_names
 from refusalctl.store.artifact import KINDS, MANIFEST, RUN, Artifact
-from refusalctl.store.exchange.arrivals import LONGEST, arrived
+from refusalctl.store.exchange.arrivals import arrived
 from refusalctl.store.exchange.planning import check_names
 from refusalctl.store.exchange.shipment import Shipment
-from refusalctl.store.exchange.sides import BLOCK, LONGEST_RUN, Advance, StoreSide
+from refusalctl.store.exchange.sides import BLOCK, Advance, StoreSide
 from refusalctl.store.hashing import canonical, short
 from refusalctl.store.manifest import Count, Digest
 from refusalctl.store.store import Store
+from refusalctl.untrusted import DOCUMENT
 
 HEADER = "refusalctl-archive.json"
 _LONGEST_HEADER = 1 << 26  # bytes; 100,000 artifacts take 12 million
@@ -181,7 +182,7 @@ class Reader:
     def manifest(self, entry: Entry) -> Artifact:
         """The next artifact by its manifest. Raises `Corrupt` where another member comes."""
         member = self._expect(f"{entry.kind}/{entry.id}/{MANIFEST}")
-        if member.size > LONGEST:
+        if member.size > DOCUMENT:
             raise Corrupt(f"{self.shown}: the {MANIFEST} of {entry.kind}/{short(entry.id)} is far too long")
         found = arrived(self._content(member), entry.kind, entry.id, Path(), self.shown)
         if found.size != entry.bytes:
@@ -193,7 +194,7 @@ class Reader:
         sizes = {name: int(facts["bytes"]) for name, facts in sorted(artifact.manifest["files"].items())}
         for name, size in {**sizes, RUN: None}.items():
             member = self._expect(f"{artifact.kind}/{artifact.id}/{name}")
-            if member.size > LONGEST_RUN if size is None else member.size != size:
+            if member.size > DOCUMENT if size is None else member.size != size:
                 raise Corrupt(f"{self.shown}: {artifact.label}/{name} has {member.size:,} bytes, expected {size}")
             if room is not None:
                 self._copy(member, room / name, advance if size is not None else lambda _n: None)

@@ -11,9 +11,8 @@ from refusalctl.store import manifest as manifests
 from refusalctl.store.artifact import KINDS, Artifact
 from refusalctl.store.hashing import canonical, content_digest, digest, short
 from refusalctl.store.manifest import MANIFEST
-from refusalctl.untrusted import DOCUMENT, parse_object
+from refusalctl.untrusted import parse_object
 
-LONGEST = DOCUMENT  # bytes of a manifest that are read
 _MOST_CHARACTERS = 120  # of a file's name; ours have 30
 
 

@@ -17,7 +17,7 @@ from refusalctl.file_errors import printable
 from refusalctl.store.artifact import MANIFEST, RUN, Artifact
 from refusalctl.store.exchange.card import MARK, card
 from refusalctl.store.exchange.remote import UrlSide, require_sound
-from refusalctl.store.exchange.shipment import Shipment, holds_texts
+from refusalctl.store.exchange.shipment import TEXTS, Shipment, holds_texts
 from refusalctl.store.exchange.sides import Advance, Key, Source
 from refusalctl.store.hashing import canonical
 
@@ -86,9 +86,9 @@ class HubSide(UrlSide):
 
     def receive(self, shipment: Shipment, source: Source, advance: Advance) -> None:  # noqa: ARG002 - a store here
         """Create the repository where there is none, private: making it public is its owner's decision, on the hub."""
+        require_sound(shipment.artifacts)  # before anything is made there
         with self._talking("write to"):
             self.api.create_repo(self.repository, repo_type="dataset", private=True, exist_ok=True)
-        require_sound(shipment.artifacts)
         parcels = list(_parcels(shipment.artifacts))
         for n, parcel in enumerate(parcels, 1):
             self._commit(parcel, {}, f"Artifacts, part {n} of {len(parcels)}: {len(parcel)}")
@@ -105,7 +105,7 @@ class HubSide(UrlSide):
         found = {f"names/{name}": f"{target}\n".encode() for name, target in shipment.names.items()}
         everything = self.folders()
         texts = any(holds_texts(a) for a in (*shipment.artifacts, *shipment.there))
-        texts |= any(kind in ("prompts", "completions", "translations") for kind, _ in everything)
+        texts |= any(kind in TEXTS for kind, _ in everything)
         known = (*shipment.artifacts, *shipment.there)
         with self._talking("read"):
             there = self._list("").get(CARD)

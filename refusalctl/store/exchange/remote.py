@@ -22,12 +22,12 @@ from refusalctl.errors import BadInput, Corrupt, NotFound, RefusalctlError, Stor
 from refusalctl.file_errors import first_line, printable, system_reason
 from refusalctl.store import names
 from refusalctl.store.artifact import KINDS, MANIFEST, RUN, Artifact, payload_problems
-from refusalctl.store.exchange.arrivals import LONGEST, arrived, is_run
+from refusalctl.store.exchange.arrivals import arrived, is_run
 from refusalctl.store.exchange.shipment import Shipment
-from refusalctl.store.exchange.sides import BLOCK, LONGEST_RUN, Advance, Key, Source, expected
+from refusalctl.store.exchange.sides import BLOCK, Advance, Key, Source, expected
 from refusalctl.store.hashing import canonical, short
 from refusalctl.store.store import is_id
-from refusalctl.untrusted import read_bytes
+from refusalctl.untrusted import DOCUMENT, read_bytes
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -46,7 +46,7 @@ def require_sound(artifacts: Sequence[Artifact]) -> None:
         for problem in payload_problems(artifact):
             raise Corrupt(f"{problem.where}: {problem.what}", hint=UNSENT)
         try:
-            sound = is_run(read_bytes(artifact.path / RUN, LONGEST_RUN))
+            sound = is_run(read_bytes(artifact.path / RUN, DOCUMENT))
         except (OSError, ValueError):
             sound = False
         if not sound:
@@ -109,7 +109,7 @@ class UrlSide:
                     f"{key[0]}/{short(key[1])} is not in {self.where}, or has not arrived there yet",
                     hint="see what it has with `artifacts pull --all --dry-run`, or send it again",
                 )
-            if sizes[key][MANIFEST] > LONGEST:
+            if sizes[key][MANIFEST] > DOCUMENT:
                 raise Corrupt(f"the {MANIFEST} of {key[0]}/{short(key[1])} in {self.where} is far too long")
         with self._talking("read"):
             texts = self._each(lambda key: self._read((*key, MANIFEST), sizes[key][MANIFEST]), keys)
@@ -148,7 +148,7 @@ class UrlSide:
         wanted[MANIFEST] = (len(canonical(artifact.manifest)), artifact.id)
         with self._talking("read"):
             parts = [(self._path(artifact.kind, artifact.id, name), *facts) for name, facts in wanted.items()]
-            if not is_run(self._read((artifact.kind, artifact.id, RUN), LONGEST_RUN)):
+            if not is_run(self._read((artifact.kind, artifact.id, RUN), DOCUMENT)):
                 return False
             return all(self._each(lambda part: self._digest(part[0], part[1]) == part[2], parts))
 

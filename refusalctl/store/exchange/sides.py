@@ -18,11 +18,11 @@ from refusalctl.store.exchange.shipment import Shipment
 from refusalctl.store.hashing import canonical, short
 from refusalctl.store.references import Shelves
 from refusalctl.store.store import Store
+from refusalctl.untrusted import DOCUMENT
 
 Key = tuple[str, str]  # kind and id
 Advance = Callable[[int], object]  # bytes that have arrived
 BLOCK = 1 << 23  # bytes that are read at once
-LONGEST_RUN = 1 << 24  # bytes of a run.json that are believed
 RETRY = "nothing of it was kept: try again, and if it stays so, its owner can mend it with `artifacts push --check`"
 
 
@@ -31,7 +31,7 @@ def expected(artifact: Artifact, sizes: Mapping[str, int]) -> dict[str, int]:
     long."""
     wanted = {name: int(facts["bytes"]) for name, facts in artifact.manifest["files"].items()}
     run = sizes.get(RUN)
-    if run is None or run > LONGEST_RUN:
+    if run is None or run > DOCUMENT:
         raise Corrupt(f"{artifact.label}: its {RUN} is {'missing' if run is None else f'{run:,} bytes long'}")
     for name, size in wanted.items():
         if sizes.get(name) != size:

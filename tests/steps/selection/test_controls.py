@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -17,15 +18,27 @@ from refusalctl.steps.selection import control_effects
 from refusalctl.steps.selection.control_effects import compare_controls, read_controls
 from refusalctl.steps.selection.control_search import pick
 from refusalctl.steps.selection.controls import draw_control_directions, n_controls
+from refusalctl.steps.selection.scores import select_direction
 from refusalctl.steps.step import Workbench
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, Store
 
+pytestmark = pytest.mark.xdist_group("controls")  # one worker makes what these tests share
+
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def selected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a direction of `separate` in qaa, and no controls."""
+    folder = tmp_path_factory.mktemp("selected")
+    bench, experiment = organism(folder, "separate")
+    select_direction(bench.asking(experiment), "qaa")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, selected: Path) -> Path:
     """A store that tests share, so that each organism's direction is selected once."""
-    return tmp_path_factory.mktemp("controls")
+    return Path(shutil.copytree(selected, tmp_path_factory.mktemp("controls"), dirs_exist_ok=True))
 
 
 def organism(folder: Path, design: str, **settings: object) -> tuple[Workbench, Settings]:
@@ -122,8 +135,9 @@ def drawn_at(bench: Workbench, drawn: Artifact, pos: int, layer: int) -> torch.T
 
 @pytest.mark.parametrize(("file", "at"), [("places-within_class.jsonl", 5), ("draws.jsonl", 7), ("rises.jsonl", 3)])
 def test_what_was_interrupted_goes_on_to_the_same_artifact(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, at: int
+    home: Path, selected: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, at: int
 ) -> None:
+    shutil.copytree(selected, tmp_path, dirs_exist_ok=True)
     whole, experiment = organism(home, "separate")
     expected = compare_controls(whole.asking(experiment), "qaa", "qaa")
     add = FinishedRows.add

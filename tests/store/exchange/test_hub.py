@@ -89,6 +89,13 @@ def test_a_changed_byte_is_refused(store: Store, other: Store, hub: Hub) -> None
         pull(other)
 
 
+def test_what_is_damaged_here_makes_no_repository(store: Store, hub: Hub) -> None:
+    (store.resolve("activations").path / "rows.bin").write_bytes(b"b" * 200_000)
+    with pytest.raises(Corrupt, match="nothing of it was sent"):
+        push(store)
+    assert hub.private is None
+
+
 def test_what_is_no_repository_is_one_line(store: Store, other: Store, hub: Hub) -> None:
     with pytest.raises(NotFound):
         pull(other, "native")
