@@ -24,6 +24,7 @@ PLAIN = {
 BOTTOM = {"records", "organisms", "language_codes"} | PLAIN  # plain descriptions and rows, which everybody may know
 LIBRARY = {
     "study",
+    "study_arms",
     "study_goals",
     "study_labels",
     "results",
@@ -64,6 +65,8 @@ BEHAVIOUR = {
     "model/judges/test_hostile_outputs.py",
     "model/judges/test_local_judges.py",
     "model/test_architectures.py",
+    "model/test_chat_forms.py",
+    "model/test_quantised.py",
     "report/test_in_browser.py",
     "organisms/test_organisms.py",
     "stats/test_verdict_claims.py",
