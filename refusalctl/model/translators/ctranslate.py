@@ -45,8 +45,13 @@ class Engine:
             max_input_length=0,  # it would cut at 1024 tokens without a word
             return_end_token=True,
         )
-        written: list[list[int]] = [[tokenizer.convert_tokens_to_ids(t) for t in each.hypotheses[0]] for each in found]
-        return [[self.start, *ids] for ids in written]
+        return [[self.start, *_ids(tokenizer, each.hypotheses[0])] for each in found]
+
+
+def _ids(tokenizer: Tokenizer, tokens: Sequence[str]) -> list[int]:
+    """Without rows of the embedding that no token has: the converter gives them names, and they are no text."""
+    found = (tokenizer.convert_tokens_to_ids(token) for token in tokens)
+    return [i for i in found if i is not None]
 
 
 def open_engine(folder: Path, what: str, start: int) -> Engine:
