@@ -34,8 +34,8 @@ def chat(name: str, thinking: Asked = "auto") -> Chat:
 
 def forms() -> Iterator[str]:
     """How each family is asked, as the package finds it out. No model is needed."""
-    heads = ("form", "who is asked so", "end-of-instruction tokens", "system text", "without one", "auto / off / on")
-    yield f"| {' | '.join(heads)} |"
+    heads = ("form", "who is asked so", "end-of-instruction tokens", "system text", "without one")
+    yield f"| {' | '.join(heads)} | thoughts: auto / off / on |"
     yield "|---|---|---|---|---|---|"
     for name, form in FORMS.items():
         opened = chat(name)
