@@ -74,6 +74,13 @@ def math(writer: Any, node: Any) -> None:
     raise nodes.SkipNode
 
 
+def levelled(_app: Any, _page: str, _template: str, context: dict[str, Any], _tree: Any) -> None:
+    """Captions of the navigation are headings to a screen reader, and have to say of which level."""
+    tree = context.get("furo_navigation_tree")
+    if tree:
+        context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
+
+
 def finish(app: Any, error: Exception | None) -> None:
     """The way in, and each page's Markdown beside it, which `llms.txt` links to."""
     if error or app.builder.format != "html":
@@ -90,5 +97,6 @@ def finish(app: Any, error: Exception | None) -> None:
 def setup(app: Any) -> dict[str, Any]:
     app.add_html_math_renderer("mathml", (math, None), (math, None))
     app.connect("source-read", read)
+    app.connect("html-page-context", levelled, priority=900)  # after the theme has made it
     app.connect("build-finished", finish)
     return {"parallel_read_safe": True}

@@ -28,6 +28,9 @@ import typer
 
 from refusalctl.cli import session
 from refusalctl.cli.app import app
+from refusalctl.cli.completion_table import written
+from refusalctl.cli.examples import SHOWN
+from refusalctl.cli.examples import lines as shown_lines
 from refusalctl.records.printed import Printed
 from refusalctl.records.record import Record
 from refusalctl.records.rows import Row
@@ -92,7 +95,7 @@ def commands() -> str:
     shared = table(("option", "meaning"), [(f"`{flag}`", text) for flag, text in SHARED.items()])
     lines = ["# Commands", "", GENERATED, "", *COMMANDS_BEGIN.splitlines(), "", *shared, ""]
     for path, command in leaves(group):
-        lines += [f"## `{path}`", "", *described(command), *usage(path, command)]
+        lines += [f"## `{path}`", "", *described(command), *usage(path, command), *exemplified(path)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -107,6 +110,13 @@ def leaves(group: Any, prefix: str = "refusalctl") -> Iterator[tuple[str, Any]]:
 
 def described(command: Any) -> list[str]:
     return [*inspect.cleandoc(command.help or "").splitlines(), ""]
+
+
+def exemplified(path: str) -> list[str]:
+    """Examples, and what `--json` prints."""
+    found = SHOWN[path.removeprefix("refusalctl ")]
+    schemas = " or ".join(f"[`{name}`](formats/{name}.schema.json)" for name in found.schemas)
+    return ["```sh", *shown_lines(found), "```", "", f"`--json` prints {schemas}.", ""]
 
 
 def usage(path: str, command: Any) -> list[str]:
@@ -331,6 +341,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "api.md": partial(api_page.api, GENERATED),
     "../llms.txt": llms,
     **notebooks(),
+    "../refusalctl/cli/completion.json": lambda: written(typer.main.get_command(app)),
     **schemas(),
 }
 

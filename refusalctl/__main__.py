@@ -1,4 +1,5 @@
-"""`python -m refusalctl`, and the console script: Ctrl-C works from the first moment, before anything is loaded."""
+"""`python -m refusalctl`, and the console script: Ctrl-C works from the first moment, and so do completions, before
+anything is loaded."""
 
 import os
 import signal
@@ -17,6 +18,12 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _at_once)
+    if "_REFUSALCTL_COMPLETE" in os.environ:
+        from refusalctl.cli.complete import answer
+
+        if (found := answer(os.environ)) is not None:
+            os.write(1, f"{found[0]}\n".encode())
+            os._exit(found[1])
     from refusalctl.cli.app import main as run
 
     run()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from refusalctl.settings import Declared, Machine, Settings, build, check_names,
 from refusalctl.untrusted import DOCUMENT, Refused, bounded, whole
 
 STDIN = Path("-")
+GATE = "gate"  # a section of experiment files that is no setting: what is expected of the result
 
 
 class Resolved(NamedTuple):
@@ -68,6 +69,7 @@ def read_file(path: Path) -> dict[str, object]:
     raw = _parsed(name, _text(path, name))
     keys = {section: {d.key: d.name for d in declared() if d.section == section} for section in ("experiment", "model")}
     found: dict[str, object] = {}
+    _expected(name, raw.pop(GATE, {}))  # `gate` reads it; what is wrong with it is told by every command
     for section, values in raw.items():
         if section not in keys or not isinstance(values, dict):
             raise _stray(name, section, values, keys)
@@ -79,6 +81,28 @@ def read_file(path: Path) -> dict[str, object]:
                 raise BadInput(f"{name}: {setting!r} is set twice in [{section}] ({key!r} is another name of it)")
             found[setting] = value
     return found
+
+
+def expectations(path: Path) -> tuple[str, ...]:
+    """What the [gate] section of an experiment file expects of its transfer; none without that section. Raises
+    `BadInput` as `read_file` does."""
+    name = "stdin" if path == STDIN else str(path)
+    return _expected(name, _parsed(name, _text(path, name)).get(GATE, {}))
+
+
+def _expected(name: str, section: object) -> tuple[str, ...]:
+    if not isinstance(section, dict):
+        raise BadInput(f"{name}: {GATE!r} is no section", hint=f"write [{GATE}] on its own line")
+    for key in section:
+        if key != "expect":
+            raise BadInput(f"{name}: unknown key {key!r} in [{GATE}]", hint=nearest(key, {"expect": None}))
+    given = section.get("expect", ())
+    given = [given] if isinstance(given, str) else given
+    if not isinstance(given, list | tuple) or not all(isinstance(each, str) for each in given):
+        raise BadInput(
+            f"{name}: expect in [{GATE}] is {given!r:.80}, expected a list of texts such as 'en>de=transfers'"
+        )
+    return tuple(given)
 
 
 def _text(path: Path, name: str) -> str:
@@ -130,7 +154,8 @@ def _stray(name: str, section: str, values: object, keys: Mapping[str, Mapping[s
         return BadInput(f"{name}: {section!r} stands before any section", hint=f"put it below [{home}]")
     if isinstance(values, dict):
         return BadInput(
-            f"{name}: unknown section [{section}]", hint=f"{_near(section, keys)}expected [experiment] and [model]"
+            f"{name}: unknown section [{section}]",
+            hint=f"{_near(section, (*keys, GATE))}expected [experiment], [model] and [gate]",
         )
     if section in keys:
         return BadInput(f"{name}: {section!r} is no section", hint=f"write [{section}] on its own line")
@@ -141,8 +166,8 @@ def _stray(name: str, section: str, values: object, keys: Mapping[str, Mapping[s
     )
 
 
-def _near(name: str, known: Mapping[str, object]) -> str:
-    said = nearest(name, known)
+def _near(name: str, known: Iterable[str]) -> str:
+    said = nearest(name, dict.fromkeys(known))
     return f"{said} " if said.startswith("did") else ""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 
@@ -29,7 +29,15 @@ def misfit(name: str, value: object, kind: Any, problem: str) -> str:
     huge = isinstance(value, int) and value.bit_length() > 64  # longer ones cannot even be written out
     shown = "a number beyond 64 bits" if huge else repr(value)
     shown = shown if len(shown) <= 80 else f"{shown[:60]}..."
-    return f"{name} is {shown}, expected {type_name(kind)}" + (f" of at least {least[1]}" if least else "")
+    near = meant(value, get_args(kind)) if get_origin(kind) is Literal and isinstance(value, str) else ""
+    told = f"{name} is {shown}, expected {type_name(kind)}" + (f" of at least {least[1]}" if least else "")
+    return f"{told}; {near.strip()}" if near else told
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """`did you mean 'wang'? `, to stand before a list of what is known; empty where nothing is close."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {close[0]!r}? " if close else ""
 
 
 def nearest(name: str, known: Mapping[str, object]) -> str:

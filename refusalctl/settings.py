@@ -117,7 +117,7 @@ class SelectionSettings(Group, frozen=True):
         if self.search != "full" and self.criterion == "cosmic":
             raise BadInput(f"--{self.search} shortens the search by refusal scores, COSMIC needs every candidate")
         if self.rule not in PRESETS:
-            raise BadInput(f"there is no selection rule {self.rule!r}", hint=f"known: {', '.join(PRESETS)}")
+            raise BadInput(f"there is no selection rule {self.rule!r}", hint=nearest(self.rule, PRESETS))
 
     def resolved_rule(self) -> Rule:
         """The preset with the thresholds that were given."""

@@ -146,5 +146,6 @@ def test_the_site_is_built_without_a_warning_and_asks_nothing_of_other_servers(t
         html = (site / page.relative_to(ROOT)).with_suffix(".html").read_text(encoding="utf-8")
         assert not re.search(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=\"(?:https?:)?//", html)
         assert "<article" in html
+        assert 'role="heading" aria-level="2"' in html
     assert "<math" in (site / "docs" / "formulas.html").read_text(encoding="utf-8")
     assert (site / "llms.txt").read_text(encoding="utf-8") == text_of(ROOT / "llms.txt")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -101,3 +102,24 @@ def test_the_slurm_array_has_a_task_per_language_and_a_last_job_for_the_matrix(t
     said.unlink()
     subprocess.run([script, "x.toml", "en,de,ba"], env=plain | {"SLURM_ARRAY_TASK_ID": "1"}, check=True)
     assert said.read_text() == "refusalctl run x.toml --only-langs de\n"
+
+
+def test_the_workflow_is_yaml_and_its_commands_exist() -> None:
+    import yaml  # of huggingface_hub
+
+    from tests.test_readme import unknown
+
+    found = yaml.safe_load((EXAMPLES / "gate.yml").read_text(encoding="utf-8"))
+    (job,) = found["jobs"].values()
+    assert all(("uses" in step) != ("run" in step) for step in job["steps"])
+    lines = [step["run"] for step in job["steps"] if "run" in step]
+    asked = [words for line in lines for words in called(line)]
+    assert [words[0] for words in asked] == ["doctor", "run", "gate", "transfer"]
+    assert not [wrong for words in asked for wrong in unknown(words)]
+
+
+def called(line: str) -> list[list[str]]:
+    """The words of every call of refusalctl in a line of shell: the outer one, and those in `$(...)`."""
+    inner = re.findall(r"\$\((.*?)\)", line)
+    outer = re.sub(r"\$\(.*?\)", "x", line)
+    return [shlex.split(part)[1:] for part in (outer, *inner) if part.startswith("refusalctl ")]

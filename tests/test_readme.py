@@ -8,6 +8,7 @@ import sys
 import tomllib
 import webbrowser
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -136,9 +137,14 @@ def test_commands_in_documents_exist_with_their_flags(page: Path) -> None:
     assert not wrong
 
 
+@cache
+def program() -> Any:
+    return typer.main.get_command(app)
+
+
 def unknown(words: list[str]) -> list[str]:
     """What of a command line the program does not know."""
-    command: Any = typer.main.get_command(app)
+    command = program()
     rest = list(words)
     if words[0] == "COMMAND":
         return []

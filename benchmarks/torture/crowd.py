@@ -242,11 +242,14 @@ def _remove(store: Store, log: Log, random_: random.Random) -> None:
     if found is not None:
         try:
             garbage.remove(store, found.kind, found.id)
-        except FileNotFoundError:  # another was faster
+        except NotFound:  # another was faster
             return
         log.say("removed")
 
 
 def _sweep(store: Store, log: Log, random_: random.Random) -> None:  # noqa: ARG001
-    garbage.sweep(store, [], garbage.left_behind(store))
+    unneeded = garbage.garbage(store, 3600.0)  # nothing is that old
+    if unneeded:
+        log.say("wrong", unneeded[0].id)
+    garbage.sweep(store, unneeded, garbage.left_behind(store))
     log.say("swept")

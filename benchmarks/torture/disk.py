@@ -21,6 +21,7 @@ from pathlib import Path
 from benchmarks.torture import forked
 from benchmarks.torture.failing import Disk, failing
 from benchmarks.torture.forked import Moment
+from benchmarks.torture.kill import import_all
 from benchmarks.torture.kills import ids
 from benchmarks.torture.rows import Row, Work, none
 from benchmarks.torture.stores import settings
@@ -71,6 +72,7 @@ class Found:
 
 
 def run(work: Work) -> list[Row]:
+    import_all()
     series = {"store operations": of_operations(work.folder / "operations")}
     wanted = _undisturbed(work.folder)
     series["a run"] = of_a_run(work.seed, work.n, work.folder, wanted)

@@ -16,6 +16,7 @@ from benchmarks.torture.forked import Moment
 from benchmarks.torture.kills import MOST_FAILED, Found, after, collected, ids, looked_at, moment_in, say
 from benchmarks.torture.rows import Row, Work
 from benchmarks.torture.stores import Whole, put, recipe
+from refusalctl.errors import NotFound
 from refusalctl.steps.finished_rows import FinishedRows
 from refusalctl.store import garbage
 from refusalctl.store.cache import TextCache
@@ -71,7 +72,7 @@ def operations(root: Path, order: int, log: Path) -> None:
         if number % 5 == 0:
             garbage.sweep(store, [], garbage.left_behind(store))
     for number in PASSING:
-        with suppress(FileNotFoundError):
+        with suppress(NotFound):
             garbage.remove(store, "labels", made[number])
 
 

@@ -1,7 +1,7 @@
 """The command line: registers commands, and turns known errors into one line and an exit code.
 
-Exit codes: 0 done, 1 known error, 2 wrong usage, 130 interrupted, 141 nobody reads the output, 143 terminated. Torch
-and transformers are imported inside command bodies, so that `--help` stays instant.
+Exit codes: 0 done, 1 known error, 2 wrong usage, 3 and 4 of `gate` alone, 130 interrupted, 141 nobody reads the
+output, 143 terminated. Torch and transformers are imported inside command bodies, so that `--help` stays instant.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from refusalctl.cli import artifacts, data, labels, out, process
+from refusalctl.cli import artifacts, data, examples, labels, out, process
 from refusalctl.cli.ablate import ablate
 from refusalctl.cli.arms import arms
 from refusalctl.cli.calibrate import calibrate
 from refusalctl.cli.collect import collect
+from refusalctl.cli.demo import demo
 from refusalctl.cli.doctor import doctor
 from refusalctl.cli.extract import extract
+from refusalctl.cli.gate import gate
 from refusalctl.cli.geometry import geometry
 from refusalctl.cli.import_ import import_
+from refusalctl.cli.init import init
 from refusalctl.cli.judge import judge
 from refusalctl.cli.panel import panel
 from refusalctl.cli.repair import repair
@@ -70,8 +73,11 @@ STEPS = "The seven steps"
 TOOLS = "Around them"
 for command in (collect, extract, select, ablate, transfer, judge, report):
     app.command(rich_help_panel=STEPS)(command)
+app.command(rich_help_panel=TOOLS)(demo)
+app.command(rich_help_panel=TOOLS)(init)
 app.command(rich_help_panel=TOOLS)(run)
 app.command(rich_help_panel=TOOLS)(arms)
+app.command(rich_help_panel=TOOLS)(gate)
 app.command(rich_help_panel=TOOLS)(geometry)
 app.command(rich_help_panel=TOOLS)(translate)
 app.command(rich_help_panel=TOOLS)(panel)
@@ -86,6 +92,7 @@ artifacts.app.command("import")(import_archive)
 app.add_typer(labels.app, name="labels", rich_help_panel=TOOLS)
 app.add_typer(data.app, name="data", rich_help_panel=TOOLS)
 app.add_typer(artifacts.app, name="artifacts", rich_help_panel=TOOLS)
+examples.attach(app)
 
 
 def _version(wanted: bool) -> None:

@@ -27,10 +27,7 @@ def arms(
         typer.Option("--arm", help="A system prompt: own (the template's), none, or NAME=TEXT. Repeat it."),
     ] = None,
 ) -> None:
-    """Measure a transfer under several system prompts, compare each with the first, and make one report of all.
-
-    refusalctl arms --sources en --targets en,de --arm own --arm none --arm kind='Be kind and honest.'
-    """
+    """Measure a transfer under several system prompts, compare each with the first, and make one report of all."""
     check_languages(session)
     study = session.study
     found = study.arms(arm or ())

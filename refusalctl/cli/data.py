@@ -22,6 +22,7 @@ from refusalctl.records.printed import (
     TranslatedPrompts,
 )
 from refusalctl.records.rows import KINDS, SPLITS, Kind, Split
+from refusalctl.setting_words import meant
 from refusalctl.settings import declared
 
 if TYPE_CHECKING:
@@ -46,46 +47,63 @@ ReplaceOption = Annotated[bool, typer.Option("--replace", help="Replace rows who
 def _kind(text: str | None) -> Kind | None:
     found = next((kind for kind in KINDS if kind == text), None)
     if text is not None and found is None:
-        raise typer.BadParameter(f"{text!r} is not {' or '.join(KINDS)}", param_hint="--kind")
+        near = meant(text, KINDS)
+        raise typer.BadParameter(f"{text!r} is not {' or '.join(KINDS)}; {near}".rstrip("; "), param_hint="--kind")
     return found
 
 
 def _split(text: str | None) -> Split | None:
     found = next((split for split in SPLITS if split == text), None)
     if text is not None and found is None:
-        raise typer.BadParameter(f"{text!r} is not one of {', '.join(SPLITS)}", param_hint="--split")
+        near = meant(text, SPLITS)
+        raise typer.BadParameter(
+            f"{text!r} is not one of {', '.join(SPLITS)}; {near}".rstrip("; "), param_hint="--split"
+        )
     return found
 
 
 @app.command()
 def fetch(
+    name: Annotated[str, typer.Argument(help="Prompt set: polyrefuse, or one that `data ls` lists.")] = "polyrefuse",
     source: Annotated[
         Path | None,
         typer.Option("--from", exists=True, file_okay=False, help="Folder of the published files; no download."),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Get the published PolyRefuse files, check each against the manifest, and make a clean table per language."""
+    """Get a published prompt set, check its files against their digests, and make a clean table per language."""
+    from refusalctl.data import field_sets
     from refusalctl.steps import prompt_sets
 
-    done = prompt_sets.fetch(source, out.progress(quiet=json))
+    published = name == "polyrefuse"
+    asked = None if published else field_sets.named(name)
+    done = prompt_sets.fetch(source, out.progress(quiet=json)) if published else None
+    done = done or prompt_sets.fetch_named(name, source, out.progress(quiet=json))
+    lock = None if published else field_sets.lock_of(name)
+    unverified = tuple(path for path, each in lock.files.items() if each.proof == field_sets.FIRST) if lock else ()
     if json:
-        out.as_json(FetchedPrompts(done.files, done.new, done.rows))
+        out.as_json(FetchedPrompts(done.files, done.new, done.rows, name, unverified))
         return
     where = f" in {source}" if source is not None else ""
     out.success(f"{done.files} files{where} read and verified, {done.new} of them new")
     out.success(f"{len(done.rows)} languages, {sum(done.rows.values())} prompts")
-    out.info("see `refusalctl data ls` and `refusalctl data audit --data polyrefuse`")
+    for path in unverified:
+        out.warn(f"{path}: no digest was known; it is locked by this first download, and later ones must be the same")
+    if asked is not None:
+        out.info(f"{asked.title}, {asked.paper}; licence: {asked.licence}; every row is a test prompt")
+    out.info(f"see `refusalctl data ls` and `refusalctl data audit --data {name}`")
 
 
 @app.command("ls")
 def ls(json: JsonOption = False) -> None:
-    """List sets and languages, with the number of prompts of each class and split."""
+    """List sets and languages with the number of prompts of each class and split, and published sets with licences."""
+    from refusalctl.data import field_sets
     from refusalctl.steps import prompt_sets
 
     found = prompt_sets.listing()
     if json:
-        out.as_json([_listed(name, langs) for name, langs in found.items()])
+        lacking = {name: None for name in field_sets.catalog() if name not in found}
+        out.as_json([_listed(name, langs) for name, langs in {**found, **lacking}.items()])
         return
     columns = [f"{kind} {split}" for kind in KINDS for split in SPLITS]
     rows = [
@@ -94,15 +112,39 @@ def ls(json: JsonOption = False) -> None:
         for lang, counts in (langs or {}).items()
     ]
     out.table("", ("set", "lang", *columns), rows, right=columns)
+    published = [
+        (name, *_told(name), "yes" if name in found else "no", asked.licence, asked.paper)
+        for name, asked in field_sets.catalog().items()
+    ]
+    out.data("")
+    out.table("published sets", ("set", "classes", "digest", "here", "licence", "paper"), published)
     if any("/" in str(cell) for row in rows for cell in row[2:]):
         out.info("a/b: a of b prompts are usable; the rest are duplicates, leaks, blanks or untranslated")
     if any(langs is None for langs in found.values()):
         out.info("polyrefuse: not fetched; run `refusalctl data fetch`")
+    out.info("`refusalctl data fetch NAME` gets a published set")
+
+
+def _told(name: str) -> tuple[str, str]:
+    """Classes of a published set, and what its digests rest on."""
+    from refusalctl.data import field_sets
+
+    asked = field_sets.named(name)
+    proofs = dict.fromkeys(pin.proof or field_sets.FIRST for pin in asked.files.values())
+    return " ".join(asked.kinds), ", ".join(proofs) or "no files"
 
 
 def _listed(name: str, langs: dict[str, Counts] | None) -> ListedPrompts:
+    from refusalctl.data import field_sets
+
     languages = tuple(ListedLanguage(lang, counts) for lang, counts in (langs or {}).items())
-    return ListedPrompts(name, langs is not None, languages)
+    asked = field_sets.catalog().get(name)
+    if asked is None:
+        return ListedPrompts(name, langs is not None, languages)
+    source = f"{asked.home}@{asked.revision}"
+    return ListedPrompts(
+        name, langs is not None, languages, asked.licence, source, asked.paper, _told(name)[1], asked.missing
+    )
 
 
 def _count(count: PromptCount) -> str:

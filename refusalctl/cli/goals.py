@@ -12,6 +12,7 @@ from refusalctl.cli import out
 from refusalctl.cli.session import Session, languages
 from refusalctl.errors import RefusalctlError
 from refusalctl.records.printed import ListedGoal, PrintedGoals
+from refusalctl.setting_words import meant
 from refusalctl.store.event_log import EventLog, told, without_result
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ def _workers(session: Session) -> RayWorkers | None:
     """What `--executor ray` and its options ask for. Raises usage errors."""
     asked = session.goals
     if asked.executor not in EXECUTORS:
-        raise typer.BadParameter(f"there is no executor {asked.executor!r}; choose {' or '.join(EXECUTORS)}")
+        near = meant(asked.executor, EXECUTORS)
+        raise typer.BadParameter(f"there is no executor {asked.executor!r}; {near}choose {' or '.join(EXECUTORS)}")
     if asked.executor == "process":
         if asked.workers is not None or asked.per_worker is not None:
             raise typer.BadParameter("--workers and --per-worker need --executor ray")

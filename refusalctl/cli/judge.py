@@ -9,6 +9,7 @@ import typer
 from refusalctl.cli import out
 from refusalctl.cli.session import Session, asks
 from refusalctl.records.printed import ListedJudge
+from refusalctl.setting_words import meant
 
 TEXTS = ("native", "back-translation", "both")
 
@@ -49,7 +50,7 @@ def judge(
         raise typer.BadParameter("name the completions to judge, or --list")
     specs = _specs(judges or [session.asked.settings.answers.judge], judge_model)
     if text not in TEXTS:
-        raise typer.BadParameter(f"--text takes {', '.join(TEXTS)}, found {text!r}")
+        raise typer.BadParameter(f"--text takes {', '.join(TEXTS)}, found {text!r}; {meant(text, TEXTS)}".rstrip("; "))
     session.judge_url = judge_url
     study = session.study
     written = [study.open_completions(reference) for reference in completions]

@@ -9,6 +9,7 @@ import typer
 
 from refusalctl.cli import out
 from refusalctl.cli.session import Session, asks, path_option
+from refusalctl.setting_words import meant
 
 if TYPE_CHECKING:
     from refusalctl.records.correction import ConditionRate, CorrectedRate, JudgeAccuracy, JudgedRate
@@ -36,7 +37,9 @@ def sample(
     `labels import` needs.
     """
     if format_ not in ("csv", "jsonl"):
-        raise typer.BadParameter(f"--format takes csv or jsonl, found {format_!r}")
+        raise typer.BadParameter(
+            f"--format takes csv or jsonl, found {format_!r}; {meant(format_, ('csv', 'jsonl'))}".rstrip("; ")
+        )
     study = session.study
     drawn = study.samples([study.open_labels(each) for each in labels], n, seed)
     for each in drawn:

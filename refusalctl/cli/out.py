@@ -197,6 +197,20 @@ def _json_error(told: PrintedError) -> None:
     sys.stderr.write(json.dumps(redacted_value(_plain(told))) + "\n")
 
 
+def can_ask() -> bool:
+    """Whether somebody sits at a terminal and can answer."""
+    return sys.stdin is not None and sys.stdin.isatty() and err.is_terminal
+
+
+def ask(question: str, default: str) -> str:
+    """A question on stderr, beside what is being done; Enter takes the default."""
+    err.print(f"{escape(question)} [dim]{escape(f'[{default}]')}[/dim]: ", end="", soft_wrap=True)
+    answer = sys.stdin.readline()
+    if not answer:
+        raise EOFError
+    return answer.strip() or default
+
+
 def progress(*, quiet: bool = False) -> Progress:
     """Bars in a terminal, a line per task elsewhere; where JSON is asked for only what must be told."""
     return Messages(err) if quiet or _quiet else reporting("auto", err)

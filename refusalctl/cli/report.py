@@ -14,6 +14,7 @@ from refusalctl.disk import whole
 from refusalctl.errors import BadInput
 from refusalctl.file_errors import explained
 from refusalctl.records.printed import PrintedReport
+from refusalctl.setting_words import meant
 
 if TYPE_CHECKING:
     from refusalctl.results import Report
@@ -54,7 +55,7 @@ def report(
 ) -> None:
     """Make one page with figures and tables from transfers. Answers are shown only with --with-text."""
     if kind is not None and kind not in FORMATS:
-        raise typer.BadParameter(f"there is no format {kind!r}; choose {', '.join(FORMATS)}")
+        raise typer.BadParameter(f"there is no format {kind!r}; {meant(kind, FORMATS)}choose {', '.join(FORMATS)}")
     study = session.study
     chosen = study.transfers(transfers or ())
     if compare:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from refusalctl.data import sets
+from refusalctl.data import field_sets, sets
 from refusalctl.data.jsonl import read_jsonl, write_jsonl
 from refusalctl.data.prompt_files import NumberedPrompt
 from refusalctl.data.prompt_texts import flag_repeats, normal
@@ -38,6 +38,8 @@ def check_name(name: str) -> str:
     """Return `name` if a prompt set of one's own can be called so. Raises `BadInput` otherwise."""
     if name.casefold() in (sets.SAMPLE_SET, sets.PUBLISHED_SET):
         raise BadInput(f"{name!r} is a set that ships with the tool", hint="choose another --name")
+    if name.casefold() in field_sets.catalog() and name not in sets.own_names():  # older ones keep their names
+        raise BadInput(f"{name!r} is a published set (`refusalctl data fetch {name}`)", hint="choose another --name")
     fits = re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._+-]{0,62}[A-Za-z0-9_+-])?", name)
     if not fits or _RESERVED.fullmatch(name):
         raise BadInput(

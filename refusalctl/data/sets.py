@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
-from refusalctl.data import organisms, polyrefuse, sample
+from refusalctl.data import field_sets, organisms, polyrefuse, sample
 from refusalctl.data.jsonl import read_jsonl
 from refusalctl.data.languages import NAMES, name
 from refusalctl.errors import BadInput, DataError
@@ -21,9 +21,18 @@ UNFIT = ("duplicate", "leak-from-train", "leak-from-val", "empty", "untranslated
 
 
 def set_names() -> list[str]:
-    """Names that `--data` takes: the two that ship with the tool, and the user's own."""
-    own = sorted({p.parent.name for p in own_dir().glob("*/*.jsonl")})
-    return [SAMPLE_SET, PUBLISHED_SET, *own]
+    """Names that `--data` takes: sample and polyrefuse, the user's own, and those of the field that were fetched."""
+    own = own_names()
+    return [SAMPLE_SET, PUBLISHED_SET, *own, *(name for name in fetched_names() if name not in own)]
+
+
+def own_names() -> list[str]:
+    return sorted({p.parent.name for p in own_dir().glob("*/*.jsonl")})
+
+
+def fetched_names() -> list[str]:
+    """Sets of `field_sets` that are here."""
+    return [name for name in field_sets.catalog() if field_sets.lock_of(name) is not None]
 
 
 def is_organism(data: str) -> bool:
@@ -57,14 +66,18 @@ def _folder(data: str) -> Path:
                 hint="run `refusalctl data fetch` (or `data fetch --from FOLDER`), or use --data sample",
             )
         return polyrefuse.tables_dir()
-    folder = own_dir() / data
-    if data not in set_names():
-        near = get_close_matches(data, set_names(), n=1)
-        raise BadInput(
-            f"there is no prompt set {data!r}",
-            hint=(f"did you mean {near[0]!r}? " if near else "") + f"known: {', '.join(set_names())}",
-        )
-    return folder
+    if data in own_names():
+        return own_dir() / data
+    if data in field_sets.catalog():
+        if field_sets.lock_of(data) is None:
+            raise DataError(f"the prompt set {data!r} has not been fetched", hint=f"run `refusalctl data fetch {data}`")
+        return field_sets.folder(data)
+    known = list(dict.fromkeys([*set_names(), *field_sets.catalog()]))
+    near = get_close_matches(data, known, n=1)
+    raise BadInput(
+        f"there is no prompt set {data!r}",
+        hint=(f"did you mean {near[0]!r}? " if near else "") + f"known: {', '.join(known)}",
+    )
 
 
 def check_has(data: str, langs: Sequence[str]) -> None:

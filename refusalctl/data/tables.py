@@ -11,6 +11,7 @@ from refusalctl.data.file_bytes import FileBytes, decode, read_bytes
 from refusalctl.data.safe_names import looks_like_text, shown
 from refusalctl.errors import BadInput, DataError
 from refusalctl.json_types import Json, JsonObject
+from refusalctl.setting_words import meant
 
 FORMS = {
     "csv": "CSV",
@@ -45,7 +46,7 @@ def read_table(path: Path, named: Named, *, form: str | None = None, encoding: s
     Raises `DataError` naming the row that cannot be read, `BadInput` for a file of another kind.
     """
     if form is not None and form not in FORMS:
-        raise BadInput(f"there is no format {form!r}", hint=f"known: {', '.join(FORMS)}")
+        raise BadInput(f"there is no format {form!r}", hint=f"{meant(form, FORMS)}known: {', '.join(FORMS)}")
     file = read_bytes(path)
     chosen = form or _SUFFIXES.get(file.suffix)
     if file.content.startswith(b"PAR1") or chosen == "parquet":

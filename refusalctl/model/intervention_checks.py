@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from refusalctl.errors import BadInput
 from refusalctl.model import intervention_words as words
+from refusalctl.setting_words import meant
 
 
 def check_intervention(
@@ -23,7 +24,10 @@ def check_intervention(
 ) -> None:
     """Raise `BadInput` for a combination that makes no sense in any model."""
     if kind not in words.KINDS:
-        raise BadInput(f"there is no intervention {kind!r}", hint=f"choose among {', '.join(words.KINDS)}")
+        raise BadInput(
+            f"there is no intervention {kind!r}",
+            hint=f"{meant(kind, words.KINDS)}choose among {', '.join(words.KINDS)}",
+        )
     if kind != "add" and coeff != 1.0:
         raise BadInput(f"a coefficient has no meaning for {kind!r}", hint="it belongs to 'add'")
     if strength != 1.0 and kind not in ("ablate", "subspace"):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from refusalctl.errors import BadInput
 from refusalctl.organisms.design import ARCHITECTURES, LANGS, N_AXES, WIDE, Axis, Design, Tongue
 from refusalctl.organisms.hard_designs import BLIND, HARD, NOISY, NULL
+from refusalctl.setting_words import meant
 
 PREFIX = "organism:"
 
@@ -85,7 +86,7 @@ def parse(name: str) -> Organism:
     """`organism:DESIGN[:ARCHITECTURE[:SEED]]`. Raises `BadInput` naming what is unknown."""
     parts = name.removeprefix(PREFIX).split(":")
     if parts[0] not in KNOWN:
-        raise BadInput(f"there is no organism {parts[0]!r}", hint=f"known: {', '.join(KNOWN)}")
+        raise BadInput(f"there is no organism {parts[0]!r}", hint=f"{meant(parts[0], KNOWN)}known: {', '.join(KNOWN)}")
     found = Organism(KNOWN[parts[0]])
     if len(parts) > 1:
         if parts[1] not in ARCHITECTURES:

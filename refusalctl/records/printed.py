@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from refusalctl.records.calibration import CalibrationTrial
+from refusalctl.records.estimates import Interval
 from refusalctl.records.event import Event
 from refusalctl.records.rows import Kind, Split
+from refusalctl.records.verdict import VerdictValue
 
 
 class Printed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,6 +86,43 @@ class PrintedArms(Printed, frozen=True):
 
     arms: tuple[PrintedArm, ...]
     report: str
+
+
+GateState = Literal["met", "not met", "undecided"]
+
+
+class GateCheck(Printed, frozen=True):
+    """One cell that an expectation of `gate` is about. `verdict` None: the cell has none, and `reason` says why;
+    otherwise the reason is the verdict's. `removed` is the net share of prompts that moved."""
+
+    expectation: str
+    question: Literal["removal", "induction"]
+    source: str
+    target: str
+    verdict: VerdictValue | None
+    state: GateState
+    reason: str
+    removed: float | None = None
+    interval95: Interval | None = None
+
+
+class PrintedGate(Printed, frozen=True):
+    """`gate`: the transfer, what all expectations come to, the exit code that says so, and every check."""
+
+    transfer: str
+    state: GateState
+    exit_code: int
+    checks: tuple[GateCheck, ...]
+
+
+class PrintedExperiment(Printed, frozen=True):
+    """`init`: the file that was written, and what it asks."""
+
+    path: str
+    model: str
+    data: str
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
 
 
 class ListedArtifact(Printed, frozen=True):
@@ -163,11 +202,13 @@ class PrintedDoctor(Printed, frozen=True):
 
 class FetchedPrompts(Printed, frozen=True):
     """`data fetch`: published files that were read and verified (of `--from`, else those here), how many were not here
-    before, and the rows of each language's table."""
+    before, and the rows of each language's table; `unverified`: files whose digest is that of this first download."""
 
     files: int
     new: int
     rows: dict[str, int]
+    name: str = "polyrefuse"
+    unverified: tuple[str, ...] = ()
 
 
 class PromptCount(Printed, frozen=True):
@@ -185,11 +226,17 @@ class ListedLanguage(Printed, frozen=True):
 
 
 class ListedPrompts(Printed, frozen=True):
-    """An entry of `data ls`."""
+    """An entry of `data ls`. Of published sets `licence`, `source` (repository and revision), `paper`; `digest`: what
+    their files are compared with: computed, reported by others, or first download; `missing`: why there is no file."""
 
     name: str
     fetched: bool
     languages: tuple[ListedLanguage, ...]
+    licence: str | None = None
+    source: str | None = None
+    paper: str | None = None
+    digest: str | None = None
+    missing: str | None = None
 
 
 class MergedPrompts(Printed, frozen=True):

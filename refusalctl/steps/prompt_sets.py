@@ -11,7 +11,17 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from refusalctl.data import own_sets, polyrefuse, polyrefuse_tables, prompt_files, prompt_texts, sets, tables
+from refusalctl.data import (
+    field_sets,
+    field_tables,
+    own_sets,
+    polyrefuse,
+    polyrefuse_tables,
+    prompt_files,
+    prompt_texts,
+    sets,
+    tables,
+)
 from refusalctl.errors import BadInput, DataError
 from refusalctl.json_types import JsonObject
 from refusalctl.language_codes import canonical, check_code
@@ -41,6 +51,25 @@ def fetch(source: Path | None, progress: Progress) -> FetchResult:
         built = polyrefuse_tables.build(langs, lambda _done, _total: advance())
     sets.prompts.cache_clear()
     return FetchResult(*fetched, built)
+
+
+def fetch_named(name: str, source: Path | None, progress: Progress) -> FetchResult:
+    """Verify, lock and tabulate one set of `field_sets`; `source` is a folder that holds its files."""
+    asked, before = field_sets.named(name), field_sets.lock_of(name)
+    if name in sets.own_names():
+        raise BadInput(
+            f"you have a prompt set of your own called {name!r}", hint=f"rename {sets.own_dir() / name} first"
+        )
+    contents: dict[str, bytes] = {}
+    locked: dict[str, field_sets.Locked] = {}
+    with progress.task(f"fetch and verify {name}", len(asked.files)) as advance:
+        for path, content, lock in field_sets.fetch(name, source):
+            contents[path], locked[path] = content, lock
+            advance()
+    rows = field_tables.keep(name, field_tables.build(name, contents))
+    field_sets.write_lock(name, field_sets.Lock(asked.revision, locked, rows))
+    sets.prompts.cache_clear()
+    return FetchResult(len(locked), len(locked) if before is None else 0, rows)
 
 
 Counts = dict[Kind, dict[Split, PromptCount]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Iterable, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from refusalctl.disk import make_durable
+from refusalctl.errors import NotFound
 from refusalctl.locks import holders
 from refusalctl.store import marks, names
 from refusalctl.store.dead import drop_left, finish_removal
@@ -25,6 +27,7 @@ from refusalctl.store.drafts import (
     unfinished,
 )
 from refusalctl.store.event_log import old_logs
+from refusalctl.store.hashing import short
 from refusalctl.store.store import KINDS, MANIFEST, Artifact, Store
 from refusalctl.untrusted import read_bytes
 
@@ -75,8 +78,11 @@ def garbage(store: Store, min_age: float = 0.0) -> list[Artifact]:
 
 
 def _age(store: Store, artifact: Artifact) -> float:
-    """When an artifact was written or copied here, whichever is later."""
-    return max(store.written(artifact), (artifact.path / MANIFEST).stat().st_mtime)
+    """When an artifact was written or copied here, whichever is later; of one that is removed just now, now."""
+    try:
+        return max(store.written(artifact), (artifact.path / MANIFEST).stat().st_mtime)
+    except FileNotFoundError:
+        return math.inf
 
 
 def _mentioned(store: Store, whole: Iterable[str]) -> list[str]:
@@ -110,12 +116,17 @@ def dependants(store: Store, identifiers: Iterable[str]) -> list[Artifact]:
 
 def remove(store: Store, kind: str, identifier: str) -> None:
     """Delete one artifact, damaged or not: first out of sight by a rename, then its names, marks and files. Where that
-    is cut short, the next start or `gc` goes on."""
+    is cut short, the next start or `gc` goes on. Raises `NotFound` where another process was faster."""
     with store.writing():
         home = store.root / kind / identifier
         grave = store.root / "tmp" / grave_name(kind, identifier)
         make_durable(grave.parent)
-        home.rename(grave)
+        try:
+            home.rename(grave)
+        except FileNotFoundError as error:
+            if home.exists():
+                raise
+            raise NotFound(f"there is no {kind} {short(identifier)}: another process removed it") from error
         finish_removal(store.root, Grave(kind, identifier, grave))
 
 
@@ -142,7 +153,7 @@ def sweep(store: Store, garbage: Sequence[Artifact], left: Leftovers, min_age: f
     with store.writing():
         order = {a.id: i for i, a in enumerate(store.all())}
         for artifact in sorted(garbage, key=lambda a: -order.get(a.id, 0)):
-            with suppress(FileNotFoundError):  # another process sweeps too
+            with suppress(NotFound):  # another process sweeps too
                 remove(store, artifact.kind, artifact.id)
         buried = {grave.folder: grave for grave in graves(store.root)}
         for folder in left.drafts:

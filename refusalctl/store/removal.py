@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -53,7 +54,8 @@ class Plan:
     def carry_out(self, store: Store) -> None:
         """Delete; what was made from others before them, so that an interruption leaves no broken lineage."""
         for line in (*reversed(self.dependants), *self.asked):
-            remove(store, line.kind, line.id)
+            with suppress(NotFound):  # another process removes it too
+                remove(store, line.kind, line.id)
 
 
 def plan(store: Store, references: Sequence[str]) -> Plan:

@@ -15,7 +15,7 @@ from refusalctl.errors import BadInput, Corrupt, NotFound
 from refusalctl.store import formats, removal
 from refusalctl.store.cache import TextCache
 from refusalctl.store.damage import Damage
-from refusalctl.store.garbage import Leftovers, garbage, stale_marks, sweep
+from refusalctl.store.garbage import Leftovers, garbage, left_behind, remove, stale_marks, sweep
 from refusalctl.store.hashing import digest
 from refusalctl.store.listing import listing
 from refusalctl.store.mend import mend
@@ -168,6 +168,19 @@ def test_gc_keeps_what_a_computation_in_progress_needs(store: Store) -> None:
     assert [a.id for a in garbage(store)] == [artifact.id]
     with store.partial("k", [artifact.id]):
         assert garbage(store) == []
+
+
+def test_what_two_delete_at_once_is_deleted_and_nobody_fails(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two, three = put(store), put(store, 2), put(store, 3)
+    unneeded, plan = garbage(store), removal.plan(store, [two.id])
+    remove(store, one.kind, one.id)
+    with pytest.raises(NotFound, match="another process removed it"):
+        remove(store, one.kind, one.id)
+    sweep(store, unneeded, left_behind(store))  # as planned before
+    plan.carry_out(store)
+    assert store.ids() == []
+    monkeypatch.setattr(Store, "all", lambda _store, _kind=None: [three])
+    assert garbage(store, 60.0) == []  # gone while it was looked at
 
 
 def test_rm_refuses_dependants_and_names_unless_asked(store: Store) -> None:

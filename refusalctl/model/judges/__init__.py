@@ -19,6 +19,7 @@ from refusalctl.model.judges.endpoint import EndpointJudge, named_model
 from refusalctl.model.judges.generative import GenerativeJudge
 from refusalctl.model.judges.protocol import Declaration, Judge
 from refusalctl.model.judges.weights import Settings, find
+from refusalctl.setting_words import meant
 
 _FORMATS = {
     wildguard.DECLARATION: wildguard.FORMAT,
@@ -45,7 +46,9 @@ def declared(spec: str) -> Declaration:
     """The declaration of `NAME` or `NAME=MODEL`. Raises `BadInput` for a name that is no judge."""
     name = spec.partition("=")[0]
     if name not in _ALL:
-        raise BadInput(f"there is no judge {name!r}", hint=f"known: {', '.join(NAMES)}; see `judge --list`")
+        raise BadInput(
+            f"there is no judge {name!r}", hint=f"{meant(name, NAMES)}known: {', '.join(NAMES)}; see `judge --list`"
+        )
     return _ALL[name]
 
 
