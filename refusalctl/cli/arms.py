@@ -10,7 +10,7 @@ import typer
 from refusalctl.cli import out
 from refusalctl.cli.session import EVERYTHING, Session, asks
 from refusalctl.cli.transfer import check_languages
-from refusalctl.records.printed import PrintedArm, PrintedArms
+from refusalctl.records.printed_checks import PrintedArm, PrintedArms
 
 if TYPE_CHECKING:
     from refusalctl.records.comparison import ComparedCell

@@ -17,7 +17,7 @@ from refusalctl.disk import gigabytes, write_whole
 from refusalctl.errors import RefusalctlError
 from refusalctl.file_errors import explain, explained
 from refusalctl.locks import locked
-from refusalctl.records.printed import Checked, PrecisionChecked, PrintedDoctor
+from refusalctl.records.printed_checks import Checked, PrecisionChecked, PrintedDoctor
 from refusalctl.settings import Machine
 from refusalctl.store.drafts import leftovers, unfinished
 from refusalctl.store.store import Store
