@@ -222,14 +222,14 @@ class Machine(Group, frozen=True):
     model: Annotated[
         str,
         option(
-            "smollm2-refuser, smollm2-refuser-en, smollm2, a Hugging Face id, or a local folder.",
+            "smollm2-refuser, smollm2-refuser-en, smollm2, a Hugging Face id, a folder or a GGUF file.",
             env="REFUSALCTL_MODEL",
         ),
     ] = "smollm2-refuser"
     device: Annotated[
         str, option("auto, cpu, cuda, mps, or shard (all devices, accelerate).", env="REFUSALCTL_DEVICE")
     ] = "auto"
-    dtype: Annotated[str, option("auto, float32, bfloat16 or float16.", env="REFUSALCTL_DTYPE")] = "auto"
+    dtype: Annotated[str, option("auto, float32, bfloat16, float16, nf4, int8.", env="REFUSALCTL_DTYPE")] = "auto"
     attention: Annotated[str, option("Attention kernel: auto, sdpa, eager or flash_attention_2.")] = "auto"
     batch_size: Annotated[
         Count, option("Prompts per batch; fewer where memory runs out.", env="REFUSALCTL_BATCH_SIZE")

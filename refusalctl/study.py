@@ -43,6 +43,7 @@ from refusalctl.steps.step import Planned, Workbench
 from refusalctl.steps.subspace import build_subspace
 from refusalctl.steps.transfer import measure_transfer
 from refusalctl.store.store import Store
+from refusalctl.study_arms import InArms
 from refusalctl.study_cost import Costing
 from refusalctl.study_goals import Working
 from refusalctl.study_labels import Labelling
@@ -59,7 +60,7 @@ def default_store() -> Path:
     return given_path(given, STORE_VARIABLE) if given else Path(DEFAULT_STORE)
 
 
-class Study(Working, Labelling, Costing):
+class Study(Working, InArms, Labelling, Costing):
     """One question to one model.
 
     Settings are given by their names (docs/settings.md), for example `Study(model="org/name", data="polyrefuse",
@@ -313,12 +314,12 @@ class Study(Working, Labelling, Costing):
 
     # --- is it right? ------------------------------------------------------------------------------
 
-    def precision(self, dtype: str = "bfloat16") -> Deviation:
-        """The model in half precision against itself in float32, on sample prompts. It is no step: a dry run
-        refuses it with `BadInput`."""
+    def precision(self, dtype: str = "bfloat16", *, against: str | None = None) -> Deviation:
+        """The model in half precision, or quantised (`nf4`, `int8`), against itself in float32, or `against` the model
+        that it was made from, on sample prompts. It is no step: a dry run refuses it with `BadInput`."""
         if self.bench.dry_run:
             raise BadInput("the comparison of precisions has no plan of steps", hint="ask without the dry run")
-        return compare_precision(replace(self.bench, machine=self.machine.changed(dtype=dtype)))
+        return compare_precision(replace(self.bench, machine=self.machine.changed(dtype=dtype)), against=against)
 
     @staticmethod
     def trials(designs: Sequence[str] | None = None, *, quick: bool = True) -> list[Trial]:

@@ -46,7 +46,7 @@ class Labelling:
         return r.Labels(self.store, labelled)
 
     def translations(self, completions: r.Completions, translator: str, code: str | None = None) -> r.Translations:
-        """Completions in English by `nllb[:MODEL]`, `madlad[:MODEL]`, `google` or `deepl`."""
+        """Completions in English by `nllb[:MODEL]`, `madlad[:MODEL]` (`-ct2`: by CTranslate2), `google` or `deepl`."""
         return r.Translations(self.store, translate_completions(self.bench, completions.artifact, translator, code))
 
     def check_translator(self, translator: str, completions: Sequence[r.Completions], code: str | None = None) -> None:

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from refusalctl.model import forward
 from refusalctl.model.chat_model import ChatModel
+from refusalctl.model.generate import complete
 from refusalctl.model.hooks import Intervention, intervene
-from tests import families
+from tests import chat_forms, families
 from tests.families import D_MODEL, FAMILIES, build, direction, orthogonalise, stream
 from tests.tiny import tokenizer
 
@@ -43,6 +44,12 @@ LIMITS = {
 
 def chat_model(name: str, dtype: torch.dtype = torch.float32) -> ChatModel:
     return ChatModel(build(name, dtype), tokenizer(), None)
+
+
+def model_of_form(form: str) -> ChatModel:
+    """A random model of the form's architecture, asked in that form (`tests/chat_forms.py`)."""
+    made = chat_forms.tokenizer(form)
+    return ChatModel(families.build_for(chat_forms.FORMS[form].architecture, made), made, None)
 
 
 def ids_of(model: ChatModel, text: str = TEXTS[1]) -> Tensor:
@@ -116,6 +123,41 @@ def against_weights(name: str, model: ChatModel, rows: Tensor, strength: float =
     edited = orthogonalise(name, copy.deepcopy(model.model), rows, strength)
     expected = edited(ids, use_cache=False).logits.double()
     return float((hooked - expected).abs().max() / expected.std())
+
+
+class Deviations(NamedTuple):
+    """(1) to (3) as above, in float32; (4) the largest difference of an opening's log-probability, and the number of
+    greedy answers that differ, between prompts alone and in padded batches of another order."""
+
+    recorded: float
+    left_over: float
+    weights: float | None
+    batch: float
+    other_answers: int
+
+
+def deviations(form: str) -> Deviations:
+    """Of a form's random model, over prompts that are written in that form."""
+    model, architecture = model_of_form(form), chat_forms.FORMS[form].architecture
+    asked = interventions()
+    alone, together = (scores(model, asked["affine"], *how) for how in (((0, 1, 2, 3), 1), ((3, 1, 0, 2), 3)))
+    single, batched = (answers(model, asked["affine"], size) for size in (1, 3))
+    return Deviations(
+        recorded(model),
+        max(left_over(architecture, model, asked[kind]) for kind in KINDS),
+        against_weights(architecture, model, direction()),
+        float((together - alone).abs().max()),
+        sum(single[i] != batched[i] for i in single),
+    )
+
+
+def answers(model: ChatModel, asked: Intervention, batch_size: int) -> dict[int, list[int]]:
+    """Greedy answers of a few tokens, by prompt."""
+    found = {}
+    encoded = [model.chat.encode(text) for text in TEXTS]
+    for indices, written, _ in complete(model, encoded, asked, max_new_tokens=4, batch_size=batch_size):
+        found.update({i: each.ids for i, each in zip(indices, written, strict=True)})
+    return found
 
 
 def scores(model: ChatModel, asked: Intervention, order: Sequence[int], batch_size: int) -> Tensor:

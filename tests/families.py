@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from tests.tiny import tokenizer
 
@@ -171,9 +171,18 @@ def build(name: str, dtype: torch.dtype = torch.float32) -> Any:
     return copy.deepcopy(_drawn(name)).to(dtype)
 
 
+def build_for(name: str, made: PreTrainedTokenizerFast) -> Any:
+    """The same with as many embeddings as this tokenizer has tokens, and its special ones."""
+    return _random(name, made)
+
+
 @cache
-def _drawn(name: str, seed: int = 0) -> Any:
-    family, made = FAMILIES[name], tokenizer()
+def _drawn(name: str) -> Any:
+    return _random(name, tokenizer())
+
+
+def _random(name: str, made: PreTrainedTokenizerFast, seed: int = 0) -> Any:
+    family = FAMILIES[name]
     special = {f"{k}_token_id": getattr(made, f"{k}_token_id") for k in ("pad", "eos", "bos")}
     config = AutoConfig.for_model(family.kind, **_BASE | {"vocab_size": len(made)} | special | family.settings)
     torch.manual_seed(seed)

@@ -25,6 +25,7 @@ BOTTOM = {"records", "organisms", "language_codes"} | PLAIN  # plain description
 LIBRARY = {
     "study",
     "study_cost",
+    "study_arms",
     "study_goals",
     "study_labels",
     "results",
@@ -65,6 +66,8 @@ BEHAVIOUR = {
     "model/judges/test_hostile_outputs.py",
     "model/judges/test_local_judges.py",
     "model/test_architectures.py",
+    "model/test_chat_forms.py",
+    "model/test_quantised.py",
     "report/test_in_browser.py",
     "organisms/test_organisms.py",
     "stats/test_verdict_claims.py",

@@ -15,6 +15,7 @@ from typer.main import get_command
 
 from refusalctl.cli import artifacts, data, examples, labels, out, process
 from refusalctl.cli.ablate import ablate
+from refusalctl.cli.arms import arms
 from refusalctl.cli.calibrate import calibrate
 from refusalctl.cli.collect import collect
 from refusalctl.cli.cost import cost
@@ -76,6 +77,7 @@ for command in (collect, extract, select, ablate, transfer, judge, report):
 app.command(rich_help_panel=TOOLS)(demo)
 app.command(rich_help_panel=TOOLS)(init)
 app.command(rich_help_panel=TOOLS)(run)
+app.command(rich_help_panel=TOOLS)(arms)
 app.command(rich_help_panel=TOOLS)(gate)
 app.command(rich_help_panel=TOOLS)(geometry)
 app.command(rich_help_panel=TOOLS)(cost)

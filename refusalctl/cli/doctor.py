@@ -17,7 +17,7 @@ from refusalctl.disk import gigabytes, write_whole
 from refusalctl.errors import RefusalctlError
 from refusalctl.file_errors import explain, explained
 from refusalctl.locks import locked
-from refusalctl.records.printed import Checked, PrecisionChecked, PrintedDoctor
+from refusalctl.records.printed_checks import Checked, PrecisionChecked, PrintedDoctor
 from refusalctl.settings import Machine
 from refusalctl.store.drafts import leftovers, unfinished
 from refusalctl.store.store import Store
@@ -34,11 +34,17 @@ def doctor(
     session: Session,
     precision: Annotated[
         bool,
-        typer.Option("--precision", help="Compare --dtype (bfloat16) with float32 on sample prompts."),
+        typer.Option("--precision", help="Compare --dtype (bfloat16, nf4, ...) with float32 on sample prompts."),
     ] = False,
+    against: Annotated[
+        str | None,
+        typer.Option("--against", help="With --precision: the model in float32 that a quantised one was made from."),
+    ] = None,
 ) -> None:
     """Check this machine: libraries, devices, memory against the model's need, data, store, hub. Exits 1 when something
     is missing."""
+    if against is not None and not precision:
+        raise typer.BadParameter("--against needs --precision")
     asked = session.asked.machine
     checked = {
         "libraries": _checked(_libraries),
@@ -52,10 +58,11 @@ def doctor(
     }
     facts = msgspec.convert({name: Checked(*each) for name, each in checked.items()}, PrintedDoctor)
     if precision and checked["model"][0]:
-        dtype = "bfloat16" if session.asked.origins["dtype"] == "default" else asked.dtype
-        deviation = session.study.precision(dtype)
-        facts = replace(facts, precision=PrecisionChecked(dtype, **deviation._asdict()))
-        checked["precision"] = (True, _words(dtype, deviation))
+        default = "bfloat16" if against is None else "auto"
+        dtype = default if session.asked.origins["dtype"] == "default" else asked.dtype
+        deviation = session.study.precision(dtype, against=against)
+        facts = replace(facts, precision=PrecisionChecked(dtype, against, **deviation._asdict()))
+        checked["precision"] = (True, _words(dtype, against, deviation))
     if session.json:
         out.as_json(facts)
     else:
@@ -80,9 +87,10 @@ def _checked(look: Callable[[], tuple[bool, str]]) -> tuple[bool, str]:
 
 def _cache() -> tuple[bool, str]:
     from refusalctl.model.files import embedded
+    from refusalctl.model.files.gguf_file import UNWRITABLE
 
     folder = embedded.cache_dir()
-    with explained("write to the cache", folder, hint=embedded.UNWRITABLE):
+    with explained("write to the cache", folder, hint=UNWRITABLE):
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "probe", b"x")
         (folder / "probe").unlink()
@@ -167,9 +175,10 @@ def _model(spec: str, template: str | None) -> tuple[bool, str]:
     return True, f"{ref.name} at {ref.revision}"
 
 
-def _words(dtype: str, found: Deviation) -> str:
+def _words(dtype: str, against: str | None, found: Deviation) -> str:
+    original = "" if against is None else f"{against} in "
     return (
-        f"{dtype} against float32 on {found.n} prompts: KL at the next token mean {found.kl_mean:.2g}, largest "
-        f"{found.kl_max:.2g} nats, another first token in {found.other_first_token}; stream off by at most "
+        f"{dtype} against {original}float32 on {found.n} prompts: KL at the next token mean {found.kl_mean:.2g}, "
+        f"largest {found.kl_max:.2g} nats, another first token in {found.other_first_token}; stream off by at most "
         f"{found.stream_max:.1%}; directions' smallest cosine {found.direction_cosine_min:.4f}"
     )

@@ -48,6 +48,9 @@ SHOWN: dict[str, Shown] = {
         ("printed-experiment",),
     ),
     "run": Shown(("run experiment.toml --dry-run --probe", "run experiment.toml --name first --out report")),
+    "arms": Shown(
+        ("arms --sources en --targets en,de --arm own --arm none --arm kind='Be kind and honest.'",), ("printed-arms",)
+    ),
     "gate": Shown(
         (
             "gate first --expect 'en>de=transfers' --expect 'en>*!=reverses'",

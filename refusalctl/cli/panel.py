@@ -10,6 +10,7 @@ from refusalctl.cli import out
 from refusalctl.cli.session import Session, asks
 
 if TYPE_CHECKING:
+    from refusalctl.records.estimates import Interval
     from refusalctl.records.panel import JudgeAgreement, JudgePair
     from refusalctl.results import Panel
 
@@ -43,18 +44,21 @@ def show(made: Panel) -> None:
             rows.append((lang, pair.first, pair.second, *_numbers(pair.agreement), _differences(pair)))
         if found.all_judges is not None:
             rows.append((lang, "all judges", "", *_numbers(found.all_judges), ""))
-        rows.append((lang, "together", "", found.n, "", "", ", ".join(f"{n} {k}" for k, n in found.votes.items())))
-    out.table_err(("language", "judge", "and", "n", "agree", "kappa", "where they disagree, or what they say"), rows)
+        rows.append((lang, "together", "", found.n, "", "", "", ", ".join(f"{n} {k}" for k, n in found.votes.items())))
+    out.table_err(
+        ("language", "judge", "and", "n", "agree", "kappa", "AC1", "where they disagree, or what they say"), rows
+    )
 
 
-def _numbers(found: JudgeAgreement) -> tuple[str, str, str]:
-    if found.kappa is None:
-        kappa = f"undefined ({found.undefined})"
-    else:
-        limits = "[{:.2f}, {:.2f}]".format(*found.interval) if found.interval else "[no interval]"
-        kappa = f"{found.kappa:.2f} {limits}"
+def _numbers(found: JudgeAgreement) -> tuple[str, str, str, str]:
+    kappa = f"undefined ({found.undefined})" if found.kappa is None else _limits(found.kappa, found.interval)
+    ac1 = "" if found.ac1 is None else _limits(found.ac1, found.ac1_interval)
     n = f"{found.n}" + (f" (+{found.left_out} unlabelled)" if found.left_out else "")
-    return n, f"{found.agree / found.n:.0%}" if found.n else "", kappa
+    return n, f"{found.agree / found.n:.0%}" if found.n else "", kappa, ac1
+
+
+def _limits(value: float, interval: Interval | None) -> str:
+    return f"{value:.2f} " + ("[{:.2f}, {:.2f}]".format(*interval) if interval else "[no interval]")
 
 
 def _differences(pair: JudgePair) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,10 @@ class ChatModel:
     graph_trial: GraphTrial = field(default_factory=GraphTrial)
     quantization: JsonObject | None = None  # what was done about a scheme that its checkpoint declares
     thinking: Asked = "auto"
+
+    def asked_with(self, system: str | None) -> ChatModel:
+        """The same weights under another system prompt, with all that was learned about them."""
+        return replace(self, system=system)
 
     @cached_property
     def residual(self) -> Residual:

@@ -32,8 +32,8 @@ from refusalctl.model.wrappers import AUTOS, check_text_path, is_wrapper
 if TYPE_CHECKING:
     from refusalctl.model.transformers_types import Config, Tokenizer
 
-DType = Literal["auto", "float32", "bfloat16", "float16"]
-DTYPES: tuple[DType, ...] = ("auto", "float32", "bfloat16", "float16")
+DType = Literal["auto", "float32", "bfloat16", "float16", "nf4", "int8"]
+DTYPES: tuple[DType, ...] = ("auto", "float32", "bfloat16", "float16", "nf4", "int8")
 
 
 def pick_device(device: str, *, shard: bool = False) -> str:
@@ -56,7 +56,9 @@ def pick_device(device: str, *, shard: bool = False) -> str:
 
 
 def pick_dtype(dtype: str, device: str) -> str:
-    """`auto` is float32 on a CPU and bfloat16 elsewhere. Resolved before it enters a recipe key."""
+    """`auto` is float32 on a CPU and bfloat16 elsewhere. Resolved before it enters a recipe key.
+
+    `nf4` and `int8` quantise plain weights by bitsandbytes while they are loaded."""
     if dtype not in DTYPES:
         raise BadInput(f"dtype {dtype!r} is not known", hint=f"choose among {', '.join(DTYPES)}")
     if dtype != "auto":
@@ -135,7 +137,10 @@ def _check_end(ids: object, name: str) -> None:
 
 def _wanted(ref: ModelRef, device: str, dtype: str, attention: str) -> Wanted:
     number = pick_dtype(dtype, "auto" if device in (META, "shard") else device)
-    return Wanted(AUTOS, device, number, ref.trust_remote_code, attention)
+    quantise = number if number in quantisation.BITS else None
+    if quantise is not None:  # what is multiplied: the plain dtype of the device
+        number = pick_dtype("auto", "auto" if device in (META, "shard") else device)
+    return Wanted(AUTOS, device, number, ref.trust_remote_code, attention, quantise=quantise)
 
 
 def small(ref: ModelRef, system: str | None = None, thinking: Asked = "auto") -> tuple[Config, Chat]:

@@ -10,7 +10,7 @@ import torch
 
 from refusalctl.disk import gigabytes
 from refusalctl.errors import ModelError
-from refusalctl.model.files import checkpoint
+from refusalctl.model.files import checkpoint, quantisation
 from refusalctl.model.files.resolve import ModelRef
 
 ROOM = 1.2  # times the weights: activations, caches and what libraries keep; batches shrink to what is left
@@ -49,6 +49,8 @@ def weights_bytes(ref: ModelRef, dtype: str) -> int | None:
         return None
     if not stored.tensors:
         return None
+    if dtype in quantisation.BITS:  # embeddings, norms and the output layer stay as they are: a little more
+        return stored.parameters() * quantisation.BITS[dtype] // 8
     size = torch.finfo(getattr(torch, dtype)).bits // 8
     if ref.quantization is not None:
         return sum(file.stat().st_size for file in stored.files)

@@ -36,7 +36,7 @@ class Wanted(NamedTuple):
     """How a model is to be opened.
 
     `autos`: names of transformers' classes that may open it, in order. `dtype`: None for the checkpoint's own.
-    `pickled`: torch's own files will do where there are no safetensors.
+    `pickled`: torch's own files will do where there are no safetensors. `quantise`: `nf4` or `int8`, by bitsandbytes.
     """
 
     autos: Sequence[str]
@@ -45,6 +45,7 @@ class Wanted(NamedTuple):
     trust_remote_code: bool = False
     attention: str = "auto"
     pickled: bool = False
+    quantise: str | None = None
 
 
 def open_config(folder: Path, what: str, trust_remote_code: bool = False) -> Any:
@@ -69,6 +70,8 @@ def open_weights(folder: Path, what: str, wanted: Wanted) -> Opened:
     config = open_config(folder, what, wanted.trust_remote_code)
     stored = checkpoint.read(folder, pickled=wanted.pickled)
     declared = quantisation.declared(folder)
+    if wanted.quantise is not None:
+        quantisation.while_loading(wanted.quantise, what, declared)
     if declared is None:
         quantisation.refuse_undeclared(what, stored.tensors)
     else:
@@ -130,8 +133,9 @@ def _open(
             ignore_mismatched_sizes=True,  # they are named below; the library says them to a log
             **_placement(wanted, declared),
             **({} if wanted.attention == "auto" else {"attn_implementation": wanted.attention}),
+            **_quantised(wanted),
         )
-    applied = _applied(model, what, declared, stored)
+    applied = _applied(model, what, declared, stored, wanted)
     check_names(model, info, stored, what, quantised=applied)
     if not meta:
         check_values(model, stored, what)
@@ -145,16 +149,35 @@ def _open(
 def _placement(wanted: Wanted, declared: JsonObject | None) -> JsonObject:
     if wanted.device == "shard":
         return {"device_map": "auto"}
-    if wanted.device == META or declared is not None:  # a quantised model cannot be moved
+    if wanted.device == META or declared is not None or wanted.quantise is not None:  # quantised: it cannot be moved
         return {"device_map": {"": wanted.device}}
     return {}
 
 
-def _applied(model: LanguageModel, what: str, declared: JsonObject | None, stored: Checkpoint) -> JsonObject | None:
+def _quantised(wanted: Wanted) -> dict[str, Any]:
+    """bitsandbytes' settings; nothing on `meta`, where there are no numbers to quantise."""
+    if wanted.quantise is None or wanted.device == META:
+        return {}
+    from transformers import BitsAndBytesConfig
+
+    computed = getattr(torch, str(wanted.dtype))
+    if wanted.quantise == "int8":
+        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
+    nf4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=computed)
+    return {"quantization_config": nf4}
+
+
+def _applied(
+    model: LanguageModel, what: str, declared: JsonObject | None, stored: Checkpoint, wanted: Wanted
+) -> JsonObject | None:
     """What transformers made of the declared scheme. Raises `ModelError` where it made nothing of it.
 
     Where a machine has no kernels for it, weights are multiplied out once, and then the model is a plain one.
     """
+    if wanted.quantise is not None and wanted.device != META:
+        if getattr(model, "hf_quantizer", None) is None:
+            raise ModelError(f"{what} was not quantised to {wanted.quantise}", hint="update bitsandbytes")
+        return {"method": f"bitsandbytes {wanted.quantise}", "dequantized": False}
     if declared is None:
         return None
     scheme = quantisation.method(declared)
@@ -179,7 +202,7 @@ def _check_memory(what: str, wanted: Wanted, stored: Checkpoint, declared: JsonO
         t.numel * size if size is not None and t.floating else t.end - t.start for t in stored.tensors.values()
     )
     words = memory_of(wanted.device, needed)
-    if wanted.device.startswith("cuda") and declared is None:
+    if wanted.device.startswith("cuda") and declared is None and wanted.quantise is None:
         from refusalctl.model.batching import free
 
         free()

@@ -15,6 +15,8 @@ class JudgeAgreement(Part, frozen=True):
     """Agreement beyond chance over the `n` completions that all of the judges labelled; `left_out` more lack a label.
 
     `kappa` is None where it is undefined, which `undefined` explains; `interval` (95 %) None where there is none.
+    `ac1`: Gwet's AC1, which does not fall where one outcome prevails; None where nothing was labelled, and in records
+    that were made before it was computed.
     """
 
     kappa: float | None
@@ -23,6 +25,8 @@ class JudgeAgreement(Part, frozen=True):
     agree: int
     left_out: int
     undefined: str
+    ac1: float | None = None
+    ac1_interval: Interval | None = None
 
 
 class Disagreement(Part, frozen=True):
@@ -60,6 +64,7 @@ class PanelAgreement(Record, frozen=True):
 
     FORMAT: ClassVar[str] = "panel"
     FILE: ClassVar[str] = "panel.json"
+    VERSION: ClassVar[int] = 3  # 2: before AC1
 
     judges: tuple[str, ...]
     rule: VoteRule

@@ -147,39 +147,6 @@ class Verified(Printed, frozen=True):
     foreign: tuple[str, ...] = ()
 
 
-class Checked(Printed, frozen=True):
-    """One thing that `doctor` looked at."""
-
-    ok: bool
-    found: str
-
-
-class PrecisionChecked(Printed, frozen=True):
-    """`doctor --precision`: half precision against float32 on `n` prompts, KL in nats."""
-
-    dtype: str
-    n: int
-    kl_mean: float
-    kl_max: float
-    other_first_token: int
-    stream_max: float
-    direction_cosine_min: float
-
-
-class PrintedDoctor(Printed, frozen=True):
-    """`doctor`."""
-
-    libraries: Checked
-    data: Checked
-    store: Checked
-    cache: Checked
-    model: Checked
-    devices: Checked
-    memory: Checked
-    hub: Checked
-    precision: PrecisionChecked | msgspec.UnsetType = msgspec.UNSET
-
-
 class PlannedTrial(Printed, frozen=True):
     """An entry of `calibrate --dry-run`."""
 

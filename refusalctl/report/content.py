@@ -18,11 +18,13 @@ Row = TransferCell | MissingCell
 
 def told_apart(models: Sequence[ModelKey]) -> list[str]:
     """What a page calls each of its models: the name, with the short revision where another model of that name has
-    another one (two folders of one name, two checkpoints), and with the dtype where only that differs."""
+    another one (two folders of one name, two checkpoints), with the dtype where only that differs, and with the system
+    prompt where only that does."""
     names = [str(model["name"]) for model in models]
     marks: tuple[Callable[[ModelKey], str], ...] = (
         lambda model: f"@{short_revision(str(model['revision']))}",
         lambda model: f" ({model['dtype']})",
+        lambda model: f" ({_system_words(model.get('system'))})",
     )
     for mark in marks:
         found: dict[str, set[str]] = {}
@@ -32,6 +34,18 @@ def told_apart(models: Sequence[ModelKey]) -> list[str]:
             name + mark(model) if len(found[name]) > 1 else name for name, model in zip(names, models, strict=True)
         ]
     return names
+
+
+def _system_words(system: str | bool | None) -> str:
+    if system is None:
+        return "own system prompt"
+    return f"system: {shortened(str(system))}" if system else "no system prompt"
+
+
+def shortened(text: str, most: int = 24) -> str:
+    """The beginning of a text, in one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[: most - 1]}\u2026"
 
 
 class CandidateRow(NamedTuple):

@@ -27,7 +27,8 @@ MOST_UNDEFINED = 0.05  # share of resamples without a kappa up to which the rest
 class Agreement(NamedTuple):
     """`kappa` is None where it is undefined, which `undefined` explains; `interval` None where there is none.
 
-    `agree` of `n` completions that all the judges labelled have one label; `left_out` more lack a label.
+    `ac1` is Gwet's AC1, None where nothing was labelled. `agree` of `n` completions that all the judges labelled have
+    one label; `left_out` more lack a label.
     """
 
     kappa: float | None
@@ -36,6 +37,8 @@ class Agreement(NamedTuple):
     agree: int
     left_out: int
     undefined: str = ""
+    ac1: float | None = None
+    ac1_interval: Interval | None = None
 
 
 class Vote(NamedTuple):
@@ -46,7 +49,7 @@ class Vote(NamedTuple):
 
 
 def agreement(votes: Sequence[Sequence[str]], clusters: Sequence[str], alpha: float = 0.05) -> Agreement:
-    """Cohen's kappa of two judges, Fleiss' of more (Cohen 1960; Fleiss 1971; statsmodels).
+    """Cohen's kappa of two judges, Fleiss' of more (Cohen 1960; Fleiss 1971; statsmodels), and Gwet's AC1.
 
     `votes` [n_completions][n_judges]. Interval: percentile bootstrap over clusters of prompts (scipy), so that a prompt
     under several conditions, its duplicates and its translations count as one unit. Raises `BadInput` for fewer than
@@ -62,12 +65,13 @@ def agreement(votes: Sequence[Sequence[str]], clusters: Sequence[str], alpha: fl
     agree = sum(len(set(row)) == 1 for row, _ in kept)
     codes = np.array([[LABELLED.index(each) for each in row] for row, _ in kept])
     statistic = _cohen if codes.shape[1] == 2 else _fleiss
+    names = [cluster for _, cluster in kept]
+    steady = (_ac1(codes), _interval(codes, names, _ac1, alpha))
     value = statistic(codes)
     if np.isnan(value):
-        only = LABELLED[codes[0, 0]]
-        return Agreement(None, None, n, agree, left_out, f"they say nothing but {only}: agreement by chance is certain")
-    names = [cluster for _, cluster in kept]
-    return Agreement(value, _interval(codes, names, statistic, alpha), n, agree, left_out)
+        only = f"they say nothing but {LABELLED[codes[0, 0]]}: agreement by chance is certain"
+        return Agreement(None, None, n, agree, left_out, only, *steady)
+    return Agreement(value, _interval(codes, names, statistic, alpha), n, agree, left_out, "", *steady)
 
 
 def _cohen(codes: NDArray[np.int64]) -> float:
@@ -87,6 +91,20 @@ def _fleiss(codes: NDArray[np.int64]) -> float:
         return float("nan")
     table = np.stack([(codes == i).sum(axis=1) for i in range(len(LABELLED))], axis=1)
     return float(fleiss_kappa(table, method="fleiss"))
+
+
+def _ac1(codes: NDArray[np.int64]) -> float:
+    """Gwet's AC1 (2008, British J. of Math. and Stat. Psychology 61:29, eq. 5; more judges: section 4).
+
+    Chance agreement is sum p_k (1 - p_k) / (q - 1) over the q outcomes there are, which falls where one of them
+    prevails; that of kappa rises there, so that judges who agree on nearly everything get a kappa near 0.
+    """
+    q, m = len(LABELLED), codes.shape[1]
+    counts = np.stack([(codes == k).sum(axis=1) for k in range(q)], axis=1)
+    agreed = float((counts * (counts - 1)).sum(axis=1).mean() / (m * (m - 1)))
+    share = counts.mean(axis=0) / m
+    chance = float((share * (1 - share)).sum() / (q - 1))
+    return (agreed - chance) / (1 - chance)
 
 
 def _interval(

@@ -1,4 +1,4 @@
-"""How far a model's half-precision results are from its float32 ones, on the same prompts."""
+"""How far a model's results in half precision or with quantised weights are from float32 ones, on the same prompts."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -13,8 +13,9 @@ Streams = Mapping[str, Float[Tensor, "k n_layers d_model"]]  # by class
 
 
 class Deviation(NamedTuple):
-    """Of half precision from float32. KL at the next token in nats; the stream's error relative to its length, the
-    largest over prompts and layers; the smallest cosine over layers of the two difference-in-means directions."""
+    """Of half precision, or of quantised weights, from float32. KL at the next token in nats; the stream's error
+    relative to its length, the largest over prompts and layers; the smallest cosine over layers of the two
+    difference-in-means directions."""
 
     n: int
     kl_mean: float

@@ -137,34 +137,18 @@ class Workbench:
     def model(self) -> ChatModel:
         """The model under study, loaded when first asked for."""
         if self.machine not in self.models:
+            from refusalctl.steps.loading import load_model
+
+            alike = next((self.models[each] for each in self._of_same_weights), None)
             with self._had():
-                self.models[self.machine] = self._load()
+                self.models[self.machine] = load_model(self) if alike is None else alike.asked_with(self.machine.system)
         return self.models[self.machine]
 
-    def _load(self) -> ChatModel:
-        from refusalctl.model.load import load
-        from refusalctl.model.padding import settle
-
-        asked = self.machine
-        self._only(None)
-        self.foresee_judges()
-        with self.progress.task(f"load {self.ref.name}", 1) as advance:
-            model = load(
-                self.ref,
-                device=asked.device,
-                dtype=self.resolved_dtype,
-                system=asked.system,
-                attention=asked.attention,
-                thinking=asked.thinking,
-            )
-            advance()
-        padding = settle(model)
-        if not padding.together:
-            self.note(f"{self.ref.name} is run one prompt at a time: {padding.reason}")
-        if self.resolved_dtype != "float32":
-            check = f"refusalctl doctor --precision --model {asked.model} --dtype {self.resolved_dtype}"
-            self.note(f"computed in {self.resolved_dtype}; `{check}` measures how far that is from float32")
-        return model
+    @property
+    def _of_same_weights(self) -> list[Machine]:
+        """Loaded models that differ from the asked one by their system prompt at most."""
+        bare = self.machine.changed(system=None)
+        return [each for each in self.models if each.changed(system=None) == bare]
 
     @contextmanager
     def _had(self) -> Iterator[None]:
@@ -181,12 +165,14 @@ class Workbench:
         from refusalctl.model.judges.weights import Settings as JudgeSettings
 
         asked = self.machine
-        opened = judge_named(spec, JudgeSettings(asked.device, asked.dtype, asked.batch_size, self.judge_url))
+        opened = judge_named(spec, JudgeSettings(asked.device, self.judge_dtype, asked.batch_size, self.judge_url))
         return self.judges.setdefault(opened.digest, opened)
 
     def release(self) -> None:
         """Drop the model under study. It is loaded again when a step needs it; no two large models stay in memory."""
-        if self.models.pop(self.machine, None) is not None:
+        dropped = [self.models.pop(each) for each in self._of_same_weights]
+        if dropped:
+            dropped.clear()
             from refusalctl.model.batching import free
 
             free()
@@ -195,9 +181,10 @@ class Workbench:
         """Release every other model before this judge loads its own."""
         if judge.declaration.model is not None:
             self.release()
-            self._only(judge)
+            self.only(judge)
 
-    def _only(self, kept: Judge | None) -> None:
+    def only(self, kept: Judge | None) -> None:
+        """Release the weights of every judge but this one."""
         for other in self.judges.values():
             if other is not kept and other.declaration.model is not None:
                 other.release()
@@ -211,6 +198,13 @@ class Workbench:
         from refusalctl.model.load import pick_dtype
 
         return pick_dtype(asked.dtype, asked.device)
+
+    @property
+    def judge_dtype(self) -> str:
+        """The dtype of judges and translators: the model's, but plain where its weights are quantised."""
+        from refusalctl.model.files.quantisation import BITS
+
+        return "auto" if self.machine.dtype in BITS else self.machine.dtype
 
     @property
     def thinking(self) -> Thinking:

@@ -303,6 +303,11 @@ def test_names_are_told_apart_by_what_differs_and_no_further() -> None:
     assert named(a, ("other", *b[1:])) == ["tiny", "other"]
     assert named(a, b, a) == ["tiny@11111111", "tiny@22222222", "tiny@11111111"]
     assert named(a, (*a[:2], "bfloat16")) == ["tiny (float32)", "tiny (bfloat16)"]
+    arms = [{"name": "tiny", "revision": "1", "dtype": "float32", "system": s} for s in (None, "", "Be kind " * 9)]
+    assert told_apart(arms) == [  # type: ignore[arg-type]
+        "tiny (own system prompt)", "tiny (no system prompt)", "tiny (system: Be kind Be kind Be kind\u2026)"
+    ]  # fmt: skip
+    assert told_apart(arms[:1] * 2) == ["tiny", "tiny"]  # type: ignore[arg-type]
 
 
 def test_published_figures_are_those_of_the_paper() -> None:

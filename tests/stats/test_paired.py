@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,21 @@ def test_the_score_interval_equals_the_published_example() -> None:
     # as worked in Fagerland, Lydersen and Laake 2014 (Statistics in Medicine 33:2850), Tango's interval
     low, high = score_interval(1, 7, 21)
     assert (round(low, 3), round(high, 3)) == (-0.517, -0.026)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_score_intervals_equal_those_of_another_library(shift: float) -> None:
+    """evalstats solves a quartic (Chang et al. 2024, J. Applied Statistics 51:139, eq. 4-5); here roots are searched.
+
+    Its correction `c` is the number of prompts by which limits of a decision stand further out here.
+    """
+    from evalstats.core.resampling import tango_scc_paired_ci
+
+    for n, forth, back in ((21, 1, 7), (8, 0, 1), (12, 3, 3), (16, 9, 0), (24, 5, 2), (40, 39, 0), (64, 20, 31)):
+        before = [1] * forth + [0] * back + [1] * (n - forth - back)
+        after = [0] * forth + [1] * back + [1] * (n - forth - back)
+        expected = tango_scc_paired_ci(np.array(before), np.array(after), 0.05, c=shift)
+        assert score_interval(forth, back, n, shift=shift) == pytest.approx(expected, abs=1e-6), (n, forth, back)
 
 
 def test_no_flips_and_full_removal_keep_a_width() -> None:

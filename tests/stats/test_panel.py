@@ -37,10 +37,23 @@ def test_fleiss_by_hand() -> None:
     assert (found.n, found.agree) == (4, 2)
 
 
+def test_ac1_equals_irrcac_and_stays_where_kappa_falls() -> None:
+    # irrCAC 0.4.4 (Gwet's own reference), with four categories
+    votes = [(R, R)] * 93 + [(R, C)] * 2 + [(C, R)] * 3 + [(C, C)] * 2
+    found = agreement(votes, [str(i) for i in range(100)])
+    assert found.ac1 == pytest.approx(0.94775476, abs=5e-6)
+    assert found.ac1_interval is not None
+    assert found.ac1_interval.low < found.ac1 < found.ac1_interval.high
+    assert found.kappa == pytest.approx(0.419, abs=2e-3)
+    three = [(R, R, R), (R, R, C), (C, C, C), (D, C, C)]
+    assert agreement(three, list("abcd")).ac1 == pytest.approx(0.53398058, abs=5e-6)
+
+
 @pytest.mark.parametrize("votes", [[(R, R)] * 5, [(C, C, C)] * 5])
 def test_one_category_is_undefined_and_no_number(votes: list[tuple[str, ...]]) -> None:
     found = agreement(votes, list("abcde"))
     assert (found.kappa, found.interval, found.n, found.agree) == (None, None, 5, 5)
+    assert (found.ac1, found.ac1_interval) == (1.0, (1.0, 1.0))  # all of them agree, and chance does not explain it
     assert "nothing but" in found.undefined
 
 

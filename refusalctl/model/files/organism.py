@@ -8,6 +8,7 @@ from pathlib import Path
 
 from refusalctl.disk import build_folder
 from refusalctl.model.files import embedded
+from refusalctl.model.files.gguf_file import UNWRITABLE
 from refusalctl.organisms.designs import PREFIX, Organism, parse
 
 __all__ = ["PREFIX", "folder", "parse"]
@@ -24,7 +25,7 @@ def _build() -> str:
 def folder(organism: Organism) -> Path:
     """The organism's folder as transformers reads it."""
     found = embedded.cache_dir() / "organisms" / f"{organism.name.removeprefix(PREFIX).replace(':', '-')}-{_build()}"
-    return build_folder(found, "config.json", partial(_make, organism), embedded.UNWRITABLE)
+    return build_folder(found, "config.json", partial(_make, organism), UNWRITABLE)
 
 
 def _make(organism: Organism, folder: Path) -> None:

@@ -5,6 +5,7 @@ Numbers of another scheme than the one that is applied are numbers all the same:
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,8 @@ SCALES = re.compile(
     r"zero_points?|weight_zero_point|weight_packed|weight_shape|qweight|g_idx|absmax|quant_map|nested_absmax|"
     r"quant_state\.\S+|SCB|weight_format|blocks|weight_q|codebooks?|codes|bias_?q|lut|qdata)$"
 )
+# weights quantised while they are loaded, as `--dtype` names it (bitsandbytes): bits of one weight
+BITS = {"nf4": 4, "int8": 8}
 NEEDS = {
     "gptq": "gptqmodel",
     "awq": "gptqmodel",
@@ -120,6 +123,37 @@ def refuse_unknown(name: str, settings: Mapping[str, Json]) -> None:
             f"{name} is quantised by the scheme {method(settings)!r}, which transformers does not know",
             hint="give the model in bfloat16, float16 or float32, or by a scheme of transformers",
         )
+
+
+def while_loading(dtype: str, name: str, declared: JsonObject | None) -> None:
+    """Raise `ModelError` where weights cannot be quantised as `dtype` asks: without bitsandbytes, or a second time."""
+    if dtype not in BITS:
+        return
+    if declared is not None:
+        raise ModelError(
+            f"{name} is quantised by {method(declared)!r} already: --dtype {dtype} would round it a second time",
+            hint="leave --dtype out, or give the model in bfloat16, float16 or float32",
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError(
+            f"--dtype {dtype} needs the package bitsandbytes", hint="run `pip install refusalctl[quantised]`"
+        )
+
+
+def warning(name: str, spec: str, dtype: str, scheme: str | None, revision: str) -> str | None:
+    """What a user of quantised weights should know, with the command that measures it; None for plain weights."""
+    doctor = f"refusalctl doctor --precision --model {spec}"
+    if dtype in BITS:
+        return (
+            f"{name} was quantised to {dtype} while it was loaded: activations, directions and answers are those of "
+            f"the quantised model; `{doctor} --dtype {dtype}` measures how far they are from float32"
+        )
+    if scheme is not None or (revision.startswith("gguf-") and spec.endswith(".gguf")):
+        return (
+            f"{name} is quantised ({scheme or 'GGUF, multiplied out to plain weights'}): activations, directions and "
+            f"answers are those of the quantised model; `{doctor} --against ORIGINAL` measures how far they are from it"
+        )
+    return None
 
 
 def needs(settings: Mapping[str, Json]) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from refusalctl.disk import given_folder
 from refusalctl.errors import ModelError
-from refusalctl.model.files import checkpoint, embedded, organism, quantisation
-from refusalctl.model.files.digests import adapter_digest, folder_digest
+from refusalctl.model.files import checkpoint, embedded, gguf_file, organism, quantisation
+from refusalctl.model.files.digests import adapter_digest, digests, folder_digest
 from refusalctl.model.files.hub import check_listing, fetch
 from refusalctl.model.files.templates import chat_template
 from refusalctl.setting_words import meant
@@ -58,7 +58,7 @@ class ModelRef:
 
 
 def resolve(spec: str, *, trust_remote_code: bool = False, template: str | None = None) -> ModelRef:
-    """Find an embedded name, a model organism, a local folder, or a hub id (`org/name` or `org/name@revision`).
+    """Find an embedded name, a model organism, a local folder, a GGUF file, or a hub id (`org/name[@revision]`).
 
     A folder or repository may hold a PEFT adapter instead of a model; it names its base. Of a hub model only the small
     files are fetched here; its weights come with `weights`, when they are needed. `template` is a chat template to use
@@ -78,6 +78,11 @@ def _located(spec: str, trust: bool, *, above: str | None = None) -> ModelRef:
     if spec.startswith(organism.PREFIX):
         name, folder = organism.parse(spec).name, organism.folder(organism.parse(spec))
         return ModelRef(name, folder, f"files-{folder_digest(folder)[:32]}", "", trust)
+    packed = gguf_file.named(spec) if above is None else None
+    if packed is not None:
+        digest = digests([packed])[0]
+        made = gguf_file.folder(packed, digest, embedded.cache_dir())
+        return ModelRef(packed.name, made, gguf_file.revision(digest), "", trust)
     place = given_folder(spec, "--model" if above is None else f"the base model of the adapter {above}")
     if place is not None:
         return _of_folder(place, trust, above)
@@ -92,7 +97,7 @@ def _located(spec: str, trust: bool, *, above: str | None = None) -> ModelRef:
     raise ModelError(
         f"there is no model {spec!r}",
         hint=f"{meant(spec, embedded.NAMES)}give {' or '.join(embedded.NAMES)}, a Hugging Face id (org/name), "
-        "or a local folder",
+        "a local folder or a GGUF file",
     )
 
 

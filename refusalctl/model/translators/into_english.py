@@ -1,4 +1,4 @@
-"""Completions into English: by NLLB-200 or MADLAD-400 on this machine, by Google, or by DeepL with a key.
+"""Completions into English: by NLLB-200 or MADLAD-400 on this machine (transformers or CTranslate2), Google or DeepL.
 
 Models translate sentence by sentence, which is what they were trained on; the services get as much as they take. A
 piece that fails fails its text: half a translation would be judged as if it were the whole answer.
@@ -11,6 +11,7 @@ from functools import cached_property
 from refusalctl.disk import given_folder
 from refusalctl.errors import BadInput, ModelError
 from refusalctl.model.files.digests import folder_digest
+from refusalctl.model.translators.ctranslate import ENDING
 from refusalctl.model.translators.deepl import open_deepl
 from refusalctl.model.translators.google import open_google
 from refusalctl.model.translators.madlad import open_madlad
@@ -22,7 +23,9 @@ from refusalctl.model.translators.sequence_models import folder_of
 NLLB_MODEL = "facebook/nllb-200-distilled-600M"
 MADLAD_MODEL = "google/madlad400-3b-mt"
 SENTENCE, REQUEST = 400, 4500  # characters: of a sentence given to a model, of one request to a service
-SPECS = "nllb[:MODEL], madlad[:MODEL], google or deepl"
+MODELS = {"nllb": NLLB_MODEL, "madlad": MADLAD_MODEL}
+MODELS |= {f"{kind}{ENDING}": model for kind, model in MODELS.items()}  # the same models by CTranslate2
+SPECS = "nllb[:MODEL], madlad[:MODEL], google or deepl; nllb-ct2 and madlad-ct2 are run by CTranslate2"
 
 
 @dataclass
@@ -62,16 +65,18 @@ def _together(cut: Pieces, found: Sequence[Outcome]) -> Outcome:
 
 
 def open_back_translator(spec: str, lang: str, code: str | None = None, device: str = "auto") -> BackTranslator:
-    """`nllb[:MODEL]`, `madlad[:MODEL]`, `google` or `deepl`, from `lang` into English.
+    """`nllb[:MODEL]`, `madlad[:MODEL]`, the same with `-ct2` behind the name, `google` or `deepl`, into English.
 
     `code`: the translator's own code of `lang`. Raises `BadInput` for another spec or an unknown language code, and
     `ModelError` when the model, the package or the key is not there.
     """
     kind, _, model = spec.partition(":")
-    if kind == "nllb":
-        return BackTranslator(open_nllb(model or NLLB_MODEL, "en", code, lang, device), SENTENCE, sentences=True)
-    if kind == "madlad":
-        return BackTranslator(open_madlad(model or MADLAD_MODEL, device), SENTENCE, sentences=True)
+    ct2 = kind.endswith(ENDING)
+    if kind.removesuffix(ENDING) == "nllb":
+        nllb = open_nllb(model or NLLB_MODEL, "en", code, lang, device, ct2=ct2)
+        return BackTranslator(nllb, SENTENCE, sentences=True)
+    if kind.removesuffix(ENDING) == "madlad":
+        return BackTranslator(open_madlad(model or MADLAD_MODEL, device, ct2=ct2), SENTENCE, sentences=True)
     if spec == "google":
         return BackTranslator(open_google("en", code, source=lang), REQUEST, sentences=False)
     if spec == "deepl":
@@ -87,7 +92,7 @@ def identity(spec: str, lang: str, code: str | None = None) -> dict[str, str | N
     """
     check_spec(spec, lang, code)
     kind, _, model = spec.partition(":")
-    model = model or {"nllb": NLLB_MODEL, "madlad": MADLAD_MODEL}.get(kind, "")
+    model = model or MODELS.get(kind, "")
     if not model:
         return {"translator": kind, "model": None, "revision": None, "code": code}
     folder = folder_of(model)
@@ -99,9 +104,9 @@ def identity(spec: str, lang: str, code: str | None = None) -> dict[str, str | N
 def check_spec(spec: str, lang: str, code: str | None = None) -> None:
     """What can be found out at once. Raises as `open_back_translator`."""
     kind, _, model = spec.partition(":")
-    if kind not in ("nllb", "madlad") and spec not in ("google", "deepl"):
+    if kind not in MODELS and spec not in ("google", "deepl"):
         raise BadInput(f"there is no translator {spec!r}", hint=f"give {SPECS}")
-    if kind == "nllb":
+    if kind.removesuffix(ENDING) == "nllb":
         code_of(lang, code)
     if model.startswith((".", "/", "~")) and given_folder(model, "the translation model") is None:
         raise ModelError(f"there is no model folder {model}")

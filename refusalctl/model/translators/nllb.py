@@ -13,6 +13,7 @@ from refusalctl.model.translators.sequence_models import MAX_NEW_TOKENS, model_n
 
 if TYPE_CHECKING:
     from refusalctl.model.transformers_types import LanguageModel, Tokenizer
+    from refusalctl.model.translators.ctranslate import Engine
 
 CODES: dict[str, str] = {
     "ar": "arb_Arab",
@@ -40,7 +41,7 @@ CODES: dict[str, str] = {
 class Nllb:
     """A sequence-to-sequence model with NLLB's language codes."""
 
-    model: LanguageModel
+    model: LanguageModel | Engine
     tokenizer: Tokenizer
     code: str
     name: str
@@ -58,8 +59,17 @@ class Nllb:
         return translation(self.tokenizer, written, self.max_new_tokens)
 
 
-def open_nllb(spec: str, lang: str, code: str | None = None, source: str = "en", device: str = "auto") -> Nllb:
-    """Open a hub id (`org/name`) or a local folder, from `source` into `lang`; `code` is the other language's.
+def open_nllb(
+    spec: str,
+    lang: str,
+    code: str | None = None,
+    source: str = "en",
+    device: str = "auto",
+    *,
+    ct2: bool = False,
+) -> Nllb:
+    """Open a hub id (`org/name`) or a local folder, from `source` into `lang`; `code` is the other language's, `ct2`
+    runs it by CTranslate2.
 
     Raises `ModelError` if it cannot be read or its tokenizer lacks the code, `BadInput` for a language without a known
     code.
@@ -67,11 +77,11 @@ def open_nllb(spec: str, lang: str, code: str | None = None, source: str = "en",
     other = source if lang == "en" else lang
     wanted = code_of(other, code)
     begin, end = (wanted, "eng_Latn") if lang == "en" else ("eng_Latn", wanted)
-    model, tokenizer, folder = open_model(spec, device, src_lang=begin)
+    model, tokenizer, folder = open_model(spec, device, ct2=ct2, src_lang=begin)
     unknown = [c for c in ("eng_Latn", wanted) if tokenizer.convert_tokens_to_ids(c) in (None, tokenizer.unk_token_id)]
     if unknown:
         raise ModelError(f"the tokenizer of {spec} has no language code {unknown[0]}", hint="give an NLLB-200 model")
-    return Nllb(model, tokenizer, end, model_name("nllb", spec, folder))
+    return Nllb(model, tokenizer, end, model_name("nllb-ct2" if ct2 else "nllb", spec, folder))
 
 
 def code_of(lang: str, code: str | None = None) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from refusalctl.disk import given_folder
 from refusalctl.errors import ModelError
+from refusalctl.model.translators.ctranslate import Engine, open_engine
 from refusalctl.model.translators.protocol import Outcome, outcome
 
 if TYPE_CHECKING:
@@ -17,9 +18,11 @@ MAX_NEW_TOKENS = 512
 
 
 def write(
-    model: LanguageModel, tokenizer: Tokenizer, texts: Sequence[str], max_new_tokens: int, **options: Any
+    model: LanguageModel | Engine, tokenizer: Tokenizer, texts: Sequence[str], max_new_tokens: int, **options: Any
 ) -> list[list[int]]:
     """The ids that the model writes for each text, its decoder's start included."""
+    if isinstance(model, Engine):
+        return model.write(tokenizer, texts, max_new_tokens, **options)
     import torch
     from transformers.generation.logits_process import LogitsProcessorList
 
@@ -62,23 +65,33 @@ def model_name(family: str, spec: str, folder: Path) -> str:
 class SequenceModel(NamedTuple):
     """A translation model in eval mode, its tokenizer, and the folder that both came from."""
 
-    model: LanguageModel
+    model: LanguageModel | Engine
     tokenizer: Tokenizer
     folder: Path
 
 
-def open_model(spec: str, device: str = "auto", **settings: Any) -> SequenceModel:
-    """A hub id (`org/name` or `org/name@revision`) or a local folder. Raises `ModelError`."""
+def open_model(spec: str, device: str = "auto", *, ct2: bool = False, **settings: Any) -> SequenceModel:
+    """A hub id (`org/name[@revision]`) or a local folder; `ct2`: run by CTranslate2. Raises `ModelError`."""
     from refusalctl.model.load import pick_device
-    from refusalctl.model.pretrained import Wanted, check_vocabulary, open_tokenizer, open_weights
+    from refusalctl.model.pretrained import META, Wanted, check_vocabulary, open_tokenizer, open_weights
 
     folder = folder_of(spec, whole=True)
     what = f"the translation model {spec}"
-    wanted = Wanted(("AutoModelForSeq2SeqLM",), pick_device(device), None, pickled=True)
+    wanted = Wanted(("AutoModelForSeq2SeqLM",), META if ct2 else pick_device(device), None, pickled=True)
     model = open_weights(folder, what, wanted).model
     tokenizer = open_tokenizer(folder, what, padding_side="right", **settings)
     check_vocabulary(model, tokenizer, what)
+    if ct2:
+        return SequenceModel(open_engine(folder, what, _start(model, what)), tokenizer, folder)
     return SequenceModel(model, tokenizer, folder)
+
+
+def _start(model: LanguageModel, what: str) -> int:
+    """The token that its decoder begins with. Raises `ModelError` where the model does not say."""
+    found = getattr(model.generation_config, "decoder_start_token_id", None)
+    if not isinstance(found, int):
+        raise ModelError(f"{what} does not say which token its decoder begins with", hint="is it a translation model?")
+    return found
 
 
 def folder_of(spec: str, *, whole: bool = False) -> Path:

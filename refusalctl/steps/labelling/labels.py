@@ -62,7 +62,7 @@ def _machine(job: Job, declaration: Declaration) -> RunChecks:
     bench = job.bench
     return {
         "device": pick_device(bench.machine.device),
-        "dtype": pick_dtype(bench.machine.dtype, bench.machine.device),
+        "dtype": pick_dtype(bench.judge_dtype, bench.machine.device),
         "batch_size": bench.machine.batch_size,
         **versions(),
     }

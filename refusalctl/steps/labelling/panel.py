@@ -172,7 +172,7 @@ def _pair(
     )
 
 
-PANEL = Step("panel", 2, "panel", _run)
+PANEL = Step("panel", 3, "panel", _run)
 
 
 def form_panel(bench: Workbench, labels: Sequence[Artifact], rule: VoteRule = "majority") -> Artifact:

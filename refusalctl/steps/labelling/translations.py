@@ -113,7 +113,7 @@ def translate_completions(
     code: str | None = None,
     opened: TextTranslator | None = None,
 ) -> Artifact:
-    """Every completion in English by `nllb[:MODEL]`, `madlad[:MODEL]`, `google` or `deepl`.
+    """Every completion in English by `nllb[:MODEL]`, `madlad[:MODEL]` (`-ct2`: by CTranslate2), `google` or `deepl`.
 
     Finished texts are kept in the store's cache, so an interrupted run goes on, and the same text is never translated
     twice. `opened` is a translator of the caller's own; `translator` then names it. Raises `BadInput` for English
