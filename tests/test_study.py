@@ -450,11 +450,13 @@ def test_a_cost_panel_is_found_again_and_goes_on_where_it_stopped(
 
 
 def test_a_plan_of_a_cost_panel_counts_its_passes(
-    study: rc.Study, texts: Path, lm_eval: list[str], tmp_path: Path
+    study: rc.Study, costs: Cost, texts: Path, lm_eval: list[str]
 ) -> None:
+    lm_eval.clear()
     dry = rc.Study(**ASKED, store=study.store.root, dry_run=True)
-    assert panel(dry, texts, tasks=["a_third"], limit=3).planned
+    assert panel(dry, texts, doses=[0.25], tasks=["some_task", "a_third"]).planned
     work = {(row.step, row.lang): row.work.forward for row in dry.forecast().rows}
+    assert work["lm-eval", "some_task"] == 2 * 12  # the new dose of two arms; the rest is done
     assert work["lm-eval", "a_third"] == 5 * 12  # the baseline and two arms at two doses
     assert lm_eval == []
 
