@@ -464,7 +464,7 @@ def test_a_plan_of_a_cost_panel_counts_its_passes(
 def test_removal_and_cost_stand_in_one_line_under_the_verdict(study: rc.Study, matrix: Transfer, costs: Cost) -> None:
     line = costs.sentences()[0]
     assert line.startswith("ablate qaa in ")
-    assert "refusals removed 100 points" in line or "refusals removed" in line
+    assert "refusals removed" in line
     assert "; cost: KL, harmless prompts 0.000" in line
     assert "some_task acc −33" in line
     report = study.report([matrix], geometry=False, costs=[costs])
@@ -475,7 +475,6 @@ def test_removal_and_cost_stand_in_one_line_under_the_verdict(study: rc.Study, m
     lines = (report.path / "cost.csv").read_text(encoding="utf-8").splitlines()
     (row,) = [r for r in csv.DictReader(lines) if (r["arm"], r["dose"], r["measure"]) == ("ablate qaa", "1", "task")]
     assert (row["forth"], row["back"], row["unit"]) == ("0", "1", "share")
-    assert 'id="cost"' not in study.report([matrix], geometry=False).page.read_text(encoding="utf-8")
 
 
 def test_a_cost_of_other_directions_is_not_shown_beside_a_matrix(
