@@ -284,7 +284,7 @@ def duration(seconds: float) -> str:
 
 def about_line(about: Mapping[str, Json]) -> str:
     """`en harmful test n=48 smollm2-refuser`: what an artifact is about, short."""
-    first = [str(about[k]) for k in ("lang", "kind", "split", "intervention", "rule", "judge") if about.get(k)]
+    first = [str(about[k]) for k in ("lang", "kind", "split", "task", "intervention", "rule", "judge") if about.get(k)]
     if about.get("direction_lang"):
         first.append(f"from {about['direction_lang']}")
     if about.get("sources"):

@@ -106,8 +106,9 @@ def run_benchmark(bench: Workbench, asked: AskedTask, spec: InterventionSpec) ->
 
 def _requests(bench: Workbench, task: HarnessTask) -> int:
     """Counted once per plan: every condition puts the same requests."""
-    known = [line.about["n"] for line in bench.plan if line.step == LM_EVAL.name and line.about["task"] == task.name]
-    return next((int(n) for n in known if n is not None), None) or harness.count_requests(task)
+    mine = [line for line in bench.plan if line.step == LM_EVAL.name and line.about.get("task") == task.name]
+    known = [int(line.about["n"]) for line in mine if line.about.get("n") is not None]  # what is finished tells none
+    return known[0] if known else harness.count_requests(task)
 
 
 def read_items(artifact: Artifact) -> list[BenchmarkItem]:
