@@ -25,6 +25,7 @@ _HOMES = {
     "ablate": "interventions",
     "add": "interventions",
     "intervene": "interventions",
+    "load_direction": "interventions",
     "Candidate": "interventions",
     "Intervention": "interventions",
     "Settings": "settings",
@@ -39,7 +40,7 @@ _HOMES = {
 
 if TYPE_CHECKING:
     from refusalctl.errors import Ambiguous, BadInput, EmptySelection, ModelError, NotFound, RefusalctlError
-    from refusalctl.interventions import Candidate, Intervention, ablate, add, intervene
+    from refusalctl.interventions import Candidate, Intervention, ablate, add, intervene, load_direction
     from refusalctl.settings import Machine, Settings
     from refusalctl.study import Study, open, transfer
 
@@ -72,6 +73,7 @@ __all__ = [
     "ablate",
     "add",
     "intervene",
+    "load_direction",
     "open",
     "transfer",
 ]
