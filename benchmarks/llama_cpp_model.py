@@ -89,7 +89,7 @@ def library() -> tuple[Any, Any, str]:
 def logits(path: Path, ids: list[int], vectors: NDArray[np.float32] | None) -> NDArray[np.float32]:
     """Logits [n_tokens, n_vocab] of llama.cpp. `vectors` [n_layers, d_model]: row N - 1 is `direction.N`."""
     ffi, lib, _name = library()
-    silent = ffi.callback("void(int, char *, void *)", lambda *_told: None)
+    silent = ffi.callback("void(enum ggml_log_level, char *, void *)", lambda *_told: None)
     lib.llama_log_set(silent, ffi.NULL)
     lib.llama_backend_init()
     model = lib.llama_model_load_from_file(str(path).encode(), lib.llama_model_default_params())

@@ -76,12 +76,22 @@ def exported(at: Ours, folder: Path, form: str, operation: str, layer: int = LAY
 
 
 def streams(model: Any, ids: Any) -> Any:
-    """Every stream that enters a block, then the logits' input and the logits: one flat tensor."""
+    """Every stream that enters a block, as the block gets it, then the logits: one flat tensor."""
     import torch
 
-    with torch.no_grad():
-        found = model(ids, output_hidden_states=True, use_cache=False)
-    return torch.cat([*(h.reshape(-1) for h in found.hidden_states), found.logits.reshape(-1)])
+    kept: list[Any] = []
+
+    def keep(_module: Any, args: Any, kwargs: Any) -> None:
+        kept.append((args[0] if args else kwargs["hidden_states"]).reshape(-1).clone())
+
+    hooks = [block.register_forward_pre_hook(keep, with_kwargs=True) for block in model.model.layers]
+    try:
+        with torch.no_grad():
+            found = model(ids, use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return torch.cat([*kept, found.logits.reshape(-1)])
 
 
 def ours_under(at: Ours, operation: str, layer: int = LAYER) -> Any:
@@ -222,6 +232,7 @@ def transformer_lens(folder: Path) -> list[Row]:
     at.model.save_pretrained(place)
     tiny.tokenizer().save_pretrained(place)
     tokenizer = AutoTokenizer.from_pretrained(place)
+    untouched = ours(folder / "again")  # the same weights: a bridge changes the modules of the model that it is given
     bridge = TransformerBridge.boot_transformers(str(place), hf_model=at.model, tokenizer=tokenizer)
     ((name, vector),) = load_file(exported(at, folder, "transformer-lens", "add")).items()
     unit = vector / vector.norm()
@@ -236,28 +247,26 @@ def transformer_lens(folder: Path) -> list[Row]:
         kept: dict[str, Any] = {}
         names = [f"blocks.{i}.hook_resid_pre" for i in range(N_LAYERS)]
 
-        def keep(x: Any, hook: Any) -> Any:
-            kept[hook.name] = x.detach().clone()
-            return x
+        def keep(name: str) -> Any:
+            def seen_there(x: Any, hook: Any) -> Any:  # noqa: ARG001
+                kept[name] = x.detach().clone()
+                return x
+
+            return seen_there
 
         with torch.no_grad():
-            logits = bridge.run_with_hooks(at.ids, fwd_hooks=[*hooks, *((n, keep) for n in names)])
+            logits = bridge.run_with_hooks(at.ids, fwd_hooks=[*hooks, *((n, keep(n)) for n in names)])
         return torch.cat([*(kept[n].reshape(-1) for n in names), logits.reshape(-1)])
 
     writes = [("hook_embed", ablate)]
     writes += [(f"blocks.{i}.{w}", ablate) for i in range(N_LAYERS) for w in ("hook_attn_out", "hook_mlp_out")]
-    library, n = version("transformer-lens"), at.ids.shape[1] * D_MODEL
+    library = version("transformer-lens")
     rows = []
     for operation, hooks in (("add", [(name, add)]), ("ablate", writes)):
         found = seen(hooks)
-        head, tail = N_LAYERS * n, at.ids.shape[1] * at.model.config.vocab_size
-
-        def cut(x: Any, head: int = head, tail: int = tail) -> Any:
-            return torch.cat([x[:head], x[-tail:]])
-
-        deviation = differs(found, cut(ours_under(at, operation)))
-        other = ours_under(at, "add", LAYER + 1) if operation == "add" else streams(at.model, at.ids)
-        one_off = differs(found, cut(other))
+        deviation = differs(found, ours_under(untouched, operation))
+        other = ours_under(untouched, "add", LAYER + 1) if operation == "add" else streams(untouched.model, at.ids)
+        one_off = differs(found, other)
         good = deviation < TOLERANCE < one_off / 100
         rows.append(Row("transformer-lens", library, f"streams under hooks: {operation}", deviation, one_off, good))
     return rows
@@ -274,14 +283,15 @@ def nnterp(folder: Path) -> list[Row]:
     at = ours(folder)
     ((name, vector),) = load_file(exported(at, folder, "nnterp", "add")).items()
     layer = int(name.removeprefix("layers_input."))
+    untouched = ours(folder / "again")  # the same weights
     wrapped = StandardizedTransformer(at.model, tokenizer=tiny.tokenizer(), check_renaming=False)
     with torch.no_grad(), wrapped.trace(at.ids):
         wrapped.layers_input[layer] = wrapped.layers_input[layer] + vector
         found = wrapped.logits.save()
     size = found.numel()
     found = found.reshape(-1).detach()
-    deviation = differs(found, ours_under(at, "add")[-size:])
-    one_off = differs(found, ours_under(at, "add", LAYER + 1)[-size:])
+    deviation = differs(found, ours_under(untouched, "add")[-size:])
+    one_off = differs(found, ours_under(untouched, "add", LAYER + 1)[-size:])
     good = deviation < TOLERANCE < one_off / 100
     return [Row("nnterp", version("nnterp"), "logits under `layers_input`", deviation, one_off, good)]
 
@@ -421,14 +431,14 @@ def mlflow(folder: Path) -> list[Row]:
     """Figures logged, and found again by a client of MLflow."""
     from mlflow import MlflowClient
 
-    from refusalctl.interop.tracking import log
+    from refusalctl.interop.tracking import address, log
     from refusalctl.steps.interop.figures import figures_of
     from tests.steps.interop.world import answers_store
 
     _store, artifacts = answers_store(folder / "answers")
     figures = figures_of(next(a for a in artifacts if a.kind == "labels"))
     run = log("mlflow", figures, str(folder / "tracking"), "trial")
-    client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'tracking' / 'mlflow.db'}")
+    client = MlflowClient(tracking_uri=address(str(folder / "tracking")))
     found = client.get_run(run).data.metrics
     deviation = max(abs(found[name] - value) for name, value in figures.metrics.items())
     good = found.keys() == figures.metrics.keys() and deviation == 0
@@ -437,7 +447,7 @@ def mlflow(folder: Path) -> list[Row]:
 
 
 def wandb(folder: Path) -> list[Row]:
-    """An offline run, read back from its file by wandb's own reader."""
+    """An offline run; its numbers are read back from its file, which wandb's Python package cannot read itself."""
     from refusalctl.interop.tracking import log
     from refusalctl.steps.interop.figures import figures_of
     from tests.steps.interop.world import answers_store
@@ -445,26 +455,34 @@ def wandb(folder: Path) -> list[Row]:
     _store, artifacts = answers_store(folder / "answers")
     figures = figures_of(next(a for a in artifacts if a.kind == "labels"))
     log("wandb", figures, str(folder / "runs"), "trial")
-    (file,) = folder.rglob("*.wandb")
+    (file,) = {each.resolve() for each in folder.rglob("*.wandb")}
     found = _wandb_numbers(file)
     deviation = max(abs(found[name] - value) for name, value in figures.metrics.items())
     return [Row("wandb", version("wandb"), f"{len(figures.metrics)} numbers, offline", deviation, None, deviation == 0)]
 
 
 def _wandb_numbers(file: Path) -> dict[str, float]:
+    """Numbers of the history in an offline run: records of wandb's own protobuf in a LevelDB log (32 KiB blocks)."""
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
 
-    store = DataStore()
-    store.open_for_scan(str(file))
+    content, place, whole = file.read_bytes(), 7, b""
     found: dict[str, float] = {}
-    while (data := store.scan_data()) is not None:
+    while place + 7 <= len(content):
+        length, kind = int.from_bytes(content[place + 4 : place + 6], "little"), content[place + 6]
+        if kind == 0:  # the rest of a block is filled up
+            place += 32768 - place % 32768
+            continue
+        whole = (b"" if kind in (1, 2) else whole) + content[place + 7 : place + 7 + length]
+        place += 7 + length
+        place += 32768 - place % 32768 if 32768 - place % 32768 < 7 else 0
+        if kind in (2, 3):
+            continue
         record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
+        record.ParseFromString(whole)
         for item in record.history.item:
-            key = item.key or ".".join(item.nested_key)
-            if not key.startswith("_"):
-                found[key] = float(json.loads(item.value_json))
+            name = item.key or ".".join(item.nested_key)
+            if not name.startswith("_"):
+                found[name] = float(json.loads(item.value_json))
     return found
 
 

@@ -163,16 +163,17 @@ def _direction(
     model: str | None,
     model_hint: str | None,
 ) -> None:
+    from refusalctl.interop.direction import OPERATIONS
     from refusalctl.settings import Machine
     from refusalctl.steps.interop.directions import AskedDirection, export_direction
     from refusalctl.steps.step import Workbench
 
-    chosen = next((each for each in ("ablate", "add") if each == operation), None)
+    chosen = next((each for each in OPERATIONS if each == operation), None)
     if operation is not None and chosen is None:
         raise typer.BadParameter(f"--operation takes ablate or add, found {operation!r}")
     at = numbers(layers, "--layers")
     asked = AskedDirection(
-        operation=chosen,  # type: ignore[arg-type]
+        operation=chosen,
         coefficient=coeff,
         layers=None if at is None else tuple(at),
         unit=unit,

@@ -76,7 +76,8 @@ def read(path: Path) -> FoundVectors:
     if format_ != GGUF.format:
         raise DataError(f"{path.name} should hold tensors called direction.N, found names of {format_}")
     vectors = {layer: _vector(held[name], path.name) for layer, name in by_layer.items()}
-    header = read_header(fields[ENTRY], path.name) if fields[ENTRY] else None
+    told = fields[ENTRY]
+    header = read_header(told, path.name) if told else None
     hint = fields[f"{ARCHITECTURE}.model_hint"]
     return FoundVectors(format_, fitting(vectors, path.name, header, by_layer), header, hint)
 

@@ -7,7 +7,7 @@ The header is one JSON object; in safetensors it is the metadata entry `refusalc
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 Operation = Literal["ablate", "add"]
+OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 Points = Literal["harmless-to-harmful", "untold"]
 FORMAT, VERSION = "refusalctl.portable-direction", 1
 ENTRY = "refusalctl"  # of a file's metadata

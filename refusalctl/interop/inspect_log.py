@@ -87,7 +87,7 @@ def _sample(task: Task, each: Sample) -> Any:
     from inspect_ai.scorer import Score
 
     reason = "max_tokens" if each.truncated else "stop"
-    output = ModelOutput.from_content(task.model, each.answer, reason)  # type: ignore[arg-type]
+    output = ModelOutput.from_content(task.model, each.answer, reason)
     if each.n_tokens is not None:
         output.usage = ModelUsage(output_tokens=each.n_tokens)
     score = None if each.outcome is None or task.judge is None else Score(value=each.outcome, explanation=each.reason)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from refusalctl.errors import BadInput
+from refusalctl.errors import BadInput, FileError
 
 Tracker = Literal["mlflow", "wandb"]
+_WANDB_HEAD = 7  # bytes of an empty run's file
 TRACKERS: tuple[Tracker, ...] = ("mlflow", "wandb")
 
 
@@ -37,7 +39,7 @@ def log(tracker: Tracker, figures: Figures, to: str, project: str, *, online: bo
 
 def _mlflow(figures: Figures, to: str, project: str) -> str:
     mlflow = _needed("mlflow", "mlflow")
-    client = mlflow.MlflowClient(tracking_uri=_address(to))
+    client = mlflow.MlflowClient(tracking_uri=address(to))
     known = client.get_experiment_by_name(project)
     experiment = known.experiment_id if known is not None else client.create_experiment(project)
     run = client.create_run(experiment, run_name=figures.name, tags=dict(figures.tags))
@@ -50,13 +52,17 @@ def _mlflow(figures: Figures, to: str, project: str) -> str:
     return identifier
 
 
-def _address(to: str) -> str:
-    """A folder becomes a SQLite file in it: MLflow's older store of plain files is no longer kept up by its makers."""
+def address(to: str) -> str:
+    """A folder becomes an SQLite file in it where MLflow can write one (it needs SQLAlchemy), else plain files, which
+    its makers no longer develop."""
     if "://" in to or to.startswith("databricks"):
         return to
     folder = Path(to).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{folder / 'mlflow.db'}"
+    if importlib.util.find_spec("sqlalchemy") and importlib.util.find_spec("alembic"):
+        return f"sqlite:///{folder / 'mlflow.db'}"
+    os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+    return folder.as_uri()
 
 
 def _wandb(figures: Figures, to: str, project: str, online: bool) -> str:
@@ -66,15 +72,26 @@ def _wandb(figures: Figures, to: str, project: str, online: bool) -> str:
         project=project,
         name=figures.name,
         dir=to,
-        config=dict(figures.params),
-        tags=[f"{k}={v}"[:64] for k, v in figures.tags.items()],
+        config={**figures.params, **figures.tags},
         mode="online" if online else "offline",
         settings=wandb.Settings(console="off", silent=True, disable_git=True, save_code=False),
     )
     run.log(dict(figures.metrics))
     identifier: str = run.id
     run.finish()
+    if not online:
+        _wait_for(Path(run.settings.sync_file))
     return identifier
+
+
+def _wait_for(file: Path, seconds: float = 60.0) -> None:
+    """`finish` of wandb 0.31 returns before its service has written what it was told: wait until more than the file's
+    head is there. Raises `FileError` where nothing comes."""
+    end = time.monotonic() + seconds
+    while not file.is_file() or file.stat().st_size <= _WANDB_HEAD:
+        if time.monotonic() > end:
+            raise FileError(f"wandb wrote nothing to {file.name} in {seconds:g} seconds", hint="see its logs folder")
+        time.sleep(0.05)
 
 
 def _needed(module: str, extra: str) -> Any:

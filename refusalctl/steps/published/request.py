@@ -56,7 +56,7 @@ class Request:
         for name, here in known.items():
             if here is not None and given[name] is not None and given[name] != here:
                 raise BadInput(f"{where} says {name} {here}, --{name} says {given[name]}", hint="leave the flag out")
-        return replace(self, **{name: here for name, here in known.items() if here is not None})
+        return replace(self, lang=lang or self.lang, model=model or self.model, revision=revision or self.revision)
 
     def position(self, known: int | None, where: str) -> int:
         """The position that a direction was read at. Raises `BadInput` where nobody says it, or two say another."""

@@ -59,7 +59,7 @@ def import_files(bench: Workbench, paths: Sequence[Path], request: Request) -> l
     artifacts = [artifact for each in given for artifact in _import_json(bench, each, request)]
     if directions is not None:
         artifacts += import_directions(bench, directions, request)
-    return artifacts + import_vectors(bench, vectors, request)
+    return artifacts + import_vectors(bench, vectors)
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:

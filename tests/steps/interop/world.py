@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,7 +20,6 @@ from refusalctl.steps.labelling.labels import LABELS_FILE
 from refusalctl.steps.prompt_rows import PROMPTS_FILE
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact, Store
-from tests.steps.world import score_table
 
 SECRET = "SECRET-TEXT-OF-AN-ANSWER"
 MODEL: JsonObject = {"name": "tiny", "revision": "r1", "dtype": "float32"}
@@ -44,13 +42,29 @@ def directions_store(
     def fill(out: Path) -> None:
         header: JsonObject = {"pos": -1, "layer": layer, "lang": "be", "suffix_tokens": ["\n"]}
         formats.write_vectors(out / SELECTION_FILE, "selection", {"direction": vector}, header)
-        formats.write_record(out, msgspec.structs.replace(table(), n_layers=n_layers))
+        formats.write_record(out, table(n_layers))
 
     return store, put(store, "selection", about, {}, fill)
 
 
-def table() -> SelectionScores:
-    return score_table()
+def table(n_layers: int) -> SelectionScores:
+    return SelectionScores(
+        n_layers=n_layers,
+        positions=(-1,),
+        suffix_tokens=None,
+        validation=None,
+        search=None,
+        flat=None,
+        unscored=(),
+        candidates=(),
+        untold="made for a test",
+        criterion="published",
+        rule=None,
+        stability=None,
+        unsteady="made for a test",
+        reliability=None,
+        choices=None,
+    )
 
 
 def answers_store(root: Path) -> tuple[Store, list[Artifact]]:
