@@ -13,7 +13,7 @@ from refusalctl.cli.share import AllOption, NamesOption, export_archive
 from refusalctl.disk import given_path
 from refusalctl.errors import BadInput
 from refusalctl.file_errors import printable
-from refusalctl.records.printed import PrintedExport
+from refusalctl.records.printed_exports import PrintedExport
 from refusalctl.store.references import resolve_all
 from refusalctl.store.store import Artifact, Store
 from refusalctl.store.verify import require_store

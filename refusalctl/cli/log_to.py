@@ -9,7 +9,7 @@ import typer
 
 from refusalctl.cli import out
 from refusalctl.cli.session import DEFAULT_STORE, JsonOption, StoreOption
-from refusalctl.records.printed import LoggedFigures
+from refusalctl.records.printed_exports import LoggedFigures
 from refusalctl.store.references import resolve_all
 from refusalctl.store.store import Store
 from refusalctl.store.verify import require_store
