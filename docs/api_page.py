@@ -20,7 +20,7 @@ What `import refusalctl as rc` offers. Signatures and texts are those of the cod
 is used, with examples that run. Names that are not here may change without notice."""
 PARTS: dict[str, tuple[str, ...]] = {
     "A study": ("Study", "open", "transfer"),
-    "Interventions": ("ablate", "add", "intervene", "Intervention", "Candidate", "Behaviour"),
+    "Interventions": ("ablate", "add", "intervene", "load_direction", "Intervention", "Candidate", "Behaviour"),
     "Settings": ("Settings", "Machine"),
     "Errors": ("RefusalctlError", "BadInput", "EmptySelection", "ModelError", "NotFound", "Ambiguous"),
 }

@@ -26,6 +26,7 @@ _HOMES = {
     "add": "interventions",
     "intervene": "interventions",
     "Behaviour": "steps.costs.panel",
+    "load_direction": "interventions",
     "Candidate": "interventions",
     "Intervention": "interventions",
     "Settings": "settings",
@@ -40,7 +41,7 @@ _HOMES = {
 
 if TYPE_CHECKING:
     from refusalctl.errors import Ambiguous, BadInput, EmptySelection, ModelError, NotFound, RefusalctlError
-    from refusalctl.interventions import Candidate, Intervention, ablate, add, intervene
+    from refusalctl.interventions import Candidate, Intervention, ablate, add, intervene, load_direction
     from refusalctl.settings import Machine, Settings
     from refusalctl.steps.costs.panel import Behaviour
     from refusalctl.study import Study, open, transfer
@@ -75,6 +76,7 @@ __all__ = [
     "ablate",
     "add",
     "intervene",
+    "load_direction",
     "open",
     "transfer",
 ]

@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
 
+from refusalctl.disk import given_path
 from refusalctl.errors import BadInput
+from refusalctl.interop.direction import ModelFacts, check_model
 from refusalctl.results import Directions, Result, Selection, Subspace, Vectors
+from refusalctl.steps.interop.directions import read_vectors
 from refusalctl.steps.interventions import InterventionSpec, Source, resolve_direction
 
 if TYPE_CHECKING:
@@ -142,6 +146,32 @@ def add(
     if layer is not None and isinstance(direction, Result | Candidate | Source):
         raise BadInput("a result is added at its own layer", hint="`layers` adds it at others; `layer` is for tensors")
     return Intervention("add", (direction,), coeff, _numbers(layers), _numbers(positions), layer)
+
+
+def load_direction(path: Path | str, model: torch.nn.Module, *, unproven: bool = False) -> Intervention:
+    """The intervention that an exported direction means (`artifacts export --format safetensors`, `gguf`, ...), for
+    `rc.intervene` with `model`.
+
+    Raises `BadInput` where the file was read from another model: width, layers, commit, and the fingerprint of the
+    weights where the file has one. Where neither commit nor fingerprint can be compared, `unproven=True` says that you
+    know it. A file without a header says too little: `refusalctl import` asks for the rest.
+    """
+    from refusalctl.model.fingerprint import weights_fingerprint
+    from refusalctl.model.residual import find_residual
+
+    place = given_path(path, "the direction")
+    found = read_vectors(place)
+    if found.header is None:
+        raise BadInput(f"{place.name} has no header: nothing says where its direction belongs", hint="import it")
+    header, residual = found.header, find_residual(cast("LanguageModel", model))
+    commit = getattr(model.config, "_commit_hash", None)
+    weights = weights_fingerprint(model) if header.weights is not None else None
+    facts = ModelFacts(residual.n_layers, residual.d_model, commit, weights)
+    check_model(header, facts, place.name, unproven=unproven)
+    vector = next(iter(found.vectors.values()))
+    if header.operation == "ablate":
+        return ablate(vector)
+    return add(vector, header.coefficient, layer=header.layer, layers=header.act_at)
 
 
 def _numbers(given: Sequence[int] | None) -> tuple[int, ...] | None:

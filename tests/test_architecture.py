@@ -32,7 +32,7 @@ LIBRARY = {
     "interventions",
     "resolve",
 }  # what `import refusalctl` offers
-ROOMS = {"settings", "setting_values", "progress", "executors", "steps", "model", "stats", "store", "data"}
+ROOMS = {"settings", "setting_values", "progress", "executors", "steps", "model", "stats", "store", "data", "interop"}
 MAY_IMPORT = {
     "cli": {"cli", "report"} | LIBRARY | ROOMS | BOTTOM,
     **{each: {"report"} | LIBRARY | ROOMS | BOTTOM for each in LIBRARY},  # resolve below is stricter
@@ -47,6 +47,7 @@ MAY_IMPORT = {
     "stats": {"stats"} | BOTTOM,
     "store": {"store"} | BOTTOM,
     "data": {"data"} | BOTTOM,
+    "interop": {"interop"} | BOTTOM,
     "organisms": {"organisms", "records"} | PLAIN,
     "records": {"records"} | PLAIN,
     "language_codes": {"errors"},

@@ -18,7 +18,7 @@ from refusalctl.organisms.designs import KNOWN, Organism
 from refusalctl.stats.rates import Rate
 
 ROOT = Path(__file__).resolve().parents[1]
-HELPERS = {"__init__", "command", "refuser_texts", "selection_reference", "shapes"}
+HELPERS = {"__init__", "command", "llama_cpp_model", "refuser_texts", "selection_reference", "shapes"}
 NAMES = sorted({p.stem for p in (ROOT / "benchmarks").glob("*.py")} - HELPERS)
 
 

@@ -21,18 +21,20 @@ from refusalctl.cli.collect import collect
 from refusalctl.cli.cost import cost
 from refusalctl.cli.demo import demo
 from refusalctl.cli.doctor import doctor
+from refusalctl.cli.export import export
 from refusalctl.cli.extract import extract
 from refusalctl.cli.gate import gate
 from refusalctl.cli.geometry import geometry
 from refusalctl.cli.import_ import import_
 from refusalctl.cli.init import init
 from refusalctl.cli.judge import judge
+from refusalctl.cli.log_to import log_to
 from refusalctl.cli.panel import panel
 from refusalctl.cli.repair import repair
 from refusalctl.cli.report import report
 from refusalctl.cli.run import run
 from refusalctl.cli.select import select
-from refusalctl.cli.share import export_archive, import_archive, pull, push
+from refusalctl.cli.share import import_archive, pull, push
 from refusalctl.cli.transfer import transfer
 from refusalctl.cli.translate import translate
 from refusalctl.errors import RefusalctlError
@@ -89,8 +91,9 @@ app.command(rich_help_panel=TOOLS)(doctor)
 artifacts.app.command("repair")(repair)
 for command in (push, pull):
     artifacts.app.command()(command)
-artifacts.app.command("export")(export_archive)
+artifacts.app.command("export")(export)
 artifacts.app.command("import")(import_archive)
+artifacts.app.command("log-to")(log_to)
 app.add_typer(labels.app, name="labels", rich_help_panel=TOOLS)
 app.add_typer(data.app, name="data", rich_help_panel=TOOLS)
 app.add_typer(artifacts.app, name="artifacts", rich_help_panel=TOOLS)

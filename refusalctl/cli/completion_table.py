@@ -10,12 +10,15 @@ import re
 from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin
 
+from refusalctl.cli.export import FORMATS as EXPORTS
 from refusalctl.cli.goals import EXECUTORS
 from refusalctl.cli.judge import TEXTS
 from refusalctl.cli.report import FORMATS
 from refusalctl.data.field_sets import catalog
 from refusalctl.data.languages import NAMES
 from refusalctl.data.sets import PUBLISHED_SET, SAMPLE_SET
+from refusalctl.interop.direction import OPERATIONS
+from refusalctl.interop.tracking import TRACKERS
 from refusalctl.language_codes import ISO_639_1
 from refusalctl.model.files import embedded
 from refusalctl.model.judges import declarations
@@ -70,9 +73,12 @@ ARGUMENTS: dict[tuple[str, str], str] = {
     ("", "run"): "run",
     ("", "designs"): "design",
     ("artifacts name", "name"): "",
+    ("artifacts log-to", "tracker"): "tracker",
     ("data fetch", "name"): "published set",
 }
 SPECIAL: dict[tuple[str, str], str] = {
+    ("artifacts export", "--format"): "export format",
+    ("artifacts export", "--operation"): "operation",
     ("report", "--format"): "report format",
     ("data add", "--format"): "prompt format",
     ("labels sample", "--format"): "sheet format",
@@ -138,6 +144,9 @@ def _choices() -> dict[str, dict[str, str]]:
         "kind of artifact": dict.fromkeys(ARTIFACTS, ""),
         "verdict": dict.fromkeys(VERDICTS, ""),
         "rule": dict.fromkeys(PRESETS, ""),
+        "export format": dict.fromkeys(EXPORTS, ""),
+        "operation": dict.fromkeys(OPERATIONS, ""),
+        "tracker": dict.fromkeys(TRACKERS, ""),
         "report format": dict.fromkeys(FORMATS, ""),
         "prompt format": dict.fromkeys(("csv", "tsv", "txt", "json", "jsonl", "parquet"), ""),
         "sheet format": dict.fromkeys(("csv", "jsonl"), ""),

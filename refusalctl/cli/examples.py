@@ -62,7 +62,13 @@ SHOWN: dict[str, Shown] = {
     "cost": Shown(("cost ablate:selection:lang=en", "cost ablate:selection:lang=en --task arc_easy --limit 200")),
     "translate": Shown(("translate completions:lang=ba --translator nllb",)),
     "panel": Shown(("panel labels:lang=ba",)),
-    "import": Shown(("import runs/org/name --lang de", "import labels.csv --lang de --condition baseline")),
+    "import": Shown(
+        (
+            "import runs/org/name --lang de",
+            "import labels.csv --lang de --condition baseline",
+            "import vector.gguf --lang de --pos -1",
+        )
+    ),
     "calibrate": Shown(
         ("calibrate --quick", "calibrate shared mirror --cells"), ("printed-calibration", "planned-trial")
     ),
@@ -88,7 +94,15 @@ SHOWN: dict[str, Shown] = {
     "artifacts repair": Shown(("artifacts repair", "artifacts repair --yes"), ("printed-repairs",)),
     "artifacts push": Shown(("artifacts push s3://bucket/store demo --dry-run",), ("printed-sharing",)),
     "artifacts pull": Shown(("artifacts pull ../their/artifacts --all",), ("printed-sharing",)),
-    "artifacts export": Shown(("artifacts export demo.tar.gz demo",), ("printed-sharing",)),
+    "artifacts export": Shown(
+        (
+            "artifacts export demo.tar.gz demo",
+            "artifacts export be.safetensors selection:lang=be --format safetensors --model org/name",
+            "artifacts export answers labels:lang=be --format dataset",
+        ),
+        ("printed-sharing", "printed-export"),
+    ),
+    "artifacts log-to": Shown(("artifacts log-to mlflow transfer: --to tracking",), ("logged-figures",)),
     "artifacts import": Shown(("artifacts import demo.tar.gz",), ("printed-sharing",)),
 }
 

@@ -33,14 +33,22 @@ def import_(
     direction_lang: Annotated[
         str | None, language_option("--direction-lang", "Language of the direction that was applied.")
     ] = None,
+    pos: Annotated[
+        int | None,
+        typer.Option(help="Position that a .safetensors or .gguf direction was read at, if it does not say: -1."),
+    ] = None,
+    layer: Annotated[
+        int | None, typer.Option(help="Which of several layers of a .safetensors or .gguf file; ours, counted from 0.")
+    ] = None,
     rule: Annotated[
         str | None, typer.Option(help="Choose again among the published candidates: arditi or wang.")
     ] = None,
 ) -> None:
     """Take over published completions, evaluations, directions and labels, marked as imported. Nothing is unpickled.
 
-    Reads the files of andyrdt/refusal_direction, mainlp/Multilingual-Refusal and their forks. All files are checked
-    before the first artifact is written.
+    Reads the files of andyrdt/refusal_direction, mainlp/Multilingual-Refusal and their forks, and directions as
+    safetensors (refusalctl, TransformerLens, nnterp, steering-vectors) or GGUF control vectors (llama.cpp, repeng). All
+    files are checked before the first artifact is written.
     """
     if rule is not None and rule not in PRESETS:
         raise typer.BadParameter(f"--rule takes {' or '.join(PRESETS)}, found {rule!r}")
@@ -55,6 +63,8 @@ def import_(
         kind=next((k for k in KINDS if k == kind), None),
         condition=condition,
         direction_lang=direction_lang,
+        pos=pos,
+        layer=layer,
         rule=PRESETS[rule] if rule else None,
     )
     for each in found:

@@ -47,13 +47,15 @@ class PublishedDirection:
 
 @dataclass(frozen=True)
 class PublishedDirections:
-    """What was found and read of one run's directions."""
+    """What was found and read of one run's directions. `points`, `n_layers`: where a file tells or withholds them."""
 
     first: Path
     candidates: torch.Tensor | None = None
     scored: PublishedScores | None = None
     chosen: list[PublishedDirection] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
+    points: str | None = None
+    n_layers: int | None = None
 
 
 def find_directions(files: Sequence[Path], reselect: bool) -> PublishedDirections | None:
@@ -118,6 +120,7 @@ def import_directions(bench: Workbench, found: PublishedDirections, request: Req
     }
     params: JsonObject = {"files": found.files, **known}
     about = {**known, "data": "imported", "provenance": "imported"}
+    about |= {"points": found.points} if found.points is not None else {}
     rule = request.rule
     inputs: dict[str, Artifact] = {}
     picked = _choose(found, rule) if rule is not None else None
@@ -173,7 +176,8 @@ def _table(found: PublishedDirections) -> ScoreTable:
     scored = found.scored or PublishedScores([], [])
     places = [*(c.place for c in scored.candidates), *scored.unscored]
     n_pos = found.candidates.shape[0] if found.candidates is not None else -min((p for p, _ in places), default=0)
-    n_layers = found.candidates.shape[1] if found.candidates is not None else max((n for _, n in places), default=0) + 1
+    told = found.n_layers or max((n for _, n in places), default=0) + 1
+    n_layers = found.candidates.shape[1] if found.candidates is not None else told
     return ScoreTable(
         n_layers=n_layers,
         positions=tuple(range(-n_pos, 0)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from refusalctl.data.published_runs import INTERVENTIONS
@@ -17,6 +17,7 @@ from refusalctl.steps.step import Job, RunChecks, Step
 from refusalctl.store import formats
 
 VERSION = 2
+UNTOLD_MODEL, UNTOLD_REVISION = "imported", "unknown"
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,14 @@ class Request:
 
     lang: str | None = None
     source: str = ""
-    model: str = "imported"
-    revision: str = "unknown"
+    model: str = UNTOLD_MODEL
+    revision: str = UNTOLD_REVISION
     kind: Kind | None = None
     condition: str | None = None
     direction_lang: str | None = None
     rule: Rule | None = None
+    pos: int | None = None
+    layer: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("lang", "direction_lang"):
@@ -41,6 +44,31 @@ class Request:
         if self.lang is None:
             raise BadInput(f"{path.name} does not say its language", hint="give the language of its prompts: --lang")
         return self.lang
+
+    def with_known(self, *, lang: str | None, model: str | None, revision: str | None, where: str) -> Request:
+        """The request with what a file says of itself. Raises `BadInput` where both say it differently."""
+        given = {
+            "lang": self.lang,
+            "model": None if self.model == UNTOLD_MODEL else self.model,
+            "revision": None if self.revision == UNTOLD_REVISION else self.revision,
+        }
+        known = {"lang": lang, "model": model, "revision": revision}
+        for name, here in known.items():
+            if here is not None and given[name] is not None and given[name] != here:
+                raise BadInput(f"{where} says {name} {here}, --{name} says {given[name]}", hint="leave the flag out")
+        return replace(self, lang=lang or self.lang, model=model or self.model, revision=revision or self.revision)
+
+    def position(self, known: int | None, where: str) -> int:
+        """The position that a direction was read at. Raises `BadInput` where nobody says it, or two say another."""
+        if known is not None and self.pos is not None and known != self.pos:
+            raise BadInput(f"{where} says position {known}, --pos says {self.pos}", hint="leave the flag out")
+        found = known if known is not None else self.pos
+        if found is None:
+            raise BadInput(
+                f"{where} does not say at which position its direction was read",
+                hint="give it, counted back from the prompt's end: --pos -1",
+            )
+        return found
 
     def about(self, condition: str) -> JsonObject:
         """How a published condition is called here; `ablation_ja` is ablation of the Japanese direction."""

@@ -15,6 +15,7 @@ from refusalctl.data.published_runs import CUT_AT, PublishedRun, differing, name
 from refusalctl.errors import BadInput
 from refusalctl.json_types import JsonObject
 from refusalctl.steps.completions import COMPLETIONS_FILE
+from refusalctl.steps.interop.directions import SUFFIXES, given_vectors, import_vectors
 from refusalctl.steps.labelling.labels import LABELS_FILE
 from refusalctl.steps.labelling.translations import TRANSLATIONS_FILE
 from refusalctl.steps.prompt_rows import PROMPTS_FILE
@@ -44,18 +45,21 @@ def import_files(bench: Workbench, paths: Sequence[Path], request: Request) -> l
     """
     files = _files(paths)
     given = [_read(path, request) for path in files if path.suffix == ".json" and not _is_of_directions(path)]
-    directions = find_directions(files, request.rule is not None)
+    foreign = [path for path in files if path.suffix in SUFFIXES]
+    vectors = given_vectors(foreign, request)
+    directions = find_directions([p for p in files if p not in foreign], request.rule is not None)
     if directions is not None:
         request.needed_lang(directions.first)
-    if not given and directions is None:
+    if not given and directions is None and not vectors:
         raise BadInput(
             f"nothing to import in {', '.join(p.name for p in paths)}",
-            hint="expected *_completions.json, *_evaluations.json, mean_diffs.pt, direction*.pt or published labels",
+            hint="expected *_completions.json, *_evaluations.json, mean_diffs.pt, direction*.pt, published labels, or "
+            "directions as .safetensors or .gguf",
         )
     artifacts = [artifact for each in given for artifact in _import_json(bench, each, request)]
     if directions is not None:
         artifacts += import_directions(bench, directions, request)
-    return artifacts
+    return artifacts + import_vectors(bench, vectors)
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:

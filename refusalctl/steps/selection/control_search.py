@@ -54,20 +54,16 @@ class Searched(NamedTuple):
 
 
 def pick(
-    order: Sequence[int], at_once: int, bypass: Callable[[int], float], kl: Callable[[int], float], max_kl: float | None
+    places: Sequence[int], bypass: Callable[[int], float], kl: Callable[[int], float], max_kl: float | None
 ) -> int:
     """The place of the lowest bypass score among those whose KL is within the rule's limit, asked in that order; where
-    none is, that of the lowest KL. Whether adding a draw induces refusals is not asked: few directions do, and a null
-    must not lose for want of a candidate.
-
-    `order`: places, the most promising first, of which `at_once` are scored, and as many more as long as none passes.
-    """
-    bypass, kl = cache(bypass), cache(kl)
-    for n in range(at_once, len(order) + at_once, at_once):
-        for place in sorted(order[:n], key=bypass):
-            if max_kl is None or kl(place) <= max_kl:
-                return place
-    return min(order, key=kl)
+    none is, that of the lowest KL, which is then ablated in part. Whether adding a draw induces refusals is not asked:
+    few directions do, and a null must not lose for want of a candidate."""
+    kl = cache(kl)
+    for place in sorted(places, key=bypass):
+        if max_kl is None or kl(place) <= max_kl:
+            return place
+    return min(places, key=kl)
 
 
 def places_of(job: Job) -> list[Place]:
@@ -92,8 +88,7 @@ def search(job: Job, places: list[Place], draws: Sequence[torch.Tensor], kept_in
     """A place for every draw, chosen on the source's validation prompts. `draws`: by place, directions [n, d_model] or
     bases [n, rank, d_model].
 
-    With `max_candidates`, so many places of a draw are scored, those that look best to first order, and more only
-    where none of them is within the KL limit. Finished choices outlive an interruption, in the file `kept_in`. One
+    With `max_candidates`, so many places of a draw are scored, those that look best to first order. Finished choices outlive an interruption, in the file `kept_in`. One
     place alone needs no pass.
     """
     from refusalctl.model.hooks import Intervention
@@ -116,7 +111,7 @@ def search(job: Job, places: list[Place], draws: Sequence[torch.Tensor], kept_in
                 done = Intervention("ablate" if what.ndim == 1 else "subspace", what, places[place].at.layer)
                 return mean(criteria.under(done, WANTED[name])[name])
 
-            chosen = pick(orders[i], most, partial(asked, "bypass"), partial(asked, "kl"), max_kl)
+            chosen = pick(orders[i][:most], partial(asked, "bypass"), partial(asked, "kl"), max_kl)
             rows.add({"place": chosen, "passes": criteria.passes - before})
             advance()
     done: list[dict[str, Any]] = list(rows)

@@ -91,7 +91,7 @@ def draws_at(
     return found, varying
 
 
-DRAW_CONTROLS = Step("control-directions", 9, "control_directions", _run_directions, uses_model=True)
+DRAW_CONTROLS = Step("control-directions", 10, "control_directions", _run_directions, uses_model=True)
 
 
 def n_controls(settings: Settings) -> int:
