@@ -58,6 +58,11 @@ class _Manifest(msgspec.Struct):
     files: dict[str, _File]
 
 
+# msgspec learns a type when it first converts to it, and threads that do so at once meet it half learned: the process
+# dies (seen in `verify`, whose threads look at manifests). Here one thread makes it learn.
+msgspec.json.Decoder(_Manifest)
+
+
 class Said(dict[str, V]):
     """What a manifest or a file's header says; what it does not say is damage of the file, and no bug here."""
 

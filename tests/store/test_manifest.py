@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +134,17 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(store: Store, name: str) ->
 def test_an_id_ends_where_it_ends() -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert("a" * 64 + "\n", type=Digest)
+
+
+def test_threads_never_meet_a_type_that_is_half_learned(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """msgspec learns a type from the names in its module, once; where these are gone it must have done so before."""
+    spec = importlib.util.find_spec("refusalctl.store.manifest")
+    assert spec is not None
+    assert spec.loader is not None
+    fresh = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, fresh)
+    spec.loader.exec_module(fresh)
+    for name in ("_File", "_Recipe", "_About"):
+        delattr(fresh, name)
+    made = put(store)
+    assert fresh.checked(made.manifest, "labels", "labels") == made.manifest

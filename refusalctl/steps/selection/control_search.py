@@ -88,8 +88,8 @@ def search(job: Job, places: list[Place], draws: Sequence[torch.Tensor], kept_in
     """A place for every draw, chosen on the source's validation prompts. `draws`: by place, directions [n, d_model] or
     bases [n, rank, d_model].
 
-    With `max_candidates`, so many places of a draw are scored, those that look best to first order. Finished choices outlive an interruption, in the file `kept_in`. One
-    place alone needs no pass.
+    With `max_candidates`, so many places of a draw are scored, those that look best to first order. Finished choices
+    outlive an interruption, in the file `kept_in`. One place alone needs no pass.
     """
     from refusalctl.model.hooks import Intervention
 
