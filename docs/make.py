@@ -43,7 +43,8 @@ COMMANDS_BEGIN = """\
 Every step finds or computes what it needs. A command prints the id of its result on stdout and everything else on
 stderr, so that commands chain in a shell: `D=$(refusalctl select --lang be)`. Ctrl-C is safe: the same command goes on
 where it stopped. Exit codes: 0 done, 1 known error (one line says what to do), 2 wrong usage, 130 interrupted, 141
-nobody reads the output, 143 terminated. With `--json` an error is the last line of stderr, as `printed-error` in
+nobody reads the output, 143 terminated; `gate` has two more. With `--json` an error is the last line of stderr, as
+`printed-error` in
 [formats](formats/README.md) says it. `refusalctl --verbose COMMAND`, or `REFUSALCTL_VERBOSE=1`, shows what lies behind
 an error; `refusalctl --quiet COMMAND` tells only results, notes and errors, without progress and summaries.
 

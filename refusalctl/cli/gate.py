@@ -13,7 +13,7 @@ from refusalctl.cli.session import DEFAULT_STORE, ConfigOption, JsonOption, Stor
 from refusalctl.disk import write_whole
 from refusalctl.errors import BadInput
 from refusalctl.file_errors import explained
-from refusalctl.records.printed import GateCheck, GateState, PrintedGate
+from refusalctl.records.gate import GateCheck, GateState, PrintedGate
 from refusalctl.records.transfer import Transfer
 
 EXIT_CODES: dict[GateState, int] = {"met": 0, "not met": 3, "undecided": 4}

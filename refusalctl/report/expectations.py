@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, get_args
 
 from refusalctl.errors import BadInput
-from refusalctl.records.printed import GateCheck, GateState
+from refusalctl.records.gate import GateCheck, GateState
 from refusalctl.records.transfer import Transfer
 from refusalctl.records.verdict import VERDICTS, Verdict, VerdictValue
 

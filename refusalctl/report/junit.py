@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from xml.etree import ElementTree
 
-from refusalctl.records.printed import GateCheck
+from refusalctl.records.gate import GateCheck
 
 
 def junit(checks: Sequence[GateCheck], about: Mapping[str, str], when: datetime) -> bytes:

@@ -30,9 +30,12 @@ def as_json(*arguments: object) -> Any:
 def test_fetch_and_ls(tree, publish):
     folder = publish(tree)
     before = as_json("ls")
-    assert [(s["name"], s["fetched"]) for s in before] == [("sample", True), ("polyrefuse", False)]
+    assert [(s["name"], s["fetched"]) for s in before[:2]] == [("sample", True), ("polyrefuse", False)]
+    assert {(s["fetched"], s["licence"] is None) for s in before[2:]} == {(False, False)}  # published sets by name
     assert "data fetch" in call("ls").stderr
-    assert as_json("fetch", "--from", folder) == {"files": 12, "new": 12, "rows": {"de": 72, "en": 72}}
+    assert as_json("fetch", "--from", folder) == {
+        "files": 12, "new": 12, "rows": {"de": 72, "en": 72}, "name": "polyrefuse", "unverified": []
+    }  # fmt: skip
     counts = as_json("ls")[1]["languages"][0]
     assert counts["lang"] == "de"
     assert counts["counts"]["harmful"]["test"] == {"rows": 12, "usable": 12}
