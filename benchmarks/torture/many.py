@@ -86,7 +86,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def _worked() -> float:
-    """Processor seconds of all commands until now: on a machine that is busy with others they say more than the clock."""
+    """Processor seconds of all commands until now: on a busy machine they say more than the clock."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
