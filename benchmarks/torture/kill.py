@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 import random
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -46,6 +48,7 @@ def of_a_run(seed: int, n: int, folder: Path) -> Found:
     first = forked.run(lambda: command(undisturbed, folder, folder / "first"), undisturbed, Moment(), folder / "log")
     if first.code != 0:
         raise RuntimeError(f"the undisturbed run ended with {first.code}: {(folder / 'log').read_text()}")
+    import_as(folder / "imported")
     steps, costs = _steps(folder / "first"), json.loads((folder / "counted").read_text(encoding="utf-8"))
     found.steps.update(dict.fromkeys(steps.values(), 0))
     root, known = folder / "store", set[Whole]()
@@ -88,6 +91,14 @@ def import_all() -> None:
     vars(make)["_figures"] = partial(_drawn, vars(make).pop("_figures"))
 
 
+def import_as(names: Path) -> None:
+    """What an undisturbed run had imported in the end: half of what a child would do."""
+    for name in names.read_text(encoding="utf-8").split():
+        with warnings.catch_warnings(), suppress(Exception):
+            warnings.simplefilter("ignore")
+            import_module(name)
+
+
 def _drawn(planned: Callable[[Any], Iterator[Any]], rows: Any) -> Iterator[Any]:
     from matplotlib.figure import Figure
 
@@ -116,3 +127,4 @@ def command(root: Path, folder: Path, log: Path) -> None:
         main()
     finally:
         (folder / "counted").write_text(json.dumps(forked.counted), encoding="utf-8")
+        (folder / "imported").write_text("\n".join(sorted(sys.modules)), encoding="utf-8")
