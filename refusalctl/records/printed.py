@@ -8,8 +8,6 @@ import msgspec
 
 from refusalctl.records.calibration import CalibrationTrial
 from refusalctl.records.event import Event
-from refusalctl.records.verdict import VerdictValue
-from refusalctl.records.rows import Kind, Split
 
 
 class Printed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
