@@ -70,7 +70,7 @@ FORMATS = {
     "cost": (1, "d8c54c0fd2a3"),
     "geometry": (2, "e7c10f2cf110"),
     "openings": (2, "31c03279c32e"),
-    "panel": (2, "8aa27586dbfe"),
+    "panel": (3, "38c8e84008c8"),
     "report": (5, "3ad8e8f719a2"),
     "scores": (2, "432efab73751"),
     "selection": (2, "f45ef3e9677b"),
