@@ -35,6 +35,9 @@ import msgspec
 from refusalctl.processes import Owner, me
 from refusalctl.untrusted import opener, parse_object
 
+# before the threads that renew leases: two that convert to a type first, at once, end the process (`store/manifest.py`)
+msgspec.json.Decoder(Owner)
+
 Tell = Callable[[str], None]
 BEAT = 10.0  # seconds between two renewals of a lease
 STALE = 90.0  # seconds without one, by the clock of who waits, after which it is taken over; the same in every version
