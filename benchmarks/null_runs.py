@@ -30,7 +30,7 @@ from refusalctl.steps.transfer import read_transfer
 
 PROMISED = 0.05
 ASKED: dict[str, Any] = {
-    "sources": ["qaa"], "targets": ["qab", "qac"], "n_train": 24, "n_val": 32, "n_test": 96, "layers": [2, 3, 4, 5],
+    "sources": ["qaa"], "targets": ["qab", "qac"], "n_train": 16, "n_val": 24, "n_test": 48, "layers": [2, 3, 4, 5],
     "positions": [-1, -2], "max_new_tokens": 6, "n_controls": 19, "induce": False, "min_induce": float("-inf"),
     "max_kl": float("inf"), "opening_judge": "substring", "batch_size": 128, "device": "cpu", "dtype": "float32",
     "refusal_openings": [f"{lang}={words[0]}" for lang, words in REFUSAL.items()],

@@ -114,11 +114,12 @@ def _furthest(a: _Seen, b: _Seen) -> float:
     if not b.finite:
         return float("inf")
 
-    def apart(x: Tensor, y: Tensor) -> float:
+    def apart(x: Tensor, y: Tensor, least: float) -> float:
         x, y = x.double(), y.double()
-        return float(((x - y).norm(dim=-1) / x.norm(dim=-1).clamp(min=1e-12)).max())
+        return float(((x - y).norm(dim=-1) / x.norm(dim=-1).clamp(min=least)).max())
 
-    return max(apart(a.streams, b.streams), apart(_centred(a.logits), _centred(b.logits)))
+    # where all tokens are as likely, logits are nothing but rounding: they are compared with one nat
+    return max(apart(a.streams, b.streams, 1e-12), apart(_centred(a.logits), _centred(b.logits), 1.0))
 
 
 def _centred(logits: Tensor) -> Tensor:
