@@ -159,6 +159,8 @@ def _damaged(
 
 def what_is_there(path: Path) -> Reason | None:
     """Why a file that cannot be read is none of its kind: empty, a Git LFS pointer, a web page; None for all else."""
+    if not path.is_file():  # a pipe in a store from elsewhere would be waited for without end
+        return None
     try:
         with path.open("rb") as content:
             start = content.read(512)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from pathlib import Path
 
 import h5py
@@ -12,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from refusalctl.errors import FileError, StoreError
-from refusalctl.file_errors import explain, explained, printable, reading
+from refusalctl.file_errors import explain, explained, printable, reading, what_is_there
 
 MORE = (
     "EACCES",
@@ -151,3 +152,8 @@ def test_a_real_refusal_of_the_operating_system_keeps_its_cause(tmp_path: Path) 
 
 def test_names_from_outside_stay_on_one_line() -> None:
     assert printable("a\nb\x1b[31m\udcff й") == "a\\nb\\x1b[31m\\udcff й"
+
+
+def test_a_pipe_where_a_file_belongs_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rows.jsonl")
+    assert what_is_there(tmp_path / "rows.jsonl") is None

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -70,6 +71,18 @@ class Checks:
     def as_json(self) -> dict[str, float | int | None]:
         """The figures that a run keeps."""
         return {"hooks_fired": self.fired, "max_relative_projection": self.max_projection}
+
+    def to_row(self) -> dict[str, float | int | bool | None]:
+        """All of it, as numbers that outlive the process."""
+        return self.as_json() | {"repeated": self.repeated, "deviation": self.deviation}
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> "Checks":
+        """What `to_row` gave."""
+        seen = cls(row["hooks_fired"], repeated=row["repeated"], deviation=row["deviation"])
+        if row["max_relative_projection"] is not None:
+            seen.measure(torch.tensor(row["max_relative_projection"]))
+        return seen
 
     def verify(self, model: nn.Module | None = None) -> None:
         """Raise `ModelError` if something is left along the direction, beyond rounding, or is not a number.

@@ -19,8 +19,10 @@ from refusalctl.store.store import Artifact
 
 if TYPE_CHECKING:
     from refusalctl.model.generate import GeneratedAnswer
+    from refusalctl.model.hooks import Checks
 
 COMPLETIONS_FILE = "completions.jsonl"
+CHECKS_FILE = "checks.jsonl"  # beside unfinished rows: what was seen while they were written
 
 
 def _run(job: Job) -> RunChecks:
@@ -49,7 +51,6 @@ def _say_undeclared(job: Job, forms: Counter[str]) -> None:
 def _generate(job: Job, rows: list[Prompt], spec: InterventionSpec, finished: FinishedRows) -> RunChecks:
     """Answer what is not finished yet, writing down every batch."""
     from refusalctl.model.generate import complete
-    from refusalctl.model.hooks import Checks
 
     model, intervention = job.bench.model, resolve_direction(spec)
     about = job.inputs["prompts"].about
@@ -58,7 +59,8 @@ def _generate(job: Job, rows: list[Prompt], spec: InterventionSpec, finished: Fi
     encoded = encode(job, rows, job.params["max_new_tokens"], think_tokens=think_tokens)
     done = {row["prompt_id"] for row in finished}
     skip = frozenset(i for i, row in enumerate(rows) if row.id in done)
-    seen = Checks()
+    noted = FinishedRows(job.partial, CHECKS_FILE)
+    seen = _seen_before(noted, done)
     with batches(job.bench.progress, label, len(rows)) as advance:
         advance(len(skip))
         for indices, answers, checks in complete(
@@ -71,11 +73,23 @@ def _generate(job: Job, rows: list[Prompt], spec: InterventionSpec, finished: Fi
             done=skip,
         ):
             fresh = [_completion(rows[i], answer) for i, answer in zip(indices, answers) if i not in skip]
+            noted.add({"ids": [row.prompt_id for row in fresh], **checks.to_row()})  # first: rows count with it alone
             finished.add(*(row.to_json() for row in fresh))
             advance(len(fresh))
             seen.merge(checks)
     fast = {"repeats_steps": seen.repeated, "deviation_nats": seen.deviation}
     return seen.as_json() | {"intervention": intervention.describe()} | fast
+
+
+def _seen_before(noted: FinishedRows, done: set[str]) -> Checks:
+    """What was seen while the finished rows were written, each batch once: an interruption hides no check, and a report
+    that tells them has the bytes of one without it."""
+    from refusalctl.model.hooks import Checks
+
+    seen, batches_ = Checks(), {tuple(row["ids"]): row for row in noted if set(row["ids"]) <= done}
+    for row in batches_.values():
+        seen.merge(Checks.from_row(row))
+    return seen
 
 
 def _completion(prompt: Prompt, answer: GeneratedAnswer) -> Completion:

@@ -162,3 +162,19 @@ def test_an_overflow_in_half_precision_names_layer_dtype_and_what_helps(
     assert isinstance(failed.exception, ModelError)
     assert re.search(told, f"{failed.exception.message}; {failed.exception.hint}")
     assert {kind for kind, _ in Store(tmp_path / "store").ids()} == {"prompts"}
+
+
+def test_checks_of_finished_batches_count_once_and_with_their_answers_alone(tmp_path: Path) -> None:
+    from refusalctl.model.hooks import Checks
+    from refusalctl.steps.completions import _seen_before
+    from refusalctl.steps.finished_rows import FinishedRows
+
+    first, second = Checks(4), Checks(6, repeated=True, deviation=0.25)
+    first.measure(torch.tensor(5.96e-08))
+    second.measure(torch.tensor(5.2e-08))
+    noted = FinishedRows(tmp_path, "checks.jsonl")
+    for ids, seen in ((["a", "b"], first), (["c"], second), (["c"], second), (["d"], Checks(100))):
+        noted.add({"ids": ids, **seen.to_row()})
+    found = _seen_before(FinishedRows(tmp_path, "checks.jsonl"), {"a", "b", "c"})  # a kill came before the answer to d
+    assert found.as_json() == {"hooks_fired": 10, "max_relative_projection": first.max_projection}
+    assert (found.repeated, found.deviation) == (True, 0.25)
