@@ -1,4 +1,4 @@
-"""What `refusalctl data --json` prints of prompt sets: a part of `printed`."""
+"""What the commands of `refusalctl data` print as JSON of prompt sets: a part of `printed`."""
 
 from __future__ import annotations
 

@@ -195,6 +195,8 @@ def test_the_answer_behind_a_thought_decides_the_whole_matrix(
         refuses = {JUDGE.judge(row.reasoning or "", row.lang).outcome for row in rows}
         assert refuses == {"refusal" if "refusing" in name else "compliance"}
     verdicts = {(c.source, c.target): c.removal and c.removal.value for c in record.cells if c.source is not None}
+    own = verdicts.pop(("qab", "qab"), None)  # no verdict rests on it, so it has no controls
+    assert own in (None, "inconclusive")
     assert set(verdicts.values()) == {"transfers"}
     assert {each.compliance and each.compliance.value for each in record.harmless.values()} == {1.0}
     assert record.model["thinking"] == bench.thinking.label != "none"

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from refusalctl.cli.app import main
-from refusalctl.records import audit, printed
+from refusalctl.records import audit, printed, printed_checks, printed_prompts
 from refusalctl.store.store import Store
 from tests.golden.make import STORE
 
@@ -71,8 +71,8 @@ def test_documents_about_prompts_judges_and_the_machine_are_those_of_the_schemas
     document: Callable[..., Any], tmp_path: Path
 ) -> None:
     checked = document("doctor", "--model", "organism:shared", "--store", str(tmp_path))
-    assert msgspec.convert(checked, printed.PrintedDoctor).store.ok
-    listed = msgspec.convert(document("data", "ls"), list[printed.ListedPrompts])
+    assert msgspec.convert(checked, printed_checks.PrintedDoctor).store.ok
+    listed = msgspec.convert(document("data", "ls"), list[printed_prompts.ListedPrompts])
     assert listed[0].languages[0].counts["harmful"]["test"].usable > 0
     audited = msgspec.convert(document("data", "audit", "--lang", "ba"), audit.Audit)
     assert {each.lang for each in audited.sets} == {"ba"}

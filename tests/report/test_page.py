@@ -155,7 +155,7 @@ def test_tables_carry_the_verdicts(judged: tuple[World, Artifact, Artifact]) -> 
         "-0.11",
     ]
     record = json.loads((judged[2].path / "report.json").read_text(encoding="utf-8"))
-    assert (record["format"], record["version"]) == ("refusalctl.report", 4)
+    assert (record["format"], record["version"]) == ("refusalctl.report", 5)
     answers = record["runs"][0]["answers"]
     assert {k: v["value"] for k, v in answers.items()} == {"en": "transfers", "ba": "inconclusive", "tg": "reverses"}
     assert [(c["source"], c["target"]) for c in record["runs"][0]["missing"]] == [("tg", "tg")]

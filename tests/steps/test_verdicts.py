@@ -158,7 +158,7 @@ def test_claims_share_their_draws_and_positive_controls_are_families_of_their_ow
 
 def test_each_question_has_controls_of_its_own(tmp_path: Path) -> None:
     inputs = {f"controls:{key}": controls(tmp_path, key, added=key != "a>c") for key in ("a>a", "a>b", "a>c")}
-    removal, induction = cell_controls(inputs, {LanguagePair("a", "d"): "no refusal there"}, rank=1)
+    removal, induction = cell_controls(inputs, {LanguagePair("a", "d"): "could not be run: no refusal there"}, rank=1)
     ab, ac, ad, ae = (LanguagePair("a", t) for t in "bcde")
     assert removal.beside(ab) == induction.beside(ab) == {
         "p_null": pytest.approx(0.05), "p_reverse": 1.0, "smallest_p": pytest.approx(0.05)

@@ -72,7 +72,7 @@ def test_the_file_itself_is_checked_however_it_came(
     without_pip(monkeypatch)
     monkeypatch.setenv("UV", "/bin/uv")
     monkeypatch.setattr(embedded, "_installed_gguf", lambda: None)
-    monkeypatch.setattr(embedded, "_convert", lambda *_: pytest.fail("unchecked bytes were read"))
+    monkeypatch.setattr(embedded, "convert", lambda *_: pytest.fail("unchecked bytes were read"))
     (tmp_path / "made").mkdir()
     with pytest.raises(ModelError, match="SHA-256"):
         embedded._make_base(tmp_path / "made")
