@@ -307,3 +307,9 @@ def test_ones_own_link_whose_answer_was_lost_is_ones_own(tmp_path: Path) -> None
     assert locks._put(draft, place)
     left(tmp_path / "another", me())
     assert not locks._put(tmp_path / "another", place)
+
+
+def test_no_thread_meets_an_owner_that_msgspec_has_half_learned() -> None:
+    """Two threads that convert to a type first, at once, ended a process; importing the room is in time."""
+    code = "from refusalctl import locks; assert '__msgspec_cache__' in vars(locks.Owner)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from refusalctl import redaction
 from refusalctl.errors import BadInput
 from refusalctl.redaction import HIDDEN, place_of_secret, redacted, redacted_value, refuse_secret
 
@@ -76,3 +77,19 @@ def test_a_path_to_a_secret_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setenv("HF_TOKEN_PATH", "/home/eva/.cache/token")
     monkeypatch.setenv("MY_TOKEN", str(tmp_path / "token-of-mine"))
     refuse_secret({"params": {"a": "/home/eva/.cache/token", "b": str(tmp_path / "token-of-mine")}}, {}, "import")
+
+
+def test_the_environment_is_read_once_however_many_texts_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A matrix asks for hundreds of recipes of hundreds of texts each."""
+    asked: list[None] = []
+    plainly = redaction._values
+
+    def counted() -> list[str]:
+        asked.append(None)
+        return plainly()
+
+    monkeypatch.setattr(redaction, "_values", counted)
+    value = {"a": ["x", "y", {"b": "z"}], "c": "w"}
+    assert place_of_secret(value) is None
+    assert redacted_value(value) == value
+    assert len(asked) == 2

@@ -23,11 +23,21 @@ DIRECTIONS = ("safetensors", "gguf", "transformer-lens", "nnterp", "steering-vec
 DATASETS = {"dataset": "jsonl", "dataset-parquet": "parquet"}
 ARRAYS = ("netcdf", "zarr", "anndata")
 FORMATS = (ARCHIVE, *DIRECTIONS, *DATASETS, "inspect", *ARRAYS)
+# which formats an option has a meaning for; an option that would be passed over is an error
+FITS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("everything", "names"), (ARCHIVE,)),
+    **dict.fromkeys(("operation", "coeff", "layers", "unit", "model"), DIRECTIONS),
+    **dict.fromkeys(("pos", "layer"), (*DIRECTIONS, *ARRAYS)),
+    "model_hint": ("gguf",),
+    "with_texts": (*DATASETS, "inspect"),
+    "licence": tuple(DATASETS),
+}
 _TOOLS = "A direction for other tools"
 _ROWS = "Answers and labels for other tools"
 
 
 def export(
+    context: typer.Context,
     file: Annotated[
         Path,
         typer.Argument(
@@ -94,13 +104,12 @@ def export(
     An archive is read by `artifacts import`, and the same artifacts give the same bytes. Directions in files of other
     tools are read by `refusalctl import`. No format holds a model.
     """
+    if form not in FORMATS:
+        raise typer.BadParameter(f"--format takes {', '.join(FORMATS)}, found {form!r}")
+    _check_fits(context, form)
     if form == ARCHIVE:
         export_archive(file, refs, everything, names, replace, dry_run, store, json)
         return
-    if form not in FORMATS:
-        raise typer.BadParameter(f"--format takes {', '.join(FORMATS)}, found {form!r}")
-    if everything or names:
-        raise typer.BadParameter("--all and --names are for archives")
     opened = Store(store, out.warn)
     require_store(opened)
     chosen = [found for ref in refs or () for found in resolve_all(opened, ref)]
@@ -132,6 +141,16 @@ def export(
         out.success(f"{form}: {', '.join(a.label for a in chosen)}")
         for path in written:
             out.data(str(path))
+
+
+def _check_fits(context: typer.Context, form: str) -> None:
+    """Raise a usage error for an option that was given and means nothing in this format."""
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source, fits = context.get_parameter_source(name), FITS.get(name)
+        if fits is not None and form not in fits and source is not None and source.name == "COMMANDLINE":
+            able = ", ".join(fits)
+            raise typer.BadParameter(f"{parameter.opts[0]} means nothing with --format {form}; it is for {able}")
 
 
 def _one(chosen: list[Artifact], form: str) -> Artifact:

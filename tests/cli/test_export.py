@@ -58,3 +58,24 @@ def test_wrong_calls_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="expected labels, selection, transfer"):
         run("artifacts", "log-to", "mlflow", "completions:", "--store", store.root)
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("form", "option", "able"),
+    [
+        ("gguf", ("--with-texts",), "dataset, dataset-parquet, inspect"),
+        ("dataset", ("--coeff", "2"), "safetensors, gguf"),
+        ("netcdf", ("--license", "mit"), "dataset"),
+        ("safetensors", ("--model-hint", "llama"), "gguf"),
+        ("archive", ("--pos", "-1"), "safetensors"),
+        ("inspect", ("--names",), "archive"),
+    ],
+)
+def test_an_option_that_means_nothing_in_a_format_is_no_option(
+    tmp_path: Path, form: str, option: tuple[str, ...], able: str
+) -> None:
+    asked = run("artifacts", "export", tmp_path / "x", "selection:", "--format", form, *option, code=2)
+    said = " ".join(asked.output.replace("│", " ").split())
+    assert f"{option[0]} means nothing with --format {form}" in said
+    assert f"it is for {able}" in said
+    assert not (tmp_path / "x").exists()

@@ -12,6 +12,8 @@ from refusalctl.errors import ModelError
 from refusalctl.model import forward
 from refusalctl.model.chat import open_chat
 from refusalctl.model.chat_model import ChatModel
+from refusalctl.model.files.resolve import resolve
+from refusalctl.model.load import load
 from refusalctl.model.padding import check_pad, settle
 from tests import tiny
 from tests.exactness import TEXTS, chat_model
@@ -101,3 +103,8 @@ def test_nothing_is_proved_of_numbers_that_are_not_finite() -> None:
     with pytest.raises(ModelError, match="NaN or infinite values"):
         settle(model)
     assert model.batch_limit.padding is None
+
+
+def test_logits_that_are_nothing_but_rounding_are_no_sign_of_padding() -> None:
+    """To words that it does not know this organism gives every token the same logit, so what differs is rounding."""
+    assert settle(load(resolve("organism:noisy-10"))).together
