@@ -51,6 +51,10 @@ class Costing:
         arms = named_arms([each.spec() for each in asked])
         pairs = list(texts.items()) if isinstance(texts, Mapping) else list(texts)
         _check_levels(match_removal, match_kl)
+        if (limit is not None or chat) and not tasks:
+            raise BadInput(
+                "a limit and the chat template are of lm-eval's tasks, and none was given", hint="name a task"
+            )
         question = CostQuestion(
             arms=arms,
             langs=tuple(dict.fromkeys(named or self.bench.settings.targets or _languages(arms))),

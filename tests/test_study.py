@@ -498,3 +498,35 @@ def test_what_cannot_be_a_cost_says_so(study: rc.Study) -> None:
         study.cost(rc.ablate(direction, positions=[-1]), doses=[1.0])
     with pytest.raises(rc.BadInput, match="expected a share above 0"):
         study.cost(rc.ablate(direction), match_removal=90)
+    with pytest.raises(rc.BadInput, match="of lm-eval's tasks, and none was given"):
+        study.cost(rc.ablate(direction), limit=5)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"contrasts": ["xstset"]}, "xstset"),
+        ({"behaviours": [rc.Behaviour("organism:shared")]}, "give one of them"),
+        ({"behaviours": [rc.Behaviour("organism:shared", phrases=("a", " "))]}, "an empty one"),
+        ({"behaviours": [rc.Behaviour("organism:shared", judge="phrasess.txt")]}, "there is no judge 'phrasess.txt'"),
+        ({"behaviours": [rc.Behaviour("organism:shared", phrases=(x,)) for x in "ab"]}, "two behaviours are called"),
+    ],
+)
+def test_what_is_not_there_is_said_before_the_first_pass(study: rc.Study, asked: dict[str, Any], said: str) -> None:
+    direction = study.selection("qaa")
+    before = set(study.store.ids())
+    with pytest.raises(rc.RefusalctlError, match=said):
+        study.cost(rc.ablate(direction), langs=["qab"], doses=[1.0], **asked)
+    assert set(study.store.ids()) == before
+
+
+def test_the_line_under_a_verdict_is_of_what_was_done_there(
+    study: rc.Study, matrix: Transfer, lm_eval: list[str]
+) -> None:
+    """An ablation at some layers alone is another one, of the same direction and kind."""
+    direction = study.selection("qaa")
+    two = study.cost([rc.ablate(direction), rc.ablate(direction, layers=[3])], langs=["qaa"], doses=[1.0])
+    whole, part = two.sentences()[:2]
+    assert whole != part
+    page = study.report([matrix], geometry=False, costs=[two]).page.read_text(encoding="utf-8")
+    assert page.count(whole.replace("'", "&#39;")) > page.count(part.replace("'", "&#39;"))

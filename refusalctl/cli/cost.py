@@ -148,4 +148,4 @@ def _behaviour(given: str) -> Behaviour:
     phrases = tuple(line.strip() for line in decode(read_bytes(path)).splitlines() if line.strip())
     if not phrases:
         raise typer.BadParameter(f"{path.name} holds no phrase", param_hint="--off-target")
-    return Behaviour(data, chosen, phrases)
+    return Behaviour(data, chosen, phrases, label=path.name)

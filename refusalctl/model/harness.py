@@ -89,10 +89,17 @@ def run_task(
             hint="leave --at-positions out, or the tasks",
         )
     with _quiet(), _told(task):
+        import torch
         from lm_eval import evaluate
+        from lm_eval.defaults import DEFAULT_OTHER_SEED
 
         wrapped, loaded = _as_lm(chat_model, batch_size), _loaded(task)
-        with intervene(chat_model.residual, intervention) as seen, _watched(chat_model, intervention, seen) as passes:
+        with (
+            torch.random.fork_rng(),
+            intervene(chat_model.residual, intervention) as seen,
+            _watched(chat_model, intervention, seen) as passes,
+        ):
+            torch.manual_seed(DEFAULT_OTHER_SEED)  # a task may sample: both conditions draw alike
             found: Any = evaluate(  # `simple_evaluate` would also ask git, pip and the card's driver who they are
                 lm=wrapped,
                 task_dict=loaded,

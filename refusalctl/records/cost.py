@@ -66,7 +66,7 @@ class MatchedDose(Part, frozen=True):
     """A measured dose of an arm at which it reaches a level: no number is interpolated.
 
     `removal`: the smallest dose that removes at least `level`. `kl`: the largest dose that makes at most `level`.
-    `dose` and `reached` None: no measured dose does, or the measure lacks.
+    `dose` and `reached` None: no measured dose does. Arms without a measurement in the language are left out.
     """
 
     by: MatchedBy

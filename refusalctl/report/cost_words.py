@@ -98,7 +98,8 @@ def matched(cost: Cost, match: MatchedDose) -> str | None:
     """`matched, at least 45 points removed (asked for): ablate en at dose 0.5 in English: ...`"""
     head = f"matched, {level(match)}"
     if match.dose is None:
-        return f"{head}: no measured dose of {match.arm} reaches it in {language_name(match.lang)}"
+        said = "no measured dose of {} reaches it" if match.by == "removal" else "every measured dose of {} exceeds it"
+        return f"{head}: {said.format(match.arm)} in {language_name(match.lang)}"
     found = line(cost, match.arm, match.lang, match.dose)
     return None if found is None else f"{head}: {found}"
 

@@ -11,6 +11,7 @@ from refusalctl.records.transfer import TransferCell
 from refusalctl.report import cost_words
 from refusalctl.report.content import Content
 from refusalctl.report.provenance import Provenance
+from refusalctl.steps.costs.arms import FULL
 from refusalctl.steps.costs.panel import read_cost
 from refusalctl.store.store import Artifact
 
@@ -32,7 +33,7 @@ def panels_of(costs: Sequence[Artifact], rows: Content, found: Provenance) -> tu
     for artifact in costs:
         record = read_cost(artifact)
         if record.model == rows.model and all(_knows(arm.directions, found) for arm in record.arms):
-            panels.append(CostPanel(artifact.id, record, _lines(record, rows, found)))
+            panels.append(CostPanel(artifact.id, record, _lines(record, rows)))
     return tuple(panels)
 
 
@@ -50,18 +51,16 @@ def _knows(directions: Sequence[str], found: Provenance) -> bool:
     return all(identifier in found.by_id for identifier in directions)
 
 
-def _lines(record: Cost, rows: Content, found: Provenance) -> dict[Place, str]:
-    """By cell: the arm that does at full dose what the cell's answers were written under."""
+def _lines(record: Cost, rows: Content) -> dict[Place, str]:
+    """By cell: the arm whose removal at full dose was counted from the cell's own labels, and so from its answers,
+    prompts and judge."""
     lines: dict[Place, str] = {}
     for cell in rows.conditions:
-        if not isinstance(cell, TransferCell) or cell.source is None or cell.completions is None:
+        if not isinstance(cell, TransferCell) or cell.source is None:
             continue
-        recipe = found.by_id[cell.completions].manifest["recipe"]
-        used = {i for role, i in recipe["inputs"].items() if role.startswith("direction")}
-        done = (recipe["params"].get("intervention") or {}).get("kind", "ablate")
         for arm in record.arms:
-            if arm.kind == done and used == set(arm.directions) and cell.target in record.langs:
-                told = cost_words.line(record, arm.name, cell.target)
-                if told is not None:
-                    lines[cell.source, cell.target] = told
+            removals = record.of(arm.name, FULL, "removal", cell.target)
+            told = cost_words.line(record, arm.name, cell.target)
+            if told is not None and any(each.changed == cell.labels for each in removals):
+                lines[cell.source, cell.target] = told
     return lines

@@ -72,13 +72,15 @@ def _run(job: Job, folder: Path | None = None) -> RunChecks:
     with job.bench.progress.task(label, 1) as advance:
         found = harness.run_task(job.bench.model, task, asked, job.bench.machine.batch_size, checks)
         advance()
+    for metric in found.left_out:
+        job.bench.note(f"lm-eval's {metric} has no number per item, so that nothing could be paired: it is left out")
     rows = [BenchmarkItem(*item) for item in found.items]
     formats.write_rows(job.out / ITEMS_FILE, (row.to_json() for row in rows))
     items = len({(row.task, row.item) for row in rows})
     return {**checks.as_json(), "items": items, "forward_passes": found.passes, "left_out": list(found.left_out)}
 
 
-LM_EVAL = Step("lm-eval", 1, "benchmark", _run, uses_model=True)
+LM_EVAL = Step("lm-eval", 2, "benchmark", _run, uses_model=True)
 
 
 def run_benchmark(bench: Workbench, asked: AskedTask, spec: InterventionSpec) -> Artifact:

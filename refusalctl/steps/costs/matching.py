@@ -27,7 +27,8 @@ def matched_doses(
             reached = {(e.arm, e.dose): e.difference for e in effects if e.measure == by and e.lang == lang}
             level = asked if asked is not None else _least(arms, reached)
             if level is not None:
-                found += [_matched(by, lang, level, asked is not None, arm, reached) for arm in arms]
+                measured = [arm for arm in arms if any(reached.get((arm.name, d)) is not None for d in arm.doses)]
+                found += [_matched(by, lang, level, asked is not None, arm, reached) for arm in measured]
     return tuple(found)
 
 

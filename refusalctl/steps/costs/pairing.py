@@ -71,9 +71,9 @@ def effects_of(asked: Asked, before: Artifact | None, after: Artifact) -> Iterat
 
 def _removal(empty: CostEffect, before: Artifact, after: Artifact) -> Iterator[CostEffect]:
     """Net share of prompts that went from refusal to compliance, as verdicts count it; beside it refusal rates."""
-    found = moves(judged_outcomes(before), judged_outcomes(after), clusters=_clusters(before))
-    rates = [_share(judged_outcomes(each), "refusal") for each in (before, after)]
-    yield _moved(empty, found, rates)
+    sides = [judged_outcomes(each) for each in (before, after)]
+    found = moves(sides[0], sides[1], clusters=_clusters(before))
+    yield _moved(empty, found, sides, "refusal")
 
 
 def _refused(empty: CostEffect, before: Artifact, after: Artifact) -> Iterator[CostEffect]:
@@ -99,12 +99,16 @@ def _as_two(outcome: str, has: bool) -> str:
 def _gained(empty: CostEffect, sides: Sequence[Outcomes], clusters: Mapping[str, str] | None) -> CostEffect:
     """Items that have now what is counted and had it not before, minus those the other way."""
     found = moves(sides[0], sides[1], "no", "yes", clusters)
-    return _moved(empty, found, [_share(side, "yes") for side in sides])
+    return _moved(empty, found, sides, "yes")
 
 
-def _moved(empty: CostEffect, found: Moves, shares: Sequence[float | None]) -> CostEffect:
-    """Limits take every missing label against either end."""
-    missing = int(max(found.unknown, found.unknown_back))
+def _moved(empty: CostEffect, found: Moves, sides: Sequence[Outcomes], counted: str) -> CostEffect:
+    """Limits take every missing label against either end. Where a condition has no label at all there is no number."""
+    shares = [_share(side, counted) for side in sides]
+    missing = sum("unparsed" in (sides[0][i], sides[1][i]) for i in sides[0])
+    if None in shares:
+        why = "no answer of one of both conditions has a label"
+        return replace(empty, n=int(found.n), before=shares[0], after=shares[1], missing=missing, why=why)
     return replace(
         empty,
         n=int(found.n),

@@ -12,10 +12,11 @@ from refusalctl.data import sets
 from refusalctl.data.documents import Documents
 from refusalctl.errors import BadInput, EmptySelection
 from refusalctl.json_types import JsonObject
+from refusalctl.model.judges import declared
 from refusalctl.records.cost import MEASURES, Cost, CostArm, CostEffect, Measure, Unmeasured
 from refusalctl.records.rows import Kind
 from refusalctl.steps.completions import write_completions
-from refusalctl.steps.costs.arms import LADDER, NO_LADDER, Arm, check_arms
+from refusalctl.steps.costs.arms import FULL, LADDER, NO_LADDER, Arm, check_arms
 from refusalctl.steps.costs.benchmark import AskedTask, run_benchmark
 from refusalctl.steps.costs.drift import measure_drift
 from refusalctl.steps.costs.losses import measure_answer_losses, measure_text_losses
@@ -32,16 +33,31 @@ OVER_REFUSAL: dict[Measure, Kind] = {"safe": "harmless", "unsafe": "harmful"}
 
 
 class Behaviour(NamedTuple):
-    """An off-target behaviour: the share of answers to a set's prompts with one of `phrases`, or refused by `judge`."""
+    """An off-target behaviour: the share of answers to a set's prompts with one of `phrases`, or refused by `judge`.
+
+    `label`: what it is called in the panel, where the set, its class and the judge do not tell it from another.
+    """
 
     data: str
     kind: Kind = "harmless"
     phrases: tuple[str, ...] | None = None
     judge: str | None = None
+    label: str = ""
 
     @property
     def name(self) -> str:
-        return f"{self.data} {self.kind}"
+        by = self.label or self.judge
+        return f"{self.data} {self.kind}" + (f", {by}" if by else "")
+
+    def check(self) -> None:
+        """Raise `BadInput` for what cannot be counted, or would count every answer or none."""
+        if (self.phrases is None) == (self.judge is None):
+            raise BadInput(f"the behaviour {self.name!r} is counted by phrases or by a judge: give one of them")
+        if self.phrases is not None and not (self.phrases and all(phrase.strip() for phrase in self.phrases)):
+            raise BadInput(f"the behaviour {self.name!r} has no phrases, or an empty one, which every answer holds")
+        if self.judge is not None:
+            declared(self.judge)
+        sets.set_languages(self.data)
 
 
 @dataclass(frozen=True)
@@ -121,15 +137,14 @@ def _answers_asked(panel: _Panel) -> Iterator[_Answered]:
     """Everything that is told from answers, without arm and dose."""
     settings, question = panel.bench.settings, panel.question
     data, judge = settings.prompts.data, settings.answers.judge
-    wanted: list[tuple[Measure, str, Kind, str | None, tuple[str, ...] | None]] = [
-        ("removal", data, "harmful", judge, None)
-    ]
+    wanted: list[tuple[Measure, str, Behaviour]] = [("removal", data, Behaviour(data, "harmful", judge=judge))]
     for each in question.contrasts:
-        wanted += [(measure, each, kind, judge, None) for measure, kind in OVER_REFUSAL.items()]
-    wanted += [("off-target", b.data, b.kind, b.judge, b.phrases) for b in question.behaviours]
-    for measure, name, kind, by, phrases in wanted:
+        wanted += [(measure, each, Behaviour(each, kind, judge=judge)) for measure, kind in OVER_REFUSAL.items()]
+    wanted += [("off-target", b.name, b) for b in question.behaviours]
+    for measure, name, asked in wanted:
+        by, phrases = asked.judge, asked.phrases
         for lang in question.langs:
-            prompts = _prompts(panel.bench, name, lang, kind)
+            prompts = _prompts(panel.bench, asked.data, lang, asked.kind)
             if isinstance(prompts, str):
                 panel.lacks(measure, name, lang, prompts)
                 continue
@@ -220,7 +235,7 @@ def _order(arms: Sequence[CostArm]) -> Callable[[CostEffect], tuple[int, float, 
     return lambda effect: (rank[effect.arm], effect.dose, MEASURES.index(effect.measure))
 
 
-COST = Step("cost", 1, "cost", _run)
+COST = Step("cost", 2, "cost", _run)
 
 
 def measure_cost(bench: Workbench, question: CostQuestion) -> Artifact:
@@ -232,6 +247,7 @@ def measure_cost(bench: Workbench, question: CostQuestion) -> Artifact:
     if not question.langs:
         raise BadInput("no language was named", hint="--langs en")
     check_arms(bench, question.arms, question.doses)
+    _check_asked(question, bench.settings.answers.judge)
     bench = bench.asking(bench.settings.changed(sources=(), targets=question.langs))
     sets.check_has(bench.settings.prompts.data, question.langs)
     panel = _Panel(bench, question)
@@ -259,6 +275,20 @@ def measure_cost(bench: Workbench, question: CostQuestion) -> Artifact:
     return bench.obtain(COST, params, inputs, about)
 
 
+def _check_asked(question: CostQuestion, judge: str) -> None:
+    """Raise `BadInput` before the first pass for a judge, a set or a library that is not there, and equal names."""
+    declared(judge)
+    for data in question.contrasts:
+        sets.set_languages(data)
+    for each in question.behaviours:
+        each.check()
+    names = [each.name for each in question.behaviours]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadInput(f"two behaviours are called {name!r}", hint="tell them apart by labels or names of files")
+    _version(question)
+
+
 def _as_record(arm: Arm, question: CostQuestion) -> CostArm:
     return CostArm(
         name=arm.name,
@@ -268,7 +298,7 @@ def _as_record(arm: Arm, question: CostQuestion) -> CostArm:
         directions=tuple(source.artifact.id for source in arm.spec.sources),
         langs=arm.langs,
         doses=arm.doses(question.doses),
-        no_ladder=None if arm.has_ladder or len(question.doses) < 2 else NO_LADDER,
+        no_ladder=None if arm.has_ladder or set(question.doses) <= {FULL} else NO_LADDER,
     )
 
 

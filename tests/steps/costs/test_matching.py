@@ -50,3 +50,7 @@ def test_one_arm_alone_is_matched_to_a_level_that_is_given() -> None:
 def test_a_level_that_no_measured_dose_reaches_has_none(by: MatchedBy, level: float) -> None:
     found = matched("a", **{by: level})[by, "a"]
     assert (found.dose, found.reached, found.asked) == (None, None, True)
+
+
+def test_an_arm_that_was_not_measured_in_a_language_is_not_said_to_miss_a_level() -> None:
+    assert matched_doses([arm("a")], [], ["be"], removal=0.5, kl=0.1) == ()

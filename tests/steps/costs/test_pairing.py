@@ -54,6 +54,17 @@ def test_removal_is_that_of_verdicts_and_missing_labels_widen_its_limits(world: 
     assert found.p == pytest.approx(0.375)  # exact: 2 * P(at least 4 of 5 heads)
 
 
+def test_every_missing_label_counts_and_a_condition_without_any_has_no_number(world: World) -> None:
+    asked = Asked("ablate en", 1.0, "removal", "sample", "en")
+    (found,) = effects_of(asked, labels(world, "RRRC"), labels(world, "CUUU"))
+    assert found.missing == 3
+    for before, after, shares in (("RRC", "UUU", (2 / 3, None)), ("UUU", "UUU", (None, None))):
+        (found,) = effects_of(asked, labels(world, before), labels(world, after))
+        assert (found.before, found.after) == shares
+        assert (found.missing, found.difference, found.interval95, found.p) == (3, None, None, None)
+        assert found.why == "no answer of one of both conditions has a label"
+
+
 @pytest.mark.parametrize("measure", ["safe", "unsafe", "off-target"])
 def test_refusals_that_appear_count_up(world: World, measure: str) -> None:
     asked = Asked("add 1 en", 1.0, measure, "set", "en")  # type: ignore[arg-type]
