@@ -155,8 +155,11 @@ def _acquire(path: Path, tell: Tell, owner: Owner) -> Lease:
         claim = _Claim(path, draft, tell)
         while not claim.taken():
             time.sleep(POLL)
-        if mine is None or mine.empty:  # an empty one is known by its inode, which is another where links are none
-            mine = _look(path)
+        now = _look(path)
+        # an empty one is known by its inode, which is another where links are none; there a full disk may also leave
+        # the copy empty or cut, although the draft is whole
+        if mine is None or mine.empty or (now is not None and now.owner is None):
+            mine = now
         return Lease(path, mine.mark if mine is not None else "", tell)
     finally:
         with suppress(OSError):

@@ -9,7 +9,7 @@ from refusalctl.errors import BadInput
 from refusalctl.steps.comparison import measure_comparison
 from refusalctl.steps.step import Workbench
 from refusalctl.steps.system_arms import bench_of, system_arms
-from refusalctl.steps.transfer import measure_transfer
+from refusalctl.steps.transfer import check_plan, measure_transfer
 
 
 class InArms:
@@ -26,11 +26,11 @@ class InArms:
         """
         if not self.bench.settings.sources or not self.bench.settings.targets:
             raise BadInput("a transfer needs languages", hint="name sources and targets")
+        benches = {arm.name: bench_of(self.bench, arm) for arm in system_arms(self.bench, given)}
+        for bench in benches.values():  # what one arm cannot be asked is said before another is measured
+            check_plan(bench)
         store = self.bench.store
-        return {
-            arm.name: r.Transfer(store, measure_transfer(bench_of(self.bench, arm)))
-            for arm in system_arms(self.bench, given)
-        }
+        return {name: r.Transfer(store, measure_transfer(b, is_checked=True)) for name, b in benches.items()}
 
     def between_arms(self, arms: dict[str, r.Transfer]) -> dict[str, r.Comparison]:
         """Every arm cell by cell against the first, on the same prompts; without those that are the same prompt."""

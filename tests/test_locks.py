@@ -252,6 +252,27 @@ def test_a_full_disk_takes_the_name_and_not_the_lock(tmp_path: Path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
+def test_a_full_disk_without_hard_links_leaves_a_lease_that_is_known_and_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The draft is whole, the copy that stands for it is not."""
+    without_links(monkeypatch)
+    plainly = os.fdopen
+
+    def full(number: int, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        file = plainly(number, mode, *args, **kwargs)
+        if mode != "wb":
+            return file
+        with file:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdopen", full)
+        with locks.locked(tmp_path / "k.lock") as lease:
+            assert lease.ours()
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture
 def shared() -> Iterator[Path]:
     """A folder in which everybody may write."""

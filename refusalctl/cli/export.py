@@ -13,6 +13,7 @@ from refusalctl.cli.share import AllOption, NamesOption, export_archive
 from refusalctl.disk import given_path
 from refusalctl.errors import BadInput
 from refusalctl.file_errors import printable
+from refusalctl.interop.layer_names import GGUF
 from refusalctl.records.printed_exports import PrintedExport
 from refusalctl.store.references import resolve_all
 from refusalctl.store.store import Artifact, Store
@@ -204,3 +205,6 @@ def _direction(
     found = export_direction(artifact, file, form, asked, bench).header
     where = f"at layers {list(found.act_at)}" if found.act_at else "wherever the stream is written"
     out.info(f"{found.operation} {where}; read at layer {found.layer}, position {found.position}, of {found.model}")
+    if found.coefficient != 1.0:
+        how = f": --control-vector-scaled {file.name}:{found.coefficient:g}" if form == GGUF.format else ""
+        out.info(f"the vector is written as it is, its coefficient {found.coefficient:g} is for who applies it{how}")

@@ -24,16 +24,19 @@ MARK = "<!-- Written by refusalctl. -->"
 def write_dataset(folder: Path, tables: Sequence[RowTable], told: Told, form: str = JSONL) -> list[Path]:
     """Write the folder's files; the card comes last. `form`: `jsonl`, or `parquet`, which needs pyarrow.
 
-    Raises `BadInput` where the folder holds something that is not of such a data set.
+    Tables of an earlier data set there go once the new ones are made.
     """
-    make_folder(folder / "data", "the data set")
     files = []
     for table in tables:
-        path = folder / "data" / f"{table.name}.{form}"
         content = _parquet(table) if form == PARQUET else _jsonl(table)
-        with explained("write", path):
-            write_whole(path, content)
-        files.append(FileFacts(table, f"data/{path.name}", content))
+        files.append(FileFacts(table, f"data/{table.name}.{form}", content))
+    make_folder(folder / "data", "the data set")
+    for old in (folder / "data").glob("*"):
+        if old.suffix in (f".{JSONL}", f".{PARQUET}"):
+            old.unlink()
+    for each in files:
+        with explained("write", folder / each.path):
+            write_whole(folder / each.path, each.content)
     described = json.dumps(croissant(files, told), ensure_ascii=False, indent=1, sort_keys=True).encode()
     for name, content in (("croissant.json", described), ("README.md", card(tables, told, form).encode())):
         with explained("write", folder / name):
@@ -50,9 +53,6 @@ def check_folder(folder: Path, *, replace: bool) -> None:
     if not (replace and ours):
         hint = "--replace replaces it" if ours else "name a folder that is not there yet"
         raise BadInput(f"{printable(str(folder))} is there already, expected an empty folder", hint=hint)
-    for old in (folder / "data").glob("*"):
-        if old.suffix in (f".{JSONL}", f".{PARQUET}"):
-            old.unlink()
 
 
 def _jsonl(table: RowTable) -> bytes:

@@ -86,7 +86,7 @@ def _sample(task: Task, each: Sample) -> Any:
     from inspect_ai.model import ChatMessageAssistant, ChatMessageUser, ModelOutput, ModelUsage
     from inspect_ai.scorer import Score
 
-    reason = "max_tokens" if each.truncated else "stop"
+    reason: Any = "unknown" if each.truncated is None else "max_tokens" if each.truncated else "stop"
     output = ModelOutput.from_content(task.model, each.answer, reason)
     if each.n_tokens is not None:
         output.usage = ModelUsage(output_tokens=each.n_tokens)

@@ -89,6 +89,8 @@ def fitting(
     vectors: dict[int, torch.Tensor], where: str, header: DirectionHeader | None, by_layer: dict[int, str]
 ) -> dict[int, torch.Tensor]:
     """The vectors, unless they differ in width or contradict the header (`DataError`)."""
+    import torch
+
     widths = {vector.shape[0] for vector in vectors.values()}
     if len(widths) != 1:
         raise DataError(f"{where} holds directions of {len(widths)} widths, expected one")
@@ -101,6 +103,10 @@ def fitting(
                 f"{where}: its header says layers {sorted(expected)}, its tensors say {sorted(by_layer)}",
                 hint="it was changed after it was written: export it again",
             )
+        if {*by_layer} != {*(header.act_at or (header.layer,))}:
+            raise DataError(f"{where}: its header acts at {list(header.act_at)}, its tensors are of {sorted(by_layer)}")
+        if any(not torch.equal(v, next(iter(vectors.values()))) for v in vectors.values()):
+            raise DataError(f"{where}: its header is of one direction, its tensors are different ones")
         wrong = [v for v in vectors.values() if not abs(float(v.norm()) - header.length) <= 1e-3 * header.length]
         if wrong:
             raise DataError(f"{where}: its header says length {header.length:g}, found {float(wrong[0].norm()):g}")

@@ -187,13 +187,10 @@ def _comparison(settings: Settings, harmless: Collection[str], pair: LanguagePai
 
 def _compare_own(target: str, cells: Sequence[Cell], has_harmless: bool, bench: Workbench) -> list[Artifact]:
     pair, judge = LanguagePair(target, target), bench.settings.answers.judge
-    if not bench.dry_run:
-        answers = {cell.key: each for cell in cells for each in _cell(cell, bench)}
-        answered = {key: judge_completions(bench, each, judge) for key, each in answers.items()}
-        harmless = judge_completions(bench, _harmless(target, bench)[0], judge) if has_harmless else None
-        if not needs_controls(bench.settings, pair, answered, harmless):
-            return []
-    return _compare(pair, bench)
+    answers = {cell.key: each for cell in cells for each in _cell(cell, bench)}
+    answered = {key: judge_completions(bench, each, judge) for key, each in answers.items()}
+    harmless = judge_completions(bench, _harmless(target, bench)[0], judge) if has_harmless else None
+    return _compare(pair, bench) if needs_controls(bench.settings, pair, answered, harmless) else []
 
 
 def _gate(target: str, bench: Workbench) -> list[Artifact]:

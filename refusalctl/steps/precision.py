@@ -42,6 +42,11 @@ def compare_precision(bench: Workbench, data: str = sets.SAMPLE_SET, against: st
             f"{bench.machine.model} and {against} do not read prompts alike: other tokens, or another chat template",
             hint="give the model that the quantised one was made from; --chat-template FILE holds for both",
         )
+    if any(plain.streams[kind].shape != half.streams[kind].shape for kind in KINDS):
+        raise BadInput(
+            f"{bench.machine.model} and {against} have other widths or numbers of layers",
+            hint="give the model that the quantised one was made from",
+        )
     return deviation((plain.logprobs, half.logprobs), (plain.streams, half.streams))
 
 

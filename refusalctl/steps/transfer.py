@@ -220,12 +220,12 @@ def control_comparisons(
     bench: Workbench, matrix: Sequence[CellAnswers], others: Sequence[CellAnswers], harmless: Mapping[str, Artifact]
 ) -> Compared:
     """Every pair with a direction that a verdict may turn on. What cannot be compared is told from what was not asked
-    for. A plan knows no answers and counts all of them. `others`: the same directions added, or ablated affinely."""
+    for. Where a plan lacks labels all of them count. `others`: the same directions added, or ablated affinely."""
     compared, answered = Compared({}, {}), {each.cell.key: each.labels for each in (*matrix, *others)}
     for pair in (answers.cell.pair for answers in matrix):
         if pair is None:
             continue
-        if not (bench.dry_run or needs_controls(bench.settings, pair, answered, harmless.get(pair.target))):
+        if not needs_controls(bench.settings, pair, answered, harmless.get(pair.target)):
             compared.missing[pair] = NOT_NEEDED
             continue
         try:
@@ -243,9 +243,13 @@ def needs_controls(
 
     One of a source does. The own direction of a language that is no source is there as positive control: its draws
     would cost a search of their own, and nothing looks at them unless it works itself and another direction may do
-    nothing there. `answered`: labels by cell; `harmless`: those of the target's harmless prompts.
+    nothing there. `answered`: labels by cell; `harmless`: those of the target's harmless prompts. Where one of the
+    target's is only planned, nothing is known and all count.
     """
     if not pair.is_native or pair.source in settings.sources:
+        return True
+    there = [each for key, each in answered.items() if key.endswith(f">{pair.target}")]
+    if any(each.planned for each in (*there, *([] if harmless is None else [harmless]))):
         return True
     asked: list[tuple[Effect, Artifact | None, Condition, tuple[Condition, ...]]] = [
         (REMOVAL, answered[Cell(None, pair.target, "baseline").key], "native", ("transferred", "affine")),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from msgspec.structs import replace
 from safetensors.torch import save_file
 
 from refusalctl.errors import BadInput, DataError
@@ -31,6 +32,19 @@ def test_what_a_file_says_must_be_what_it_holds(tmp_path: Path) -> None:
     ):
         save_file(tensors, path, metadata=entry)
         with pytest.raises(DataError, match=told):
+            vector_files.read(path)
+
+
+def test_a_header_is_of_one_direction_where_it_says_that_it_acts(tmp_path: Path) -> None:
+    path, header = tmp_path / "a.safetensors", replace(HEADER, operation="add", act_at=(1, 3))
+    vector_files.write(path, PortableDirection(header, VECTOR), SAFETENSORS)
+    found = vector_files.read(path)
+    assert list(found.vectors) == [1, 3]
+    assert found.header is not None
+    for told, sign, said in ((found.header, -1, "different ones"), (replace(found.header, act_at=(0,)), 1, "acts at")):
+        tensors = {"resid_pre.1": VECTOR.clone(), "resid_pre.3": sign * VECTOR}
+        save_file(tensors, path, metadata={"refusalctl": json.dumps(told.to_json())})
+        with pytest.raises(DataError, match=said):
             vector_files.read(path)
 
 

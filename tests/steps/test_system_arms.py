@@ -83,10 +83,15 @@ def test_a_study_asks_every_arm(bench: Workbench, monkeypatch: pytest.MonkeyPatc
     asked: list[str | None] = []
     artifact = Store(STORE).all("transfer")[0]
 
-    def measure(each: Workbench) -> object:
+    planned: list[str | None] = []
+
+    def measure(each: Workbench, *, is_checked: bool) -> object:
+        assert is_checked
+        assert planned == [None, "Be kind."]  # all of them, before the first is measured
         asked.append(each.machine.system)
         return artifact
 
+    monkeypatch.setattr(study_arms, "check_plan", lambda each: planned.append(each.machine.system))
     monkeypatch.setattr(study_arms, "measure_transfer", measure)
     study = rc.Study(bench.machine.model, store=bench.store.root, sources=["en"], targets=["de"])
     found = study.arms(["own", "kind=Be kind."])

@@ -72,6 +72,9 @@ def test_the_own_direction_of_a_target_gets_controls_only_where_a_verdict_rests_
         assert verdicts["qaa"].value == "transfers"
         assert "no verdict of this matrix rests on this language's own direction" in verdicts["qab"].reason
         assert len(bench.store.ids("control_directions")) == 1  # one search, of the source
+        again = bench.asking(asked).planning()
+        measure_transfer(again)
+        assert all(line.done for line in again.plan)  # a plan of what is there counts nothing that was left out
     else:
         assert asked_for == {"controls:qaa>qab", "controls:qab>qab"}
         assert verdicts["qab"].value == "transfers"

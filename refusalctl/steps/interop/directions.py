@@ -190,6 +190,7 @@ class GivenVector:
     request: Request
     points: Points
     n_layers: int | None
+    meant: str  # what the file says of how it is used, and a selection does not hold
 
 
 def given_vectors(paths: Sequence[Path], request: Request) -> list[GivenVector]:
@@ -206,6 +207,8 @@ def import_vectors(bench: Workbench, given: Sequence[GivenVector]) -> list[Artif
     for each in given:
         one = PublishedDirections(each.path, chosen=[each.direction], points=each.points, n_layers=each.n_layers)
         results += import_directions(bench, one, each.request)
+        if each.meant:
+            bench.note(f"{each.path.name} is kept as a direction alone: {each.meant} is not")
         if each.points == "untold":
             bench.note(
                 f"{each.path.name} does not say whether its direction points to refusal or away from it: an ablation "
@@ -235,6 +238,15 @@ def _given(path: Path, found: FoundVectors, request: Request) -> GivenVector:
     else:
         layer, vector = header.layer, next(iter(found.vectors.values()))  # all tensors are copies of one
     direction = PublishedDirection(vector, Candidate(pos, layer), {path.name: file_digest(path)})
-    return GivenVector(
-        path, direction, asked, header.points if header else "untold", header.n_layers if header else None
-    )
+    points, n = (header.points, header.n_layers) if header else ("untold", None)
+    return GivenVector(path, direction, asked, points, n, _meant(header))
+
+
+def _meant(header: DirectionHeader | None) -> str:
+    """What a header says of the use of its vector beyond the vector, in words; empty where there is nothing more."""
+    if header is None:
+        return ""
+    said = [f"its coefficient {header.coefficient:g}"] if header.coefficient != 1.0 else []
+    said += [f"that it acts at layers {list(header.act_at)}"] if header.act_at not in ((), (header.layer,)) else []
+    said += ["that it was scaled to length 1"] if header.norm == "unit" else []
+    return ", ".join(said)

@@ -65,8 +65,12 @@ def test_a_folder_of_somebody_is_not_replaced(held: tuple[Store, list[Artifact]]
     export_dataset(*held, tmp_path / "ours", form="jsonl", texts=False)
     with pytest.raises(BadInput, match="--replace"):
         check_folder(tmp_path / "ours", replace=False)
-    check_folder(tmp_path / "ours", replace=True)
-    assert not list((tmp_path / "ours" / "data").iterdir())
+    check_folder(tmp_path / "ours", replace=True)  # a check deletes nothing
+    there = {path.name for path in (tmp_path / "ours" / "data").iterdir()}
+    assert there == {"completions.jsonl", "labels.jsonl"}
+    labels = [each for each in held[1] if each.kind == "labels"]
+    export_dataset(held[0], labels, tmp_path / "ours", form="jsonl", texts=False)
+    assert [path.name for path in (tmp_path / "ours" / "data").iterdir()] == ["labels.jsonl"]
 
 
 def test_lost_prompts_are_an_error_and_no_empty_column(held: tuple[Store, list[Artifact]], tmp_path: Path) -> None:
