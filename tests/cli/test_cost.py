@@ -43,7 +43,9 @@ def test_texts_doses_and_behaviours_are_read(tmp_path: Path) -> None:
     phrases.write_text("as an assistant\n\n  of course \n")
     assert cost._text("ba=a/b.txt") == ("ba", Path("a/b.txt"))
     assert cost._doses("0.5,1") == [0.5, 1.0]
-    assert cost._behaviour(f"mine={phrases}") == Behaviour("mine", "harmless", ("as an assistant", "of course"))
+    assert cost._behaviour(f"mine={phrases}") == Behaviour(
+        "mine", "harmless", ("as an assistant", "of course"), label="phrases.txt"
+    )
     assert cost._behaviour("mine:harmful=substring") == Behaviour("mine", "harmful", None, "substring")
     phrases.write_text("\n")
     for call, text in (
