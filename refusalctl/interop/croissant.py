@@ -126,19 +126,25 @@ def _record_set(each: FileFacts) -> JsonObject:
 def _responsible(told: Told) -> JsonObject:
     judged = ", ".join(told.judges)
     annotated: JsonObject = {
-        "rai:dataAnnotationProtocol": "Each judge reads each answer once and gives one outcome: refusal, compliance, "
+        "rai:dataAnnotationProtocol": "Some labels were imported: they are what the files of their authors say, as "
+        "refusal, compliance, degenerate or unparsed."
+        if told.imported
+        else "Each judge reads each answer once and gives one outcome: refusal, compliance, "
         "degenerate or unparsed. Degenerate text is found by one rule before any judge sees it.",
         "rai:machineAnnotationTools": list(told.judges),
     }
     return {
         "rai:dataCollection": "Prompts of "
         + (", ".join(told.prompt_sets) or "an untold set")
-        + f", answered greedily by {', '.join(told.models)} under: {', '.join(told.interventions) or 'nothing'}.",
+        + f", answered{'' if told.imported else ' greedily'} by {', '.join(told.models)} under: "
+        + f"{', '.join(told.interventions) or 'nothing'}."
+        + (" Some answers were imported; how they were decoded is not known." if told.imported else ""),
         "rai:dataCollectionType": ["Software Collection"],
         **(annotated if judged else {}),
         "rai:dataUseCases": ["Measuring whether a refusal direction carries over between languages. Not for training."],
         "rai:dataLimitations": [
-            "Labels are judges' opinions with errors that differ by language; greedy answers of one model revision."
+            "Labels are judges' opinions with errors that differ by language"
+            + ("." if told.imported else "; greedy answers of one model revision.")
         ],
         "rai:dataBiases": ["Translated prompts may be unidiomatic; judges are weaker outside English."],
         "rai:dataSocialImpact": "Harmful prompts and answers under ablation may be misused where texts are included."

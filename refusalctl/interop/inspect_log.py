@@ -54,6 +54,7 @@ def write(path: Path, task: Task, samples: Sequence[Sample]) -> None:
         raise BadInput(f"an Inspect log is called *{' or *'.join(SUFFIXES)}, found {path.name}")
     try:
         from inspect_ai import log as ilog
+        from inspect_ai.model import GenerateConfig
     except ImportError as error:
         raise BadInput("an Inspect log needs inspect-ai", hint="pip install 'refusalctl[inspect]'") from error
     ids = [each.id for each in samples]
@@ -69,6 +70,7 @@ def write(path: Path, task: Task, samples: Sequence[Sample]) -> None:
                 name=str(task.metadata.get("data") or "prompts"), samples=len(samples), sample_ids=ids
             ),
             model=task.model,
+            model_generate_config=GenerateConfig(max_tokens=task.max_tokens),
             config=ilog.EvalConfig(),
             packages={"refusalctl": task.made_by.partition(" ")[2]},
             metadata={**task.metadata, "made_by": task.made_by, "texts": task.texts},

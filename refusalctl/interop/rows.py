@@ -29,6 +29,7 @@ class RowTable:
 class Told:
     """What a card says beside the tables, all of it read from artifacts or told by the user.
 
+    `imported`: whether answers or labels came from somebody's files, so that how they were made is not known.
     `licence`: None where nobody said it. `written`: the day on which the newest artifact was written, YYYY-MM-DD.
     """
 
@@ -40,6 +41,7 @@ class Told:
     interventions: tuple[str, ...]
     artifacts: tuple[str, ...]
     texts: bool
+    imported: bool
     written: str
     licence: str | None = None
     made_by: str = "refusalctl"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,6 +16,7 @@ from refusalctl.model.files import checkpoint, quantisation
 from refusalctl.model.files.resolve import ModelRef
 
 ROOM = 1.2  # times the weights: activations, caches and what libraries keep; batches shrink to what is left
+_KEPT = re.compile(r"(^|[._])(embed\w*|wte|wpe|lm_head|output_layer)([._]|$)")
 
 
 class Device(NamedTuple):
@@ -37,10 +40,11 @@ def devices() -> list[Device]:
     return [*found, Device(f"cpu, {torch.get_num_threads()} threads", "cpu", memory.total, memory.available)]
 
 
-def weights_bytes(ref: ModelRef, dtype: str) -> int | None:
+def weights_bytes(ref: ModelRef, dtype: str, device: str = "cpu") -> int | None:
     """Bytes of a model's weights in memory, by the headers of its files; None where these are not here, or say nothing.
 
-    Of quantised weights, as they are stored.
+    Of quantised weights, as they are stored; of those that are quantised while they are loaded, with their scales, and
+    with what stays as it is in the dtype of the `device`.
     """
     base = ref if ref.base is None else ref.base
     try:
@@ -49,12 +53,23 @@ def weights_bytes(ref: ModelRef, dtype: str) -> int | None:
         return None
     if not stored.tensors:
         return None
-    if dtype in quantisation.BITS:  # embeddings, norms and the output layer stay as they are: a little more
-        return stored.parameters() * quantisation.BITS[dtype] // 8
+    if dtype in quantisation.BITS:
+        plain = 4 if device == "cpu" else 2
+        return sum(_quantised_bytes(name, each.shape, dtype, plain) for name, each in stored.tensors.items())
     size = torch.finfo(getattr(torch, dtype)).bits // 8
     if ref.quantization is not None:
         return sum(file.stat().st_size for file in stored.files)
     return stored.parameters() * size
+
+
+def _quantised_bytes(name: str, shape: tuple[int, ...], dtype: str, plain: int) -> int:
+    """bitsandbytes takes linear layers, without the output layer: nf4 has a float32 scale per 64 weights, int8 one per
+    row."""
+    numel = math.prod(shape)
+    if len(shape) != 2 or _KEPT.search(name):
+        return numel * plain
+    scales = -(-numel // 64) if dtype == "nf4" else shape[0]
+    return -(-numel * quantisation.BITS[dtype] // 8) + 4 * scales
 
 
 def target(device: str, there: Sequence[Device]) -> Device:

@@ -13,7 +13,7 @@ import torch
 
 from refusalctl.errors import ModelError
 from refusalctl.json_types import JsonObject
-from refusalctl.model.files import checkpoint, quantisation
+from refusalctl.model.files import checkpoint, gguf_file, quantisation
 from refusalctl.model.files.checkpoint import Checkpoint
 from refusalctl.model.load_errors import loading, memory_of
 from refusalctl.model.loaded_whole import Misfit, check_buffers, check_names, check_values
@@ -71,7 +71,8 @@ def open_weights(folder: Path, what: str, wanted: Wanted) -> Opened:
     stored = checkpoint.read(folder, pickled=wanted.pickled)
     declared = quantisation.declared(folder)
     if wanted.quantise is not None:
-        quantisation.while_loading(wanted.quantise, what, declared)
+        rounded = quantisation.method(declared) if declared is not None else gguf_file.scheme(folder)
+        quantisation.while_loading(wanted.quantise, what, rounded)
     if declared is None:
         quantisation.refuse_undeclared(what, stored.tensors)
     else:

@@ -31,7 +31,7 @@ def load_model(bench: Workbench) -> ChatModel:
     padding = settle(model)
     if not padding.together:
         bench.note(f"{ref.name} is run one prompt at a time: {padding.reason}")
-    packed = warning(ref.name, asked.model, dtype, ref.quantization, ref.revision)
+    packed = warning(ref.name, asked.model, dtype, ref.rounded)
     if packed is not None:
         bench.note(packed)
     elif dtype != "float32":

@@ -53,9 +53,9 @@ def compare_precision(bench: Workbench, data: str = sets.SAMPLE_SET, against: st
 def _check_comparable(bench: Workbench, against: str | None) -> None:
     if against is not None:
         return
-    if bench.ref.quantization is not None:
+    if bench.ref.rounded is not None:
         raise BadInput(
-            f"{bench.ref.name} is quantised by {bench.ref.quantization!r}: its own numbers in float32 would not show "
+            f"{bench.ref.name} is quantised by {bench.ref.rounded!r}: its own numbers in float32 would not show "
             "what that changed",
             hint="add --against MODEL, the model that it was made from",
         )

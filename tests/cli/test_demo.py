@@ -19,10 +19,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_run_takes_the_example_with_every_other_option_at_its_default(capsys: pytest.CaptureFixture[str]) -> None:
-    call(run, file=example("quick.toml"), explain=True, json=True)
+    call(run, file=example("smoke_test.toml"), explain=True, json=True)
     settings = {each["setting"]: each for each in json.loads(capsys.readouterr().out)}
     assert settings["model"]["value"] == "organism:shared"
-    assert settings["model"]["from"].endswith("quick.toml")
+    assert settings["model"]["from"].endswith("smoke_test.toml")
     assert settings["rule"]["from"] == "default"
 
 
@@ -43,6 +43,6 @@ def test_a_download_is_announced_before_it_begins(
 def test_examples_are_found_and_shipped() -> None:
     shipped = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]["targets"]
     assert shipped["wheel"]["force-include"]["examples"] == "refusalctl/examples"
-    assert example("quick.toml").is_file()
+    assert example("smoke_test.toml").is_file()
     with pytest.raises(DataError, match=r"examples/nothing\.toml is missing"):
         example("nothing.toml")

@@ -13,6 +13,7 @@ import torch
 from refusalctl.cli import app as cli
 from refusalctl.errors import BadInput, ModelError
 from refusalctl.model.files import quantisation
+from refusalctl.model.files.checkpoint import read
 from refusalctl.model.files.resolve import resolve
 from refusalctl.model.load import load
 from refusalctl.model.memory import weights_bytes
@@ -67,26 +68,33 @@ def test_without_the_package_the_dtype_is_refused_with_what_to_install(
         load(resolve(str(tiny_folder)), device="cpu", dtype="nf4")
     assert "refusalctl[quantised]" in (caught.value.hint or "")
     with pytest.raises(ModelError, match="a second time"):
-        quantisation.while_loading("int8", "tiny", {"quant_method": "gptq"})
+        quantisation.while_loading("int8", "tiny", "gptq")
 
 
 def test_judges_are_not_quantised_with_the_model_and_memory_counts_bits(tiny_folder: Path, tmp_path: Path) -> None:
     assert bench(tmp_path, tiny_folder, dtype="nf4").judge_dtype == "auto"
     assert bench(tmp_path, tiny_folder, dtype="bfloat16").judge_dtype == "bfloat16"
     ref = resolve(str(tiny_folder))
-    sizes = [weights_bytes(ref, dtype) for dtype in ("float32", "int8", "nf4")]
-    assert sizes[0] == 4 * (sizes[1] or 0)
-    assert abs((sizes[1] or 0) - 2 * (sizes[2] or 0)) <= 1
+    tensors = read(tiny_folder).tensors
+    linear = [
+        each for name, each in tensors.items() if len(each.shape) == 2 and "embed" not in name and "lm_" not in name
+    ]
+    numel, rows = sum(each.numel for each in linear), sum(each.shape[0] for each in linear)
+    rest = sum(each.numel for each in tensors.values()) - numel
+    assert rest > 0
+    assert weights_bytes(ref, "float32") == 4 * (numel + rest)
+    assert weights_bytes(ref, "int8") == 4 * rest + numel + 4 * rows
+    assert weights_bytes(ref, "int8", "cuda") == 2 * rest + numel + 4 * rows
+    assert weights_bytes(ref, "nf4") == 4 * rest + numel // 2 + 4 * sum(-(-each.numel // 64) for each in linear)
 
 
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        (("m", "m", "float32", None, "files-1"), None),
-        (("smollm2", "smollm2", "float32", None, "gguf-1"), None),  # what comes with the tool is told elsewhere
-        (("m", "m", "nf4", None, "files-1"), "--precision --model m --dtype nf4`"),
-        (("m", "m", "float32", "awq", "files-1"), "quantised (awq)"),
-        (("m.gguf", "m.gguf", "float32", None, "gguf-1"), "--model m.gguf --against ORIGINAL`"),
+        (("m", "m", "float32", None), None),
+        (("m", "m", "nf4", None), "--precision --model m --dtype nf4`"),
+        (("m", "m", "float32", "awq"), "quantised (awq)"),
+        (("m.gguf", "m.gguf", "float32", "GGUF Q4_K"), "--model m.gguf --against ORIGINAL`"),
     ],
 )
 def test_quantised_weights_come_with_a_warning(asked: tuple[Any, ...], says: str | None) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import re
+from collections import Counter
 from pathlib import Path
 
 from refusalctl.disk import build_folder, given_path
@@ -12,7 +14,9 @@ from refusalctl.errors import ModelError
 
 SUFFIX = ".gguf"
 PREFIX = "gguf-"  # of revisions
-CONVERSION = 1  # raise when `convert` changes what it writes
+CONVERSION = 2  # raise when `convert` changes what it writes
+TYPES = "gguf_types.json"  # in the folder that was made: types of the file's matrices
+PLAIN = ("F64", "F32", "F16", "BF16")
 _PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
 UNWRITABLE = "name a folder that you may write to with REFUSALCTL_CACHE"
 
@@ -46,6 +50,15 @@ def revision(digest: str) -> str:
     return f"{PREFIX}{digest[:32]}-v{CONVERSION}"
 
 
+def scheme(made: Path) -> str | None:
+    """How the weights of a folder that was made from a GGUF file were rounded: None for plain numbers, and for any
+    other folder."""
+    if not (made / TYPES).is_file():
+        return None
+    found = [name for name in json.loads((made / TYPES).read_text(encoding="utf-8")) if name not in PLAIN]
+    return f"GGUF {', '.join(found)}" if found else None
+
+
 def convert(path: Path, target: Path) -> None:
     """Dequantise into float32 safetensors. A fresh model takes the weights: transformers refuses to save a
     model that it read from GGUF."""
@@ -62,3 +75,12 @@ def convert(path: Path, target: Path) -> None:
         fresh.load_state_dict(source.state_dict())
         fresh.save_pretrained(target)
         AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(target)
+        (target / TYPES).write_text(json.dumps(_types(path)), encoding="utf-8")
+
+
+def _types(path: Path) -> list[str]:
+    """Types of the matrices, the most frequent first."""
+    from gguf import GGUFReader
+
+    counted = Counter(each.tensor_type.name for each in GGUFReader(path).tensors if len(each.shape) > 1)
+    return [name for name, _ in counted.most_common()]

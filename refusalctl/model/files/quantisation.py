@@ -125,13 +125,13 @@ def refuse_unknown(name: str, settings: Mapping[str, Json]) -> None:
         )
 
 
-def while_loading(dtype: str, name: str, declared: JsonObject | None) -> None:
+def while_loading(dtype: str, name: str, rounded: str | None) -> None:
     """Raise `ModelError` where weights cannot be quantised as `dtype` asks: without bitsandbytes, or a second time."""
     if dtype not in BITS:
         return
-    if declared is not None:
+    if rounded is not None:
         raise ModelError(
-            f"{name} is quantised by {method(declared)!r} already: --dtype {dtype} would round it a second time",
+            f"{name} is quantised by {rounded!r} already: --dtype {dtype} would round it a second time",
             hint="leave --dtype out, or give the model in bfloat16, float16 or float32",
         )
     if importlib.util.find_spec("bitsandbytes") is None:
@@ -140,7 +140,7 @@ def while_loading(dtype: str, name: str, declared: JsonObject | None) -> None:
         )
 
 
-def warning(name: str, spec: str, dtype: str, scheme: str | None, revision: str) -> str | None:
+def warning(name: str, spec: str, dtype: str, rounded: str | None) -> str | None:
     """What a user of quantised weights should know, with the command that measures it; None for plain weights."""
     doctor = f"refusalctl doctor --precision --model {spec}"
     if dtype in BITS:
@@ -148,10 +148,10 @@ def warning(name: str, spec: str, dtype: str, scheme: str | None, revision: str)
             f"{name} was quantised to {dtype} while it was loaded: activations, directions and answers are those of "
             f"the quantised model; `{doctor} --dtype {dtype}` measures how far they are from float32"
         )
-    if scheme is not None or (revision.startswith("gguf-") and spec.endswith(".gguf")):
+    if rounded is not None:
         return (
-            f"{name} is quantised ({scheme or 'GGUF, multiplied out to plain weights'}): activations, directions and "
-            f"answers are those of the quantised model; `{doctor} --against ORIGINAL` measures how far they are from it"
+            f"{name} is quantised ({rounded}): activations, directions and answers are those of the quantised model; "
+            f"`{doctor} --against ORIGINAL` measures how far they are from it"
         )
     return None
 

@@ -24,7 +24,8 @@ class ModelRef:
     `revision` identifies the weights (a hub commit, a digest of a local folder's files, or the digests of the
     embedded ones) and goes into recipe keys; `template` is the SHA-256 of the chat template's source,
     which is `template_source` (empty: whatever the tokenizer brings along). `quantization`
-    is the scheme that config.json declares, `adapter` the folder of a PEFT adapter that is merged into the weights:
+    is the scheme that config.json declares; `rounded` also names one that was multiplied out to plain numbers (GGUF).
+    `adapter` is the folder of a PEFT adapter that is merged into the weights:
     `base` is then the model below it, and the hub's id of the adapter is `hub_adapter`.
     """
 
@@ -35,6 +36,7 @@ class ModelRef:
     trust_remote_code: bool = False
     hub: bool = False
     quantization: str | None = None
+    rounded: str | None = None
     adapter: Path | None = None
     base: ModelRef | None = None
     hub_adapter: str | None = None
@@ -82,7 +84,7 @@ def _located(spec: str, trust: bool, *, above: str | None = None) -> ModelRef:
     if packed is not None:
         digest = digests([packed])[0]
         made = gguf_file.folder(packed, digest, embedded.cache_dir())
-        return ModelRef(packed.name, made, gguf_file.revision(digest), "", trust)
+        return ModelRef(packed.name, made, gguf_file.revision(digest), "", trust, rounded=gguf_file.scheme(made))
     place = given_folder(spec, "--model" if above is None else f"the base model of the adapter {above}")
     if place is not None:
         return _of_folder(place, trust, above)
@@ -108,7 +110,8 @@ def _of_folder(folder: Path, trust: bool, above: str | None) -> ModelRef:
         return _on_base(folder, f"files-{adapter_digest(folder)[:32]}", folder.name, trust, above)
     checkpoint.check_small_files(folder)
     revision = f"files-{folder_digest(folder)[:32]}"
-    return ModelRef(folder.name, folder, revision, "", trust, quantization=_scheme(folder))
+    found = _scheme(folder)
+    return ModelRef(folder.name, folder, revision, "", trust, quantization=found, rounded=found)
 
 
 def _of_hub(name: str, asked: str | None, trust: bool, above: str | None) -> ModelRef:
@@ -117,7 +120,8 @@ def _of_hub(name: str, asked: str | None, trust: bool, above: str | None) -> Mod
     check_listing(name, folder)
     if _is_adapter(folder):
         return replace(_on_base(folder, folder.name, name, trust, above), hub_adapter=name)
-    return ModelRef(name, folder, folder.name, "", trust, hub=True, quantization=_scheme(folder))
+    found = _scheme(folder)
+    return ModelRef(name, folder, folder.name, "", trust, hub=True, quantization=found, rounded=found)
 
 
 def _scheme(folder: Path) -> str | None:

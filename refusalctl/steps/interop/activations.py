@@ -10,6 +10,7 @@ import numpy as np
 from refusalctl.errors import BadInput
 from refusalctl.interop import arrays
 from refusalctl.interop.arrays import ArrayForm, LabelledStream
+from refusalctl.json_types import JsonObject
 from refusalctl.steps.activations import ACTIVATIONS_FILE, ActivationHeader, open_collected
 from refusalctl.store import formats
 from refusalctl.store.store import Artifact
@@ -32,11 +33,12 @@ def labelled(artifacts: Sequence[Artifact], pos: int | None = None, layer: int |
     parts = [_part(each) for each in artifacts]
     first = parts[0]
     for each, artifact in zip(parts, artifacts, strict=True):
-        same = (each.positions, each.values.shape[1:], artifact.about.get("model"), artifact.about.get("revision"))
-        there = (first.positions, first.values.shape[1:], *(artifacts[0].about.get(k) for k in ("model", "revision")))
+        same = (each.positions, each.values.shape[1:], _model(artifact))
+        there = (first.positions, first.values.shape[1:], _model(artifacts[0]))
         if same != there:
             raise BadInput(
-                f"{artifact.label} does not fit {artifacts[0].label}: expected one model, width and set of positions",
+                f"{artifact.label} does not fit {artifacts[0].label}: expected one model in one form, one "
+                "width, one set of positions",
                 hint="export them one by one",
             )
     chosen = [each.at(pos, layer) for each in parts]
@@ -50,12 +52,19 @@ def labelled(artifacts: Sequence[Artifact], pos: int | None = None, layer: int |
         chosen[0].layers,
         {
             "model": artifacts[0].about.get("model"),
-            "revision": artifacts[0].about.get("revision"),
+            "revision": _model(artifacts[0])["revision"],
             "artifacts": [each.id for each in artifacts],
             "values": "resid_pre: the residual stream that enters each block, float32",
             "last_instruction_position": first.positions[-1],
         },
     )
+
+
+def _model(artifact: Artifact) -> JsonObject:
+    """All of the model's side that changes activations: weights, template, dtype, attention, system, thinking."""
+    found = artifact.manifest["recipe"]["model"]
+    assert isinstance(found, dict)
+    return found
 
 
 def _part(artifact: Artifact) -> LabelledStream:

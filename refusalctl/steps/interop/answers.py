@@ -84,7 +84,7 @@ def export_dataset(
 def tables(store: Store, artifacts: Sequence[Artifact], *, texts: bool) -> list[RowTable]:
     """One table of completions and one of labels, as far as there are any. Raises as `export_dataset`."""
     _check(artifacts, ("completions", "labels"))
-    return [t for t in (_completions_table(store, artifacts, texts), _labels_table(artifacts)) if t.rows]
+    return [t for t in (_completions_table(store, artifacts, texts), _labels_table(store, artifacts)) if t.rows]
 
 
 def export_log(store: Store, artifact: Artifact, path: Path, *, texts: bool) -> None:
@@ -154,7 +154,7 @@ def _completions_table(store: Store, artifacts: Sequence[Artifact], texts: bool)
         if artifact.kind != "completions":
             continue
         for each in answered(store, artifact)[0]:
-            row = _about(artifact) | {
+            row = _about(store, artifact) | {
                 "split": each.prompt.split,
                 "prompt_id": each.prompt.id,
                 "cluster": each.prompt.cluster,
@@ -174,14 +174,14 @@ def _completions_table(store: Store, artifacts: Sequence[Artifact], texts: bool)
     return _table("completions", columns, rows)
 
 
-def _labels_table(artifacts: Sequence[Artifact]) -> RowTable:
+def _labels_table(store: Store, artifacts: Sequence[Artifact]) -> RowTable:
     rows: list[dict[str, Value]] = []
     for artifact in artifacts:
         if artifact.kind != "labels":
             continue
         for label in read_labels(artifact):
             rows.append(
-                _about(artifact)
+                _about(store, artifact)
                 | {
                     "completions": artifact.inputs.get("completions"),
                     "judge": label.judge,
@@ -204,9 +204,22 @@ def _table(name: Any, columns: Mapping[str, tuple[Type, str]], rows: list[dict[s
     return RowTable(name, {k: v[0] for k, v in columns.items()}, {k: v[1] for k, v in columns.items()}, rows)
 
 
-def _about(artifact: Artifact) -> dict[str, Value]:
+def _about(store: Store, artifact: Artifact) -> dict[str, Value]:
     found: dict[str, Value] = {name: _text(artifact.about.get(name)) for name in ABOUT}
-    return found | {"artifact": artifact.id}
+    return found | {"artifact": artifact.id, "revision": revision_of(store, artifact)}
+
+
+def revision_of(store: Store, artifact: Artifact) -> str | None:
+    """Revision of the model that answered: of the recipe, as imported, or of the completions that were labelled.
+
+    None where nobody told it, or where the labelled completions are not in the store.
+    """
+    told = artifact.manifest["recipe"].get("model") or artifact.about
+    if told.get("revision") is not None or "completions" not in artifact.inputs:
+        return _text(told.get("revision"))
+    kinds = {found: kind for kind, found in store.ids()}
+    answers = artifact.inputs["completions"]
+    return revision_of(store, store.open(kinds[answers], answers)) if answers in kinds else None
 
 
 def _text(value: object) -> str | None:
@@ -250,6 +263,11 @@ def _day(artifact: Artifact, form: str = "%Y-%m-%d") -> str:
     return time.strftime(form, time.gmtime(written(artifact.path)))
 
 
+def _model(store: Store, artifact: Artifact) -> str:
+    revision = revision_of(store, artifact)
+    return f"{artifact.about.get('model')}{f'@{revision}' if revision else ''}"
+
+
 def _told(store: Store, artifacts: Sequence[Artifact], name: str, texts: bool, licence: str | None) -> Told:
     def each(key: str) -> tuple[str, ...]:
         return tuple(sorted({str(a.about[key]) for a in artifacts if a.about.get(key)}))
@@ -257,13 +275,14 @@ def _told(store: Store, artifacts: Sequence[Artifact], name: str, texts: bool, l
     words = {in_words(store, a) for a in artifacts if a.kind == "completions"} | set(each("intervention"))
     return Told(
         name=name,
-        models=tuple(sorted({f"{a.about.get('model')}@{a.about.get('revision')}" for a in artifacts})),
+        models=tuple(sorted({_model(store, a) for a in artifacts})),
         langs=each("lang"),
         prompt_sets=each("data"),
         judges=each("judge"),
         interventions=tuple(sorted(w for w in words if w)),
         artifacts=tuple(f"{a.kind}/{short(a.id)}" for a in artifacts),
         texts=texts,
+        imported=any(a.about.get("provenance") == "imported" for a in artifacts),
         written=max(_day(a) for a in artifacts),
         licence=licence,
         made_by=f"refusalctl {__version__}",

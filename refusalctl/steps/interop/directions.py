@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -239,7 +239,7 @@ def _given(path: Path, found: FoundVectors, request: Request) -> GivenVector:
         layer, vector = header.layer, next(iter(found.vectors.values()))  # all tensors are copies of one
     direction = PublishedDirection(vector, Candidate(pos, layer), {path.name: file_digest(path)})
     points, n = (header.points, header.n_layers) if header else ("untold", None)
-    return GivenVector(path, direction, asked, points, n, _meant(header))
+    return GivenVector(path, direction, replace(asked, rule=None), points, n, _meant(header))  # nothing to choose among
 
 
 def _meant(header: DirectionHeader | None) -> str:

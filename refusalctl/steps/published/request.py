@@ -40,6 +40,21 @@ class Request:
             given = getattr(self, name)
             object.__setattr__(self, name, None if given is None else check_code(given))
 
+    def refuse_unused(self, *, answers: bool, directions: bool, vectors: bool) -> None:
+        """Raise `BadInput` for what was told of files that were not given: it would change nothing.
+
+        `answers`: completions, evaluations or labels; `directions`: of a published run; `vectors`: other tools' files.
+        """
+        meant = (
+            (("kind", "condition", "direction_lang"), answers, "completions, evaluations or labels (.json)"),
+            (("rule",), directions, "the directions of a published run (.pt with its .json)"),
+            (("pos", "layer"), vectors, "directions as .safetensors or .gguf"),
+        )
+        for names, given, files in meant:
+            told = [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) is not None]
+            if told and not given:
+                raise BadInput(f"{', '.join(told)} is about {files}, none was given", hint="leave it out")
+
     def needed_lang(self, path: Path) -> str:
         if self.lang is None:
             raise BadInput(f"{path.name} does not say its language", hint="give the language of its prompts: --lang")

@@ -41,7 +41,7 @@ def import_files(bench: Workbench, paths: Sequence[Path], request: Request) -> l
     """Artifacts of published files and run folders, in the order in which they depend on each other.
 
     Raises `DataError` naming the first file and row that is not what it should be; then nothing is written. Raises
-    `BadInput` when nothing that can be imported was given.
+    `BadInput` when nothing that can be imported was given, or something was told that nothing given needs.
     """
     files = _files(paths)
     given = [_read(path, request) for path in files if path.suffix == ".json" and not _is_of_directions(path)]
@@ -56,6 +56,7 @@ def import_files(bench: Workbench, paths: Sequence[Path], request: Request) -> l
             hint="expected *_completions.json, *_evaluations.json, mean_diffs.pt, direction*.pt, published labels, or "
             "directions as .safetensors or .gguf",
         )
+    request.refuse_unused(answers=bool(given), directions=directions is not None, vectors=bool(vectors))
     artifacts = [artifact for each in given for artifact in _import_json(bench, each, request)]
     if directions is not None:
         artifacts += import_directions(bench, directions, request)

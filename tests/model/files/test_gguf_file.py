@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from refusalctl.errors import ModelError
+from refusalctl.errors import BadInput, ModelError
 from refusalctl.model.files import gguf_file
 from refusalctl.model.files.resolve import resolve
 from refusalctl.model.load import load
+from refusalctl.settings import Machine
+from refusalctl.steps.precision import compare_precision
+from refusalctl.steps.step import Workbench
+from refusalctl.store.store import Store
 from tests import tiny
 
 SIZES = {"n_layers": 2, "d_model": 32}
@@ -100,6 +104,17 @@ def test_another_file_is_another_model(tmp_path: Path) -> None:
     plain, packed = (resolve(str(write(tmp_path / f"{kind}.gguf", kind))) for kind in ("F32", "Q8_0"))
     assert plain.revision != packed.revision
     assert plain.folder != packed.folder
+    assert (plain.rounded, packed.rounded, packed.quantization) == (None, "GGUF Q8_0", None)  # plain numbers by now
+
+
+def test_weights_of_a_quantised_file_are_not_quantised_a_second_time_nor_compared_with_themselves(
+    tmp_path: Path,
+) -> None:
+    packed = write(tmp_path / "q8.gguf", "Q8_0")
+    with pytest.raises(ModelError, match=r"quantised by 'GGUF Q8_0' already"):
+        load(resolve(str(packed)), device="cpu", dtype="nf4")
+    with pytest.raises(BadInput, match=r"is quantised by 'GGUF Q8_0'"):
+        compare_precision(Workbench(Store(tmp_path / "store"), Machine(str(packed), device="cpu", dtype="bfloat16")))
 
 
 @pytest.mark.parametrize(

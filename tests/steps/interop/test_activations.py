@@ -9,7 +9,7 @@ import pytest
 
 from refusalctl.errors import BadInput
 from refusalctl.steps.interop.activations import export_activations, labelled
-from tests.steps.interop.world import activations_store
+from tests.steps.interop.world import MODEL, activations_store
 
 
 def test_axes_are_named_by_what_was_recorded(tmp_path: Path) -> None:
@@ -22,6 +22,13 @@ def test_axes_are_named_by_what_was_recorded(tmp_path: Path) -> None:
         labelled([artifact], pos=-9)
     with pytest.raises(BadInput, match=r"netcdf is called \*\.nc"):
         export_activations([artifact], tmp_path / "a.h5", "netcdf")
+
+
+def test_activations_of_two_forms_of_a_model_are_not_put_together(tmp_path: Path) -> None:
+    (one, _), (other, _) = (activations_store(tmp_path / d, MODEL | {"dtype": d}) for d in ("float32", "bfloat16"))
+    assert labelled([one]).about["revision"] == "r1"
+    with pytest.raises(BadInput, match="one model in one form"):
+        labelled([one, other])
 
 
 def test_xarray_finds_positions_and_layers_by_number(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,26 @@ def test_labels_say_what_the_judge_said_and_what_it_did_not_say_is_empty(held: t
     labels = next(t for t in tables(*held, texts=False) if t.name == "labels")
     told = [(row["prompt_id"], row["outcome"], row["harmful"], row["off_language"]) for row in labels.rows]
     assert told == [("p0", "refusal", None, False), ("p1", "compliance", True, True), ("p2", "degenerate", None, None)]
+
+
+def test_the_revision_is_the_recipes_and_labels_have_it_from_their_answers(
+    held: tuple[Store, list[Artifact]], tmp_path: Path
+) -> None:
+    assert {row["revision"] for table in tables(*held, texts=False) for row in table.rows} == {"r1"}
+    export_dataset(*held, tmp_path / "set", form="jsonl", texts=False)
+    assert "tiny@r1" in (tmp_path / "set" / "croissant.json").read_text()
+
+
+def test_a_card_says_no_more_of_imported_answers_than_is_known(
+    held: tuple[Store, list[Artifact]], tmp_path: Path
+) -> None:
+    store, artifacts = held
+    export_dataset(store, artifacts, tmp_path / "own", form="jsonl", texts=False)
+    theirs = [replace(a, manifest=a.manifest | {"about": a.about | {"provenance": "imported"}}) for a in artifacts]
+    export_dataset(store, theirs, tmp_path / "theirs", form="jsonl", texts=False)
+    for said in ("greed", "one rule", "Each judge"):
+        assert said in content(tmp_path / "own")
+        assert said not in content(tmp_path / "theirs")
 
 
 def test_metadata_names_every_file_with_its_digest(held: tuple[Store, list[Artifact]], tmp_path: Path) -> None:
@@ -94,4 +115,5 @@ def test_an_inspect_log_keeps_outcomes_as_words(held: tuple[Store, list[Artifact
         assert {s.id: s.scores["substring"].value for s in read.samples} == {
             "p0": "refusal", "p1": "compliance", "p2": "degenerate"
         }  # fmt: skip
+        assert read.eval.model_generate_config.max_tokens == 8
         assert (SECRET in read.model_dump_json()) == texts

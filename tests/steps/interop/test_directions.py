@@ -15,6 +15,7 @@ from refusalctl.interop import vector_files
 from refusalctl.interop.direction import PortableDirection
 from refusalctl.interop.layer_names import SAFETENSORS
 from refusalctl.model.fingerprint import weights_fingerprint
+from refusalctl.stats.selection_rule import PRESETS
 from refusalctl.steps.interop.directions import AskedDirection, export_direction, given_vectors
 from refusalctl.steps.published.request import Request
 from refusalctl.steps.published.runs import import_files
@@ -22,6 +23,7 @@ from refusalctl.steps.step import Workbench
 from refusalctl.store.store import Artifact, Store
 from tests import tiny
 from tests.steps.interop.world import directions_store
+from tests.steps.published.published_files import labels_file
 
 VECTOR = 2 * torch.randn(32, generator=torch.Generator().manual_seed(5))
 IDS = torch.arange(40, 52)[None]
@@ -76,6 +78,24 @@ def test_flags_that_contradict_a_file_are_refused(chosen: Artifact, tmp_path: Pa
     for request in (Request(lang="en"), Request(model="x"), Request(revision="x"), Request(pos=-2), Request(layer=3)):
         with pytest.raises(BadInput, match="says"):
             given_vectors([path], request)
+
+
+def test_what_is_told_of_files_that_were_not_given_is_refused_before_anything_is_written(
+    chosen: Artifact, tmp_path: Path
+) -> None:
+    path, labels = tmp_path / "a.safetensors", labels_file(tmp_path, baseline={"refusal": "010"})
+    export_direction(chosen, path, "safetensors", AskedDirection())
+    store = Store(tmp_path / "empty")
+    for file, request, told in (
+        (path, Request(rule=PRESETS["wang"]), "--rule is about the directions of a published run"),
+        (path, Request(kind="harmful", condition="baseline"), "--kind, --condition is about completions"),
+        (path, Request(direction_lang="en"), "--direction-lang is about"),
+        (labels, Request(lang="be", pos=-1), r"--pos is about directions as \.safetensors"),
+        (labels, Request(lang="be", layer=0), "--layer is about"),
+    ):
+        with pytest.raises(BadInput, match=told):
+            import_files(Workbench(store), [file], request)
+    assert not list(store.ids())
 
 
 def test_what_makes_no_sense_is_refused(chosen: Artifact, tmp_path: Path) -> None:

@@ -25,12 +25,19 @@ SECRET = "SECRET-TEXT-OF-AN-ANSWER"
 MODEL: JsonObject = {"name": "tiny", "revision": "r1", "dtype": "float32"}
 
 
-def put(store: Store, kind: str, about: Any, inputs: dict[str, Artifact], fill: Callable[[Path], Any]) -> Artifact:
+def put(
+    store: Store,
+    kind: str,
+    about: Any,
+    inputs: dict[str, Artifact],
+    fill: Callable[[Path], Any],
+    model: JsonObject = MODEL,
+) -> Artifact:
     params: JsonObject = {"max_new_tokens": 8} if kind == "completions" else {}
     recipe: JsonObject = {"step": kind, "version": 1, "params": params, "inputs": {k: a.id for k, a in inputs.items()}}
     with store.draft() as out:
         fill(out)
-        return store.commit(out, kind, recipe | {"model": MODEL}, about, {"checks": {}})
+        return store.commit(out, kind, recipe | {"model": model}, about, {"checks": {}})
 
 
 def directions_store(
@@ -74,7 +81,7 @@ def answers_store(root: Path) -> tuple[Store, list[Artifact]]:
     texts = [f"{SECRET} {i}: ĝi, ў, |, 😀" for i in range(3)]
     asked = [Prompt(f"p{i}", "be", "harmful", "test", f"ASK {SECRET} {i}", cluster=f"c{i}") for i in range(3)]
     prompts = put(store, "prompts", about, {}, _rows(PROMPTS_FILE, asked))
-    told = {"model": "tiny", "revision": "r1", **about, "intervention": "ablate", "direction_lang": "en"}
+    told = {"model": "tiny", **about, "intervention": "ablate", "direction_lang": "en"}
     answers = [Completion(f"p{i}", "be", "harmful", texts[i], 5 + i, i == 2, cluster=f"c{i}") for i in range(3)]
     completions = put(store, "completions", told, {"prompts": prompts}, _rows(COMPLETIONS_FILE, answers))
     labels = [
@@ -90,13 +97,12 @@ def _rows(name: str, rows: list[Any]) -> Callable[[Path], Any]:
     return lambda out: formats.write_rows(out / name, [row.to_json() for row in rows])
 
 
-def activations_store(root: Path) -> tuple[Artifact, NDArray[np.float32]]:
+def activations_store(root: Path, model: JsonObject = MODEL) -> tuple[Artifact, NDArray[np.float32]]:
     """Three prompts at positions -2, -1 and the instruction's last token; three layers of width 4."""
     store = Store(root)
     values = np.random.default_rng(3).standard_normal((3, 3, 3, 4)).astype(np.float32)
     about = {
         "model": "tiny",
-        "revision": "r1",
         "data": "own",
         "lang": "be",
         "kind": "harmful",
@@ -115,4 +121,4 @@ def activations_store(root: Path) -> tuple[Artifact, NDArray[np.float32]]:
         with formats.write_activations(out / ACTIVATIONS_FILE, shape, header) as writer:
             writer.put([0, 1, 2], values)
 
-    return put(store, "activations", about, {}, fill), values
+    return put(store, "activations", about, {}, fill, model), values

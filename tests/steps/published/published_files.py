@@ -48,6 +48,11 @@ def file(tmp_path: Path, name: str, content: Any) -> Path:
     return path
 
 
+def labels_file(tmp_path: Path, **cells: Any) -> Path:
+    content = {"what": "test", "model": "m", "labels": {"de": cells}}
+    return file(tmp_path, "labels.json", content)
+
+
 def by_kind(found: list[Artifact]) -> dict[str, list[Artifact]]:
     kinds: dict[str, list[Artifact]] = {}
     for each in found:

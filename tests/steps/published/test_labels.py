@@ -15,7 +15,7 @@ from refusalctl.steps.published.request import Request
 from refusalctl.steps.published.runs import import_files
 from refusalctl.steps.step import Workbench
 from refusalctl.store.store import Artifact
-from tests.steps.published.published_files import file
+from tests.steps.published.published_files import labels_file
 
 SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "published_labels"
 
@@ -64,11 +64,6 @@ def test_published_flips_of_yoruba_are_those_of_the_notes(bench: Workbench) -> N
           if (a.about["lang"], a.about["judge"]) == ("yo", "imported:wildguard")}  # fmt: skip
     moved = flips(yo["none"], yo["ablate"])
     assert (moved.removed, moved.gained) == (90, 100)
-
-
-def labels_file(tmp_path: Path, **cells: Any) -> Path:
-    content = {"what": "test", "model": "m", "labels": {"de": cells}}
-    return file(tmp_path, "labels.json", content)
 
 
 def test_labels_without_text_are_paired_by_position(bench: Workbench, tmp_path: Path) -> None:
