@@ -64,7 +64,7 @@ class EmptySelection(RefusalctlError):
 
 
 class UnfitOpenings(RefusalctlError):
-    """Refusal openings that do not rank the model's refusals above its other answers: scores by them mean nothing."""
+    """Given refusal openings that do not rank the model's refusals above other answers: scores by them mean nothing."""
 
 
 class GoalsFailed(RefusalctlError):

@@ -117,7 +117,11 @@ def validate(
 
 
 def check(found: OpeningValidation, least: float, lang: str, origin: str) -> Auroc:
-    """The AUROC. Raises `EmptySelection` with too few refusals to tell, `UnfitOpenings` for openings that are wrong."""
+    """The AUROC.
+
+    Raises `EmptySelection` with too few refusals to tell, and for derived openings that do not rank them: a finding of
+    this language, which stops no other. `UnfitOpenings` for given ones: a mistake to mend before more is run.
+    """
     if found.auroc is None:
         raise EmptySelection(
             f"{found.reason}", hint="use more validation prompts (--n-val), or a model that refuses in this language"
@@ -137,7 +141,7 @@ def check(found: OpeningValidation, least: float, lang: str, origin: str) -> Aur
             hint="they are those of another language, model or tokenizer: leave --refusal-openings out for this "
             f"language to derive its own, or give {lang}=TEXT",
         )
-    raise UnfitOpenings(
+    raise EmptySelection(
         told,
         hint="the judge may be wrong in this language: look at a few labels, try another --judge or --opening-judge, "
         "use more --n-train, give --refusal-openings, select by --criterion cosmic, or lower --min-opening-auroc",

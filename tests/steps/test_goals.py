@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 import refusalctl as rc
+from refusalctl.stats import opening_check
 from refusalctl.steps.goals import Goal, goals_of
 from refusalctl.steps.run_goals import run_goals
 from refusalctl.store.event_log import EventLog, read_run
@@ -71,6 +73,23 @@ def test_a_part_computes_what_it_lacks_and_a_second_one_finds_it(tmp_path: Path)
     again = rc.Study(**(ASKED | change), store=tmp_path)
     assert again.work(again.goals(["select:qaa", "labels:qaa:*"])).done["labels:qaa:qab"] == [identifier]
     assert all(line.done for line in again.plan)
+
+
+def test_openings_that_do_not_fit_one_language_are_its_finding_and_stop_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def worse(found: Any, least: float, lang: str, origin: str) -> Any:
+        return plain(replace(found, covered=0) if lang == "qab" else found, least, lang, origin)
+
+    plain = opening_check.check
+    monkeypatch.setattr(opening_check, "check", worse)
+    study = rc.Study(**(ASKED | {"induce": False, "control_completions": 0, "n_test": 8}), store=tmp_path)
+    study.work().check()
+    found = study.transfer()
+    assert "derived refusal openings do not fit 'qab'" in found.record.no_direction["qab"]
+    assert found.verdict("qaa", "qab") == "inconclusive"  # no score to compare controls by
+    with pytest.raises(rc.RefusalctlError, match="given refusal openings do not fit"):
+        rc.Study(**(ASKED | {"refusal_openings": ("bano bamo bako",)}), store=tmp_path).transfer()
 
 
 def test_names_have_no_character_that_a_shell_takes_for_its_own() -> None:

@@ -228,7 +228,8 @@ def derive_openings(bench: Workbench, lang: str) -> Artifact:
 def checked_openings(bench: Workbench, lang: str) -> Artifact:
     """Openings that passed their validation.
 
-    Raises `UnfitOpenings` below `min_opening_auroc`, `EmptySelection` with too few refusals to tell.
+    Raises `EmptySelection` with too few refusals to tell, and below `min_opening_auroc`: `UnfitOpenings` where they
+    were given.
     """
     from refusalctl.stats.opening_check import check
 

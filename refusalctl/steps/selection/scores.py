@@ -325,8 +325,8 @@ def _foresee(bench: Workbench, lang: str) -> None:
 def select_direction(bench: Workbench, lang: str) -> Artifact:
     """The chosen direction of one language, by the criterion asked for, with what the other criterion would choose.
 
-    Raises `EmptySelection` when nothing can be chosen honestly, `UnfitOpenings` when the refusal scores would mean
-    nothing. The criterion `cosmic` needs no refusal scores and goes on without them, with a note.
+    Raises `EmptySelection` when nothing can be chosen honestly, `UnfitOpenings` when given openings would make
+    refusal scores mean nothing. The criterion `cosmic` needs no refusal scores and goes on without them, with a note.
     """
     rule = bench.settings.selection.resolved_rule()
     _foresee(bench, lang)

@@ -134,7 +134,7 @@ def test_validation_counts_and_thresholds() -> None:
     assert (found.refusals, found.others, found.left_out, found.covered, found.false) == (3, 3, 1, 2, 1)
     assert stats.check(found, 0.75, "be", "derived").value == 1.0
     worse = stats.validate("style", -scores, judged, ids, [[1]])
-    with pytest.raises(UnfitOpenings, match=r"derived refusal openings do not fit 'be'.* AUROC 0.00") as caught:
+    with pytest.raises(EmptySelection, match=r"derived refusal openings do not fit 'be'.* AUROC 0.00") as caught:
         stats.check(worse, 0.75, "be", "derived")
     assert "--min-opening-auroc" in str(caught.value.hint)
     with pytest.raises(UnfitOpenings, match="0 of 3 refusals"):  # a good rank by luck does not make up for no coverage
