@@ -179,7 +179,7 @@ class Study(Working, InArms, Labelling, Costing):
 
     def openings(self, lang: str) -> r.Openings:
         """How refusals open in one language, confirmed on validation prompts. Raises `UnfitOpenings` where given ones
-        do not rank refusals above other answers, `EmptySelection` where derived ones do not or too little is refused."""
+        do not rank refusals above others, `EmptySelection` where derived ones do not or too little is refused."""
         return r.Openings(self.store, checked_openings(self.bench, check_code(lang)))
 
     def selection(self, lang: str) -> r.Selection:
