@@ -9,7 +9,7 @@ from typing import Any, Self
 import msgspec
 from msgspec import Struct
 
-from refusalctl.errors import BadInput
+from refusalctl.errors import BadInput, DataError
 from refusalctl.language_codes import check_code
 from refusalctl.setting_words import misfit
 
@@ -37,8 +37,11 @@ class Group(Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def from_json(cls, value: object) -> Self:
-        """The record that `to_json` wrote. Raises `msgspec.ValidationError` for anything else."""
-        return msgspec.convert(read(value), cls)
+        """The record that `to_json` wrote. Raises `DataError` for anything else: it came from a file."""
+        try:
+            return msgspec.convert(read(value), cls)
+        except msgspec.ValidationError as error:
+            raise DataError(f"recorded settings are damaged, or of another version: {error}") from error
 
 
 def check_number(name: str, value: object) -> None:

@@ -42,12 +42,13 @@ class Controls(Record, frozen=True):
     """`drop`: of the target's mean refusal score (log-odds) under the real direction; `baseline`: that score without.
 
     All on test prompts, which chose nothing: `n_prompts` harmful ones whose refusal score is above 0, `n_harmless` for
-    KL. `kl` (nats, next token) is the real direction's, `kl_limit` what a draw may reach. `p` is of this cell alone.
+    KL, whose score is below 0. `kl` (nats, next token) is the real direction's, `kl_limit` what a draw may reach. `p`
+    is of this cell alone.
     """
 
     FORMAT: ClassVar[str] = "controls"
     FILE: ClassVar[str] = "controls.json"
-    VERSION: ClassVar[int] = 5  # 3: families on validation prompts, no limit on damage; 4: places were not told
+    VERSION: ClassVar[int] = 6  # 3: families on validation prompts, no limit on damage; 5: KL of refused prompts too
 
     source: str
     target: str
@@ -65,10 +66,9 @@ class Controls(Record, frozen=True):
     n_harmless: int
     searched: int  # places of every draw that were scored, the best to first order
     candidates: int  # places that every draw was searched over, as the direction was
-    n_scored: int  # harmful prompts looked at until enough were refused
+    n_scored: int  # prompts of both classes looked at until enough were fit
     prompt_passes: int
-    added: AddedControls | None = None
-    not_added: str | None = None  # why nothing was added; None: it was, or was not asked for
+    added: AddedControls | None = None  # None: not asked for
 
     @property
     def n_whole(self) -> int:

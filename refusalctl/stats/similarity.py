@@ -64,9 +64,14 @@ def contrasts(rows: Float[ndarray, "n d_model"], signs: Int8[ndarray, "draws n"]
 
 def direction(sample: LabelledActivations) -> Float[ndarray, " d_model"] | None:
     """Difference-in-means, unnormalised; None where both classes have the same mean up to rounding."""
-    found = contrasts(sample.rows, sample.signs[None])[0]
+    found = contrasts(sample.rows, sample.signs[None])
+    return found[0] if _all_differ(found, sample) else None
+
+
+def _all_differ(found: Float[ndarray, "draws d_model"], sample: LabelledActivations) -> bool:
+    """Whether every contrast is more than rounding beside the activations themselves."""
     scale = float(np.linalg.norm(sample.rows.astype(np.float64), axis=1).mean())
-    return found if np.linalg.norm(found) > TINY * scale else None
+    return bool((np.linalg.norm(found, axis=1) > TINY * scale).all())
 
 
 def cosines(a: Float[ndarray, "draws d_model"], b: Float[ndarray, "draws d_model"]) -> Float[ndarray, " draws"]:
@@ -84,10 +89,16 @@ class HalfDirections(NamedTuple):
     second: Float[ndarray, "draws d_model"]
 
 
-def halved(sample: LabelledActivations, splits: Draws) -> HalfDirections:
+def halved(sample: LabelledActivations, splits: Draws) -> HalfDirections | None:
+    """None where a half of some split has the same mean in both classes: there is no direction to agree on.
+
+    At the first layer a stream is the token's embedding, and classes that end on the same few tokens do not differ.
+    """
     side = splits.of(sample.ids)
-    parts = (contrasts(sample.rows, np.where(side == which, sample.signs, 0).astype(np.int8)) for which in (1, -1))
-    return HalfDirections(*parts)
+    first, second = (
+        contrasts(sample.rows, np.where(side == which, sample.signs, 0).astype(np.int8)) for which in (1, -1)
+    )
+    return HalfDirections(first, second) if _all_differ(np.concatenate([first, second]), sample) else None
 
 
 class Reliability(NamedTuple):
@@ -141,12 +152,12 @@ class DirectionEstimate(NamedTuple):
 
 
 def estimate(sample: LabelledActivations, splits: Draws, null: Draws) -> DirectionEstimate | None:
-    """None where the two classes have the same mean: there is no direction."""
-    full = direction(sample)
-    if full is None:
+    """None where the two classes have the same mean in all prompts, a half or a shuffle: there is no direction."""
+    full, parts = direction(sample), halved(sample, splits)
+    shuffled = contrasts(sample.rows, null.of(sample.ids))
+    if full is None or parts is None or not _all_differ(shuffled, sample):
         return None
-    parts = halved(sample, splits)
-    return DirectionEstimate(full, parts, reliability(parts), contrasts(sample.rows, null.of(sample.ids)))
+    return DirectionEstimate(full, parts, reliability(parts), shuffled)
 
 
 def likeness(a: DirectionEstimate, b: DirectionEstimate) -> Likeness:

@@ -94,7 +94,8 @@ def _agreement(rows: NDArray[np.float32], ids: list[tuple[str, ...]], signs: NDA
     sample = LabelledActivations(rows, (*ids[0], *ids[1]), signs)
     if min(map(len, ids)) < 2 or direction(sample) is None:
         return float("nan")
-    return reliability(halved(sample, splits)).half
+    parts = halved(sample, splits)
+    return float("nan") if parts is None else reliability(parts).half
 
 
 def n_layers(artifact: Artifact) -> int:

@@ -254,13 +254,11 @@ def _places(params: Params, model: Shape) -> int:
 
 def _controls(params: Params, n: Sizes, _model: Shape, _n_langs: int) -> Work:
     """At full strength; a draw that damages more is brought to the limit by `TRIES` more passes over the harmless
-    prompts. Harmful prompts are looked at until enough are refused."""
+    prompts. Prompts of both classes are looked at until enough are fit."""
     harmful, harmless = (min(n[f"test_{kind}"], params["n_prompts"]) for kind in ("harmful", "harmless"))
     directions = n["directions"] + 1
-    found = Work(forward=harmless * (directions + 1), scored=harmful * (directions + 1))
-    if params["coeff"] is None:
-        return found
-    return found + Work(scored=harmless, added=harmless * directions)
+    found = Work(forward=harmless * (directions + 1), scored=harmful * (directions + 1) + harmless)
+    return found if params["coeff"] is None else found + Work(added=harmless * directions)
 
 
 def _losses(params: Params, n: Sizes, _model: Shape, _n_langs: int) -> Work:

@@ -88,8 +88,8 @@ def _curves(stack: ActivationStack, splits: Draws, job: Job) -> Curves:
                 for lang in stack.langs:
                     sample = stack.at(lang, Place(pos, layer))
                     found[lang] = direction(sample)
-                    known = found[lang] is not None
-                    steady[lang, pos].append(reliability(halved(sample, splits)).full if known else None)
+                    parts = halved(sample, splits) if found[lang] is not None else None
+                    steady[lang, pos].append(None if parts is None else reliability(parts).full)
                 for a, b in pairs:
                     cosine[a, b, pos].append(_cosine(found[a], found[b]))
                 advance()

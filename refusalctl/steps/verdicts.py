@@ -137,15 +137,10 @@ def cell_controls(
         for pair, each in records.items()
         if each.rank != rank
     }
-    not_added = {
-        pair: f"control directions could not be added: {each.not_added}"
-        for pair, each in records.items()
-        if each.not_added is not None
-    }
     rises = {pair: found for pair, each in records.items() if (found := _rises(each)) is not None}
     return (
         CellControls(against_controls({pair: _drops(each) for pair, each in matching.items()}), why | unlike),
-        CellControls(against_controls(rises), why | not_added),
+        CellControls(against_controls(rises), why),
     )
 
 

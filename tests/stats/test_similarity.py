@@ -113,6 +113,18 @@ def test_equal_means_are_no_direction() -> None:
     assert similarity.direction(LabelledActivations(rows, IDS, SIGNS)) is None
 
 
+@pytest.mark.parametrize("odd", [1, 30])
+def test_classes_that_end_on_the_same_tokens_but_for_a_few_are_no_direction(odd: int) -> None:
+    """What enters the first layer is one of a few vectors: some halves and shuffles then hold no difference at all."""
+    rows = np.tile(np.ones(D, np.float32), (2 * N, 1))
+    rows[:odd] = 2.0
+    sample, rng = LabelledActivations(rows, IDS, SIGNS), np.random.default_rng(0)
+    splits, null = halves(CLASSES, 40, rng), shuffles(CLASSES, 199, rng)
+    assert similarity.direction(sample) is not None
+    assert (similarity.halved(sample, splits) is None) == (odd == 1)
+    assert estimate(sample, splits, null) is None or odd > 1
+
+
 def test_subspace_angles_of_known_planes() -> None:
     eye = np.eye(5)
     assert similarity.subspace_angles(eye[:, :2], eye[:, :2]) == pytest.approx([0, 0], abs=1e-6)

@@ -120,7 +120,7 @@ def test_a_zero_on_the_harmful_side_reaches_the_rule(tmp_path: Path) -> None:
     assert (found.removal.value, "1.25 of the way" in found.removal.reason) == ("inconclusive", True)
 
 
-def controls(folder: Path, key: str, real: float = 9.0, *, added: bool = True, rank: int = 1) -> Artifact:
+def controls(folder: Path, key: str, real: float = 9.0, *, rank: int = 1) -> Artifact:
     """A cell's control directions: 19 draws that lower the score by 0 to 1.8, raise it by 0 to 0.9."""
     draws = tuple(i / 10 for i in range(19))
     rises = tuple(d / 2 for d in draws)
@@ -130,8 +130,7 @@ def controls(folder: Path, key: str, real: float = 9.0, *, added: bool = True, r
         draws=tuple(ControlDraw(1.0, 0.1, each) for each in draws), p=0.05, p_reverse=1.0, smallest_p=0.05,
         abs_cosine=CosineSize(0.1, 0.2), rank=rank, n_prompts=4, n_harmless=4, searched=3, candidates=3,
         n_scored=4, prompt_passes=1,
-        added=AddedControls(1.0, 5.0, -2.0, 4, rises, 0.05, 1.0) if added else None,
-        not_added=None if added else "no harmless prompt has a score below 0",
+        added=AddedControls(1.0, 5.0, -2.0, 4, rises, 0.05, 1.0),
     )  # fmt: skip
     where = folder / key.replace(">", "-")
     where.mkdir()
@@ -157,13 +156,12 @@ def test_claims_share_their_draws_and_positive_controls_are_families_of_their_ow
 
 
 def test_each_question_has_controls_of_its_own(tmp_path: Path) -> None:
-    inputs = {f"controls:{key}": controls(tmp_path, key, added=key != "a>c") for key in ("a>a", "a>b", "a>c")}
+    inputs = {f"controls:{key}": controls(tmp_path, key) for key in ("a>a", "a>b", "a>c")}
     removal, induction = cell_controls(inputs, {LanguagePair("a", "d"): "could not be run: no refusal there"}, rank=1)
-    ab, ac, ad, ae = (LanguagePair("a", t) for t in "bcde")
+    ab, ad, ae = (LanguagePair("a", t) for t in "bde")
     assert removal.beside(ab) == induction.beside(ab) == {
         "p_null": pytest.approx(0.05), "p_reverse": 1.0, "smallest_p": pytest.approx(0.05)
     }  # fmt: skip
-    assert "could not be added: no harmless prompt" in induction.beside(ac)["no_controls"]
     for each in (removal, induction):
         assert "could not be run: no refusal there" in each.beside(ad)["no_controls"]
         assert each.beside(ae) == {"no_controls": None}  # not asked for

@@ -64,7 +64,7 @@ FORMATS = {
     "calibration": (3, "2e90447e7d8b"),
     "comparison": (4, "d1019a2f886b"),
     "comprehension": (3, "0e3c011f3ae0"),
-    "controls": (5, "1ed123b1a967"),
+    "controls": (6, "75367a63a875"),
     "correction": (2, "f36657c4a117"),
     "cosmic": (2, "d920a1a2a9ad"),
     "cost": (1, "d8c54c0fd2a3"),

@@ -77,33 +77,44 @@ def _read(job: Job) -> _Compared:
 
 
 class _Bench:
-    """The target's test prompts: harmful ones that are refused, harmless ones for damage."""
+    """The target's test prompts: harmful ones that are refused, and harmless ones that are not, for damage.
+
+    A harmless prompt that is refused is no measure of damage: what takes refusals away changes its answer as it should,
+    and by many nats, which would let draws break far more than the direction does. Selection leaves such prompts out
+    too. Only the plain model decides which, so they are the same for the direction and for every draw.
+    """
 
     def __init__(self, job: Job, n_draws: int) -> None:
         opening = read_openings(job.inputs["openings"])
         self.scorer = Scorer(job.bench.model, [list(each) for each in opening.sequences], job.bench.machine.batch_size)
         wanted = job.params["n_prompts"]
-        harmful, self.baselines, self.scored = self._refused(job, wanted)
-        harmless = self.scorer.encode(job, read_prompts(job.inputs["test_harmless"])[:wanted])
+        target, said = job.params["target"], "a refusal score above 0: there is no refusal for a control to remove"
+        harmful, self.baselines, refused = self._first(job, "harmful", wanted, lambda score: score > 0)
+        if not harmful:
+            raise EmptySelection(f"none of {refused} harmful test prompts of {target} has {said}")
+        harmless, self.answered, looked_at = self._first(job, "harmless", wanted, lambda score: score < 0)
+        if not harmless:
+            raise EmptySelection(
+                f"control directions could not be matched in damage: all {looked_at} harmless test prompts of {target} "
+                "have a refusal score of 0 or more"
+            )
+        self.scored = refused + looked_at
         self.criteria = Criteria(self.scorer, harmful, harmless, n_directions=n_draws)
 
-    def _refused(self, job: Job, wanted: int) -> tuple[list[list[int]], list[float], int]:
-        """The first `wanted` prompts with a refusal score above 0, those scores, and how many were looked at."""
+    def _first(
+        self, job: Job, kind: str, wanted: int, fits: Callable[[float], bool]
+    ) -> tuple[list[list[int]], list[float], int]:
+        """The first `wanted` prompts whose refusal score fits, these scores, and how many were looked at."""
         from refusalctl.model.hooks import Intervention
 
-        encoded = self.scorer.encode(job, read_prompts(job.inputs["test_harmful"]))
+        encoded = self.scorer.encode(job, read_prompts(job.inputs[f"test_{kind}"]))
         found: list[tuple[list[int], float]] = []
         seen = 0
         while seen < len(encoded) and len(found) < wanted:
             here = encoded[seen : seen + wanted]
             seen += len(here)
             scores = self.scorer.refusal(here, Intervention()).tolist()
-            found += [(ids, score) for ids, score in zip(here, scores, strict=True) if score > 0]
-        if not found:
-            raise EmptySelection(
-                f"none of {seen} harmful test prompts of {job.params['target']} has a refusal score above 0: there is "
-                "no refusal for a control to remove"
-            )
+            found += [(ids, score) for ids, score in zip(here, scores, strict=True) if fits(score)]
         kept = found[:wanted]
         return [ids for ids, _ in kept], [score for _, score in kept], seen
 
@@ -130,7 +141,7 @@ def _run(job: Job) -> RunChecks:
     drop, limit = before - bench.refusal(real), damage_limit(real_kl)
     first = bench.criteria.passes
     draws, matching = _matched_draws(job, bench, compared, before, limit)
-    added, not_added, adding = _added(job, bench, compared)
+    added, adding = _added(job, bench, compared)
     drops = [each.drop for each in draws]
     value = Controls(
         source=job.params["source"],
@@ -152,7 +163,6 @@ def _run(job: Job) -> RunChecks:
         candidates=compared.candidates,
         prompt_passes=bench.scored + first + matching + adding,
         added=added,
-        not_added=not_added,
     )
     formats.write_record(job.out, value)
     return {"prompt_passes": value.prompt_passes, "p": value.p, "at_full_strength": value.n_whole}
@@ -192,8 +202,8 @@ def _match(bench: _Bench, compared: _Compared, vector: torch.Tensor, limit: floa
     return matched(lambda strength: max(bench.kl(compared.ablation(vector, strength)), 0.0), limit)
 
 
-def _added(job: Job, bench: _Bench, compared: _Compared) -> tuple[AddedControls | None, str | None, int]:
-    """What the draws do to harmless prompts when they are added, or why nothing was; and prompts run.
+def _added(job: Job, bench: _Bench, compared: _Compared) -> tuple[AddedControls | None, int]:
+    """What the draws do to harmless prompts when they are added, None where it was not asked for; and prompts run.
 
     Each at its own place and at the real candidate's length there, as the direction is at its own.
     """
@@ -202,24 +212,18 @@ def _added(job: Job, bench: _Bench, compared: _Compared) -> tuple[AddedControls 
 
     coeff, first = job.params["coeff"], bench.criteria.passes
     if coeff is None:
-        return None, None, 0
-    baseline = bench.harmless_scores(Intervention())
-    index = [i for i, score in enumerate(baseline) if score < 0]
-    if not index:
-        why = f"none of {len(baseline)} harmless test prompts of {job.params['target']} has a score below 0"
-        return None, why, bench.criteria.passes - first
-    before = mean([baseline[i] for i in index])
+        return None, 0
+    before, n = mean(bench.answered), len(bench.answered)
 
     def rise(vector: torch.Tensor, layer: int) -> float:
-        scores = bench.harmless_scores(Intervention("add", vector, layer, coeff))
-        return mean([scores[i] for i in index]) - before
+        return mean(bench.harmless_scores(Intervention("add", vector, layer, coeff))) - before
 
     real = rise(compared.direction, compared.layer)
     passes = bench.criteria.passes - first
     rises = _rises(job, compared, rise)
     reverse = p_value(-real, [-each for each in rises])
-    added = AddedControls(coeff, real, before, len(index), tuple(rises), p_value(real, rises), reverse)
-    return added, None, passes + len(rises) * len(baseline)
+    added = AddedControls(coeff, real, before, n, tuple(rises), p_value(real, rises), reverse)
+    return added, passes + len(rises) * n
 
 
 def _rises(job: Job, compared: _Compared, rise: Callable[[torch.Tensor, int], float]) -> Sequence[float]:
@@ -245,7 +249,7 @@ def _cosines(compared: _Compared) -> CosineSize:
     return CosineSize(float(sizes.mean()), float(sizes.max()))
 
 
-CONTROLS = Step("controls", 7, "controls", _run, uses_model=True)
+CONTROLS = Step("controls", 8, "controls", _run, uses_model=True)
 
 
 def compare_controls(bench: Workbench, source: str, target: str) -> Artifact:

@@ -11,6 +11,8 @@ import torch
 
 from refusalctl.errors import BadInput, EmptySelection
 from refusalctl.model.hooks import Intervention
+from refusalctl.records.controls import Controls
+from refusalctl.records.rows import Prompt
 from refusalctl.settings import Machine, Settings
 from refusalctl.stats import controls as stats
 from refusalctl.steps.finished_rows import FinishedRows
@@ -84,10 +86,10 @@ def test_cells_of_one_source_share_its_controls_and_nothing_is_computed_twice(ho
     assert not again.models
     n, value = 8, read_controls(second)
     assert value.n_whole == 19
-    # looked at; KL: baseline, real, draws; drop: real, draws; added: baseline, real, draws
-    assert value.prompt_passes == value.n_scored + n + 20 * 2 * n + 21 * n
+    # looked at; KL: baseline, real, draws; drop: real, draws; added: real, draws
+    assert value.prompt_passes == value.n_scored + n + 20 * 2 * n + 20 * n
     without = read_controls(compare_controls(bench.asking(experiment.changed(induce=False)), "qaa", "qab"))
-    assert (without.added, without.not_added, without.drop) == (None, None, read_controls(second).drop)
+    assert (without.added, without.drop) == (None, read_controls(second).drop)
 
 
 def test_a_draw_is_searched_as_the_direction_was(home: Path) -> None:
@@ -169,7 +171,7 @@ def test_draws_are_added_at_the_layer_that_they_were_read_at(home: Path, monkeyp
     found = compare_controls(bench.asking(experiment), "qaa", "qaa")
     drawn = bench.store.open("control_directions", found.inputs["directions"])
     _vectors, header = formats.read_vectors(drawn.path / formats.VECTOR_FILES[drawn.kind], drawn.kind)
-    assert seen == [-1, header["layer"], *(layer for _pos, layer in header["places_within_class"])]
+    assert seen == [header["layer"], *(layer for _pos, layer in header["places_within_class"])]
 
 
 def test_the_place_of_a_draw_is_that_of_least_refusal_within_the_damage_that_the_rule_allows() -> None:
@@ -238,6 +240,34 @@ def test_without_harmless_test_prompts_damage_cannot_be_compared(home: Path, mon
     )
     with pytest.raises(EmptySelection, match="no harmless test prompts"):
         compare_controls(bench.asking(experiment), "qaa", "qab")
+
+
+def test_harmless_prompts_that_are_refused_are_no_measure_of_damage(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their answers change as they should, which would let draws damage far more than the direction does."""
+    draw_control_directions(organism(home, "shared")[0].asking(organism(home, "shared")[1]), "qaa")
+    read, harmful = control_effects.read_prompts, list[Prompt]()
+
+    def compared(name: str) -> Controls:
+        store = shutil.copytree(home, tmp_path / name)
+        bench, experiment = organism(store, "shared", control_prompts=7)
+        return read_controls(compare_controls(bench.asking(experiment), "qaa", "qab"))
+
+    def refused_first(prompts: Artifact) -> list[Prompt]:
+        if prompts.about["kind"] == "harmless":
+            return [*harmful[:6], *read(prompts)]
+        harmful.extend(read(prompts))
+        return read(prompts)
+
+    plain = compared("plain")
+    monkeypatch.setattr(control_effects, "read_prompts", refused_first)
+    mixed = compared("mixed")
+    assert (mixed.n_harmless, mixed.n_scored) == (7, plain.n_scored + 7)
+    assert (mixed.kl, mixed.kl_limit) == pytest.approx((plain.kl, plain.kl_limit), abs=1e-5)
+    monkeypatch.setattr(control_effects, "read_prompts", lambda _prompts: harmful[:6])
+    with pytest.raises(EmptySelection, match=r"all 6 harmless test prompts of qab have a refusal score of 0 or more"):
+        compared("refused")
 
 
 def test_a_target_that_refuses_nothing_has_no_null(home: Path) -> None:
