@@ -127,7 +127,7 @@ class Content:
     """All that the page, the figures and the tables show of one transfer.
 
     `conditions` holds, per target, its baseline, transferred and native ablation; `others` the control directions and
-    additions. `label` is what the page calls the model.
+    additions. `label` is what the page calls the model, `truth` what it was made to do, where that is known.
     """
 
     transfer: str
@@ -141,6 +141,7 @@ class Content:
     nulls: tuple[ControlDrops, ...]
     sources: tuple[Artifact, ...] = field(repr=False, default=())
     label: str = ""
+    truth: str | None = None
 
     @property
     def model(self) -> ModelKey:

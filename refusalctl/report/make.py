@@ -126,7 +126,7 @@ def _texts(rows: Book) -> dict[str, str]:
     return found
 
 
-REPORT = Step("report", 8, "report", _run)
+REPORT = Step("report", 9, "report", _run)
 
 
 def make_report(

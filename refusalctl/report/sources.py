@@ -15,6 +15,7 @@ from refusalctl.settings import Settings
 from refusalctl.stats.candidate_choice import CRITERIA
 from refusalctl.stats.selection_rule import Rule
 from refusalctl.steps.input_names import inputs_of
+from refusalctl.steps.known_truth import known_truth
 from refusalctl.steps.selection.control_effects import read_controls
 from refusalctl.steps.selection.scores import read_choice
 from refusalctl.steps.transfer import read_transfer
@@ -153,6 +154,7 @@ def content(store: Store, transfer: Artifact, found: Provenance | None = None) -
         nulls=_nulls(found, transfer),
         sources=tuple(found.sorted()),
         label=str(record.model["name"]),
+        truth=known_truth(record.model),
     )
 
 

@@ -18,7 +18,7 @@ from refusalctl.data import published_rates
 from refusalctl.errors import BadInput, Corrupt
 from refusalctl.model.reasoning import Thinking
 from refusalctl.records.transfer import Transfer
-from refusalctl.report import words
+from refusalctl.report import sources, words
 from refusalctl.report.comparison import compare_transfers
 from refusalctl.report.content import told_apart
 from refusalctl.report.figures import compliance
@@ -124,6 +124,18 @@ def test_the_page_says_first_where_controls_were_switched_off(
     told = "Control directions were switched off (--no-controls): no cell is called “transfers” or “reverses”."
     assert text.startswith(f"Does a refusal direction carry over between languages? {told}")
     assert "switched off" not in text_of(html(judged[2]))
+
+
+def test_the_page_says_what_the_model_was_made_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None
+) -> None:
+    world, matrix = a_world(tmp_path)
+    assert "The right answer is known" not in html(make_report(world.bench, [matrix], geometry=False))
+    monkeypatch.setattr(sources, "known_truth", lambda model: f"Built: <b>{model['name']}</b>.")
+    world, matrix = a_world(tmp_path / "other")
+    page = html(make_report(world.bench, [matrix], geometry=False))
+    assert "The right answer is known. Built: <b>tiny-llama</b>." in text_of(page)
+    assert "<b>tiny" not in page
 
 
 def test_a_verdict_is_never_colour_alone(judged: tuple[World, Artifact, Artifact]) -> None:
