@@ -250,15 +250,29 @@ def each_opened(
 def _continued(
     chat_model: ChatModel, batch: Batch, cache: KeyValueCache | None, openings: Sequence[Sequence[int]]
 ) -> Float[Tensor, "batch n_openings"]:
-    """Log-probability of every opening's tokens behind its first, float64."""
-    n, k, longest = batch.mask.shape[0], len(openings), max(map(len, openings))
-    device = batch.ids.device
-    ids = torch.tensor([list(o) + [chat_model.chat.pad_id] * (longest - len(o)) for o in openings], device=device)
-    real = torch.tensor([[1] * len(o) + [0] * (longest - len(o)) for o in openings], device=device)
-    logits = _later(chat_model, batch, cache, ids[:, :-1], real[:, :-1]).float()
-    target = ids[:, 1:].repeat(n, 1).to(logits.device)
-    gained = logits.gather(-1, target[..., None]).squeeze(-1) - logits.logsumexp(-1)
-    return (gained.double() * real[:, 1:].repeat(n, 1).to(logits.device)).sum(-1).view(n, k)
+    """Log-probability of every opening's tokens behind its first, float64. What openings begin with alike runs once."""
+    n, device = batch.mask.shape[0], batch.ids.device
+    fed = _chains([tuple(o[:-1]) for o in openings])
+    longest = max(map(len, fed))
+    ids = torch.tensor([list(c) + [chat_model.chat.pad_id] * (longest - len(c)) for c in fed], device=device)
+    real = torch.tensor([[1] * len(c) + [0] * (longest - len(c)) for c in fed], device=device)
+    logits = _later(chat_model, batch, cache, ids, real).float().view(n, len(fed), longest, -1)
+    normaliser = logits.logsumexp(-1)
+    asked = [
+        (j, next(i for i, c in enumerate(fed) if c[: len(o) - 1] == tuple(o[:-1])), at, token)
+        for j, o in enumerate(openings)
+        for at, token in enumerate(o[1:])
+    ]
+    opening, chain, at, token = (on_device(tuple(column), logits.device) for column in zip(*asked))
+    gained = (logits[:, chain, at, token] - normaliser[:, chain, at]).double()
+    found = torch.zeros((n, len(openings)), dtype=torch.float64, device=logits.device)
+    return found.index_add_(1, opening, gained)
+
+
+def _chains(tails: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Those that begin no other one, each once, in order."""
+    kept = [t for t in tails if not any(len(other) > len(t) and other[: len(t)] == t for other in tails)]
+    return list(dict.fromkeys(kept))
 
 
 def _later(
@@ -268,7 +282,7 @@ def _later(
     ids: Int[Tensor, "k seq"],
     real: Int[Tensor, "k seq"],
 ) -> Float[Tensor, "rows seq d_vocab"]:
-    """Logits after each token of every opening behind every prompt, rows = prompts x openings."""
+    """Logits after each of k rows of tokens behind every prompt, rows = prompts x k."""
     n, (k, length) = batch.mask.shape[0], ids.shape
     fed, mask = ids.repeat(n, 1), torch.cat([batch.mask.repeat_interleave(k, 0), real.repeat(n, 1)], dim=1)
     positions = batch.position_ids[:, -1:].repeat_interleave(k, 0) + torch.arange(1, length + 1, device=ids.device)
@@ -284,6 +298,7 @@ def _later(
             attention_mask=mask,
             position_ids=torch.cat([batch.position_ids.repeat_interleave(k, 0), positions], dim=1),
             use_cache=False,
+            **last_only(chat_model.model, length),
         )
     logits: Tensor = out.logits[:, -length:]
     return logits

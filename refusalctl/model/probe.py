@@ -17,7 +17,8 @@ from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.generate import complete
 from refusalctl.model.hooks import Intervention
 from refusalctl.model.residual import block_input
-from refusalctl.model.savings.sweeps import Sweeps, Wanted
+from refusalctl.model.savings.parts import Wanted
+from refusalctl.model.savings.sweeps import Sweeps
 from refusalctl.model.transformers_types import Arguments, Keywords
 
 ROUNDS = 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import combinations, pairwise
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from refusalctl.errors import ModelError
 from refusalctl.model import forward, gradients
-from refusalctl.model.batching import BatchLimit, plan_batches
+from refusalctl.model.batching import BatchLimit, least_work, plan_batches
 from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.generate import complete
 from refusalctl.model.hooks import Checks, Intervention
@@ -21,6 +22,26 @@ from tests.families import build
 from tests.tiny import tokenizer
 
 ROWS = 6
+
+
+def test_the_least_work_is_less_than_that_of_any_other_batches() -> None:
+    lengths, apiece = [9, 2, 8, 3, 2, 9, 1], 4
+
+    def work(batches: list[list[int]]) -> int:
+        return sum(len(each) * max(lengths[i] for i in each) + apiece for each in batches)
+
+    found = least_work(lengths, 4, apiece=apiece)
+    order = [i for each in found for i in each]
+    assert sorted(order) == list(range(len(lengths)))
+    assert [lengths[i] for i in order] == sorted(lengths, reverse=True)
+    cuts = (sorted({0, 7, *at}) for n in range(7) for at in combinations(range(1, 7), n))
+    every = [[order[a:b] for a, b in pairwise(each)] for each in cuts]
+    assert work(found) == min(work(each) for each in every if max(map(len, each)) <= 4)
+    assert least_work(lengths, 7, apiece=1000) == plan_batches(lengths, 7)
+    assert max(map(len, least_work(lengths, 3, apiece=1000))) == 3
+    assert least_work([], 3, apiece=4) == []
+
+
 OPENINGS = [[5], [9, 12]]
 
 

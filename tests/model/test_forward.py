@@ -36,6 +36,18 @@ def test_opening_logprob_equals_the_sum_over_openings_token_by_token(architectur
         assert float(found[i].exp()) == pytest.approx(total, rel=1e-4)
 
 
+def test_what_openings_begin_with_alike_runs_once() -> None:
+    model = chat_model()
+    shapes: list[tuple[int, ...]] = []
+    model.model.register_forward_pre_hook(
+        lambda _m, _a, kwargs: shapes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    forward.opening_logprob(
+        model, [model.chat.encode("Hi")], [[9, 11, 200], [9, 12], [9, 11, 7], [5, 3], [4]], Intervention(), 1
+    )
+    assert shapes[1:] == [(2, 2)]  # 9 11 and 5, padded
+
+
 def test_opening_logprob_of_single_tokens_needs_no_cache() -> None:
     model = chat_model()
     encoded = [model.chat.encode(TEXTS[0])]

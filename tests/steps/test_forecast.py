@@ -60,11 +60,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         counted(module, name, what)
     plain = sweeps.Sweeps.run
 
-    def run(self: sweeps.Sweeps, intervention: Any, wanted: Any, checks: Any = None) -> Any:
+    def run(self: sweeps.Sweeps, intervention: Any, wanted: Any, checks: Any = None, **less: Any) -> Any:
         for kind, what in wanted.items():
             scored = "added" if intervention.kind == "add" else "scored"
             seen["forward" if what == "next" else scored] += len(self.prompts[kind])
-        return plain(self, intervention, wanted, checks)
+        return plain(self, intervention, wanted, checks, **less)
 
     monkeypatch.setattr(sweeps.Sweeps, "run", run)
     return seen

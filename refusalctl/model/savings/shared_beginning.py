@@ -13,7 +13,7 @@ from torch import Tensor
 from refusalctl.model.chat import Batch
 from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.forward import last_only, run
-from refusalctl.model.hooks import on_device
+from refusalctl.model.hooks import Intervention, on_device
 from refusalctl.model.savings.beginnings import (
     MIN_SHARED,
     Beginning,
@@ -28,6 +28,8 @@ from refusalctl.model.transformers_types import KeyValueCache
 
 # KL (nats) at the next token that rounding may make between two ways to compute the same; half precision is coarse
 SAME = {torch.float64: 1e-9, torch.float32: 1e-6, torch.bfloat16: 0.02, torch.float16: 0.005}
+
+MOST_BEGUN = 2**28  # bytes of caches under different interventions
 
 
 def batch_behind(beginning: Beginning, chat_model: ChatModel, rows: Sequence[Sequence[int]]) -> Batch:
@@ -44,6 +46,29 @@ def run_beginning(beginning: Beginning, chat_model: ChatModel) -> KeyValueCache 
         return None
     ids = on_device(beginning.ids, chat_model.device)[None]
     return run_ids(chat_model.model, ids, **last_only(chat_model.model))
+
+
+class BegunCaches:
+    """The beginning's cache under one intervention after another, each run once."""
+
+    def __init__(self, chat_model: ChatModel, beginning: Beginning) -> None:
+        self.chat_model, self.beginning = chat_model, beginning
+        self._known: dict[tuple[object, ...], tuple[Intervention, KeyValueCache]] = {}
+
+    def under(self, asked: Intervention) -> KeyValueCache | None:
+        """With the intervention's hooks on the model. The same one is that of the same tensors, as objects: they are
+        held here, so that no other gets their ids."""
+        what = (asked.kind, asked.acts_at(self.chat_model.residual.n_layers), asked.coeff, asked.strength)
+        key = (*what, id(asked.direction), id(asked.mean))
+        if key not in self._known:
+            cache = run_beginning(self.beginning, self.chat_model)
+            if cache is None:
+                return None
+            size = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+            while self._known and (len(self._known) + 1) * size > MOST_BEGUN:
+                del self._known[next(iter(self._known))]
+            self._known[key] = asked, cache
+        return self._known[key][1]
 
 
 def cache_for(begun: KeyValueCache | None, rows: int) -> KeyValueCache | None:

@@ -1,7 +1,7 @@
 """The same prompts run again and again, each time under another intervention: what does not change is computed once.
 
-- The beginning that all prompts share (the chat template's) runs as one row per intervention; its key-value cache is
-  expanded over the batches.
+- The beginning that all prompts share (the chat template's) runs as one row, once per intervention; its key-value cache
+  is kept and expanded over the batches.
 - An addition at layer l changes nothing below l: the stream that enters l is kept from one plain pass, and the blocks
   below are passed over.
 - On a GPU the passes of an ablation are recorded once and repeated with every other direction in its place.
@@ -11,26 +11,24 @@ asked of the configuration and of the cache, and then proved on the prompts at h
 fails the plain path is taken.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, TypeVar
+from dataclasses import replace
+from typing import TypeVar
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from refusalctl.json_types import JsonObject
-from refusalctl.model.batching import plan_batches
-from refusalctl.model.chat import Batch
 from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.finite import is_broken, not_finite
 from refusalctl.model.forward import located, opened, run
 from refusalctl.model.hooks import Checks, Intervention, intervene, on_device, record
 from refusalctl.model.savings.beginnings import Beginning, holds, joined, with_layers
 from refusalctl.model.savings.cuda_graphs import UNRECORDABLE, CapturedPass, can_record, causal_mask, repeated
+from refusalctl.model.savings.parts import BatchScores, BeginningPass, Part, Wanted, planned
 from refusalctl.model.savings.shared_beginning import (
-    batch_behind,
+    BegunCaches,
     cache_for,
     furthest,
     is_rounding,
@@ -42,50 +40,16 @@ from refusalctl.model.transformers_types import KeyValueCache
 
 MOST_KEPT = 2 * 2**30  # bytes of kept streams; beyond that, additions run all layers
 FEW = 10  # additions; keeping streams and proving them costs as much as it saves on about so many
+PATIENCE = 5  # additions run whole before more are believed in, where nobody knows how many there will be
 
 T = TypeVar("T")
-Wanted = Literal["next", "opening"]
-
-
-class BatchScores(NamedTuple):
-    """One batch under an intervention: its prompts, log-probabilities of the next token (float32, on the device).
-
-    `opening` is log P(the answer opens with one of the openings), float64, or None where it was not asked for;
-    `streams` is `resid_pre` at the last position and the layers asked for, float32. All on the device.
-    """
-
-    kind: str
-    indices: list[int]
-    logprobs: Float[Tensor, "batch d_vocab"]
-    opening: Float[Tensor, " batch"] | None
-    streams: Float[Tensor, "batch n_layers d_model"]
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A batch: `batch.ids` are what follows the shared beginning, `batch.mask` covers both.
-
-    `mask` is what attention adds to its scores; None where the model makes it, which a GPU has to wait for.
-    """
-
-    kind: str
-    indices: list[int]
-    batch: Batch
-    mask: Tensor | None = None
-
-
-class _BeginningPass(NamedTuple):
-    """What a batch's prompts left: log-probabilities of the next token, their cache, and all layers' streams."""
-
-    logprobs: Float[Tensor, "batch d_vocab"]
-    cache: KeyValueCache | None
-    streams: Tensor
 
 
 class Sweeps:
     """Prompts by class, with the openings that their scores ask for and the layers whose streams are wanted.
 
-    `additions` is how many are to come (None: many). `fast` False computes everything every time.
+    `additions` is how many are to come (None: many), at most where they are not `sure`. On a processor the classes in
+    `steps` run in about so many batches. `fast` False computes everything every time.
 
     `shared` is the number of tokens that run once, `skips` whether additions pass over the layers below them, `repeats`
     whether ablations are recorded, and `deviation` the largest KL (nats) that any of it made on the prompts it was
@@ -101,18 +65,22 @@ class Sweeps:
         *,
         layers: Sequence[int] = (),
         additions: int | None = None,
+        sure: bool = True,
+        steps: Mapping[str, int] | None = None,
         fast: bool = True,
     ) -> None:
         self.chat_model, self.openings, self.batch_size = chat_model, openings, batch_size
         self.layers = list(layers)
         self.prompts = {kind: list(rows) for kind, rows in prompts.items()}
         self.fast, self.deviation = fast, 0.0
-        self.many = additions is None or additions >= FEW
-        self.beginning = Beginning()
+        self.many, self.sure, self.steps = additions is None or additions >= FEW, sure, dict(steps or {})
+        self.beginning, self._is_proved = Beginning(), False
+        self._begun = BegunCaches(chat_model, self.beginning)
+        self._added = 0
         self.skips = False
         self._plain: list[PlainPass] = []
-        self._repeated: dict[frozenset[str], CapturedPass[list[_BeginningPass]] | None] = {}
-        self.parts: list[_Part] = []
+        self._repeated: dict[frozenset[str], CapturedPass[list[BeginningPass]] | None] = {}
+        self.parts: list[Part] = []
         self._fit(self._prepare)
 
     @property
@@ -128,22 +96,38 @@ class Sweeps:
     def repeats(self) -> bool:
         return any(each is not None for each in self._repeated.values())
 
+    def narrow(self, kept: Mapping[str, Sequence[int]]) -> None:
+        """Go on with these prompts of each class alone: what was proved of all holds for them."""
+        self.prompts = {kind: [self.prompts[kind][i] for i in indices] for kind, indices in kept.items()}
+        self._fit(self._prepare)
+
     @torch.inference_mode()
     def run(
-        self, intervention: Intervention, wanted: Mapping[str, Wanted], checks: Checks | None = None
+        self,
+        intervention: Intervention,
+        wanted: Mapping[str, Wanted],
+        checks: Checks | None = None,
+        *,
+        done: Collection[int] = (),
+        until: Callable[[BatchScores], bool] | None = None,
     ) -> list[BatchScores]:
         """Every batch of the classes in `wanted` under one intervention on all token positions.
 
-        What its hooks saw is added to `checks`, which the caller verifies before it keeps anything.
+        What its hooks saw is added to `checks`, which the caller verifies before it keeps anything. With `until`, which
+        is asked after each batch, those behind the first that it is content with are left out, and so are prompts that
+        are `done`, if all of their batch are.
         """
         assert intervention.positions is None
 
         def swept() -> list[BatchScores]:
+            self._count(intervention)
             parts = [(i, part) for i, part in enumerate(self.parts) if part.kind in wanted]
-            whole = intervention.kind == "ablate" and intervention.strength == 1.0  # what is recorded
+            parts = [(i, part) for i, part in parts if not all(at in done for at in part.indices)]
+            # what is recorded
+            whole = intervention.kind == "ablate" and intervention.strength == 1.0 and until is None and not done
             again = self._repeated.get(frozenset(wanted)) if whole else None
             if again is None:
-                found, seen = self._once(intervention, parts, wanted)
+                found, seen = self._once(intervention, parts, wanted, until)
                 if whole and self.many and frozenset(wanted) not in self._repeated:
                     self._repeated[frozenset(wanted)] = self._record(intervention, parts, found)
             else:
@@ -160,6 +144,8 @@ class Sweeps:
 
     def _require_finite(self, found: Sequence[BatchScores]) -> None:
         """Raises `NotFinite`; the device is asked once for all batches."""
+        if not found:
+            return
         broken = [is_broken(ran.logprobs) for ran in found]
         broken += [torch.isnan(ran.opening).any() for ran in found if ran.opening is not None]
         if bool(torch.stack([each.to(self.chat_model.device) for each in broken]).any()):
@@ -167,26 +153,41 @@ class Sweeps:
             with located(self.chat_model, rows):
                 raise not_finite(self.chat_model.model, "scoring prompts", "logits")
 
+    def _count(self, intervention: Intervention) -> None:
+        """Where nobody knew how many additions there would be, they are many as soon as they were some."""
+        self._added += intervention.kind == "add"
+        if self._added == PATIENCE and self.fast and self.many and not (self.sure or self.skips):
+            self._skip()
+
     def _once(
-        self, intervention: Intervention, parts: Sequence[tuple[int, _Part]], wanted: Mapping[str, Wanted]
+        self,
+        intervention: Intervention,
+        parts: Sequence[tuple[int, Part]],
+        wanted: Mapping[str, Wanted],
+        until: Callable[[BatchScores], bool] | None = None,
     ) -> tuple[list[BatchScores], Checks]:
-        layer = self._unchanged_below(intervention)
+        layer, found = self._unchanged_below(intervention), []
+        if not parts:
+            return [], Checks()
         with intervene(self.chat_model.residual, intervention) as seen:
-            beginning = self._begin(layer)
-            found = [self._run_part(i, part, beginning, layer, wanted[part.kind]) for i, part in parts]
+            beginning = self._begin(intervention, layer)
+            for i, part in parts:
+                found.append(self._run_part(i, part, beginning, layer, wanted[part.kind]))
+                if until is not None and until(found[-1]):
+                    break
         return found, seen
 
     # --- passes that a GPU repeats -----------------------------------------------------------------------------
 
     def _record(
-        self, intervention: Intervention, parts: Sequence[tuple[int, _Part]], plain: Sequence[BatchScores]
-    ) -> CapturedPass[list[_BeginningPass]] | None:
+        self, intervention: Intervention, parts: Sequence[tuple[int, Part]], plain: Sequence[BatchScores]
+    ) -> CapturedPass[list[BeginningPass]] | None:
         """The passes of an ablation, if they can be recorded and give what `plain` holds."""
         if not all(part.mask is not None for _, part in parts):
             return None
         longer = max(map(len, self.openings), default=1) > 1
 
-        def passes() -> list[_BeginningPass]:
+        def passes() -> list[BeginningPass]:
             beginning = run_beginning(self.beginning, self.chat_model)
             return [self._pass(i, part, beginning, 0, keep=longer) for i, part in parts]
 
@@ -209,14 +210,14 @@ class Sweeps:
     def _continued(
         self,
         intervention: Intervention,
-        parts: Sequence[tuple[int, _Part]],
-        passed: Sequence[_BeginningPass],
+        parts: Sequence[tuple[int, Part]],
+        passed: Sequence[BeginningPass],
         wanted: Mapping[str, Wanted],
         seen: Checks,
     ) -> list[BatchScores]:
         """Openings behind prompts that were repeated; the recorded tensors are left as they are."""
         own = [
-            _BeginningPass(
+            BeginningPass(
                 p.logprobs.clone(), None if p.cache is None else with_layers(p.cache, p.cache.layers), p.streams
             )
             for p in passed
@@ -244,23 +245,17 @@ class Sweeps:
 
     def _prepare(self) -> bool:
         """Plan the batches, and save what can be saved."""
-        self.beginning, self.skips, self._plain, self._repeated = Beginning(), False, [], {}
-        if self.fast:
+        self.skips, self._plain, self._repeated = False, [], {}
+        if self.fast and not self._is_proved:
             self.beginning = shared_beginning(self.chat_model, [row for rows in self.prompts.values() for row in rows])
-            self.deviation = max(self.deviation, self.beginning.deviation)
-        self.parts = self._plan()
+            self.deviation, self._is_proved = max(self.deviation, self.beginning.deviation), True
+        self._begun = BegunCaches(self.chat_model, self.beginning)
+        self.parts = planned(self.chat_model, self.beginning, self.prompts, self._size(), self.steps)
         if self.fast and self.many:
             self._make_masks()
-            self._skip()
+            if self.sure:
+                self._skip()
         return True
-
-    def _plan(self) -> list[_Part]:
-        """Batches of each class, longest first; the shared beginning stands before the padding."""
-        return [
-            _Part(kind, indices, batch_behind(self.beginning, self.chat_model, [rows[i] for i in indices]))
-            for kind, rows in self.prompts.items()
-            for indices in plan_batches([len(row) for row in rows], self._size())
-        ]
 
     @torch.inference_mode()
     def _make_masks(self) -> None:
@@ -279,16 +274,18 @@ class Sweeps:
         if not same:
             self.parts = before
 
-    def _begin(self, layer: int) -> KeyValueCache | None:
-        """The shared beginning's cache under the hooks that are on, complete in all layers."""
-        if not self.beginning or not layer:
-            return run_beginning(self.beginning, self.chat_model)
+    def _begin(self, intervention: Intervention, layer: int) -> KeyValueCache | None:
+        """The shared beginning's cache under an intervention whose hooks are on, complete in all layers."""
+        if not self.beginning or not self.fast:
+            return None
+        if not layer:
+            return self._begun.under(intervention)
         with entering(self.chat_model.residual, layer, self._plain[0]):
             cache = run_beginning(self.beginning, self.chat_model)
         return joined(self._plain[0].cache, cache, layer)
 
     def _run_part(
-        self, index: int, part: _Part, beginning: KeyValueCache | None, layer: int, wanted: Wanted
+        self, index: int, part: Part, beginning: KeyValueCache | None, layer: int, wanted: Wanted
     ) -> BatchScores:
         longer = wanted == "opening" and max(map(len, self.openings), default=1) > 1
         passed = self._pass(index, part, beginning, layer, keep=longer)
@@ -297,8 +294,8 @@ class Sweeps:
         return self._opened(part, passed, wanted)
 
     def _pass(
-        self, index: int, part: _Part, beginning: KeyValueCache | None, layer: int, *, keep: bool
-    ) -> _BeginningPass:
+        self, index: int, part: Part, beginning: KeyValueCache | None, layer: int, *, keep: bool
+    ) -> BeginningPass:
         """A batch's prompts behind the beginning; `keep`: with the cache that they leave."""
         given = cache_for(beginning, len(part.indices))
         residual = self.chat_model.residual
@@ -312,9 +309,9 @@ class Sweeps:
         for below in range(layer if self.layers else 0):  # what was recorded there was only passed on
             streams[:, 0, below] = self._plain[1 + index].entered[below][:, -1].to(streams.device, streams.dtype)
         logprobs = out.logits[:, -1].float().log_softmax(-1)
-        return _BeginningPass(logprobs, getattr(out, "past_key_values", None) if keep else None, streams)
+        return BeginningPass(logprobs, getattr(out, "past_key_values", None) if keep else None, streams)
 
-    def _opened(self, part: _Part, passed: _BeginningPass, wanted: Wanted) -> BatchScores:
+    def _opened(self, part: Part, passed: BeginningPass, wanted: Wanted) -> BatchScores:
         opening = None
         if wanted == "opening":
             opening = opened(self.chat_model, part.batch, passed.logprobs, passed.cache, self.openings)
@@ -384,7 +381,7 @@ class Sweeps:
         found: dict[tuple[str, int], Tensor] = {}
         layer = self._unchanged_below(intervention)
         with intervene(self.chat_model.residual, intervention):
-            beginning = self._begin(layer)
+            beginning = self._begin(intervention, layer)
             for _spread, index in worst.values():
                 part = self.parts[index]
                 ran = self._run_part(index, part, beginning, layer, "next")

@@ -27,7 +27,7 @@ from refusalctl.store import formats
 if TYPE_CHECKING:
     import torch
 
-    from refusalctl.model.savings.sweeps import Wanted
+    from refusalctl.model.savings.parts import Wanted
 
 # what a class is run for, by criterion
 WANTED: dict[str, dict[str, Wanted]] = {"bypass": {"harmful": "opening"}, "kl": {"harmless": "next"}}

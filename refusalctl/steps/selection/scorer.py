@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from refusalctl.progress import Advance
-from refusalctl.records.rows import Prompt
+from refusalctl.records.rows import KINDS, Prompt
 from refusalctl.records.selection import (
     ByClass,
     Candidate,
@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from refusalctl.model.chat_model import ChatModel
     from refusalctl.model.hooks import Intervention
     from refusalctl.model.intervention_words import InterventionKind
-    from refusalctl.model.savings.sweeps import BatchScores, Wanted
+    from refusalctl.model.savings.parts import BatchScores, Wanted
 
 Scores = dict[str, list[float]]  # by criterion, per prompt
 AT_ONCE = 1024  # directions whose components in every write and token are held at once
+STEPS = 4  # in which a KL is looked at, where it may show early that it is above a limit
 OPENED = {"harmful": "bypass", "harmless": "induce"}  # whose refusal scores serve which criterion
 
 
@@ -66,9 +67,9 @@ class Measured(NamedTuple):
 class Criteria:
     """Bypass, induce and KL of any direction, per prompt, on prompts that stay the same.
 
-    `n_directions`: how many are to be measured (None: many). With `layers`, `all` also compares mean streams at the
-    last position of these layers (COSMIC). `fast` False computes everything anew for every direction (see
-    `refusalctl.model.savings.sweeps`).
+    `n_directions`: how many are to be measured (None: many), on everything or, with `partly`, as far as a search asks
+    for it. With `layers`, `all` also compares mean streams at the last position of these layers (COSMIC). `fast` False
+    computes everything anew for every direction (see `refusalctl.model.savings.sweeps`).
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Criteria:
         *,
         layers: Sequence[int] = (),
         n_directions: int | None = None,
+        partly: bool = False,
         fast: bool = True,
     ) -> None:
         from refusalctl.model.hooks import Intervention
@@ -93,17 +95,35 @@ class Criteria:
             scorer.batch_size,
             layers=layers,
             additions=n_directions,
+            sure=not partly,
+            steps={"harmless": STEPS} if partly else None,
             fast=fast,
         )
         self.passes = 0  # prompts run
         self.reference: dict[int, torch.Tensor] = {}
         both: dict[str, Wanted] = {"harmful": self.widest, "harmless": self.widest}
-        plain = self._run(Intervention(), both if layers else {"harmless": "next"})
+        plain = self._run(Intervention(), both if layers or partly else {"harmless": "next"})
         for ran in plain:
             if ran.kind == "harmless":
                 self.reference |= dict(zip(ran.indices, ran.logprobs))
         self.streams = self._mean_streams(plain)
         self.baseline = self._opened(plain)
+
+    def narrow(self, kept: ByClass[tuple[int, ...]]) -> None:
+        """Go on with these prompts alone."""
+        import torch
+
+        indices: dict[str, tuple[int, ...]] = {kind: kept.of(kind) for kind in KINDS}
+        self.baseline = {kind: self.baseline[kind][torch.tensor(at, dtype=torch.long)] for kind, at in indices.items()}
+        self.reference = {new: self.reference[old] for new, old in enumerate(kept.harmless)}
+        self.n = {kind: len(at) for kind, at in indices.items()}
+        self.sweeps.narrow(indices)
+
+    @property
+    def looks(self) -> bool:
+        """Whether a KL can be looked at in parts. A GPU runs all harmless prompts at once, or repeats their passes."""
+        parts = [part for part in self.sweeps.parts if part.kind == "harmless"]
+        return self.scorer.model.device.type == "cpu" and len(parts) > 1
 
     @property
     def widest(self) -> Wanted:
@@ -126,6 +146,22 @@ class Criteria:
     def kl(self, vector: torch.Tensor, layer: int) -> Scores:
         """KL divergences of harmless prompts under ablation, nats."""
         return self._measure("ablate", vector, layer, {"harmless": "next"})
+
+    def kl_until(
+        self, vector: torch.Tensor, layer: int, known: Mapping[int, float], told: Callable[[dict[int, float]], bool]
+    ) -> dict[int, float]:
+        """A direction's KL by harmless prompt: what is `known` of it, and batch by batch more, until that is `told`."""
+        from refusalctl.model.hooks import Intervention
+
+        found = dict(known)
+
+        def look(ran: BatchScores) -> bool:
+            found.update(zip(ran.indices, self._kl(ran)))
+            return told(found)
+
+        self._run(Intervention("ablate", vector, layer), {"harmless": "next"}, done=set(known), until=look)
+        self.scorer.checks.verify(self.scorer.model.model)
+        return found
 
     def under(self, intervention: Intervention, wanted: dict[str, Wanted]) -> Scores:
         """Scores under any intervention: of "opening" the refusal scores (harmful: bypass, harmless: induce), of
@@ -188,20 +224,26 @@ class Criteria:
 
     def _scores(self, found: list[BatchScores]) -> Scores:
         """By criterion, in the prompts' order: which one a batch is for shows in its class and what it holds."""
+        self.scorer.checks.verify(self.scorer.model.model)
+        refusals = self._opened(found)
+        scores = {name: refusals[kind].tolist() for kind, name in OPENED.items() if kind in refusals}
+        kl = [float("nan")] * self.n["harmless"]
+        for ran in found:
+            if ran.kind == "harmless" and ran.opening is None:
+                for i, nats in zip(ran.indices, self._kl(ran)):
+                    kl[i] = nats
+                scores["kl"] = kl
+        return scores
+
+    def _kl(self, ran: BatchScores) -> list[float]:
+        """KL of harmless prompts, in the batch's order."""
         import torch
 
         from refusalctl.stats.refusal import kl_divergence
 
-        self.scorer.checks.verify(self.scorer.model.model)
-        refusals = self._opened(found)
-        scores = {name: refusals[kind].tolist() for kind, name in OPENED.items() if kind in refusals}
-        kl = torch.full((self.n["harmless"],), float("nan"), dtype=torch.float64)
-        for ran in found:
-            if ran.kind == "harmless" and ran.opening is None:
-                before = torch.stack([self.reference[i] for i in ran.indices])
-                kl[ran.indices] = kl_divergence(before, ran.logprobs).cpu()
-                scores["kl"] = kl.tolist()
-        return scores
+        before = torch.stack([self.reference[i] for i in ran.indices])
+        found: list[float] = kl_divergence(before, ran.logprobs).tolist()
+        return found
 
     def _opened(self, found: list[BatchScores]) -> dict[str, torch.Tensor]:
         """Refusal scores by class, float64, in the prompts' order, of the classes that were asked for openings."""
@@ -226,9 +268,11 @@ class Criteria:
             total[ran.kind] = total[ran.kind] + summed if ran.kind in total else summed
         return {kind: each / self.n[kind] for kind, each in total.items()}
 
-    def _run(self, intervention: Intervention, wanted: dict[str, Wanted]) -> list[BatchScores]:
-        self.passes += sum(self.n[kind] for kind in wanted)
-        return self.sweeps.run(intervention, wanted, self.scorer.checks)
+    def _run(self, intervention: Intervention, wanted: dict[str, Wanted], **less: Any) -> list[BatchScores]:
+        """`less`: what may be left out, see `Sweeps.run`."""
+        found = self.sweeps.run(intervention, wanted, self.scorer.checks, **less)
+        self.passes += sum(len(ran.indices) for ran in found)
+        return found
 
 
 def _cosine(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -249,15 +293,43 @@ class Ledger:
         self.criteria, self.vectors, self.finished, self.advance = criteria, vectors, finished, advance
         self.known: dict[Candidate, Measured] = {}
         self.estimated: dict[Candidate, ScoreEstimate] = {}
+        self.looked: dict[Candidate, dict[int, float]] = {}  # KL of some of the prompts
         for row in finished:
-            self._take(Candidate(row["pos"], row["layer"]), Measured(row["scores"], row["cosines"]))
+            if "looked" in row:
+                self._look(Candidate(row["pos"], row["layer"]), dict(row["looked"]))
+            else:
+                self._take(Candidate(row["pos"], row["layer"]), Measured(row["scores"], row["cosines"]))
 
     def mean(self, name: str, candidate: Candidate) -> float:
         """One criterion, mean over prompts."""
+        if name not in self.scores(candidate) and name == "kl" and candidate in self.looked:
+            self.exceeds(candidate, float("inf"))
         if name not in self.scores(candidate):
             measure = {"bypass": self.criteria.bypass, "induce": self.criteria.induce, "kl": self.criteria.kl}[name]
             self._keep(candidate, Measured(measure(self.vectors[candidate], candidate.layer), {}))
         return mean(self.scores(candidate)[name])
+
+    def exceeds(self, candidate: Candidate, limit: float, *, at_a_look: bool = False) -> bool:
+        """Whether the mean KL is above a limit, from no more prompts than it takes: no prompt's KL is below 0, so those
+        that were looked at say how large the mean is at least. `at_a_look`: from one batch; False where it tells not.
+        """
+        if "kl" in self.scores(candidate) or not self.criteria.looks:
+            return not at_a_look and self.mean("kl", candidate) > limit
+        n = self.criteria.n["harmless"]
+
+        def told(found: Mapping[int, float]) -> bool:
+            return sum(found.values()) > limit * n
+
+        known = self.looked.get(candidate, {})
+        if not told(known) and not (at_a_look and known):
+            until = (lambda _found: True) if at_a_look else told
+            known = self.criteria.kl_until(self.vectors[candidate], candidate.layer, known, until)
+            if len(known) == n:
+                self._keep(candidate, Measured({"kl": [known[i] for i in range(n)]}, {}))
+                return mean(self.scores(candidate)["kl"]) > limit
+            self.finished.add({**candidate._asdict(), "looked": list(known.items())})
+            self._look(candidate, known)
+        return told(known)
 
     def complete(self, candidate: Candidate) -> None:
         """Measure what is missing of a candidate."""
@@ -286,7 +358,9 @@ class Ledger:
         bypass, induce, kl = (mean(known[name]) if name in known else None for name in CRITERIA)
         per_prompt = PromptScores(*(known.get(name) for name in CRITERIA))
         estimate = self.estimated[candidate] if self.estimated else None
-        return ScoredCandidate(*candidate, bypass, induce, kl, per_prompt, estimate)
+        looked = self.looked.get(candidate)
+        least = sum(looked.values()) / self.criteria.n["harmless"] if looked and kl is None else None
+        return ScoredCandidate(*candidate, bypass, induce, kl, per_prompt, estimate, least)
 
     def cosines(self, candidate: Candidate) -> CosmicCandidate:
         """COSMIC's row: both cosines, and KL over all prompts."""
@@ -297,8 +371,13 @@ class Ledger:
         self.finished.add({**candidate._asdict(), **found._asdict()})
         self._take(candidate, found)
 
+    def _look(self, candidate: Candidate, found: dict[int, float]) -> None:
+        if candidate not in self.known and candidate not in self.looked:
+            self.advance()
+        self.looked[candidate] = found
+
     def _take(self, candidate: Candidate, found: Measured) -> None:
-        if candidate not in self.known:
+        if candidate not in self.known and candidate not in self.looked:
             self.advance()
         before = self.known.get(candidate, Measured({}, {}))
         self.known[candidate] = Measured(before.scores | found.scores, before.cosines | found.cosines)

@@ -122,14 +122,11 @@ def _searched(
     job: Job, scorer: Scorer, encoded: dict[Kind, list[list[int]]], vectors: dict[Candidate, torch.Tensor]
 ) -> _Scored:
     """Candidates on the prompts that are kept, as far as the search asks for them."""
-    from refusalctl.model.hooks import Intervention
-
-    baseline = {k: scorer.refusal(encoded[k], Intervention()) for k in KINDS}
-    validation = _validation(baseline, bool(job.params["filter_val"]))
+    criteria = Criteria(scorer, encoded["harmful"], encoded["harmless"], n_directions=len(vectors), partly=True)
+    validation = _validation({k: criteria.baseline[k] for k in KINDS}, bool(job.params["filter_val"]))
     if not _is_scorable(validation):
         return _Scored(validation, (), {})
-    harmful, harmless = ([encoded[kind][i] for i in validation.kept.of(kind)] for kind in KINDS)
-    criteria = Criteria(scorer, harmful, harmless, n_directions=len(vectors))
+    criteria.narrow(validation.kept)
     ledger = _ledger(job, criteria, vectors)
     everything = ByClass(**{kind: tuple(range(n)) for kind, n in criteria.n.items()})
     return _Scored(validation, tuple(ledger.row(c, everything) for c in vectors), _savings(criteria))
@@ -287,8 +284,8 @@ def _as_scores(table: ScoreTable) -> CandidateScores:
     return CandidateScores([place for place, _scores in rows], *columns)
 
 
-SCORE = Step("score", 5, "scores", _run_score, uses_model=True)
-SELECT = Step("select", 6, "selection", _run_select)
+SCORE = Step("score", 6, "scores", _run_score, uses_model=True)
+SELECT = Step("select", 7, "selection", _run_select)
 
 
 def score_candidates(bench: Workbench, lang: str) -> Artifact:

@@ -1,8 +1,9 @@
 """Which candidates are scored on what: all on everything, or only as far as the choice needs it.
 
 - `full`: every candidate on bypass, induce and KL. Plots, another rule and the bootstrap over prompts need it.
-- `prune`: every candidate on bypass; induce and KL in the order of bypass scores, until one passes the rule. The choice
-  is that of `full`, because whatever comes later in this order could not win.
+- `prune`: every candidate on a few harmless prompts first (not on a GPU, which runs all at once), whose KL alone may be
+  more than all may have; the others on bypass; induce and KL in the order of bypass scores, until one passes the rule.
+  The choice is that of `full`: what was left out does not pass, and whatever comes later in this order could not win.
 - `screen`: `prune` among the candidates that look best to first order (`refusalctl.model.gradients`). The choice is
   that of `full` where the winner is among them, which nothing guarantees.
 """
@@ -10,7 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import ceil
+from math import ceil, inf
 from typing import Protocol
 
 from refusalctl.records.selection import Candidate, ScoreEstimate, Search
@@ -29,6 +30,8 @@ class Measure(Protocol):
     """Scores of candidates, measured when asked for; `scorer.Ledger` is one."""
 
     def mean(self, name: str, candidate: Candidate) -> float: ...
+
+    def exceeds(self, candidate: Candidate, limit: float, *, at_a_look: bool = False) -> bool: ...
 
     def complete(self, candidate: Candidate) -> None: ...
 
@@ -64,11 +67,14 @@ def prune(measure: Measure, grid: Sequence[Candidate], rule: Rule) -> bool:
 
 def _try(measure: Measure, grid: Sequence[Candidate], rule: Rule) -> Candidate | None:
     """The candidate that the rule chooses, or None."""
+    most = inf if rule.max_kl is None else rule.max_kl
+    if most < inf:
+        grid = [c for c in grid if not measure.exceeds(c, most, at_a_look=True)]
     found = pick(
         len(grid),
         lambda i: measure.mean("bypass", grid[i]),
         lambda i: measure.mean("induce", grid[i]),
-        lambda i: measure.mean("kl", grid[i]),
+        lambda i: inf if measure.exceeds(grid[i], most) else measure.mean("kl", grid[i]),
         rule,
     )
     return grid[found[0]] if found is not None and found[1] else None

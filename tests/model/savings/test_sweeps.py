@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -11,6 +12,7 @@ from refusalctl.errors import ModelError
 from refusalctl.model import forward
 from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.hooks import Checks, Intervention, Session, intervene, record
+from refusalctl.model.residual import block_input
 from refusalctl.model.savings import beginnings, cuda_graphs, shared_beginning, sweeps
 from refusalctl.model.savings.cuda_graphs import CapturedPass
 from refusalctl.model.savings.sweeps import Sweeps
@@ -152,6 +154,53 @@ def test_a_few_additions_are_not_worth_a_proof() -> None:
     assert few.shared
     assert not few.skips
     assert many.skips
+
+
+def test_where_nobody_knows_how_many_additions_there_will_be_some_are_run_whole_first() -> None:
+    model = exactness.chat_model("Llama")
+    fast = Sweeps(model, prompts(), SHORT, 3, sure=False)
+    for _ in range(sweeps.PATIENCE - 1):
+        fast.run(asked_of()[4], WANTED)
+    assert not fast.skips
+    assert furthest(model, fast, asked_of()[4]) < 5e-5
+    assert fast.skips
+
+
+def test_the_beginning_runs_once_for_all_passes_of_one_intervention() -> None:
+    model = exactness.chat_model("Llama")
+    fast = Sweeps(model, prompts(), SHORT, 3, sure=False)
+    rows: list[int] = []
+    model.residual.blocks[0].register_forward_pre_hook(
+        lambda _m, args, kwargs: rows.append(block_input(args, kwargs).shape[1]), with_kwargs=True
+    )
+    for asked in (ABLATIONS[0], ABLATIONS[1], ABLATIONS[0], replace(ABLATIONS[0], strength=0.5)):
+        for kind in ("harmful", "harmless"):
+            assert furthest(model, fast, asked, {kind: "next"}) < 5e-5
+    assert rows.count(fast.shared) == 3
+
+
+def test_a_run_ends_when_it_is_told_and_leaves_out_what_is_done() -> None:
+    fast = Sweeps(exactness.chat_model("Llama"), prompts(), SHORT, 8, steps={"harmless": 3})
+    whole = fast.run(ABLATIONS[0], {"harmless": "next"})
+    assert [len(ran.indices) for ran in whole] == [1, 1, 1]
+    (first,) = fast.run(ABLATIONS[0], {"harmless": "next"}, until=lambda _ran: True)
+    rest = fast.run(ABLATIONS[0], {"harmless": "next"}, done=set(first.indices))
+    assert [ran.indices for ran in (first, *rest)] == [ran.indices for ran in whole]
+    assert fast.run(ABLATIONS[0], {"harmless": "next"}, done=range(3)) == []
+
+
+def test_fewer_prompts_of_the_same_are_not_proved_again() -> None:
+    model = exactness.chat_model("Llama")
+    fast, kept = Sweeps(model, prompts(), SHORT, 3), {"harmful": [2, 0], "harmless": [1]}
+    fast.narrow(kept)
+    assert fast.shared
+    assert fast.skips
+    found = fast.run(asked_of()[1], WANTED)
+    assert [(ran.kind, len(ran.indices)) for ran in found] == [("harmful", 2), ("harmless", 1)]
+    for ran in found:
+        rows = [prompts()[ran.kind][kept[ran.kind][i]] for i in ran.indices]
+        plain = forward.last_logprobs(model, rows, asked_of()[1], 1)
+        torch.testing.assert_close(ran.logprobs, plain, atol=5e-5, rtol=0)
 
 
 def test_nothing_stays_on_the_model_after_an_exception() -> None:

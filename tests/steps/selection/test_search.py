@@ -49,6 +49,13 @@ class Table:
         self.asked.add((name, candidate))
         return self.scores[candidate][CRITERIA.index(name)]
 
+    def exceeds(self, candidate: Candidate, limit: float, *, at_a_look: bool = False) -> bool:
+        """A look tells of a KL that is three times the limit."""
+        if at_a_look:
+            self.asked.add(("look", candidate))
+        kl = self.scores[candidate][2]
+        return kl > 3 * limit if at_a_look else self.mean("kl", candidate) > limit
+
     def estimates(self) -> dict[Candidate, ScoreEstimate]:
         return {c: ScoreEstimate(*scores) for c, scores in self.scores.items()}
 
@@ -83,11 +90,12 @@ def test_a_pruned_search_chooses_what_the_full_grid_chooses(scores: list[tuple[i
 
 
 def test_candidates_that_a_criterion_excluded_are_not_scored_on_the_next() -> None:
-    table = Table([(-5.0, -1.0, 0.0), (-4.0, 1.0, 0.5), (-3.0, 1.0, 0.05), (-2.0, 1.0, 0.0)])
+    table = Table([(-5.0, -1.0, 0.0), (-4.0, 1.0, 0.2), (-3.0, 1.0, 0.05), (-2.0, 1.0, 0.0), (-6.0, 1.0, 0.5)])
     assert search.prune(table, table.grid, Rule("arditi", 0.1, 0.0, 0.8))
     assert ("kl", table.grid[0]) not in table.asked
     assert table.complete_ones() == table.grid[1:3]
     assert not table.asked & {(name, table.grid[3]) for name in ("induce", "kl")}
+    assert {name for name, c in table.asked if c == table.grid[4]} == {"look"}
 
 
 def numbers(selection: Artifact) -> list[float | None]:
@@ -100,7 +108,7 @@ def test_the_choice_is_that_of_the_full_grid_and_what_was_left_out_is_no_number(
     bench, experiment = organism(tmp_path, design, layers=(1, 2, 3, 4))
     full = select_direction(bench.asking(experiment), "qaa")
     pruned = select_direction(bench.asking(experiment.changed(search="prune")), "qaa")
-    assert numbers(pruned) == pytest.approx(numbers(full), abs=1e-6)
+    assert numbers(pruned) == pytest.approx(numbers(full), abs=2e-5)
     tables = [read_choice(found) for found in (full, pruned)]
     assert [row.place for row in tables[0].candidates] == [row.place for row in tables[1].candidates]
     missing = 0
@@ -108,7 +116,7 @@ def test_the_choice_is_that_of_the_full_grid_and_what_was_left_out_is_no_number(
         for name in CRITERIA:
             score = getattr(less, name)
             missing += score is None
-            assert score is None or score == pytest.approx(getattr(row, name), abs=1e-6)
+            assert score is None or score == pytest.approx(getattr(row, name), abs=2e-5)
             assert (getattr(less.per_prompt, name) is None) == (score is None)
     assert missing > 0
     assert tables[1].stability is None
@@ -175,7 +183,7 @@ def test_a_screening_of_organisms_finds_the_choice_of_the_full_grid(
     )
     full = select_direction(bench.asking(experiment.changed(search="prune")), "qaa")
     screened = select_direction(bench.asking(experiment.changed(search="screen")), "qaa")
-    assert numbers(screened) == pytest.approx(numbers(full), abs=1e-6)
+    assert numbers(screened) == pytest.approx(numbers(full), abs=2e-5)
     rows = read_choice(screened).candidates
     left_out = [row for row in rows if all(getattr(row, name) is None for name in CRITERIA)]
     assert len(left_out) == len(rows) - 3
