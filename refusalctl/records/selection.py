@@ -71,10 +71,7 @@ class ScoreEstimate(Part, frozen=True):
 
 
 class ScoredCandidate(Part, frozen=True):
-    """Mean scores of one candidate. `per_prompt` None: only means are known; `estimate`: by a screening alone.
-
-    `kl_at_least`: what a shortened search knows of a KL that it did not measure on every prompt, nats.
-    """
+    """Mean scores of one candidate. `per_prompt` None: only means are known; `estimate`: by a screening alone."""
 
     pos: int
     layer: int
@@ -83,7 +80,6 @@ class ScoredCandidate(Part, frozen=True):
     kl: float | None
     per_prompt: PromptScores | None
     estimate: ScoreEstimate | None = None
-    kl_at_least: float | None = None
 
     @property
     def place(self) -> Candidate:

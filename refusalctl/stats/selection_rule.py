@@ -43,8 +43,6 @@ class Rule(SelectionLimits, frozen=True):
 
         No layer beyond the limit is scored, so that test is met by being in the table.
         """
-        if scored.kl is None and self.keeps(scored.kl_at_least) is False:
-            return False
         unscored = scored.bypass is None and scored.induce is None
         return self.keeps(scored.kl) if unscored else self.passes(scored.induce, scored.kl)
 

@@ -22,5 +22,3 @@ def test_the_rule_tells_of_a_row_what_its_scores_tell() -> None:
     assert rule.accepts(ScoredCandidate(-1, 3, None, None, 0.05, None)) is True  # COSMIC: by KL alone
     assert rule.accepts(ScoredCandidate(-1, 3, None, None, 0.5, None)) is False
     assert rule.accepts(ScoredCandidate(-1, 3, None, None, None, None)) is None
-    assert rule.accepts(ScoredCandidate(-1, 3, -5.0, 1.0, None, None, kl_at_least=0.2)) is False
-    assert rule.accepts(ScoredCandidate(-1, 3, -5.0, 1.0, None, None, kl_at_least=0.05)) is None

@@ -358,9 +358,13 @@ class Ledger:
         bypass, induce, kl = (mean(known[name]) if name in known else None for name in CRITERIA)
         per_prompt = PromptScores(*(known.get(name) for name in CRITERIA))
         estimate = self.estimated[candidate] if self.estimated else None
-        looked = self.looked.get(candidate)
-        least = sum(looked.values()) / self.criteria.n["harmless"] if looked and kl is None else None
-        return ScoredCandidate(*candidate, bypass, induce, kl, per_prompt, estimate, least)
+        return ScoredCandidate(*candidate, bypass, induce, kl, per_prompt, estimate)
+
+    def least_kl(self) -> dict[str, float]:
+        """What is known of a mean KL that was not measured on every prompt, by position and layer: it is no less."""
+        n = self.criteria.n["harmless"]
+        unknown = {c: found for c, found in self.looked.items() if "kl" not in self.scores(c)}
+        return {f"{c.pos},{c.layer}": round(sum(found.values()) / n, 6) for c, found in unknown.items()}
 
     def cosines(self, candidate: Candidate) -> CosmicCandidate:
         """COSMIC's row: both cosines, and KL over all prompts."""

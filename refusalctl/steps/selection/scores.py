@@ -129,7 +129,8 @@ def _searched(
     criteria.narrow(validation.kept)
     ledger = _ledger(job, criteria, vectors)
     everything = ByClass(**{kind: tuple(range(n)) for kind, n in criteria.n.items()})
-    return _Scored(validation, tuple(ledger.row(c, everything) for c in vectors), _savings(criteria))
+    savings = _savings(criteria) | {"kl_at_least": ledger.least_kl()}
+    return _Scored(validation, tuple(ledger.row(c, everything) for c in vectors), savings)
 
 
 def _ledger(job: Job, criteria: Criteria, vectors: dict[Candidate, torch.Tensor]) -> Ledger:
@@ -285,7 +286,7 @@ def _as_scores(table: ScoreTable) -> CandidateScores:
 
 
 SCORE = Step("score", 6, "scores", _run_score, uses_model=True)
-SELECT = Step("select", 7, "selection", _run_select)
+SELECT = Step("select", 6, "selection", _run_select)
 
 
 def score_candidates(bench: Workbench, lang: str) -> Artifact:
