@@ -32,7 +32,13 @@ class Cost(NamedTuple):
     new_tokens: int = 0
 
     def plus(self, other: Cost) -> Cost:
-        return Cost(*(a + b for a, b in zip(self, other, strict=True)))
+        return Cost(
+            self.artifacts + other.artifacts,
+            self.seconds + other.seconds,
+            self.passes + other.passes,
+            self.answers + other.answers,
+            self.new_tokens + other.new_tokens,
+        )
 
 
 def lineage(store: Path, start: Path) -> list[Path]:
