@@ -37,7 +37,7 @@ from refusalctl.steps.transfer import measure_transfer
 from refusalctl.store.store import Store
 
 CANDIDATES, NEW_TOKENS, BATCH, WIDTH, DEPTH, N = 2, 16, 16, 384, 6, 32
-VARIED: dict[str, tuple[int, ...]] = {"n": (16, 32, 64, 128), "layers": (3, 6, 12, 24), "width": (192, 384, 576, 768)}
+VARIED: dict[str, tuple[int, ...]] = {"n": (8, 16, 32, 64), "layers": (3, 6, 12, 24), "width": (192, 384, 576, 768)}
 TINY: dict[str, tuple[int, ...]] = {"n": (4, 8, 16), "layers": (2, 3, 4), "width": (32, 64, 96)}
 LANGS = ("en", "de", "be", "ba", "tg", "ru")
 WORK = ("collect", "score", "answer")
