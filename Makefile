@@ -7,11 +7,11 @@ MODEL := $(VENV)/.model
 S3 := $(VENV)/s3/.installed
 SPHINX := $(VENV)/.sphinx
 
-.PHONY: help demo test torture check lint types docs install s3 clean
+.PHONY: help demo test torture gpu-check check lint types docs install s3 clean
 .DELETE_ON_ERROR:
 
 help:  ## list these targets
-	@grep -hE '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed 's/:.*  ## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed 's/:.*  ## /\t/' | expand -t 12
 
 demo: $(MODEL)  ## run the main job on the embedded model and say where the report is
 	$(BIN)/refusalctl run examples/demo.toml --name demo
@@ -21,6 +21,9 @@ test: $(MODEL) $(S3)  ## run the whole test suite, on every core
 
 torture: $(MODEL)  ## kill, crowd, damage and fill stores in a short form, and print what was promised and kept
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.torture all --short
+
+gpu-check: $(MODEL)  ## run on a CUDA device what only it can check, and print one table of figures and targets
+	$(BIN)/python -m benchmarks.gpu_check
 
 check: lint types test  ## run what must be green before a change lands
 

@@ -17,6 +17,7 @@ from typing import Any
 from benchmarks import command
 from refusalctl.data import sample, sets
 from refusalctl.model.files import embedded
+from refusalctl.model.files.digests import folder_digest
 from refusalctl.model.judges import polyguard
 from refusalctl.model.judges.generative import GenerativeJudge
 from refusalctl.model.judges.protocol import Item
@@ -37,7 +38,8 @@ def items(n: int, langs: Sequence[str]) -> list[Item]:
 
 
 def judge(batch: int, share: bool) -> GenerativeJudge:
-    found = JudgeModel("stand-in", embedded.base_folder(), "stand-in", hub=False)
+    folder = embedded.base_folder()
+    found = JudgeModel("stand-in", folder, f"files-{folder_digest(folder)[:32]}", hub=False)
     form = replace(polyguard.FORMAT, max_new_tokens=TOKENS, whole=False)
     settings = Settings(device="cpu", dtype="float32", batch_size=batch)
     made = GenerativeJudge(polyguard.DECLARATIONS[0], form, found, settings, share_prefix=share)

@@ -4,7 +4,8 @@
 `--model tiny` takes seconds; `--model qwen2.5-7b --device cuda --dtype bfloat16` a random-weight model of that shape.
 
 - collect: every layer and position to an HDF5 file. Against `bare`, the same batches without hooks and output layer,
-  and `hidden states`, transformers' own way: all layers at all positions kept, in the prompts' order.
+  and `hidden states`, transformers' own way: all layers at all positions kept, in the prompts' order. Beside it what
+  limits it: the bare passes, the same bytes copied from the device, and the same bytes onto the same disk.
 - ablate: greedy answers under an ablation. Against the same without one, and the published loop: batches of 8, hooks at
   block, attention and MLP that normalise the direction whenever they are called.
 
@@ -14,6 +15,7 @@ Rounds are interleaved. What they give has to agree before a ratio is given.
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import sys
 import tempfile
@@ -69,6 +71,25 @@ def bare(model: ChatModel, rows: Rows, batch_size: int) -> None:
         model.model.base_model(
             input_ids=batch.ids, attention_mask=batch.mask, position_ids=batch.position_ids, use_cache=False
         )
+
+
+def copied(model: ChatModel, n_bytes: int, n: int) -> None:
+    """So many bytes from the device to the memory of the machine, in `n` pieces, one after another."""
+    piece = torch.empty(max(1, n_bytes // n // 4), device=model.device)
+    kept = torch.empty(piece.shape, pin_memory=piece.is_cuda)
+    for _ in range(n):
+        kept.copy_(piece, non_blocking=True)
+    if piece.is_cuda:
+        torch.cuda.synchronize()
+
+
+def written(file: Path, n_bytes: int, n: int) -> None:
+    """So many bytes into a file, in `n` pieces, until the disk has them."""
+    piece = bytes(n_bytes // n)
+    with file.open("wb", buffering=0) as out:
+        for _ in range(n):
+            out.write(piece)
+        os.fsync(out.fileno())
 
 
 @torch.inference_mode()
@@ -157,11 +178,20 @@ def collecting(model: ChatModel, given: argparse.Namespace) -> dict[str, Any]:
             },
             given.rounds,
         )
-        size = file.stat().st_size
+        size, pieces = file.stat().st_size, -(-len(rows) // given.batch)
+        limits = timed(
+            {
+                "compute": lambda: bare(model, rows, given.batch),
+                "copy": lambda: copied(model, size, pieces),
+                "disk": lambda: written(Path(folder) / "plain", size, pieces),
+            },
+            given.rounds,
+        )
     pairs = [("collect", "bare"), ("collect", "hidden states")]
     return {
         "n": len(rows), "tokens": sum(map(len, rows)), "bytes": size, "largest_difference": worst,
         "seconds": {k: spread(v) for k, v in seconds.items()}, "speed": ratios(seconds, pairs),
+        "limits": {k: spread(v) for k, v in limits.items()},
     }  # fmt: skip
 
 
@@ -220,6 +250,10 @@ def main(args: Sequence[str] | None = None) -> None:
     value["clock"] = "CPU" if given.threads == 1 else "wall"
     value["versions"] = versions() | {"system": platform.system()}
     command.write_figures(given.out, value)
+    if "collect" in value:
+        told = ", ".join(f"{name} {each['median']:.3f} s" for name, each in value["collect"]["limits"].items())
+        size = value["collect"]["bytes"] / 1e6
+        print(f"collect: {value['collect']['seconds']['collect']['median']:.3f} s, {size:.0f} MB; alone {told}")
     for name in work:
         for pair, each in value.get(name, {}).get("speed", {}).items():
             print(f"{name}: {pair} {each['median']:.2f} ({each['min']:.2f} to {each['max']:.2f}) times as fast")

@@ -130,7 +130,10 @@ def searched(asked: Setting, how: Search) -> Rows:
     scorer = Scorer(asked.model, [[token] for token in asked.tokens], asked.batch_size)
     middle = asked.model.residual.n_layers // 2
     layers = range(middle, middle + 3) if how == "full" else ()  # a full search takes COSMIC's streams along
-    criteria = Criteria(scorer, *(asked.encoded(kind) for kind in KINDS), layers=layers, n_directions=len(asked.grid))
+    encoded = [asked.encoded(kind) for kind in KINDS]
+    criteria = Criteria(
+        scorer, *encoded, layers=layers, n_directions=len(asked.grid), partly=how != "full"
+    )
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(criteria, asked.vectors, FinishedRows(Path(folder), "scores.jsonl"), Silent.advance)
         search.run(how, ledger, asked.grid, asked.rule)

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from benchmarks import null_runs, peers_speed, procedure_simulation
+from benchmarks import (
+    gpu_check,
+    growth,
+    null_runs,
+    passes_speed,
+    peers_speed,
+    procedure_simulation,
+    shapes,
+    verdict_cost,
+)
 from benchmarks import organism_rates as rates
 from benchmarks import selection_speed as speed
 from refusalctl.errors import BadInput
@@ -42,6 +54,117 @@ def test_searches_are_timed_against_the_published_way(tmp_path: Path) -> None:
     assert value["agreement"]["same_choice"]
     assert set(value["seconds"]) == {"reference", "bare", *speed.SEARCHES}
     assert value["scores_taken"]["prune"] < value["scores_taken"]["full"] == 3 * value["candidates"]
+
+
+SUITE = '<testsuites><testsuite tests="{}" failures="{}" errors="0" skipped="{}"/></testsuites>'
+
+
+@pytest.mark.parametrize(("counts", "kept"), [((232, 0, 0), True), ((232, 1, 0), False), ((232, 0, 232), False)])
+def test_tests_of_a_gpu_count_where_some_passed_and_none_failed(
+    counts: tuple[int, int, int], kept: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / "tests.xml"
+    file.write_text(SUITE.format(*counts), encoding="utf-8")
+    (row,) = gpu_check.rows_of_tests(file)
+    assert row.kept is kept
+
+
+def test_figures_of_a_gpu_are_held_against_the_targets_of_their_shape(tmp_path: Path) -> None:
+    shown = ["--rounds", "1", "--n", "4", "--threads", "1", "--out", str(tmp_path / "figures.json")]
+    passes_speed.main(["--model", "tiny", "--answers", "2", "--new-tokens", "4", *shown])
+    passed = json.loads((tmp_path / "figures.json").read_text())
+    assert set(passed["collect"]["limits"]) == {"compute", "copy", "disk"}
+    assert {row.kept for row in gpu_check.passes_rows(passed, with_targets=False)} == {None}
+    for factor, kept in ((100.0, True), (1e-6, False)):
+        for each in (*passed["collect"]["speed"].values(), *passed["ablate"]["speed"].values()):
+            each["median"] = factor
+        rows = {row.what.rpartition(": ")[2]: row.kept for row in gpu_check.passes_rows(passed, with_targets=True)}
+        assert rows["collect / bare"] is rows["ablated / plain"] is kept
+    about = {"setting": {"model": "m"}, "candidates": 7}
+    timed = {"median": 6.0, "min": 5.0, "max": 7.0}
+    found = gpu_check.selection_rows(
+        about | {"faster_than_reference": {"full": timed, "prune": timed, "bare": timed}}, True
+    )
+    assert [(row.target, row.kept) for row in found] == [(">= 5", True), (">= 8", False)]
+    assert re.search(r"full / published way +6\.00 \(5\.00 to 7\.00\) +>= 5 +yes\n", gpu_check.table(found))
+
+
+def test_without_a_gpu_nothing_is_green(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(gpu_check.torch.cuda, "is_available", lambda: False)
+    assert gpu_check.main([]) == 1
+    assert "no CUDA device" in capsys.readouterr().err
+
+
+def test_a_part_of_the_gpu_check_that_fails_is_a_line_and_an_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def breaks(*_: object) -> list[gpu_check.Row]:
+        raise RuntimeError("the driver is too old")
+
+    good = [gpu_check.Row("good", "1", "", None)]
+    monkeypatch.setattr(gpu_check.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(gpu_check, "machine", lambda: {"cards": ["a card"], "driver": "1.2"})
+    for name in ("run_tests", "run_passes", "run_grid", "run_searches"):
+        monkeypatch.setattr(gpu_check, name, lambda *_: good)
+    monkeypatch.setattr(gpu_check, "run_devices", lambda: good)
+    assert gpu_check.main(["--model", "tiny"]) == 0
+    monkeypatch.setattr(gpu_check, "run_passes", breaks)
+    assert gpu_check.main(["--model", "tiny", "--out", str(tmp_path / "gpu.json")]) == 1
+    printed = capsys.readouterr().out
+    assert "a card" in printed
+    assert "RuntimeError: the driver is too old" in printed
+    assert json.loads((tmp_path / "gpu.json").read_text())["rows"][1]["kept"] is False
+
+
+def test_a_device_is_held_against_a_processor() -> None:
+    plain, other = (shapes.opened("organism:shared", device="cpu", dtype="float32") for _ in range(2))
+    rows = gpu_check.device_rows("cpu", other, plain, recorded=True)
+    assert [row.kept for row in rows] == [True, True, False]  # nothing is recorded here
+    with torch.no_grad():
+        other.model.get_input_embeddings().weight.mul_(-1)
+    assert gpu_check.device_rows("cpu", other, plain, recorded=False)[0].kept is False
+
+
+def test_a_verdicts_cost_counts_all_that_it_rests_on_once(tmp_path: Path) -> None:
+    def kept(kind: str, name: str, inputs: list[str], seconds: float, checks: dict[str, int]) -> Path:
+        folder = tmp_path / kind / name
+        folder.mkdir(parents=True)
+        recipe = {"step": kind, "inputs": {str(i): each for i, each in enumerate(inputs)}}
+        (folder / "manifest.json").write_text(json.dumps({"kind": kind, "recipe": recipe}), encoding="utf-8")
+        (folder / "run.json").write_text(json.dumps({"run": {"seconds": seconds, "checks": checks}}), encoding="utf-8")
+        return folder
+
+    kept("activations", "a", [], 1.0, {"n": 8})
+    kept("scores", "b", ["a"], 2.0, {"prompt_passes": 30})
+    kept("scores", "unused", [], 50.0, {"prompt_passes": 500})
+    answers = kept("completions", "c", ["b"], 4.0, {})
+    (answers / "completions.jsonl").write_text('{"token_ids": [1, 2]}\n{"token_ids": [3]}\n', encoding="utf-8")
+    top = kept("transfer", "d", ["c", "b"], 0.5, {})
+    cells = [
+        {"target": "be", "n": 2, "removal": None},
+        *({"target": "be", "n": 2, "removal": {"p_null": p}} for p in (0.1, None)),
+    ]
+    (top / "transfer.json").write_text(
+        json.dumps({"cells": cells, "targets": {"be": {"detectable": 0.5}}}), encoding="utf-8"
+    )
+    value = verdict_cost.measured(tmp_path, top)
+    whole = {"artifacts": 4, "seconds": 7.5, "passes": 38, "answers": 2, "new_tokens": 3}
+    assert value["whole"] == whole
+    assert (value["verdicts"], value["with_controls"], value["detectable"]) == (2, 1, 0.5)
+    assert value["per_verdict"]["seconds"] == 3.75
+    shutil.rmtree(tmp_path / "activations")
+    with pytest.raises(BadInput, match="is not in the store"):
+        verdict_cost.measured(tmp_path, top)
+
+
+def test_exponents_are_those_of_the_points() -> None:
+    found = growth.fitted([1, 2, 4, 8], [3 * x**1.5 for x in (1, 2, 4, 8)])
+    assert found == pytest.approx((1.5, 1.5, 1.5))
+    noisy = growth.fitted([1, 2, 4, 8], [1.0, 2.2, 3.7, 8.4])
+    assert noisy.low is not None
+    assert noisy.high is not None
+    assert noisy.low < 1.0 < noisy.high
+    assert growth.fitted([1, 2], [1.0, 4.0]) == pytest.approx((2.0, None, None))
 
 
 def test_results_that_disagree_get_no_figure() -> None:

@@ -7,8 +7,6 @@ import torch
 
 from refusalctl.model.projection import fused, plainly, project
 
-gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-
 
 def rows(rank: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     basis = torch.linalg.qr(torch.randn(40, rank, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))[0].T
@@ -31,7 +29,7 @@ def test_components_are_put_where_they_are_asked_for_and_nothing_else_moves(
     torch.testing.assert_close(wide @ others, before @ others, atol=rounding, rtol=0)
 
 
-@gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("width", [576, 3584, 16384, 20000])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_the_kernel_gives_what_torch_gives(dtype: torch.dtype, width: int) -> None:

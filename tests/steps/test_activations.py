@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from refusalctl.model import forward
 from refusalctl.progress import Advance, Silent
 from refusalctl.settings import Machine, Settings
 from refusalctl.steps.activations import ACTIVATIONS_FILE, collect_activations
@@ -17,6 +19,7 @@ from refusalctl.steps.step import Workbench
 from refusalctl.store import formats
 from refusalctl.store.artifact import Artifact
 from refusalctl.store.store import Store
+from tests import exactness
 
 
 class StopsAfter(Silent):
@@ -75,3 +78,21 @@ def test_work_is_kept_wherever_the_last_prompt_of_the_file_comes(tmp_path: Path)
         writer.finish()
         raise KeyboardInterrupt
     assert np.array_equal(formats.map_activations(path)[[0, 1]], rows)
+
+
+@pytest.mark.parametrize("n", [4, 16])
+def test_memory_does_not_grow_with_the_prompts(n: int, tmp_path: Path) -> None:
+    """Of all batches the one that is written, the one that is handed over and the one that runs are in memory."""
+    model = exactness.chat_model("Llama")
+    shape = formats.ActivationShape(2 * n, 1, model.residual.n_layers, model.residual.d_model)
+    alive: list[weakref.ref[np.ndarray]] = []  # type: ignore[type-arg]
+    most = 0
+    with formats.write_activations(tmp_path / "a.h5", shape, {"positions": [-1]}) as writer:
+        for indices, batch in forward.activations(model, [model.chat.encode("Hi")] * 2 * n, [-1], 2):
+            rows = batch.numpy()
+            alive.append(weakref.ref(rows))
+            writer.put(indices, rows)
+            del batch, rows
+            most = max(most, sum(each() is not None for each in alive))
+    assert len(alive) == n
+    assert most <= 2

@@ -6,7 +6,6 @@ than most completions) is run once and its key-value cache is shared by every ba
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,7 +14,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from refusalctl.model.judges.encoding import EncodedItem, Render, encode
 from refusalctl.model.judges.protocol import CUT, Declaration, Item, Verdict, unparsed
 from refusalctl.model.judges.weights import JudgeModel, Settings, context, digest, foresee, load
-from refusalctl.model.savings.beginnings import MIN_SHARED, common_beginning, keeps_all, run_ids
+from refusalctl.model.savings.beginnings import (
+    MIN_SHARED,
+    common_beginning,
+    expanded,
+    keeps_all,
+    run_ids,
+    with_layers,
+)
 
 if TYPE_CHECKING:
     from refusalctl.model.transformers_types import KeyValueCache, LanguageModel, Tokenizer
@@ -128,6 +134,7 @@ class GenerativeJudge:
         from transformers.generation.logits_process import LogitsProcessorList
 
         from refusalctl.model.finite import AllFinite
+        from refusalctl.model.savings.growing_cache import with_room
 
         model, tokenizer = self.loaded
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(self._ends(), default=0)
@@ -138,8 +145,8 @@ class GenerativeJudge:
         mask = [[1] * shared + [0] * (width - len(row)) + [1] * (len(row) - shared) for row in rows]
         given = {}
         if prefix:
-            given["past_key_values"] = copy.deepcopy(prefix.cache)
-            given["past_key_values"].batch_repeat_interleave(len(rows))
+            begun = with_layers(prefix.cache, expanded(prefix.cache.layers, len(rows)))
+            given["past_key_values"] = with_room(begun, width + self.format.max_new_tokens)
         device = model.get_input_embeddings().weight.device
         # greedy means greedy: a judge's own generation settings may sample
         settings = GenerationConfig(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import torch
 
 from refusalctl.model.chat_model import ChatModel
 from refusalctl.model.generate import complete
@@ -17,7 +16,6 @@ from tests.families import FAMILIES
 
 NEW = 24
 RECORDED = ("Llama", "Qwen2", "Gemma", "GPT-NeoX", "OPT")  # at least these
-gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 @pytest.fixture
@@ -110,7 +108,7 @@ def test_processors_answer_without() -> None:
     assert not decoding_graph.can_replay(model, object(), 1000)
 
 
-@gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("kind", ["none", "ablate", "add"])
 @pytest.mark.parametrize("name", list(FAMILIES))
 def test_a_gpu_repeats_what_it_recorded(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -332,7 +332,7 @@ def test_passes_that_cannot_be_recorded_are_not_repeated(monkeypatch: pytest.Mon
     assert not any(block._forward_hooks or block._forward_pre_hooks for block in model.residual.blocks)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("openings", [SHORT, LONG], ids=["tokens", "longer openings"])
 @pytest.mark.parametrize("name", list(FAMILIES))
 def test_a_gpu_repeats_passes_that_it_recorded(name: str, openings: list[list[int]]) -> None:
