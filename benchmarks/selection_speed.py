@@ -131,9 +131,7 @@ def searched(asked: Setting, how: Search) -> Rows:
     middle = asked.model.residual.n_layers // 2
     layers = range(middle, middle + 3) if how == "full" else ()  # a full search takes COSMIC's streams along
     encoded = [asked.encoded(kind) for kind in KINDS]
-    criteria = Criteria(
-        scorer, *encoded, layers=layers, n_directions=len(asked.grid), partly=how != "full"
-    )
+    criteria = Criteria(scorer, *encoded, layers=layers, n_directions=len(asked.grid), partly=how != "full")
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(criteria, asked.vectors, FinishedRows(Path(folder), "scores.jsonl"), Silent.advance)
         search.run(how, ledger, asked.grid, asked.rule)

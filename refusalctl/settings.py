@@ -31,7 +31,7 @@ Whole = Annotated[int, Meta(ge=0)]
 Criterion = Literal["refusal-score", "cosmic"]
 Search = Literal["full", "prune", "screen"]
 Thoughts = Literal["auto", "off", "on"]
-
+Family = Literal["max-t", "in-order"]
 
 DEFAULT_STORE, STORE_VARIABLE = "artifacts", "REFUSALCTL_STORE"  # no setting: it changes no result
 
@@ -69,9 +69,7 @@ class SelectionSettings(Group, frozen=True):
     positions: Annotated[tuple[int, ...] | None, option("End-of-instruction positions such as -1,-5.", short="all")] = (
         None
     )
-    layers: Annotated[
-        tuple[int, ...] | None, option("Layers such as 8,12,16 or 4:24:2.", short="all below the rule's limit")
-    ] = None
+    layers: Annotated[tuple[int, ...] | None, option("Layers as 8,12 or 4:24:2.", short="all below the limit")] = None
     rule: Annotated[str, option("Selection rule: arditi or wang.")] = "arditi"
     max_kl: Annotated[float | None, option("Largest KL divergence (nats) instead of the rule's.")] = None
     min_induce: Annotated[float | None, option("Smallest induce score instead of the rule's.")] = None
@@ -167,6 +165,7 @@ class ControlSettings(Group, frozen=True):
     control_completions: Annotated[
         Whole, option("Draws whose answers are written on the test prompts; from 19 on they decide as well.")
     ] = 0
+    control_family: Annotated[Family, option("How p is adjusted over pairs: max-t or in-order.")] = "max-t"
 
     def __post_init__(self) -> None:
         super().__post_init__()

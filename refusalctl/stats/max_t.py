@@ -19,6 +19,16 @@ def smallest_p(draws: int) -> float:
     return 1 / (draws + 1)
 
 
+def in_order(p: Sequence[float | None]) -> list[float]:
+    """Adjusted p of cells that are tested in an order that was fixed before anything was seen: the largest so far.
+
+    A cell stands only where all before it do, and then at its own p: the family-wise error stays below the level
+    without any correction (Maurer, Hothorn and Lehmacher 1995; Westfall and Krishen 2001, J. Statistical Planning and
+    Inference 99:25). None: nothing is known of a cell, so that none behind it stands.
+    """
+    return [float(each) for each in np.maximum.accumulate([1.0 if each is None else each for each in p])]
+
+
 def step_down(real: Sequence[float], null: ArrayLike, tie: float = TIE) -> list[float]:
     """Adjusted p per cell, one-sided: that a control direction does as much as the real one does.
 

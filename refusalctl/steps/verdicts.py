@@ -17,7 +17,7 @@ from refusalctl.records.estimates import Estimate
 from refusalctl.records.transfer import Gate, TargetFacts, ZeroPoint
 from refusalctl.records.verdict import Verdict, VerdictValue
 from refusalctl.settings import LEAST_CONTROLS, Settings, VerdictSettings
-from refusalctl.stats.max_t import smallest_p, step_down
+from refusalctl.stats.max_t import in_order, smallest_p, step_down
 from refusalctl.stats.moved import possibly_removed
 from refusalctl.stats.mover import change, difference
 from refusalctl.stats.paired import equivalence_p, fdr_by, mcnemar_p, moves
@@ -87,7 +87,7 @@ class MatrixEvidence:
     ) -> MatrixEvidence:
         """What a transfer's inputs say. `uncontrolled`: why a pair has no controls that were asked for, as a clause
         whose subject they are."""
-        removal, induction = cell_controls(inputs, uncontrolled, settings.verdict.rank)
+        removal, induction = cell_controls(inputs, uncontrolled, settings.verdict.rank, claims_in_order(settings))
         return cls(
             inputs_of("labels", inputs),
             inputs_of("harmless", inputs),
@@ -123,10 +123,20 @@ def clusters(labels: Artifact) -> dict[str, str]:
     return {label.prompt_id: label.cluster for label in read_labels(labels) if label.cluster}
 
 
+def claims_in_order(settings: Settings) -> list[LanguagePair] | None:
+    """Transferred pairs in the order in which they are tested, target by target; None: all are one family."""
+    if settings.controls.control_family != "in-order":
+        return None
+    return [LanguagePair(s, t) for t in settings.targets for s in settings.sources if s != t]
+
+
 def cell_controls(
-    inputs: Mapping[str, Artifact], uncontrolled: Mapping[LanguagePair, str], rank: int
+    inputs: Mapping[str, Artifact],
+    uncontrolled: Mapping[LanguagePair, str],
+    rank: int,
+    order: Sequence[LanguagePair] | None = None,
 ) -> tuple[CellControls, CellControls]:
-    """Control directions beside every cell, for removal and for induction."""
+    """Control directions beside every cell, for removal and for induction. `order`: see `against_controls`."""
     records = {
         LanguagePair.parse(key): read_controls(artifact) for key, artifact in inputs_of("controls", inputs).items()
     }
@@ -139,8 +149,8 @@ def cell_controls(
     }
     rises = {pair: found for pair, each in records.items() if (found := _rises(each)) is not None}
     return (
-        CellControls(against_controls({pair: _drops(each) for pair, each in matching.items()}), why | unlike),
-        CellControls(against_controls(rises), why),
+        CellControls(against_controls({pair: _drops(each) for pair, each in matching.items()}, order), why | unlike),
+        CellControls(against_controls(rises, order), why),
     )
 
 
@@ -154,11 +164,14 @@ def _rises(record: Controls) -> Effects | None:
     return Effects(record.added.rise, record.added.rises)
 
 
-def against_controls(cells: Mapping[LanguagePair, Effects]) -> dict[LanguagePair, Compared]:
+def against_controls(
+    cells: Mapping[LanguagePair, Effects], order: Sequence[LanguagePair] | None = None
+) -> dict[LanguagePair, Compared]:
     """Every cell against its draws. All transferred cells are one family, adjusted together by step-down max-T, also
     those whose behaviour clears no margin: a family picked by what the same directions do would not keep its promise.
     A draw of a source is the same direction in all its targets; draws of different sources share nothing but their
-    number and are paired by it. A native cell is a positive control, not a claim: it is a family of its own.
+    number and are paired by it. A native cell is a positive control, not a claim: it is a family of its own. With an
+    `order` of the transferred pairs each is tested alone, if all before it stand; the other tail stays one family.
     """
     claims = [pair for pair in cells if not pair.is_native]
     found: dict[LanguagePair, Compared] = {}
@@ -170,7 +183,10 @@ def against_controls(cells: Mapping[LanguagePair, Effects]) -> dict[LanguagePair
         forth, back = step_down(real, null), step_down([-value for value in real], -null)
         for pair, p, p_reverse in zip(group, forth, back, strict=True):
             found[pair] = Compared(p, p_reverse, smallest_p(len(null)))
-    return found
+    alone = {pair: step_down([cells[pair].real], [[each] for each in cells[pair].draws])[0] for pair in claims}
+    known = [pair for pair in order or () if pair in cells]
+    adjusted = dict(zip(order or (), in_order([alone.get(pair) for pair in order or ()]), strict=True))
+    return found | {pair: found[pair]._replace(p=adjusted[pair]) for pair in known}
 
 
 def read_gates(inputs: Mapping[str, Artifact]) -> dict[str, Gate]:

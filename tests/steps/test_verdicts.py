@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from refusalctl.records.cell import LanguagePair
@@ -18,7 +19,7 @@ from refusalctl.records.controls import (
 from refusalctl.records.rows import Label
 from refusalctl.records.transfer import OutcomeCounts, ZeroPoint
 from refusalctl.records.verdict import Unusable
-from refusalctl.settings import VerdictSettings
+from refusalctl.settings import Settings, VerdictSettings
 from refusalctl.steps.counts import judged_outcomes
 from refusalctl.steps.labelling.labels import LABELS_FILE
 from refusalctl.steps.transfer import read_transfer
@@ -29,6 +30,7 @@ from refusalctl.steps.verdicts import (
     MatrixEvidence,
     against_controls,
     cell_controls,
+    claims_in_order,
     decide_cells,
 )
 from refusalctl.store import formats
@@ -153,6 +155,45 @@ def test_claims_share_their_draws_and_positive_controls_are_families_of_their_ow
     assert found[LanguagePair("a", "b")].p_reverse == 1.0
     assert all(each.smallest == pytest.approx(0.05) for each in found.values())
     assert against_controls({}) == {}
+
+
+def test_pairs_in_order_stand_at_their_own_p_while_all_before_them_do() -> None:
+    draws = tuple(i / 10 for i in range(19))
+    strong = Effects(9.0, draws)
+    ab, ac, ad, ae = (LanguagePair("a", t) for t in "bcde")
+    cells = {
+        LanguagePair("a", "a"): strong,
+        ad: strong,
+        ac: Effects(0.85, draws),
+        ab: Effects(1.75, (*draws[:18], 99.0)),
+    }
+    together = against_controls(cells)
+    assert together[ad].p == pytest.approx(0.1)  # one draw does much in b, and that is held against d
+    found = against_controls(cells, [ad, ab, ac, ae])
+    assert [found[pair].p for pair in (ad, ab, ac)] == pytest.approx([0.05, 0.1, 0.55])
+    assert against_controls(cells, [ac, ad])[ad].p == pytest.approx(0.55)  # behind one that does not stand
+    assert against_controls(cells, [ae, ad])[ad].p == 1.0  # behind one that has no controls
+    assert {pair: each.p_reverse for pair, each in found.items()} == {p: e.p_reverse for p, e in together.items()}
+    assert found[LanguagePair("a", "a")] == together[LanguagePair("a", "a")]
+
+
+def test_the_order_is_that_of_targets_and_sources() -> None:
+    asked = Settings.of(sources=("en", "be"), targets=("de", "en", "ba"))
+    assert claims_in_order(asked) is None
+    assert list(map(str, claims_in_order(asked.changed(control_family="in-order")) or ())) == [
+        "en>de", "be>de", "be>en", "en>ba", "be>ba"
+    ]  # fmt: skip
+
+
+def test_in_order_the_family_wise_error_is_kept_where_all_claims_are_false() -> None:
+    rng, wrong, n = np.random.default_rng(0), 0, 1500
+    pairs = [LanguagePair("a", t) for t in "bcdef"]
+    for _ in range(n):
+        shared, own = rng.standard_normal((20, 1)), rng.standard_normal((20, 5)) ** 3  # heavy tails
+        both = 0.5 * shared + own
+        cells = {p: Effects(float(both[0, i]), tuple(map(float, both[1:, i]))) for i, p in enumerate(pairs)}
+        wrong += any(each.p <= 0.05 for each in against_controls(cells, pairs).values())
+    assert wrong / n < 0.05 + 3 * (0.05 * 0.95 / n) ** 0.5
 
 
 def test_each_question_has_controls_of_its_own(tmp_path: Path) -> None:
