@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES += [ROOT / name / "README.md" for name in ("examples", "benchmarks", "PolyRefuse", "artifacts")]
 ON_TINY = (
-    ('"examples/demo.toml"', f'"{ROOT}/examples/smoke_test.toml"'), ('"be"', '"qaa"'), ('"de"', '"qab"'),
+    ('"examples/demo.toml"', f'"{ROOT}/examples/smoke_test.toml"'), ('"ba"', '"qaa"'), ('"de"', '"qab"'),
     ("report()", "report(geometry=False)"),
 )  # fmt: skip
 
