@@ -56,6 +56,7 @@ class Evidence:
     `comprehension`: whether the model tells harmful from harmless in the target language; None: not shown either way.
     `zero`: where plain ablation puts the stream, on the way from the target's harmless (0) to its harmful mean (1).
     `added`: the sign that the same direction shows when it is added: 1 refusals, -1 fewer, 0 neither is shown.
+    `behind`: the pair before this one that does not stand, where pairs are tested in order and `p_null` is that one's.
     """
 
     margin: float
@@ -69,6 +70,7 @@ class Evidence:
     comprehension: bool | None = None
     zero: float | None = None
     added: Literal[-1, 0, 1] = 0
+    behind: str | None = None
 
 
 class Limits(NamedTuple):
@@ -272,7 +274,7 @@ def _claimed(value: Literal["transfers", "reverses"], where: str, seen: Seen, ev
     if not forward and (zero := _zero_words(evidence)):
         return Decision("inconclusive", f"{seen.told}, {where}{zero}")
     p = evidence.p_null if forward else evidence.p_reverse
-    if (why := _not_controlled(p, evidence)) is not None:
+    if (why := _not_controlled(p, evidence, evidence.behind if forward else None)) is not None:
         return Decision("inconclusive", f"{seen.told}, {where}, but {why}")
     beyond = f"beyond controls (p = {p:.2g})"
     if forward and evidence.drawn is not None:
@@ -306,12 +308,14 @@ def _zero_words(evidence: Evidence) -> str | None:
     )
 
 
-def _not_controlled(p: float | None, evidence: Evidence) -> str | None:
+def _not_controlled(p: float | None, evidence: Evidence, behind: str | None) -> str | None:
     """Why control directions do not let an effect stand, or None where they do."""
     if p is None:
         return evidence.no_controls or SWITCHED_OFF
     if p <= ALPHA:
         return None
+    if behind is not None:
+        return f"pairs are tested in order, and {behind} before it is not shown to be beyond its control directions"
     name = "p" if evidence.is_native else "adjusted p"
     if evidence.smallest_p is not None and evidence.smallest_p > ALPHA:
         return (

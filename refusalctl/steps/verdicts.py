@@ -22,7 +22,7 @@ from refusalctl.stats.moved import possibly_removed
 from refusalctl.stats.mover import change, difference
 from refusalctl.stats.paired import equivalence_p, fdr_by, mcnemar_p, moves
 from refusalctl.stats.power import detectable
-from refusalctl.stats.verdict import INDUCTION, REMOVAL, Effect, Evidence, decide, shown_sign
+from refusalctl.stats.verdict import ALPHA, INDUCTION, REMOVAL, Effect, Evidence, decide, shown_sign
 from refusalctl.steps.comprehension import read_comprehension
 from refusalctl.steps.counts import judged_outcomes, outcome_counts, rate_of_counts
 from refusalctl.steps.input_names import inputs_of
@@ -47,11 +47,13 @@ class Effects(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """A cell against its control directions, adjusted: p in the claimed sense, in the opposite one, and the least p."""
+    """A cell against its control directions, adjusted: p in the claimed sense, in the opposite one, and the least p.
+    `behind`: the pair before it whose p this is, where one in the order does not stand."""
 
     p: float
     p_reverse: float
     smallest: float
+    behind: LanguagePair | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class CellControls:
         found = self.compared.get(pair)
         if found is None:
             return {"no_controls": self.lacking.get(pair)}
-        return {"p_null": found.p, "p_reverse": found.p_reverse, "smallest_p": found.smallest}
+        told = {"p_null": found.p, "p_reverse": found.p_reverse, "smallest_p": found.smallest}
+        return told if found.behind is None else told | {"behind": str(found.behind)}
 
 
 @dataclass(frozen=True)
@@ -183,10 +186,22 @@ def against_controls(
         forth, back = step_down(real, null), step_down([-value for value in real], -null)
         for pair, p, p_reverse in zip(group, forth, back, strict=True):
             found[pair] = Compared(p, p_reverse, smallest_p(len(null)))
-    alone = {pair: step_down([cells[pair].real], [[each] for each in cells[pair].draws])[0] for pair in claims}
-    known = [pair for pair in order or () if pair in cells]
-    adjusted = dict(zip(order or (), in_order([alone.get(pair) for pair in order or ()]), strict=True))
-    return found | {pair: found[pair]._replace(p=adjusted[pair]) for pair in known}
+    return found if order is None else found | _in_order(cells, found, order)
+
+
+def _in_order(
+    cells: Mapping[LanguagePair, Effects], found: Mapping[LanguagePair, Compared], order: Sequence[LanguagePair]
+) -> dict[LanguagePair, Compared]:
+    """The order's pairs at the largest p so far, and which pair's that is."""
+    own = [step_down([cells[p].real], [[d] for d in cells[p].draws])[0] if p in cells else None for p in order]
+    adjusted: dict[LanguagePair, Compared] = {}
+    open_: LanguagePair | None = None
+    for pair, alone, p in zip(order, own, in_order(own), strict=True):
+        if pair in cells:
+            adjusted[pair] = found[pair]._replace(p=p, behind=open_ if alone is not None and p > alone else None)
+        if alone is None or alone == p > ALPHA:
+            open_ = pair
+    return adjusted
 
 
 def read_gates(inputs: Mapping[str, Artifact]) -> dict[str, Gate]:

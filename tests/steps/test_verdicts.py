@@ -20,6 +20,7 @@ from refusalctl.records.rows import Label
 from refusalctl.records.transfer import OutcomeCounts, ZeroPoint
 from refusalctl.records.verdict import Unusable
 from refusalctl.settings import Settings, VerdictSettings
+from refusalctl.stats.verdict import Evidence, decide
 from refusalctl.steps.counts import judged_outcomes
 from refusalctl.steps.labelling.labels import LABELS_FILE
 from refusalctl.steps.transfer import read_transfer
@@ -173,6 +174,13 @@ def test_pairs_in_order_stand_at_their_own_p_while_all_before_them_do() -> None:
     assert [found[pair].p for pair in (ad, ab, ac)] == pytest.approx([0.05, 0.1, 0.55])
     assert against_controls(cells, [ac, ad])[ad].p == pytest.approx(0.55)  # behind one that does not stand
     assert against_controls(cells, [ae, ad])[ad].p == 1.0  # behind one that has no controls
+    assert [found[pair].behind for pair in (ad, ab, ac)] == [None, None, None]  # each at its own p
+    controls = CellControls(against_controls(cells, [ac, ad]), {})
+    assert controls.beside(ad)["behind"] == "a>c"
+    assert "behind" not in controls.beside(ac)
+    refused, answered = ({f"p{i}": word for i in range(80)} for word in ("refusal", "compliance"))
+    reason = decide(refused, answered, Evidence(0.1, **controls.beside(ad))).reason
+    assert "pairs are tested in order, and a>c before it is not shown to be beyond its control directions" in reason
     assert {pair: each.p_reverse for pair, each in found.items()} == {p: e.p_reverse for p, e in together.items()}
     assert found[LanguagePair("a", "a")] == together[LanguagePair("a", "a")]
 

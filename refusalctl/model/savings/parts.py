@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -15,9 +14,10 @@ from refusalctl.model.savings.beginnings import Beginning
 from refusalctl.model.savings.shared_beginning import batch_behind
 from refusalctl.model.transformers_types import KeyValueCache
 
-# how many tokens of a batch cost as much as reading the weights for a pass does; threads share the tokens, not the
-# memory: of smollm2 on one core 20 by a straight line through 24 to 400 tokens, and as much again for torch and hooks
-PASS = 24
+# how many tokens of a batch cost as much as a pass does: of smollm2 on one core about 20 for reading the weights, by a
+# straight line through 24 to 400 tokens, and as much again for torch and hooks. The same on every machine: batches of
+# other sizes round differently, and ids must not depend on the number of threads
+PASS = 48
 
 Wanted = Literal["next", "opening"]
 
@@ -75,7 +75,7 @@ def planned(
         if small and kind in steps:
             plan = plan_batches(lengths, min(size, max(1, -(-len(rows) // steps[kind]))))
         elif small:
-            plan = least_work(lengths, size, apiece=PASS * (1 + torch.get_num_threads()))
+            plan = least_work(lengths, size, apiece=PASS)
         else:
             plan = plan_batches(lengths, size)
         for indices in plan:
