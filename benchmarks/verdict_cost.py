@@ -9,7 +9,6 @@ that have a verdict on removed refusals, beside the smallest removal that so man
 from __future__ import annotations
 
 import argparse
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,12 @@ from typing import Any, NamedTuple
 
 from benchmarks import command
 from refusalctl.errors import BadInput
+from refusalctl.report.provenance import Provenance
+from refusalctl.steps.completions import COMPLETIONS_FILE
+from refusalctl.steps.transfer import read_transfer
+from refusalctl.store import formats
+from refusalctl.store.artifact import written
+from refusalctl.store.store import Artifact, Store
 
 # an H100 in bfloat16 with a model of 7.6 billion parameters: an assumed rate of passes, and the measured one of answers
 PARAMETERS, FLOPS, TOKENS_PER_SECOND = 7.6e9, 400e12, 4900.0
@@ -41,56 +46,42 @@ class Cost(NamedTuple):
         )
 
 
-def lineage(store: Path, start: Path) -> list[Path]:
-    """The folders of an artifact and of all that it was made from, each once."""
-    found: dict[str, Path] = {}
-    rest = [start]
-    while rest:
-        folder = rest.pop()
-        if folder.name in found:
-            continue
-        found[folder.name] = folder
-        for wanted in _read(folder / "manifest.json")["recipe"]["inputs"].values():
-            places = list(store.glob(f"*/{wanted.removeprefix('sha256:')}"))
-            if not places:
-                raise BadInput(f"{wanted[:12]}, which {folder.name[:12]} was made from, is not in the store")
-            rest += places
-    return list(found.values())
-
-
-def cost_of(folder: Path) -> Cost:
-    run, manifest = _read(folder / "run.json")["run"], _read(folder / "manifest.json")
+def cost_of(store: Store, artifact: Artifact) -> Cost:
+    """Raises `BadInput` where its time is not known: a sum without it would be too small."""
+    run = store.run_info(artifact)
+    if run.get("seconds") is None:
+        raise BadInput(f"{artifact.label} does not say how long it took", hint="compute it here")
     checks = run.get("checks") or {}
-    passes, answers, tokens = int(checks.get("prompt_passes") or 0), 0, 0
-    if manifest["kind"] == "activations":
+    passes, answers, tokens = int(checks.get("prompt_passes", 0)), 0, 0
+    if artifact.kind == "activations":
         passes = int(checks["n"])
-    if manifest["kind"] == "completions":
-        rows = [json.loads(line) for line in (folder / "completions.jsonl").read_text(encoding="utf-8").splitlines()]
+    if artifact.kind == "completions":
+        rows = list(formats.read_rows(artifact.path / COMPLETIONS_FILE))
         answers, tokens = len(rows), sum(len(row["token_ids"]) for row in rows)
-    return Cost(1, float(run.get("seconds") or 0.0), passes, answers, tokens)
+    return Cost(1, float(run["seconds"]), passes, answers, tokens)
 
 
-def measured(store: Path, transfer: Path) -> dict[str, Any]:
+def measured(store: Store, transfer: Artifact) -> dict[str, Any]:
     """Costs by step and per verdict, and what the verdicts can show."""
     steps: dict[str, Cost] = defaultdict(Cost)
-    for folder in lineage(store, transfer):
-        name = _read(folder / "manifest.json")["recipe"]["step"]
-        steps[name] = steps[name].plus(cost_of(folder))
+    for artifact in Provenance(store, transfer).sorted():
+        name = artifact.manifest["recipe"]["step"]
+        steps[name] = steps[name].plus(cost_of(store, artifact))
     whole = Cost()
     for each in steps.values():
         whole = whole.plus(each)
-    record = _read(transfer / "transfer.json")
-    cells = [cell for cell in record["cells"] if cell.get("removal")]
+    record = read_transfer(transfer)
+    cells = [cell for cell in record.cells if cell.removal is not None]
     if not cells:
         raise BadInput("no cell of this transfer has a verdict on removed refusals")
-    shown = [record["targets"][cell["target"]]["detectable"] for cell in cells]
+    shown = [record.targets[cell.target].detectable for cell in cells]
     return {
         "steps": {name: each._asdict() for name, each in steps.items()},
         "whole": whole._asdict(),
         "verdicts": len(cells),
-        "with_controls": sum(cell["removal"].get("p_null") is not None for cell in cells),
-        "prompts": sorted({cell["n"] for cell in cells}),
-        "detectable": max(shown) if None not in shown else None,
+        "with_controls": sum(cell.removal is not None and cell.removal.p_null is not None for cell in cells),
+        "prompts": sorted({cell.n for cell in cells}),
+        "detectable": max(found) if len(found := [d for d in shown if d is not None]) == len(shown) else None,
         "per_verdict": {k: v / len(cells) for k, v in whole._asdict().items() if k != "artifacts"},
     }
 
@@ -101,16 +92,11 @@ def on_a_card(per_verdict: dict[str, float], prompt_tokens: float) -> float:
     return passed + per_verdict["new_tokens"] / TOKENS_PER_SECOND
 
 
-def _read(path: Path) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return value
-
-
-def _newest(store: Path, asked: str | None) -> Path:
-    found = [folder for folder in store.glob("transfer/*") if folder.name.startswith(asked or "")]
+def _newest(store: Store, asked: str | None) -> Artifact:
+    found = [store.open(kind, i) for kind, i in store.ids("transfer") if i.startswith(asked or "")]
     if not found:
         raise BadInput(f"the store holds no transfer{f' {asked}' if asked else ''}: the lineage of one is counted")
-    return max(found, key=lambda folder: (folder / "manifest.json").stat().st_mtime)
+    return max(found, key=lambda each: written(each.path))
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -120,7 +106,8 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--prompt-tokens", type=float, default=85.0, help="tokens of a prompt, for the arithmetic")
     command.add_out(parser)
     given: argparse.Namespace = parser.parse_args(args)
-    value = measured(given.store, _newest(given.store, given.transfer))
+    store = Store(given.store)
+    value = measured(store, _newest(store, given.transfer))
     each = value["per_verdict"]
     value["arithmetic_h100_7b_seconds"] = on_a_card(each, given.prompt_tokens)
     command.write_figures(given.out, value)

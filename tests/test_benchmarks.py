@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,9 +26,13 @@ from benchmarks import (
 )
 from benchmarks import organism_rates as rates
 from benchmarks import selection_speed as speed
-from refusalctl.errors import BadInput
+from refusalctl.errors import BadInput, NotFound
+from refusalctl.json_types import JsonObject
 from refusalctl.organisms.designs import KNOWN, Organism
 from refusalctl.stats.rates import Rate
+from refusalctl.steps.completions import COMPLETIONS_FILE
+from refusalctl.store import formats
+from refusalctl.store.store import Artifact, Store
 
 ROOT = Path(__file__).resolve().parents[1]
 HELPERS = {"__init__", "command", "llama_cpp_model", "refuser_texts", "selection_reference", "shapes"}
@@ -125,36 +130,35 @@ def test_a_device_is_held_against_a_processor() -> None:
     assert gpu_check.device_rows("cpu", other, plain, recorded=False)[0].kept is False
 
 
-def test_a_verdicts_cost_counts_all_that_it_rests_on_once(tmp_path: Path) -> None:
-    def kept(kind: str, name: str, inputs: list[str], seconds: float, checks: dict[str, int]) -> Path:
-        folder = tmp_path / kind / name
-        folder.mkdir(parents=True)
-        recipe = {"step": kind, "inputs": {str(i): each for i, each in enumerate(inputs)}}
-        (folder / "manifest.json").write_text(json.dumps({"kind": kind, "recipe": recipe}), encoding="utf-8")
-        (folder / "run.json").write_text(json.dumps({"run": {"seconds": seconds, "checks": checks}}), encoding="utf-8")
-        return folder
+def test_a_verdicts_cost_counts_all_that_it_rests_on_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
 
-    kept("activations", "a", [], 1.0, {"n": 8})
-    kept("scores", "b", ["a"], 2.0, {"prompt_passes": 30})
-    kept("scores", "unused", [], 50.0, {"prompt_passes": 500})
-    answers = kept("completions", "c", ["b"], 4.0, {})
-    (answers / "completions.jsonl").write_text('{"token_ids": [1, 2]}\n{"token_ids": [3]}\n', encoding="utf-8")
-    top = kept("transfer", "d", ["c", "b"], 0.5, {})
-    cells = [
-        {"target": "be", "n": 2, "removal": None},
-        *({"target": "be", "n": 2, "removal": {"p_null": p}} for p in (0.1, None)),
-    ]
-    (top / "transfer.json").write_text(
-        json.dumps({"cells": cells, "targets": {"be": {"detectable": 0.5}}}), encoding="utf-8"
-    )
-    value = verdict_cost.measured(tmp_path, top)
-    whole = {"artifacts": 4, "seconds": 7.5, "passes": 38, "answers": 2, "new_tokens": 3}
-    assert value["whole"] == whole
+    def kept(kind: str, inputs: list[Artifact], seconds: float | None, **checks: int) -> Artifact:
+        with store.draft() as out:
+            if kind == "completions":
+                formats.write_rows(out / COMPLETIONS_FILE, [{"token_ids": [1, 2]}, {"token_ids": [3]}])
+            recipe: JsonObject = {"step": kind, "inputs": {str(i): each.id for i, each in enumerate(inputs)}}
+            recipe["params"] = {"told": seconds}
+            return store.commit(out, kind, recipe, {}, {"seconds": seconds, "checks": checks})
+
+    first = kept("activations", [], 1.0, n=8)
+    scores = kept("scores", [first], 2.0, prompt_passes=30)
+    kept("scores", [], 50.0, prompt_passes=500)
+    answers = kept("completions", [scores], 4.0)
+    transfer = kept("transfer", [answers, scores], 0.5)
+    cells = [SimpleNamespace(target="be", n=2, removal=None)]
+    cells += [SimpleNamespace(target="be", n=2, removal=SimpleNamespace(p_null=p)) for p in (0.1, None)]
+    record = SimpleNamespace(cells=cells, targets={"be": SimpleNamespace(detectable=0.5)})
+    monkeypatch.setattr(verdict_cost, "read_transfer", lambda _transfer: record)
+    value = verdict_cost.measured(store, transfer)
+    assert value["whole"] == {"artifacts": 4, "seconds": 7.5, "passes": 38, "answers": 2, "new_tokens": 3}
     assert (value["verdicts"], value["with_controls"], value["detectable"]) == (2, 1, 0.5)
     assert value["per_verdict"]["seconds"] == 3.75
-    shutil.rmtree(tmp_path / "activations")
-    with pytest.raises(BadInput, match="is not in the store"):
-        verdict_cost.measured(tmp_path, top)
+    with pytest.raises(BadInput, match="does not say how long it took"):
+        verdict_cost.measured(store, kept("transfer", [scores], None))
+    shutil.rmtree(store.root / "activations")
+    with pytest.raises(NotFound):
+        verdict_cost.measured(store, transfer)
 
 
 def test_exponents_are_those_of_the_points() -> None:
